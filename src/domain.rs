@@ -1,0 +1,3 @@
+//! The pure heart: no I/O, no clock, no randomness. Time and ids arrive as arguments.
+
+pub mod time;
