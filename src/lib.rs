@@ -1,5 +1,6 @@
 //! midwatch stands the on-call watch.
 
+pub mod adapters;
 pub mod domain;
 pub mod memory;
 pub mod ports;

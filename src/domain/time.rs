@@ -40,9 +40,7 @@ impl Timestamp {
 
     pub fn to_datetime(self) -> DateTime<Utc> {
         // Out of chrono's range (year 262142) only by hostile input; clamp instead of panicking.
-        Utc.timestamp_millis_opt(self.0)
-            .single()
-            .unwrap_or(DateTime::<Utc>::MAX_UTC)
+        Utc.timestamp_millis_opt(self.0).single().unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
     /// `02:17:05`, for lines that people scan.
@@ -68,30 +66,20 @@ impl Timestamp {
 impl Add<Duration> for Timestamp {
     type Output = Self;
     fn add(self, span: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(span.as_millis().min(i64::MAX as u128) as i64),
-        )
+        Self(self.0.saturating_add(span.as_millis().min(i64::MAX as u128) as i64))
     }
 }
 
 impl Sub<Duration> for Timestamp {
     type Output = Self;
     fn sub(self, span: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_sub(span.as_millis().min(i64::MAX as u128) as i64),
-        )
+        Self(self.0.saturating_sub(span.as_millis().min(i64::MAX as u128) as i64))
     }
 }
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            &self
-                .to_datetime()
-                .to_rfc3339_opts(SecondsFormat::Millis, true),
-        )
+        f.write_str(&self.to_datetime().to_rfc3339_opts(SecondsFormat::Millis, true))
     }
 }
 

@@ -1,0 +1,1 @@
+//! Touch the outside world on behalf of the ports.

@@ -1,0 +1,355 @@
+//! One labelled firing, and how it is read from the shapes that the world sends.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::time::Timestamp;
+
+pub type Labels = BTreeMap<String, String>;
+
+/// Bounds of one alert; what is longer is cut (annotations) or refused (labels), never stored whole.
+pub const MAX_LABEL_VALUE: usize = 2_048;
+pub const MAX_LABELS: usize = 128;
+pub const MAX_ANNOTATION: usize = 8_192;
+
+/// Hash of the labels: the same labels are the same alert, however often it is sent.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint(u64);
+
+impl Fingerprint {
+    pub fn of(labels: &Labels) -> Self {
+        let mut hasher = Sha256::new();
+        for (name, value) in labels {
+            hasher.update(name.as_bytes());
+            hasher.update([0xff]);
+            hasher.update(value.as_bytes());
+            hasher.update([0xff]);
+        }
+        let digest = hasher.finalize();
+        Self(u64::from_be_bytes([
+            digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7],
+        ]))
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        u64::from_str_radix(text, 16).ok().map(Self)
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Fingerprint {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fingerprint {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("a fingerprint is 16 hex digits"))
+    }
+}
+
+/// What the alert's author says of its weight; the incident's severity is decided later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Info,
+    Warning,
+    Critical,
+}
+
+impl Severity {
+    /// Reads the spellings that teams use; `None` when the word says nothing of weight.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "critical" | "crit" | "page" | "emergency" | "fatal" | "disaster" | "error" | "high" | "p1" | "sev1"
+            | "sev2" => Some(Self::Critical),
+            "warning" | "warn" | "medium" | "minor" | "p2" | "p3" | "sev3" => Some(Self::Warning),
+            "info" | "informational" | "notice" | "low" | "none" | "debug" | "p4" | "p5" | "sev4" => Some(Self::Info),
+            _ => None,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Firing,
+    Resolved,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    pub fingerprint: Fingerprint,
+    pub status: Status,
+    pub labels: Labels,
+    pub annotations: Labels,
+    pub starts_at: Timestamp,
+    pub ends_at: Option<Timestamp>,
+    /// The value that crossed the threshold, when the payload carries it.
+    pub value: Option<f64>,
+}
+
+impl Alert {
+    pub fn name(&self) -> &str {
+        self.label("alertname").unwrap_or("unnamed")
+    }
+
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.labels.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The node of the topology that the alert is about: its service, else its workload, else its
+    /// host. The order is from the name people use to the name machines use.
+    pub fn subject(&self) -> Option<&str> {
+        ["service", "app", "app_kubernetes_io_name", "deployment", "statefulset", "container", "node", "job"]
+            .iter()
+            .find_map(|name| self.label(name))
+    }
+
+    pub fn cluster(&self) -> &str {
+        self.label("cluster").unwrap_or("default")
+    }
+
+    pub fn namespace(&self) -> Option<&str> {
+        self.label("namespace")
+    }
+
+    pub fn team(&self) -> Option<&str> {
+        self.label("team")
+    }
+
+    pub fn environment(&self) -> Option<&str> {
+        self.label("environment").or_else(|| self.label("env"))
+    }
+
+    pub fn severity(&self) -> Severity {
+        // An author who gives no severity did not say that it is unimportant.
+        self.label("severity").and_then(Severity::parse).unwrap_or(Severity::Warning)
+    }
+
+    pub fn summary(&self) -> &str {
+        ["summary", "message", "description"]
+            .iter()
+            .find_map(|name| self.annotations.get(*name))
+            .map_or_else(|| self.name(), String::as_str)
+    }
+
+    /// Reads one Alertmanager alert object (webhook v4 `alerts[]`, API v2, or our Kafka single).
+    pub fn from_json(value: &Value, common: &Common) -> Result<Self, BadAlert> {
+        let object = value.as_object().ok_or(BadAlert::NotAnObject)?;
+        let mut labels = common.labels.clone();
+        labels.extend(text_map(object.get("labels"), "labels")?);
+        if labels.is_empty() {
+            return Err(BadAlert::Missing("labels", "an object of strings with at least `alertname`"));
+        }
+        if !labels.contains_key("alertname") {
+            return Err(BadAlert::Missing("labels.alertname", "the name of the alerting rule"));
+        }
+        if labels.len() > MAX_LABELS {
+            return Err(BadAlert::TooManyLabels(labels.len()));
+        }
+        if let Some((name, text)) = labels.iter().find(|(_, text)| text.len() > MAX_LABEL_VALUE) {
+            return Err(BadAlert::LabelTooLong(name.chars().take(80).collect(), text.len()));
+        }
+        let mut annotations = common.annotations.clone();
+        annotations.extend(text_map(object.get("annotations"), "annotations")?);
+        annotations.values_mut().for_each(|text| truncate(text, MAX_ANNOTATION));
+        let status = match object.get("status").or(common.status.as_ref()) {
+            None => Status::Firing,
+            Some(Value::String(text)) if text.eq_ignore_ascii_case("firing") => Status::Firing,
+            Some(Value::String(text)) if text.eq_ignore_ascii_case("resolved") => Status::Resolved,
+            // Alertmanager's API v2 says {"state": "active"}.
+            Some(Value::Object(_)) => Status::Firing,
+            Some(other) => return Err(BadAlert::BadField("status", brief(other), "\"firing\" or \"resolved\"")),
+        };
+        let starts_at = instant(object.get("startsAt"), "startsAt")?
+            .ok_or(BadAlert::Missing("startsAt", "an RFC 3339 instant such as 2026-11-21T02:17:00Z"))?;
+        let ends_at = instant(object.get("endsAt"), "endsAt")?;
+        let value = object
+            .get("value")
+            .and_then(number)
+            .or_else(|| annotations.get("value").and_then(|text| text.trim().parse().ok()))
+            .filter(|value: &f64| value.is_finite());
+        Ok(Self { fingerprint: Fingerprint::of(&labels), status, labels, annotations, starts_at, ends_at, value })
+    }
+}
+
+/// What a webhook group says once for all its alerts.
+#[derive(Debug, Clone, Default)]
+pub struct Common {
+    pub labels: Labels,
+    pub annotations: Labels,
+    pub status: Option<Value>,
+}
+
+/// Reads a payload: an Alertmanager webhook v4 group, an array of alerts, or a single alert.
+/// A bad alert in a group is reported beside the good ones, so that one of them cannot hide the rest.
+pub fn read_payload(payload: &Value) -> Result<Vec<Result<Alert, BadAlert>>, BadAlert> {
+    match payload {
+        Value::Array(alerts) => Ok(alerts.iter().map(|alert| Alert::from_json(alert, &Common::default())).collect()),
+        Value::Object(object) => match object.get("alerts") {
+            Some(Value::Array(alerts)) => {
+                // The group's common labels repeat what each alert carries; they only fill gaps.
+                let common = Common { labels: Labels::new(), annotations: Labels::new(), status: None };
+                Ok(alerts.iter().map(|alert| Alert::from_json(alert, &common)).collect())
+            }
+            Some(other) => Err(BadAlert::BadField("alerts", brief(other), "an array of alerts")),
+            None if object.contains_key("labels") => Ok(vec![Alert::from_json(payload, &Common::default())]),
+            None => Err(BadAlert::UnknownShape(object.keys().take(8).cloned().collect::<Vec<_>>().join(", "))),
+        },
+        _ => Err(BadAlert::NotAnObject),
+    }
+}
+
+fn text_map(value: Option<&Value>, field: &'static str) -> Result<Labels, BadAlert> {
+    match value {
+        None | Some(Value::Null) => Ok(Labels::new()),
+        Some(Value::Object(map)) => map
+            .iter()
+            .map(|(name, value)| match value {
+                Value::String(text) => Ok((name.clone(), text.clone())),
+                Value::Number(number) => Ok((name.clone(), number.to_string())),
+                Value::Bool(flag) => Ok((name.clone(), flag.to_string())),
+                other => Err(BadAlert::BadField(field, format!("{name}: {}", brief(other)), "values that are strings")),
+            })
+            .collect(),
+        Some(other) => Err(BadAlert::BadField(field, brief(other), "an object of strings")),
+    }
+}
+
+fn instant(value: Option<&Value>, field: &'static str) -> Result<Option<Timestamp>, BadAlert> {
+    const WANTED: &str = "an RFC 3339 instant such as 2026-11-21T02:17:00Z";
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        // Go's zero time: "not ended".
+        Some(Value::String(text)) if text.is_empty() || text.starts_with("0001-01-01") => Ok(None),
+        Some(Value::String(text)) => Timestamp::parse(text)
+            .map(Some)
+            .map_err(|_| BadAlert::BadField(field, brief(&Value::from(text.as_str())), WANTED)),
+        Some(Value::Number(number)) => number
+            .as_f64()
+            .filter(|secs| secs.is_finite() && *secs > 0.0)
+            // Epoch seconds have 10 digits until 2286, epoch milliseconds 13.
+            .map(|secs| Some(Timestamp::from_millis(if secs > 1e11 { secs as i64 } else { (secs * 1000.0) as i64 })))
+            .ok_or_else(|| BadAlert::BadField(field, number.to_string(), WANTED)),
+        Some(other) => Err(BadAlert::BadField(field, brief(other), WANTED)),
+    }
+}
+
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+fn brief(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() > 60 { format!("{}...", text.chars().take(60).collect::<String>()) } else { text }
+}
+
+/// Cuts at a character boundary at or below `max` bytes.
+pub fn truncate(text: &mut String, max: usize) {
+    if text.len() > max {
+        let cut = (0..=max).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(cut);
+        text.push('…');
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadAlert {
+    #[error(
+        "the payload is not a JSON object; send an Alertmanager webhook (v4) body, an array of alerts, or one alert"
+    )]
+    NotAnObject,
+    #[error("looked for `alerts` (Alertmanager webhook v4) and `labels` (a single alert), found only: {0}")]
+    UnknownShape(String),
+    #[error("`{0}` is missing; give {1}")]
+    Missing(StaticText, StaticText),
+    #[error("`{0}` is {1}; give {2}")]
+    BadField(StaticText, String, StaticText),
+    #[error("label `{0}` has {1} bytes; the limit is {MAX_LABEL_VALUE}; move long text to an annotation")]
+    LabelTooLong(String, usize),
+    #[error("{0} labels; the limit is {MAX_LABELS}")]
+    TooManyLabels(usize),
+}
+
+type StaticText = &'static str;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn check(payload: Value, expected: &str) {
+        let text = match read_payload(&payload) {
+            Err(error) => error.to_string(),
+            Ok(alerts) => alerts
+                .iter()
+                .map(|alert| match alert {
+                    Ok(alert) => format!("{} {:?} {:?}", alert.name(), alert.subject(), alert.severity()),
+                    Err(error) => error.to_string(),
+                })
+                .collect::<Vec<_>>()
+                .join(" | "),
+        };
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn one_bad_alert_does_not_hide_the_good_ones() {
+        check(
+            json!({"version": "4", "alerts": [
+                {"labels": {"alertname": "A", "service": "pay", "severity": "page"}, "startsAt": "2026-11-21T02:17:00Z"},
+                {"labels": {"service": "pay"}, "startsAt": "2026-11-21T02:17:00Z"},
+                {"labels": {"alertname": "B"}, "startsAt": "yesterday"},
+            ]}),
+            "A Some(\"pay\") Critical | `labels.alertname` is missing; give the name of the alerting rule | \
+             `startsAt` is \"yesterday\"; give an RFC 3339 instant such as 2026-11-21T02:17:00Z",
+        );
+    }
+
+    #[test]
+    fn an_unknown_shape_says_what_was_looked_for() {
+        check(
+            json!({"event": "x", "payload": {}}),
+            "looked for `alerts` (Alertmanager webhook v4) and `labels` (a single alert), found only: event, payload",
+        );
+    }
+
+    #[test]
+    fn order_of_labels_does_not_matter_but_their_values_do() {
+        let one = Labels::from([("a".into(), "b".into()), ("c".into(), "d".into())]);
+        let other = Labels::from([("c".into(), "d".into()), ("a".into(), "b".into())]);
+        assert_eq!(Fingerprint::of(&one), Fingerprint::of(&other));
+        let shifted = Labels::from([("ab".into(), "".into()), ("c".into(), "d".into())]);
+        assert_ne!(Fingerprint::of(&one), Fingerprint::of(&shifted));
+    }
+}

@@ -1,0 +1,144 @@
+//! Names of things. Each is a newtype so that an incident is never mistaken for a plan.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            pub fn new(text: impl Into<String>) -> Self {
+                Self(text.into())
+            }
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text_id!(
+    /// `INC-214`, counted by the store.
+    IncidentId
+);
+text_id!(
+    /// `INC-214.E3`: evidence is numbered within its incident, so that a person can say it aloud.
+    EvidenceId
+);
+text_id!(
+    /// `INC-214.P1`
+    PlanId
+);
+text_id!(
+    /// A person as the chat knows them: `team/user`, both taken from a signed payload.
+    PersonId
+);
+
+impl IncidentId {
+    pub fn numbered(number: i64) -> Self {
+        Self(format!("INC-{number}"))
+    }
+
+    /// Accepts what people type: `inc-214`, `INC214`, `214`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.trim().trim_start_matches(|c: char| c.is_ascii_alphabetic()).trim_start_matches('-');
+        digits.parse::<i64>().ok().filter(|number| *number > 0).map(Self::numbered)
+    }
+
+    pub fn evidence(&self, number: usize) -> EvidenceId {
+        EvidenceId(format!("{self}.E{number}"))
+    }
+
+    pub fn plan(&self, number: usize) -> PlanId {
+        PlanId(format!("{self}.P{number}"))
+    }
+}
+
+impl EvidenceId {
+    /// `E3`, the mark that a narrative carries.
+    pub fn mark(&self) -> &str {
+        self.0.rsplit('.').next().unwrap_or(&self.0)
+    }
+}
+
+/// SHA-256, written as 64 hex digits.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Digest(String);
+
+impl Digest {
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(hex(&Sha256::digest(bytes)))
+    }
+
+    /// The digest of a value's canonical JSON: struct fields in declaration order and maps sorted,
+    /// which holds because our own structs use `BTreeMap` only.
+    pub fn of_json<T: Serialize>(value: &T) -> Self {
+        Self::of(&serde_json::to_vec(value).unwrap_or_default())
+    }
+
+    /// A chain link: the digest of the previous link and this body.
+    pub fn chained(previous: &Digest, body: &[u8]) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(previous.0.as_bytes());
+        hasher.update([0]);
+        hasher.update(body);
+        Self(hex(&hasher.finalize()))
+    }
+
+    /// The link before the first.
+    pub fn genesis() -> Self {
+        Self("0".repeat(64))
+    }
+
+    pub fn from_hex(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first twelve digits: enough for a person and for a button's value.
+    pub fn short(&self) -> &str {
+        self.0.get(..12).unwrap_or(&self.0)
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.short())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
