@@ -5,7 +5,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::action::Action;
+use crate::domain::alert::Labels;
 use crate::domain::card::{ButtonAction, Card};
+use crate::domain::evidence::Series;
 use crate::domain::id::PersonId;
 use crate::domain::time::Timestamp;
 
@@ -132,3 +135,232 @@ pub trait Inbox: Send + Sync + 'static {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the inbox does not accept at the moment: {0}")]
 pub struct InboxFull(pub String);
+
+/// Metrics and logs, read only.
+#[async_trait]
+pub trait Signals: Send + Sync + 'static {
+    /// PromQL at one instant.
+    async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<Series>, SignalError>;
+    /// PromQL over a window; one point a step.
+    async fn range(&self, query: &str, window: Window) -> Result<Vec<Series>, SignalError>;
+    /// LogQL, newest first, at most `limit` lines.
+    async fn logs(
+        &self,
+        query: &str,
+        start: Timestamp,
+        end: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<LogLine>, SignalError>;
+    /// One line for `midwatch check`.
+    async fn check(&self) -> Result<String, SignalError>;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    pub start: Timestamp,
+    pub end: Timestamp,
+    pub step: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogLine {
+    pub at: Timestamp,
+    pub labels: Labels,
+    pub line: String,
+}
+
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum SignalError {
+    /// The backend understood us and said no: a malformed query, too many points.
+    #[error("query refused: {0}")]
+    BadQuery(String),
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// The orchestrator: Kubernetes, real or simulated behind its real API.
+#[async_trait]
+pub trait Cluster: Send + Sync + 'static {
+    async fn workloads(&self) -> Result<Vec<Workload>, ClusterError>;
+    async fn pods(&self, namespace: Option<&str>) -> Result<Vec<PodState>, ClusterError>;
+    async fn nodes(&self) -> Result<Vec<NodeState>, ClusterError>;
+    /// Events of the namespace (all when `None`), newest first.
+    async fn events(&self, namespace: Option<&str>) -> Result<Vec<ClusterEvent>, ClusterError>;
+    /// Rollout history of a Deployment, oldest first.
+    async fn revisions(&self, namespace: &str, workload: &str) -> Result<Vec<Revision>, ClusterError>;
+    async fn pod_logs(&self, namespace: &str, pod: &str, previous: PodLogs, lines: i64)
+    -> Result<String, ClusterError>;
+    /// Asks the API server what the action would change; nothing is written.
+    async fn dry_run(&self, action: &Action) -> Result<DryRun, ClusterError>;
+    /// Writes. The caller has proved that it may (see `flow::execute`).
+    async fn apply(&self, action: &Action, resource_version: &str) -> Result<Applied, ClusterError>;
+    async fn check(&self) -> Result<String, ClusterError>;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PodLogs {
+    Current,
+    /// Of the container that ran before the last restart.
+    Previous,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Workload {
+    pub namespace: String,
+    pub name: String,
+    /// `Deployment` or `StatefulSet`
+    pub kind: String,
+    pub uid: String,
+    /// The name that metrics and alerts use for it (label `app` or its recommended successors).
+    pub service: String,
+    pub replicas: i32,
+    pub ready: i32,
+    pub updated: i32,
+    /// The rollout that the last change of the template started has ended.
+    pub rolled_out: bool,
+    pub revision: Option<i64>,
+    pub labels: Labels,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PodState {
+    pub namespace: String,
+    pub name: String,
+    pub service: String,
+    pub node: Option<String>,
+    pub phase: String,
+    pub ready: bool,
+    pub restarts: i32,
+    /// Such as `OOMKilled` or `CrashLoopBackOff`.
+    pub reason: Option<String>,
+    pub started_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeState {
+    pub name: String,
+    pub ready: bool,
+    /// Conditions that are not as they should be, e.g. `Ready=Unknown since 02:15`.
+    pub troubles: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClusterEvent {
+    pub namespace: String,
+    pub object: String,
+    pub kind: String,
+    pub reason: String,
+    pub message: String,
+    pub count: i32,
+    pub last_at: Timestamp,
+    pub warning: bool,
+}
+
+/// One entry of a Deployment's rollout history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Revision {
+    pub number: i64,
+    pub created_at: Timestamp,
+    pub replica_set: String,
+    /// Of `kubernetes.io/change-cause`, written by people and pipelines: untrusted text.
+    pub cause: Option<String>,
+    /// The pod template as canonical JSON, without the hash label that the controller adds.
+    pub template: serde_json::Value,
+}
+
+/// What an action would do, as the API server says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DryRun {
+    /// The target as it is now; an action is void when another object has taken its name.
+    pub uid: String,
+    pub resource_version: String,
+    /// Unified diff of the fields that the action touches, before and after.
+    pub diff: String,
+    /// The touched fields before, for the digest and for the undo.
+    pub before: serde_json::Value,
+    pub after: serde_json::Value,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Applied {
+    pub resource_version: String,
+    pub generation: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ClusterError {
+    #[error("{0} was not found in the cluster")]
+    NotFound(String),
+    /// Somebody wrote in between; read again and compare.
+    #[error("conflict: {0}")]
+    Conflict(String),
+    #[error("forbidden: {0}")]
+    Forbidden(String),
+    #[error("refused by the API server: {0}")]
+    Refused(String),
+    /// Perhaps written: read the cluster before anything else.
+    #[error("result unknown: {0}")]
+    Unknown(String),
+    #[error("cluster unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// A language model behind an OpenAI-compatible endpoint.
+#[async_trait]
+pub trait Model: Send + Sync + 'static {
+    fn name(&self) -> &str;
+    async fn complete(&self, request: ModelRequest) -> Result<ModelReply, ModelError>;
+    async fn check(&self) -> Result<String, ModelError>;
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelRequest {
+    pub messages: Vec<ModelMessage>,
+    /// Empty in text mode and on the last step.
+    pub tools: Vec<ToolSchema>,
+    pub max_tokens: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "role", rename_all = "snake_case")]
+pub enum ModelMessage {
+    System { text: String },
+    User { text: String },
+    Assistant { text: String, calls: Vec<ToolCall> },
+    Tool { call_id: String, text: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolCall {
+    pub id: String,
+    pub name: String,
+    /// As the model wrote them; parsed and judged by the tool.
+    pub arguments: serde_json::Value,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolSchema {
+    pub name: String,
+    pub description: String,
+    pub parameters: serde_json::Value,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelReply {
+    pub text: String,
+    pub calls: Vec<ToolCall>,
+    pub tokens_in: u64,
+    pub tokens_out: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ModelError {
+    #[error("model rate limited: {0}")]
+    RateLimited(String),
+    #[error("model unavailable: {0}")]
+    Unavailable(String),
+    #[error("model refused the request: {0}")]
+    Refused(String),
+    #[error("model answered with something unreadable: {0}")]
+    Garbage(String),
+}

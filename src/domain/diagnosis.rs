@@ -1,0 +1,69 @@
+//! A supported cause, or the honest absence of one. Every claim cites stored evidence.
+
+use serde::{Deserialize, Serialize};
+
+use super::id::EvidenceId;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Diagnosis {
+    /// The node of the topology at fault; `None`: not known.
+    pub service: Option<String>,
+    /// The change to blame, by id; `None`: no change is to blame.
+    pub change: Option<String>,
+    /// Leak, saturation, bad release, ... in a few words, written by code or model.
+    pub mechanism: String,
+    pub verdict: Verdict,
+    /// 0 to 1, from the margin between the candidates and what supports the first.
+    pub confidence: f64,
+    pub claims: Vec<Claim>,
+    /// What was considered and why it is not the cause.
+    pub ruled_out: Vec<Claim>,
+    /// What would fix it, if any typed action can.
+    pub remedy: Remedy,
+    /// `none` for the deterministic reasoner, else the model's name.
+    pub reasoner: String,
+}
+
+/// Decided by code from the evidence, not by the tone of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Verdict {
+    Confirmed,
+    Likely,
+    Inconclusive,
+}
+
+impl Verdict {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Likely => "likely",
+            Self::Inconclusive => "not known",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    pub text: String,
+    pub evidence: Vec<EvidenceId>,
+}
+
+/// What is proposed: a kind of action on a service, made concrete by `plan`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "remedy", rename_all = "snake_case")]
+pub enum Remedy {
+    RollBack {
+        service: String,
+    },
+    Restart {
+        service: String,
+    },
+    ScaleUp {
+        service: String,
+    },
+    /// No action of the catalogue fits; a person must act.
+    HandOver {
+        why: String,
+    },
+}
