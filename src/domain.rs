@@ -2,11 +2,17 @@
 
 pub mod action;
 pub mod alert;
+pub mod anomaly;
 pub mod card;
 pub mod change;
+pub mod correlate;
 pub mod diagnosis;
 pub mod evidence;
 pub mod id;
+pub mod incident;
+pub mod plan;
+pub mod policy;
+pub mod prefilter;
 pub mod root_cause;
 pub mod time;
 pub mod topology;
