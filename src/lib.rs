@@ -4,4 +4,5 @@ pub mod adapters;
 pub mod domain;
 pub mod memory;
 pub mod ports;
+pub mod store;
 pub mod world;

@@ -17,7 +17,7 @@ use super::time::Timestamp;
 pub enum IncidentEvent {
     Opened { cluster: String, team: String, title: String, severity: Sev, because: String, event_at: Timestamp },
     AlertsJoined { alerts: Vec<JoinedAlert> },
-    AlertsResolved { fingerprints: Vec<Fingerprint>, event_at: Timestamp },
+    AlertsResolved { alerts: Vec<ResolvedAlert>, event_at: Timestamp },
     SeverityChanged { to: Sev, because: String },
     Retitled { title: String },
     Merged { into: IncidentId, because: String },
@@ -67,6 +67,15 @@ pub struct JoinedAlert {
     pub severity: Severity,
     pub starts_at: Timestamp,
     pub because: String,
+    /// It was part of this incident before, ended, and fires again.
+    pub again: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResolvedAlert {
+    pub fingerprint: Fingerprint,
+    pub name: String,
+    pub subject: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -169,7 +178,8 @@ pub struct Incident {
     /// Wall time of the opening.
     pub opened_at: Timestamp,
     pub updated_at: Timestamp,
-    pub alerts: BTreeMap<Fingerprint, Member>,
+    /// By name and subject: a storm has thousands of alerts but few kinds, and the fold stays small.
+    pub alerts: BTreeMap<String, AlertGroup>,
     pub evidence: Vec<EvidenceId>,
     pub candidates: Vec<Candidate>,
     pub recalled: Vec<PastIncident>,
@@ -184,12 +194,18 @@ pub struct Incident {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Member {
+pub struct AlertGroup {
     pub name: String,
     pub subject: String,
     pub severity: Severity,
-    pub starts_at: Timestamp,
-    pub resolved: bool,
+    pub count: usize,
+    pub resolved: usize,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+}
+
+fn group_key(name: &str, subject: &str) -> String {
+    format!("{name} {subject}")
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -291,22 +307,30 @@ impl Incident {
             E::AlertsJoined { alerts } => {
                 for alert in alerts {
                     self.since = self.since.min(alert.starts_at);
-                    self.alerts.insert(
-                        alert.fingerprint,
-                        Member {
+                    let group =
+                        self.alerts.entry(group_key(&alert.name, &alert.subject)).or_insert_with(|| AlertGroup {
                             name: alert.name.clone(),
                             subject: alert.subject.clone(),
                             severity: alert.severity,
-                            starts_at: alert.starts_at,
-                            resolved: false,
-                        },
-                    );
+                            count: 0,
+                            resolved: 0,
+                            first_at: alert.starts_at,
+                            last_at: alert.starts_at,
+                        });
+                    group.severity = group.severity.max(alert.severity);
+                    group.first_at = group.first_at.min(alert.starts_at);
+                    group.last_at = group.last_at.max(alert.starts_at);
+                    if alert.again {
+                        group.resolved = group.resolved.saturating_sub(1);
+                    } else {
+                        group.count += 1;
+                    }
                 }
             }
-            E::AlertsResolved { fingerprints, .. } => {
-                for fingerprint in fingerprints {
-                    if let Some(member) = self.alerts.get_mut(fingerprint) {
-                        member.resolved = true;
+            E::AlertsResolved { alerts, .. } => {
+                for alert in alerts {
+                    if let Some(group) = self.alerts.get_mut(&group_key(&alert.name, &alert.subject)) {
+                        group.resolved = (group.resolved + 1).min(group.count);
                     }
                 }
             }
@@ -470,11 +494,15 @@ impl Incident {
 
     /// Services and hosts that have an alert in this incident.
     pub fn subjects(&self) -> BTreeSet<&str> {
-        self.alerts.values().map(|member| member.subject.as_str()).collect()
+        self.alerts.values().map(|group| group.subject.as_str()).collect()
+    }
+
+    pub fn alert_count(&self) -> usize {
+        self.alerts.values().map(|group| group.count).sum()
     }
 
     pub fn firing(&self) -> usize {
-        self.alerts.values().filter(|member| !member.resolved).count()
+        self.alerts.values().map(|group| group.count - group.resolved).sum()
     }
 
     pub fn confidence_word(&self) -> &'static str {
