@@ -1,6 +1,7 @@
 //! midwatch stands the on-call watch.
 
 pub mod adapters;
+pub mod config;
 pub mod domain;
 pub mod memory;
 pub mod ports;
