@@ -157,6 +157,11 @@ impl State {
         }
     }
 
+    /// Whether the incident may still go into another one: nobody was asked to decide on it yet.
+    pub fn is_movable(&self) -> bool {
+        matches!(self, Self::Open | Self::Investigating | Self::Diagnosed)
+    }
+
     pub fn is_over(&self) -> bool {
         matches!(self, Self::Resolved { .. } | Self::Merged { .. })
     }

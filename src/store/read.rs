@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{Store, StoreError, on};
+use crate::domain::alert::{Alert, Fingerprint, Labels, Status};
 use crate::domain::evidence::Evidence;
 use crate::domain::id::IncidentId;
 use crate::domain::incident::Incident;
@@ -163,6 +164,35 @@ impl Store {
             .fetch_all(pool)
             .await
         })?)
+    }
+
+    /// The newest firings with their labels, oldest first: what the prefilter learns from again.
+    pub async fn recent_firing(&self, limit: i64) -> Result<Vec<Alert>, StoreError> {
+        type Row = (String, i64, Option<f64>, String);
+        let rows: Vec<Row> = on!(self, pool => {
+            sqlx::query_as(
+                "SELECT fingerprint, starts_at, value, labels FROM alert WHERE labels IS NOT NULL AND status='firing' \
+                 ORDER BY id DESC LIMIT $1",
+            )
+            .bind(limit)
+            .fetch_all(pool)
+            .await
+        })?;
+        rows.into_iter()
+            .rev()
+            .map(|(fingerprint, starts_at, value, labels)| {
+                let labels: Labels = parse("alert", &fingerprint, &labels)?;
+                Ok(Alert {
+                    fingerprint: Fingerprint::of(&labels),
+                    status: Status::Firing,
+                    labels,
+                    annotations: Labels::new(),
+                    starts_at: Timestamp::from_millis(starts_at),
+                    ends_at: None,
+                    value,
+                })
+            })
+            .collect()
     }
 
     pub async fn funnel(&self, since_inbox: i64) -> Result<Vec<FunnelCount>, StoreError> {
