@@ -8,5 +8,6 @@ pub mod diagnosis;
 pub mod evidence;
 pub mod id;
 pub mod root_cause;
+pub mod runbook;
 pub mod time;
 pub mod topology;
