@@ -10,6 +10,7 @@ use crate::memory::point::Hit;
 const NAMES_ALERT: f32 = 0.30;
 const SAME_SERVICE: f32 = 0.10;
 const VOTES: f32 = 0.10;
+const QUARANTINED: f32 = 0.10;
 /// Net votes at which half of `VOTES` is reached.
 const VOTES_HALFWAY: f32 = 3.0;
 
@@ -76,23 +77,45 @@ pub(crate) fn rank(
     for hit in named.into_iter().map(|hit| Hit { fused: 0.0, ..hit }).chain(chunks) {
         hits.insert(hit.id, hit);
     }
-    let mut ranked: Vec<Recalled> = hits
+    let mut judged: Vec<Judged> = hits
         .into_values()
         .map(|hit| {
             let document = documents.get(&document_of(&hit.stored.chunk));
             judge(query, asked, hit, document)
         })
         .collect();
-    // Equal scores: by name, so that the same question gets the same answer.
+    hold_quarantine_down(&mut judged);
+    let mut ranked: Vec<Recalled> = judged.into_iter().map(|judged| judged.recalled).collect();
+    // Equal scores: what is in quarantine last, then by name, so that the same question gets the
+    // same answer.
     ranked.sort_by(|a, b| {
-        b.score.total_cmp(&a.score).then_with(|| {
+        let suspect = |recalled: &Recalled| recalled.chunk.trust == Trust::Quarantined;
+        b.score.total_cmp(&a.score).then_with(|| suspect(a).cmp(&suspect(b))).then_with(|| {
             (&a.chunk.doc, &a.chunk.heading, &a.chunk.text).cmp(&(&b.chunk.doc, &b.chunk.heading, &b.chunk.text))
         })
     });
     ranked
 }
 
-fn judge(query: &Query, asked: &Question, hit: Hit, document: Option<&Hit>) -> Recalled {
+struct Judged {
+    recalled: Recalled,
+    /// The score without anybody's votes.
+    unvoted: f32,
+}
+
+/// Whoever can write into a chat can vote. So what is in quarantine stays below every trusted
+/// text that it would be below without votes, on either of the two.
+fn hold_quarantine_down(judged: &mut [Judged]) {
+    let suspect = |judged: &Judged| judged.recalled.chunk.trust == Trust::Quarantined;
+    let trusted: Vec<(f32, f32)> =
+        judged.iter().filter(|judged| !suspect(judged)).map(|judged| (judged.unvoted, judged.recalled.score)).collect();
+    for held in judged.iter_mut().filter(|judged| suspect(judged)) {
+        let above = trusted.iter().filter(|(unvoted, _)| *unvoted >= held.unvoted).map(|(_, score)| *score);
+        held.recalled.score = above.fold(held.recalled.score, f32::min);
+    }
+}
+
+fn judge(query: &Query, asked: &Question, hit: Hit, document: Option<&Hit>) -> Judged {
     let chunk = &hit.stored.chunk;
     let meaning = cosine(&asked.dense, &hit.dense).max(document.map_or(0.0, |hit| cosine(&asked.dense, &hit.dense)));
     let shared = shared_words(asked, &hit);
@@ -109,7 +132,9 @@ fn judge(query: &Query, asked: &Question, hit: Hit, document: Option<&Hit>) -> R
         score += SAME_SERVICE;
         why.push(format!("same service {service}"));
     }
-    score += votes_term(chunk.trust, chunk.votes);
+    if chunk.trust == Trust::Quarantined {
+        score -= QUARANTINED;
+    }
     if !shared.is_empty() {
         why.push(format!("shares {}", shared.iter().take(SHOWN_WORDS).cloned().collect::<Vec<_>>().join(", ")));
     }
@@ -122,18 +147,18 @@ fn judge(query: &Query, asked: &Question, hit: Hit, document: Option<&Hit>) -> R
     if chunk.votes != 0 {
         why.push(format!("votes {:+}", chunk.votes));
     }
-    Recalled { score, relevance, why: why.join("; "), chunk: hit.stored.chunk }
+    let voted = score + votes_term(chunk.trust, chunk.votes);
+    let recalled = Recalled { score: voted, relevance, why: why.join("; "), chunk: hit.stored.chunk };
+    Judged { recalled, unvoted: score }
 }
 
-/// Curated and verified texts move by at most `VOTES` up or down. What is in quarantine stands
-/// where the most unpopular curated text of the same score would stand, and can only sink from
-/// there: no number of votes, on either, lets it pass a curated one that answers better.
+/// At most `VOTES` up or down; what is in quarantine can only sink.
 fn votes_term(trust: Trust, votes: i64) -> f32 {
     let votes = votes as f32;
     let bounded = VOTES * votes / (votes.abs() + VOTES_HALFWAY);
     match trust {
         Trust::Curated | Trust::Verified => bounded,
-        Trust::Quarantined => bounded.min(0.0) - VOTES,
+        Trust::Quarantined => bounded.min(0.0),
     }
 }
 
@@ -211,12 +236,13 @@ mod tests {
     }
 
     #[test]
-    fn votes_are_bounded_and_never_lift_what_is_in_quarantine() {
-        assert!(votes_term(Trust::Curated, i64::MAX) <= VOTES);
-        assert!(votes_term(Trust::Curated, i64::MIN) >= -VOTES);
-        for (for_it, against_curated) in [(1, -1), (1_000_000, -1_000_000), (i64::MAX, i64::MIN)] {
-            assert!(votes_term(Trust::Quarantined, for_it) <= votes_term(Trust::Curated, against_curated));
+    fn votes_are_bounded() {
+        for trust in [Trust::Curated, Trust::Verified, Trust::Quarantined] {
+            for votes in [i64::MIN, -3, 0, 3, i64::MAX] {
+                assert!(votes_term(trust, votes).abs() <= VOTES);
+            }
         }
-        assert!(votes_term(Trust::Quarantined, -5) < votes_term(Trust::Quarantined, 5));
+        assert_eq!(votes_term(Trust::Quarantined, i64::MAX), 0.0);
+        assert!(votes_term(Trust::Quarantined, -3) < 0.0);
     }
 }
