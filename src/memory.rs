@@ -37,7 +37,7 @@ const SIMILAR_ENOUGH: f32 = 0.5;
 
 pub enum Memory {
     Edge(Edge),
-    Server(Server),
+    Server(Box<Server>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +101,7 @@ impl Memory {
                     }
                     other => other?,
                 }
-                Ok(Self::Server(server))
+                Ok(Self::Server(Box::new(server)))
             }
         }
     }
@@ -136,7 +136,7 @@ impl Memory {
         self.delete(Select::document(owner, doc)).await
     }
 
-    /// The chunks that answer best, at most two of a document while others are left.
+    /// The chunks that answer best: two of the best document, one of each other while others are left.
     pub async fn recall(&self, query: Query) -> Result<Vec<Recalled>, MemoryError> {
         let limit = query.limit;
         Ok(rank::pick(self.ranked(query).await?, limit))

@@ -14,8 +14,6 @@ const QUARANTINED: f32 = 0.10;
 /// Net votes at which half of `VOTES` is reached.
 const VOTES_HALFWAY: f32 = 3.0;
 
-/// Of one document, while others are left: five sections of one runbook teach less than two of two.
-const A_DOCUMENT: usize = 2;
 const SHOWN_WORDS: usize = 5;
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -176,13 +174,17 @@ fn shared_words(asked: &Question, hit: &Hit) -> Vec<String> {
     shared
 }
 
-/// At most two chunks of a document while other documents have something to say.
+/// Two chunks of the best document and one of each other, while others have something to say:
+/// the right document is among the first three far more often than it is the first.
 pub(crate) fn pick(ranked: Vec<Recalled>, limit: usize) -> Vec<Recalled> {
+    let best = ranked.first().map(|first| document_of(&first.chunk));
     let mut taken: HashMap<(Tenant, String), usize> = HashMap::new();
     let (mut first, rest): (Vec<_>, Vec<_>) = ranked.into_iter().partition(|recalled| {
-        let of_document = taken.entry(document_of(&recalled.chunk)).or_default();
+        let document = document_of(&recalled.chunk);
+        let allowed = if best.as_ref() == Some(&document) { 2 } else { 1 };
+        let of_document = taken.entry(document).or_default();
         *of_document += 1;
-        *of_document <= A_DOCUMENT
+        *of_document <= allowed
     });
     first.extend(rest);
     first.truncate(limit);

@@ -273,8 +273,7 @@ impl q::points_server::Points for Collections {
 impl Collection {
     fn update(&self, operation: edge::UpdateOperation) -> Result<Response<q::PointsOperationResponse>, Status> {
         self.shard.update(operation).map_err(invalid)?;
-        let result =
-            q::UpdateResult { operation_id: Some(1), status: q::UpdateStatus::Completed as i32, ..Default::default() };
+        let result = q::UpdateResult { operation_id: Some(1), status: q::UpdateStatus::Completed as i32 };
         Ok(Response::new(q::PointsOperationResponse { result: Some(result), ..Default::default() }))
     }
 }
