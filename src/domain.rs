@@ -15,5 +15,6 @@ pub mod plan;
 pub mod policy;
 pub mod prefilter;
 pub mod root_cause;
+pub mod runbook;
 pub mod time;
 pub mod topology;
