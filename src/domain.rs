@@ -10,6 +10,7 @@ pub mod diagnosis;
 pub mod evidence;
 pub mod id;
 pub mod incident;
+pub mod log_template;
 pub mod narrative;
 pub mod plan;
 pub mod policy;

@@ -15,6 +15,7 @@ use crate::domain::change::Change;
 use crate::domain::evidence::{Evidence, EvidenceKind, Series, Taint};
 use crate::domain::id::{Digest, EvidenceId, IncidentId};
 use crate::domain::incident::Incident;
+use crate::domain::log_template::template_of;
 use crate::domain::redact::redact;
 use crate::domain::root_cause::{EdgeReading, Gauge, Picture, Reading, Sign, SignKind, Worse, amount, read};
 use crate::domain::time::Timestamp;
@@ -458,10 +459,10 @@ async fn log_signs(
     answers.sort_by(|one, other| one.0.cmp(&other.0));
     for (node, query, now, past) in answers {
         let Ok(now) = now else { continue };
-        let known: BTreeSet<String> = past.iter().map(|line| crate::tools::template_of(&line.line)).collect();
+        let known: BTreeSet<String> = past.iter().map(|line| template_of(&line.line)).collect();
         let mut novel: BTreeMap<String, (usize, Timestamp, String)> = BTreeMap::new();
         for line in &now {
-            let template = crate::tools::template_of(&line.line);
+            let template = template_of(&line.line);
             if known.contains(&template) {
                 continue;
             }
