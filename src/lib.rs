@@ -1,6 +1,7 @@
 //! midwatch stands the on-call watch.
 
 pub mod adapters;
+pub mod console;
 pub mod domain;
 pub mod memory;
 pub mod ports;
