@@ -223,7 +223,7 @@ async fn channels(State(desk): State<Desk>) -> Json<serde_json::Value> {
             channel.last_ts = Some(message.ts.clone());
         }
     }
-    Json(serde_json::json!({"person": settings.person, "channels": channels}))
+    Json(serde_json::json!({"person": settings.person, "channels": channels, "revision": room.revision}))
 }
 
 #[derive(Deserialize)]
