@@ -36,7 +36,9 @@ pub fn metric_svg(metric: &Metric<'_>) -> String {
     let shown = metric.series.get(..MOST_SERIES.min(metric.series.len())).unwrap_or_default();
     let legend_rows = shown.len().div_ceil(2) as f64;
     let height = HEIGHT + legend_rows * LEGEND_ROW;
-    let mut svg = open(height, metric.title);
+    // Without a title its line is cut off: the text beside the picture says it already.
+    let top = if metric.title.is_empty() { 18.0 } else { 0.0 };
+    let mut svg = open_below(top, height, metric.title);
     let _ = write!(svg, r#"<text class="title" x="14" y="24">{}</text>"#, escape(&clip(metric.title, 58)));
     match Frame::around(metric, shown) {
         None => {
@@ -77,7 +79,7 @@ pub fn funnel_svg(funnel: &Funnel) -> String {
         );
         let reasons: Vec<_> = stage.left_out.iter().map(|out| format!("−{} {}", out.count, out.reason)).collect();
         if !reasons.is_empty() {
-            let line = escape(&clip(&reasons.join("   "), 58));
+            let line = escape(&clip(&reasons.join(", "), 58));
             let _ = write!(svg, r#"<text class="small" x="98" y="{}">{line}</text>"#, y + 37.0);
         }
     }
@@ -138,12 +140,7 @@ impl Frame {
         for (index, series) in shown.iter().enumerate() {
             self.draw_line(svg, index, series);
         }
-        if let Some(at) = metric.onset.filter(|at| self.holds(*at)) {
-            self.draw_mark(svg, at, "onset", &format!("onset {}", at.hour_minute()), TOP - 4.0);
-        }
-        if let Some(change) = metric.change.filter(|change| self.holds(change.at)) {
-            self.draw_mark(svg, change.at, "change", &clip(&change.label, 30), TOP + 9.0);
-        }
+        self.draw_marks(svg, metric);
         draw_legend(svg, metric, shown);
     }
 
@@ -165,7 +162,7 @@ impl Frame {
         let mut at = self.from.div_euclid(step) * step + step;
         while at <= self.until {
             let x = self.x(Timestamp::from_millis(at));
-            if x < WIDTH - 30.0 {
+            if (LEFT + 16.0..WIDTH - 30.0).contains(&x) {
                 let _ = write!(
                     svg,
                     r#"<line class="grid" x1="{x:.1}" x2="{x:.1}" y1="{}" y2="{}"/><text class="tick" x="{x:.1}" y="{}" text-anchor="middle">{}</text>"#,
@@ -195,16 +192,26 @@ impl Frame {
         let _ = write!(svg, r#"<path class="line{index}" d="{path}"/>"#);
     }
 
-    fn draw_mark(&self, svg: &mut String, at: Timestamp, class: &str, label: &str, label_y: f64) {
-        let x = self.x(at);
-        let (label_x, anchor) = if x > WIDTH * 0.6 { (x - 5.0, "end") } else { (x + 5.0, "start") };
-        let _ = write!(
-            svg,
-            r#"<line class="{class}" x1="{x:.1}" x2="{x:.1}" y1="{:.1}" y2="{:.1}"/><text class="{class}-label" x="{label_x:.1}" y="{label_y:.1}" text-anchor="{anchor}">{}</text>"#,
-            TOP - 12.0,
-            HEIGHT - FOOT,
-            escape(label),
-        );
+    /// The earlier mark is labelled to its left and the later one to its right, where there is room.
+    fn draw_marks(&self, svg: &mut String, metric: &Metric<'_>) {
+        let onset = metric.onset.map(|at| (at, "onset", format!("onset {}", at.hour_minute())));
+        let change = metric.change.map(|change| (change.at, "change", clip(&change.label, 26)));
+        let mut marks: Vec<_> = change.into_iter().chain(onset).filter(|(at, ..)| self.holds(*at)).collect();
+        marks.sort_by_key(|(at, ..)| *at);
+        for (index, (at, class, label)) in marks.iter().enumerate() {
+            let x = self.x(*at);
+            let wide = label.chars().count() as f64 * 6.6;
+            let leftward = if index + 1 < marks.len() { x - wide > LEFT } else { x + wide > WIDTH - RIGHT };
+            let (label_x, anchor) = if leftward { (x - 5.0, "end") } else { (x + 5.0, "start") };
+            let label_y = if index == 0 { TOP - 4.0 } else { TOP + 9.0 };
+            let _ = write!(
+                svg,
+                r#"<line class="{class}" x1="{x:.1}" x2="{x:.1}" y1="{:.1}" y2="{:.1}"/><text class="{class}-label" x="{label_x:.1}" y="{label_y:.1}" text-anchor="{anchor}">{}</text>"#,
+                TOP - 12.0,
+                HEIGHT - FOOT,
+                escape(label),
+            );
+        }
     }
 }
 
@@ -228,9 +235,14 @@ fn draw_legend(svg: &mut String, metric: &Metric<'_>, shown: &[Series]) {
 }
 
 pub(super) fn open(height: f64, label: &str) -> String {
+    open_below(0.0, height, label)
+}
+
+fn open_below(top: f64, height: f64, label: &str) -> String {
     let label = escape(label);
+    let height = height - top;
     format!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img" aria-label="{label}"><style>{STYLE}</style><rect class="paper" width="{WIDTH}" height="{height}" rx="6"/>"#
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 {top} {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img" aria-label="{label}"><style>{STYLE}</style><rect class="paper" y="{top}" width="{WIDTH}" height="{height}" rx="6"/>"#
     )
 }
 

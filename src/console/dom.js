@@ -97,10 +97,10 @@ export function spans(list) {
 }
 
 /** Preformatted text; added and removed lines of a diff are tinted. */
-export function code(text) {
+export function code(text, form = "") {
   const lines = String(text).replace(/\n$/, "").split("\n");
   const isDiff = lines.some((line) => /^[+-]/.test(line)) && lines.some((line) => /^(\+|-|@@| )/.test(line));
-  return h("pre", { tabindex: "0" }, lines.map((line) => {
+  return h("pre", { tabindex: "0", class: form }, lines.map((line) => {
     const tone = !isDiff ? "" : /^(\+\+\+|---|@@)/.test(line) ? "hunk" : line[0] === "+" ? "added" : line[0] === "-" ? "removed" : "";
     return h("span", { class: `line ${tone}` }, `${line}\n`);
   }));

@@ -131,7 +131,7 @@ async fn watch_funnel_picture(State(desk): State<Desk>) -> Response {
 async fn evidence_picture(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Response, Refusal> {
     let item = find_evidence(&desk, &id).await?;
     let metric = Metric {
-        title: &item.summary,
+        title: "",
         unit: &item.unit,
         series: item.series.as_deref().unwrap_or_default(),
         onset: item.onset,

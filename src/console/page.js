@@ -17,8 +17,8 @@ export async function openEvidence(id) {
     h("p", { class: "lead" }, item.summary),
     graph(item),
     item.series?.length ? numbers(item) : null,
-    item.query && [h("h3", {}, "Asked"), code(item.query)],
-    item.body && [h("h3", {}, "Answered"), code(item.body)],
+    item.query && [h("h3", {}, "Asked"), code(item.query, "wrap")],
+    item.body && [h("h3", {}, "Answered"), code(item.body, item.kind === "runbook" || item.kind === "incident" ? "wrap" : "")],
     h("dl", { class: "facts" },
       fact("Source", item.source), fact("Seen", time(item.at)),
       fact("Digest", h("code", { title: item.digest }, item.digest.slice(0, 12))), fact("Id", h("code", {}, item.id))),
@@ -128,7 +128,12 @@ const candidates = ({ candidates: items }) => h("ol", { class: "candidates" }, i
 
 const evidence = ({ evidence: items }) => h("div", { class: "evidence" }, items.map((item) => h("article", { class: item.series?.length ? "with-graph" : "" },
   h("p", { class: "line" }, evidenceChip(item.id), h("span", { class: "kind" }, `${KINDS[item.kind] ?? item.kind}, ${item.source}, `, clock(item.at))),
-  h("p", {}, item.summary), graph(item))));
+  h("p", {}, item.summary), graph(item) ?? (item.body && code(excerpt(item.body))))));
+
+function excerpt(body) {
+  const lines = body.trimEnd().split("\n");
+  return lines.length > 5 ? [...lines.slice(0, 4), `… ${lines.length - 4} more lines`].join("\n") : lines.join("\n");
+}
 
 const topology = (page) => [
   picture(`/incident/${encodeURIComponent(page.row.id)}/topology.svg`, describe(page.topology), "Topology"),
