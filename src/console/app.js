@@ -136,8 +136,20 @@ function actionButton(message, button) {
     "data-action": button.action,
     "aria-pressed": isVote ? String(voted) : null,
     onclick: () => press(message, button, node),
-  }, isVote && h("span", { "aria-hidden": "true" }, button.action === "thumbs_up" ? "👍 " : "👎 "), button.label);
+  }, isVote && thumb(button.action), button.label);
   return node;
+}
+
+/** Drawn, since not every machine has emoji. */
+function thumb(action) {
+  const make = (tag, props) => {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(props)) node.setAttribute(name, value);
+    return node;
+  };
+  const icon = make("svg", { viewBox: "0 0 20 20", width: "16", height: "16", "aria-hidden": "true", class: action });
+  icon.append(make("path", { d: "M2.8 9h3v8h-3zM5.8 9.4 9.3 2.6c1.6 0 2.3 1 2.1 2.4L11 8h4.9c1 0 1.7.9 1.4 1.9l-1.5 5.7c-.2.8-.9 1.4-1.8 1.4H5.8z", fill: "none", stroke: "currentColor", "stroke-width": "1.5", "stroke-linejoin": "round" }));
+  return icon;
 }
 
 function messageNode(message, place) {
@@ -165,7 +177,8 @@ function messageNode(message, place) {
 
 /** Puts the messages where they belong; those that did not change keep their nodes, focus and scroll. */
 function fill(list, messages, place) {
-  const stuck = list.scrollHeight - list.scrollTop - list.clientHeight < 80;
+  const isOwn = messages.at(-1)?.author.kind === "person" && !list.querySelector(`:scope > [data-ts="${messages.at(-1).ts}"]`);
+  const stuck = isOwn || isAtEnd(list);
   const known = new Map([...list.querySelectorAll(":scope > .message")].map((node) => [node.dataset.ts, node]));
   let last = list.querySelector(":scope > .before-all");
   for (const message of messages) {
@@ -184,6 +197,17 @@ function fill(list, messages, place) {
   }
   for (const node of known.values()) node.remove();
   if (stuck) list.scrollTop = list.scrollHeight;
+}
+
+const isAtEnd = (list) => list.scrollHeight - list.scrollTop - list.clientHeight < 80;
+
+/** A log that stays at its end while pictures arrive, unless the reader has scrolled away. */
+function log(label, ...first) {
+  let atEnd = false;
+  const list = h("div", { class: "log", role: "log", "aria-label": label, tabindex: "0" }, ...first);
+  list.addEventListener("scroll", () => { atEnd = isAtEnd(list); });
+  list.addEventListener("load", () => { if (atEnd) list.scrollTop = list.scrollHeight; }, true);
+  return list;
 }
 
 function voteKey(message) {
@@ -364,7 +388,7 @@ async function showChannel(name) {
     state.messages.clear();
     const older = h("button", { type: "button", class: "older before-all", hidden: true, onclick: () => loadOlder() }, "Older messages");
     const empty = h("div", { class: "empty before-all" }, h("p", {}, "Nothing here yet."), h("p", {}, "Ask the watch something, or type ", h("code", {}, "/ops help"), "."));
-    centre.replaceChildren(topBar(`#${name}`), h("div", { class: "log", role: "log", "aria-label": `Messages in #${name}`, tabindex: "0" }, older, empty), composer("channel"));
+    centre.replaceChildren(topBar(`#${name}`), log(`Messages in #${name}`, older, empty), composer("channel"));
     await loadMessages();
     const list = centre.querySelector(".log");
     if (list) list.scrollTop = list.scrollHeight;
@@ -407,7 +431,7 @@ async function showThread(ts) {
   if (state.thread !== ts) return;
   state.replies = new Map([root, ...replies].map((message) => [message.ts, message]));
   const close = h("button", { type: "button", class: "icon", "aria-label": "Close the thread", onclick: closeThread }, "✕");
-  const list = h("div", { class: "log", role: "log", "aria-label": "Thread", tabindex: "0" });
+  const list = log("Thread");
   const link = root.card.blocks.flatMap((part) => part.spans ?? []).find((span) => span.span === "link" && isOurs(span.path));
   threadPane.replaceChildren(h("header", { class: "bar" }, h("h2", {}, "Thread"), link && h("a", { href: link.path, class: "more" }, `${link.text} in full`), close), list, composer("thread", ts));
   threadPane.hidden = false;

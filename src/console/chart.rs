@@ -67,7 +67,7 @@ pub fn funnel_svg(funnel: &Funnel) -> String {
         let y = 16.0 + row as f64 * ROW;
         // Logarithmic, since a thousand raw alerts become one incident and both must be seen.
         let share = if most == 0 { 0.0 } else { (1.0 + stage.count as f64).ln() / (1.0 + most as f64).ln() };
-        let width = (share * 296.0).max(3.0);
+        let width = (share * 268.0).max(3.0);
         let class = if row + 1 == funnel.stages.len() { "bar last" } else { "bar" };
         let _ = write!(
             svg,

@@ -73,7 +73,7 @@ export async function showIncident(centre, id, topBar) {
   const body = h("div", { class: "page", tabindex: "0" }, h("div", { class: "sheet" },
     masthead(page),
     h("nav", { class: "jump", "aria-label": "On this page" }, parts.map(([name]) => jump(name))),
-    page.plan && plan(page.plan),
+    page.plan && plan(page.plan, page.row),
     parts.map(([name, content]) => h("section", { id: anchor(name), tabindex: "-1", "aria-label": name }, h("h2", {}, name), content))));
   centre.replaceChildren(topBar(id, talk(page.row)), body);
   for (const node of body.querySelectorAll("details")) node.open = node.open || open.has(node.dataset.key);
@@ -103,7 +103,7 @@ function meter(share, label) {
   return h("span", { class: "meter", role: "img", "aria-label": `${label} ${Math.round(share * 100)} percent` }, fill);
 }
 
-function plan(view) {
+function plan(view, row) {
   return h("section", { class: "plan", "aria-label": "Plan" },
     h("p", { class: "kicker" }, `Plan, ${view.state}`),
     h("h3", {}, view.action, " ", h("code", {}, view.target)),
@@ -113,7 +113,8 @@ function plan(view) {
       view.expires_at && fact("Expires", time(view.expires_at)), fact("UID", h("code", {}, view.uid)),
       fact("Digest", h("code", { title: view.digest }, view.digest.slice(0, 12)))),
     view.diff && code(view.diff),
-    view.votes.length > 0 && h("ul", {}, view.votes.map((vote) => h("li", {}, vote))));
+    view.votes.length > 0 && h("ul", {}, view.votes.map((vote) => h("li", {}, vote))),
+    row.needs_you && row.channel && row.ts && h("p", {}, "Approve or reject it in the conversation: ", talk(row)));
 }
 
 const timeline = ({ timeline: items }) => h("ol", { class: "timeline" }, items.map((item) => h("li", { class: `kind-${item.kind.replace(/\W/g, "")}` },

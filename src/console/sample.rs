@@ -220,10 +220,7 @@ impl Inbox for Answering {
                 }
                 FromPeople::Mention { place, .. } => {
                     let thread = place.thread.or(place.message);
-                    console
-                        .post(&place.channel, thread.as_ref(), dedupe_free(), &note("I am looking at it."))
-                        .await
-                        .unwrap();
+                    console.post(&place.channel, thread.as_ref(), "", &note("I am looking at it.")).await.unwrap();
                 }
             }
         });
@@ -231,11 +228,18 @@ impl Inbox for Answering {
     }
 }
 
-fn dedupe_free() -> &'static str {
-    ""
+#[derive(Default)]
+pub struct Night {
+    /// Where the conversation about the open incident is.
+    pub root: Option<MessageRef>,
 }
 
-pub struct Night;
+impl Night {
+    fn row(&self) -> IncidentRow {
+        let root = self.root.clone();
+        IncidentRow { channel: root.clone().map(|root| root.channel), ts: root.map(|root| root.ts), ..row() }
+    }
+}
 
 #[async_trait]
 impl Pages for Night {
@@ -251,11 +255,11 @@ impl Pages for Night {
             alerts: 4,
             ..IncidentRow::default()
         };
-        vec![row(), quiet]
+        vec![self.row(), quiet]
     }
 
     async fn incident(&self, id: &str) -> Option<IncidentPage> {
-        (id == "INC-214").then(page)
+        (id == "INC-214").then(|| IncidentPage { row: self.row(), ..page() })
     }
 
     async fn evidence(&self, id: &str) -> Option<EvidenceItem> {

@@ -71,7 +71,7 @@ async fn a_double_click_counts_once_and_its_place_is_not_believed() {
     let console = open(&Arc::default()).await;
     let (root, plan) = tell(&console).await;
     let inbox = Arc::new(Answering::default());
-    let router = router(console, inbox.clone(), Arc::new(Night));
+    let router = router(console, inbox.clone(), Arc::new(Night::default()));
     let click = json!({"kind": "click", "channel": "ops", "message": plan.ts, "action": "approve", "value": "v"});
     for _ in 0..2 {
         assert_eq!(ask(&router, act("0f8fad5b-d9cb", click.clone())).await.0, StatusCode::ACCEPTED);
@@ -87,7 +87,7 @@ async fn a_double_click_counts_once_and_its_place_is_not_believed() {
 async fn wrong_acts_say_what_to_do() {
     let console = open(&Arc::default()).await;
     let (_, plan) = tell(&console).await;
-    let router = router(console, Arc::new(Answering::default()), Arc::new(Night));
+    let router = router(console, Arc::new(Answering::default()), Arc::new(Night::default()));
     let reject = json!({"kind": "click", "channel": "ops", "message": plan.ts, "action": "reject", "value": "v"});
     for (body, expected) in [
         (reject, StatusCode::UNPROCESSABLE_ENTITY),
@@ -107,7 +107,7 @@ async fn wrong_acts_say_what_to_do() {
 async fn words_are_shown_once_and_can_be_replied_to() {
     let console = open(&Arc::default()).await;
     let inbox = Arc::new(Answering::default());
-    let router = router(console.clone(), inbox.clone(), Arc::new(Night));
+    let router = router(console.clone(), inbox.clone(), Arc::new(Night::default()));
     let mention = json!({"kind": "mention", "channel": "ops", "text": "why <b>?"});
     let (_, first) = ask(&router, act("0f8fad5b-aaaa", mention.clone())).await;
     let (_, second) = ask(&router, act("0f8fad5b-aaaa", mention)).await;
@@ -126,7 +126,7 @@ async fn a_whisper_is_for_one_person() {
     let card = root_card("whispered", Tone::Neutral);
     console.whisper(&place, &PersonId::new("local/you"), &card).await.unwrap();
     console.whisper(&place, &PersonId::new("local/ada"), &card).await.unwrap();
-    let router = router(console, Arc::new(Answering::default()), Arc::new(Night));
+    let router = router(console, Arc::new(Answering::default()), Arc::new(Night::default()));
     let (_, thread) = ask(&router, get(&format!("/api/thread?channel=ops&ts={}", root.ts))).await;
     assert_eq!((thread["replies"].as_array().unwrap().len(), thread["root"]["replies"].as_u64()), (3, Some(3)));
 }
@@ -137,7 +137,7 @@ async fn the_stream_resumes_where_the_reader_stopped() {
     let (root, _) = tell(&console).await;
     let seen = *console.revision.borrow();
     console.edit(&root, &root_card("Mitigated", Tone::Working)).await.unwrap();
-    let router = router(console.clone(), Arc::new(Answering::default()), Arc::new(Night));
+    let router = router(console.clone(), Arc::new(Answering::default()), Arc::new(Night::default()));
     let mut request = get("/api/stream");
     request.headers_mut().insert("last-event-id", seen.to_string().parse().unwrap());
     let mut body = router.clone().oneshot(request).await.unwrap().into_body().into_data_stream();
@@ -160,7 +160,7 @@ async fn the_stream_resumes_where_the_reader_stopped() {
 #[tokio::test]
 async fn pages_and_pictures_are_served_strictly() {
     let console = open(&Arc::default()).await;
-    let router = router(console, Arc::new(Answering::default()), Arc::new(Night));
+    let router = router(console, Arc::new(Answering::default()), Arc::new(Night::default()));
     for (path, kind) in [
         ("/", "text/html"),
         ("/incident/INC-214", "text/html"),
@@ -192,9 +192,9 @@ async fn pages_and_pictures_are_served_strictly() {
 #[tokio::test]
 async fn the_sample_night_is_served() {
     let console = open(&Arc::default()).await;
-    tell(&console).await;
+    let (root, _) = tell(&console).await;
     let inbox = Answering { console: Some(console.clone()), ..Answering::default() };
-    let router = router(console, Arc::new(inbox), Arc::new(Night));
+    let router = router(console, Arc::new(inbox), Arc::new(Night { root: Some(root) }));
     let Ok(address) = std::env::var("MIDWATCH_SAMPLE_CONSOLE") else {
         assert_eq!(ask(&router, get("/api/channels")).await.1["channels"][0]["name"], "ops");
         return;
