@@ -42,12 +42,13 @@ async fn messages_outlive_the_process_and_ts_only_grows() {
     let shelf = Arc::new(Shelf::default());
     let console = open(&shelf).await;
     let (root, plan) = tell(&console).await;
-    console.edit(&root, &root_card("Resolved", Tone::Good)).await.unwrap();
+    let resolved = root_card("Resolved", Tone::Good);
+    console.edit(&root, &resolved).await.unwrap();
     let again = open(&shelf).await;
     let after = again.post("ops", None, "later", &root_card("New", Tone::Alarm)).await.unwrap();
     assert!(root.ts < plan.ts && plan.ts < after.ts);
     let room = again.room.lock().await;
-    assert_eq!(room.get(&root).unwrap().card, root_card("Resolved", Tone::Good));
+    assert_eq!(room.get(&root).unwrap().card, resolved);
     assert_eq!(room.replies_to(&root.ts).count(), 2);
 }
 
