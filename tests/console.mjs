@@ -48,7 +48,9 @@ const wide = { width: 1400, height: 900 };
 const phone = { width: 390, height: 844 };
 const page = await open(wide, "dark");
 const thread = page.locator("#thread");
-const rootWithPlan = page.locator("#centre .message", { has: page.locator(".replies strong") }).last();
+/** The newest incident that has a thread; questions of people have no tone. */
+const incidentIn = (view) => view.locator('#centre .message[class*="tone-"]', { has: view.locator(".replies strong") }).last();
+const rootWithPlan = incidentIn(page);
 
 await step("the conversation shows the incident", async () => {
   await rootWithPlan.waitFor();
@@ -136,8 +138,9 @@ await step("the keyboard alone reaches thread, evidence and composer", async () 
   await page.keyboard.press("Tab");
   assert.equal(await page.evaluate(() => document.activeElement.className), "skip");
   await page.keyboard.press("j");
-  const roots = await page.locator("#centre .replies").count();
-  for (let n = 0; n < roots; n += 1) await page.keyboard.press("j");
+  const wanted = await rootWithPlan.getAttribute("data-ts");
+  const reached = () => page.evaluate((ts) => document.activeElement.closest(".message")?.dataset.ts === ts, wanted);
+  for (let n = 0; n < 200 && !(await reached()); n += 1) await page.keyboard.press("j");
   await page.keyboard.press("Enter");
   await thread.locator(".message").first().waitFor();
   for (let n = 0; n < 40; n += 1) {
@@ -152,6 +155,17 @@ await step("the keyboard alone reaches thread, evidence and composer", async () 
   assert.ok(await page.evaluate(() => document.activeElement.matches("#thread .composer textarea")), "slash goes to the composer");
   await page.keyboard.press("Escape");
   await page.evaluate(() => document.activeElement.blur());
+  await page.keyboard.press("Escape");
+  await thread.waitFor({ state: "hidden" });
+});
+
+await step("a question in the channel opens the thread where the answer comes", async () => {
+  const question = `is <b>anything</b> wrong? ${Date.now()}`;
+  const field = page.locator("#centre .composer textarea");
+  await field.fill(question);
+  await field.press("Enter");
+  await thread.locator(".message.from-person", { hasText: question }).waitFor();
+  await thread.locator(".message.from-watch").first().waitFor({ timeout: 60_000 });
   await page.keyboard.press("Escape");
   await thread.waitFor({ state: "hidden" });
 });
@@ -175,7 +189,7 @@ await step("390 px wide it is usable, and nothing sticks out", async () => {
   await small.waitForTimeout(300);
   await shot(small, "phone-menu-light");
   await small.keyboard.press("Escape");
-  await small.locator("#centre .replies", { has: small.locator("strong") }).last().click();
+  await incidentIn(small).locator(".replies").click();
   await small.locator("#thread .message").nth(1).waitFor();
   await small.waitForTimeout(400);
   await fits(small, "the thread");
@@ -198,7 +212,7 @@ await step("390 px wide it is usable, and nothing sticks out", async () => {
 
 await step("by day it is light", async () => {
   const day = await open(wide, "light");
-  await day.locator("#centre .replies").last().click();
+  await incidentIn(day).locator(".replies").click();
   await day.locator("#thread .message").first().waitFor();
   await day.waitForTimeout(400);
   await shot(day, "thread-light");

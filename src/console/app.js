@@ -308,11 +308,14 @@ function composer(place, thread) {
     if (!text) return;
     const command = /^\/(?:ops\b\s*)?([\s\S]*)$/.exec(text);
     const body = command ? { kind: "command", text: command[1].trim() || "help" } : { kind: "mention", text };
+    let answers = null;
     field.disabled = true;
     try {
-      await act({ ...body, channel: state.channel, ...(thread && { thread }) }, name);
+      const { ts } = await act({ ...body, channel: state.channel, ...(thread && { thread }) }, name);
       field.value = "";
       name = newName();
+      // The answer to a question comes as a reply to it.
+      if (body.kind === "mention" && !thread && ts) answers = ts;
     } catch (error) {
       explain(error);
     } finally {
@@ -320,6 +323,9 @@ function composer(place, thread) {
       field.focus();
       offer();
     }
+    if (!answers) return;
+    await openThread(answers);
+    threadPane.querySelector(".composer textarea")?.focus();
   };
   field.addEventListener("input", offer);
   field.addEventListener("blur", () => { hints.hidden = true; });
@@ -419,7 +425,7 @@ async function loadOlder() {
 }
 
 function openThread(ts) {
-  navigate(`/?channel=${encodeURIComponent(state.channel)}&thread=${ts}`);
+  return navigate(`/?channel=${encodeURIComponent(state.channel)}&thread=${ts}`);
 }
 
 async function showThread(ts) {
@@ -497,6 +503,7 @@ function navigate(path) {
 // ---------------------------------------------------------------- live
 
 function take(message) {
+  const isNew = message.revision > state.revision;
   state.revision = Math.max(state.revision, message.revision);
   if (message.channel === state.channel) {
     if (!message.thread) state.messages.set(message.ts, message);
@@ -504,7 +511,7 @@ function take(message) {
     if (state.thread && inThread) state.replies.set(message.ts, message);
   }
   const seen = message.channel === state.channel && state.view === "chat" && !document.hidden;
-  if (!seen && !message.edited_at && message.author.kind === "watch" && message.replies === 0) {
+  if (isNew && !seen && !message.edited_at && message.author.kind === "watch") {
     state.unread.set(message.channel, (state.unread.get(message.channel) ?? 0) + 1);
   }
   if (!state.channels.some((channel) => channel.name === message.channel)) state.channels.push({ name: message.channel });

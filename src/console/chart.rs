@@ -295,6 +295,9 @@ fn time_step(span: i64) -> i64 {
 }
 
 fn with_unit(value: f64, step: f64, unit: &str) -> String {
+    if unit == "ms" && value.abs() >= 1000.0 {
+        return with_unit(value / 1000.0, step / 1000.0, "s");
+    }
     let (base, prefixes) =
         if unit == "bytes" { (1024.0, ["", "Ki", "Mi", "Gi", "Ti"]) } else { (1000.0, ["", "k", "M", "G", "T"]) };
     let mut scale = 1.0;
@@ -372,7 +375,7 @@ mod tests {
     fn ticks_are_round_and_carry_units() {
         assert_eq!(nice_step(0.23), 0.5);
         assert_eq!(nice_step(18.0), 20.0);
-        assert_eq!(with_unit(1500.0, 500.0, "ms"), "1.5kms");
+        assert_eq!(with_unit(1500.0, 500.0, "ms"), "1.5s");
         assert_eq!(with_unit(40.0, 20.0, "%"), "40%");
         assert_eq!(with_unit(2_147_483_648.0, 1e9, "bytes"), "2.0Gi");
         assert!(draw("t", "%", &[0.0, 97.0]).contains(">100%<"));

@@ -361,13 +361,15 @@ impl Follow {
             let Some(message) = room.messages.get(ts).filter(|message| message.visible_to(&reader.id)) else {
                 continue;
             };
-            // A reply changes its root's count, so the root goes out with it.
-            let root = message.thread.as_ref().and_then(|root| room.messages.get(root));
-            for changed in root.into_iter().chain([message]) {
-                let view = MessageView::of(changed, &room, reader);
-                let event = Event::default().event("message").id(revision.to_string());
-                self.ready.extend(event.json_data(&view).ok());
+            // A reply changes its root's count, so the root goes out with it, and first: only the
+            // message itself carries the id, or a connection cut in between would lose it.
+            if let Some(root) = message.thread.as_ref().and_then(|root| room.messages.get(root)) {
+                let view = MessageView::of(root, &room, reader);
+                self.ready.extend(Event::default().event("message").json_data(&view).ok());
             }
+            let view = MessageView::of(message, &room, reader);
+            let event = Event::default().event("message").id(revision.to_string());
+            self.ready.extend(event.json_data(&view).ok());
         }
         self.seen = self.seen.max(room.revision);
     }
