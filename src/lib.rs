@@ -2,6 +2,7 @@
 
 pub mod adapters;
 pub mod config;
+pub mod console;
 pub mod domain;
 pub mod memory;
 pub mod ports;
