@@ -1,6 +1,6 @@
 //! Touch the outside world on behalf of the ports.
 
-//KUBE
+pub mod kubernetes;
 pub mod loki;
 pub mod openai;
 pub mod prometheus;
