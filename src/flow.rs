@@ -8,6 +8,7 @@ pub mod execute;
 pub mod intake;
 pub mod investigate;
 pub mod observe;
+pub mod reason;
 pub mod remember;
 pub mod respond;
 

@@ -1,0 +1,241 @@
+//! Alerts from Kafka. An offset is committed only after the batch is in the durable inbox.
+//!
+//! Poison (not JSON, or no alert in it) goes to the dead-letter topic with the reason; the
+//! partition moves on.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use serde_json::Value;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::config::Kafka;
+use crate::domain::alert::read_payload;
+
+/// One polled batch, as it goes into the inbox: a JSON array of payloads.
+pub struct AlertBatch {
+    pub payloads: String,
+    pub messages: usize,
+    /// Names the batch, so that a redelivery of exactly it is kept once.
+    pub dedupe: String,
+}
+
+/// Where batches go; an error means "not durable, do not commit".
+#[async_trait::async_trait]
+pub trait AlertSink: Send + Sync + 'static {
+    async fn accept(&self, batch: AlertBatch) -> anyhow::Result<()>;
+    async fn dead_letter(&self, reason: &str, topic: &str, partition: i32, offset: i64) -> anyhow::Result<()>;
+}
+
+pub struct AlertConsumer {
+    consumer: StreamConsumer,
+    producer: FutureProducer,
+    config: Kafka,
+}
+
+const BATCH_MESSAGES: usize = 500;
+const BATCH_BYTES: usize = 2 << 20;
+const BATCH_WAIT: Duration = Duration::from_millis(40);
+/// A larger message is poison: nothing that describes an alert needs it.
+const MAX_MESSAGE: usize = 4 << 20;
+
+impl AlertConsumer {
+    pub fn connect(config: &Kafka) -> Result<Self, KafkaError> {
+        let mut settings = ClientConfig::new();
+        settings
+            .set("bootstrap.servers", &config.brokers)
+            .set("group.id", &config.group)
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "earliest")
+            // With the default of 45 s a killed process would block its partitions for that long (P12).
+            .set("session.timeout.ms", "6000")
+            .set("heartbeat.interval.ms", "1500")
+            .set("fetch.message.max.bytes", "8388608");
+        let mut producer = ClientConfig::new();
+        producer
+            .set("bootstrap.servers", &config.brokers)
+            .set("message.timeout.ms", "10000")
+            .set("message.max.bytes", "8388608");
+        for (name, value) in &config.properties {
+            settings.set(name, value);
+            producer.set(name, value);
+        }
+        let consumer: StreamConsumer = settings.create()?;
+        consumer.subscribe(&[&config.topic])?;
+        Ok(Self { consumer, producer: producer.create()?, config: config.clone() })
+    }
+
+    /// Brokers and partitions, for `midwatch check`.
+    pub fn describe(&self) -> Result<String, KafkaError> {
+        let metadata = self.consumer.fetch_metadata(Some(&self.config.topic), Duration::from_secs(5))?;
+        let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+        Ok(format!("{} brokers, topic {} with {partitions} partitions", metadata.brokers().len(), self.config.topic))
+    }
+
+    pub async fn run(self, sink: Arc<dyn AlertSink>, mut stop: watch::Receiver<bool>) {
+        let mut stream = self.consumer.stream();
+        info!(topic = self.config.topic, group = self.config.group, "kafka intake runs");
+        while !*stop.borrow() {
+            let mut batch = Pending::default();
+            let mut until: Option<Instant> = None;
+            // Fill a batch: as much as is there, for as short as makes a batch worth it.
+            loop {
+                let wait = until.map_or(Duration::from_secs(3600), |until| until.saturating_duration_since(Instant::now()));
+                let message = tokio::select! {
+                    message = tokio::time::timeout(wait, stream.next()) => message,
+                    _ = stop.changed() => break,
+                };
+                match message {
+                    Err(_) | Ok(None) => break,
+                    Ok(Some(Err(failure))) => {
+                        warn!(error = %failure, "kafka");
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                        if until.is_none() {
+                            continue;
+                        }
+                        break;
+                    }
+                    Ok(Some(Ok(message))) => {
+                        until.get_or_insert_with(|| Instant::now() + BATCH_WAIT);
+                        batch.take(message.topic(), message.partition(), message.offset(), message.payload());
+                        if batch.payloads.len() >= BATCH_MESSAGES || batch.bytes >= BATCH_BYTES {
+                            break;
+                        }
+                    }
+                }
+            }
+            if batch.offsets.is_empty() {
+                continue;
+            }
+            self.settle(batch, sink.as_ref(), &mut stop).await;
+        }
+        info!("kafka intake stops");
+    }
+
+    /// Makes the batch durable, then commits. Tries as long as it takes: an uncommitted offset
+    /// costs a redelivery, a skipped alert costs the watch.
+    async fn settle(&self, batch: Pending, sink: &dyn AlertSink, stop: &mut watch::Receiver<bool>) {
+        let mut pause = Duration::from_millis(100);
+        loop {
+            match self.make_durable(&batch, sink).await {
+                Ok(()) => break,
+                Err(failure) => {
+                    error!(error = %failure, "alerts could not be stored; kafka intake waits");
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(10)),
+                        _ = stop.changed() => return,
+                    }
+                }
+            }
+        }
+        let mut offsets = TopicPartitionList::new();
+        for ((topic, partition), offset) in &batch.offsets {
+            if let Err(failure) = offsets.add_partition_offset(topic, *partition, Offset::Offset(offset + 1)) {
+                warn!(error = %failure, "offset");
+            }
+        }
+        if let Err(failure) = self.consumer.commit(&offsets, CommitMode::Async) {
+            // Redelivered later; the inbox knows the batch and the prefilter the alerts.
+            warn!(error = %failure, "commit failed");
+        }
+    }
+
+    async fn make_durable(&self, batch: &Pending, sink: &dyn AlertSink) -> anyhow::Result<()> {
+        for poison in &batch.poison {
+            self.dead_letter(poison).await?;
+            sink.dead_letter(&poison.reason, &poison.topic, poison.partition, poison.offset).await?;
+        }
+        if batch.payloads.is_empty() {
+            return Ok(());
+        }
+        let dedupe = batch
+            .offsets
+            .iter()
+            .map(|((topic, partition), last)| format!("{topic}/{partition}@{}-{last}", batch.first[&(topic.clone(), *partition)]))
+            .collect::<Vec<_>>()
+            .join(",");
+        let payloads = format!("[{}]", batch.payloads.join(","));
+        sink.accept(AlertBatch { payloads, messages: batch.payloads.len(), dedupe: format!("kafka:{dedupe}") }).await
+    }
+
+    async fn dead_letter(&self, poison: &Poison) -> anyhow::Result<()> {
+        let headers = OwnedHeaders::new()
+            .insert(Header { key: "midwatch-reason", value: Some(poison.reason.as_str()) })
+            .insert(Header { key: "midwatch-origin", value: Some(format!("{}/{}@{}", poison.topic, poison.partition, poison.offset).as_str()) });
+        let key = format!("{}-{}", poison.partition, poison.offset);
+        let record = FutureRecord::to(&self.config.dead_letter_topic).key(&key).payload(&poison.payload).headers(headers);
+        self.producer
+            .send(record, Duration::from_secs(10))
+            .await
+            .map_err(|(failure, _)| anyhow::anyhow!("dead-letter topic {}: {failure}", self.config.dead_letter_topic))?;
+        warn!(topic = poison.topic, partition = poison.partition, offset = poison.offset, reason = poison.reason, "poison message set aside");
+        Ok(())
+    }
+}
+
+impl Drop for AlertConsumer {
+    fn drop(&mut self) {
+        // What was set aside must be on the broker before the process ends.
+        let _ = self.producer.flush(Duration::from_secs(2));
+    }
+}
+
+#[derive(Default)]
+struct Pending {
+    payloads: Vec<String>,
+    bytes: usize,
+    poison: Vec<Poison>,
+    first: HashMap<(String, i32), i64>,
+    offsets: BTreeMap<(String, i32), i64>,
+}
+
+struct Poison {
+    topic: String,
+    partition: i32,
+    offset: i64,
+    reason: String,
+    payload: Vec<u8>,
+}
+
+impl Pending {
+    fn take(&mut self, topic: &str, partition: i32, offset: i64, payload: Option<&[u8]>) {
+        let place = (topic.to_owned(), partition);
+        self.first.entry(place.clone()).or_insert(offset);
+        self.offsets.insert(place, offset);
+        let payload = payload.unwrap_or_default();
+        match vet(payload) {
+            Ok(text) => {
+                self.bytes += text.len();
+                self.payloads.push(text);
+            }
+            Err(reason) => {
+                let payload = payload[..payload.len().min(MAX_MESSAGE)].to_vec();
+                self.poison.push(Poison { topic: topic.to_owned(), partition, offset, reason, payload });
+            }
+        }
+    }
+}
+
+/// The payload as JSON text, or why it is poison: nothing in it can ever become an alert.
+pub fn vet(payload: &[u8]) -> Result<String, String> {
+    if payload.len() > MAX_MESSAGE {
+        return Err(format!("{} bytes; the limit is {MAX_MESSAGE}", payload.len()));
+    }
+    let text = std::str::from_utf8(payload).map_err(|_| "the message is not UTF-8".to_owned())?;
+    let value: Value = serde_json::from_str(text).map_err(|error| format!("the message is not JSON: {error}"))?;
+    let alerts = read_payload(&value).map_err(|bad| bad.to_string())?;
+    match alerts.iter().find_map(|alert| alert.as_ref().err()) {
+        // A group with some good alerts goes on; its bad ones are refused one by one, with the reason.
+        Some(bad) if alerts.iter().all(Result::is_err) => Err(bad.to_string()),
+        _ if alerts.is_empty() => Err("the message holds no alert".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
+}

@@ -1,0 +1,223 @@
+//! A Kubernetes cluster through its API server.
+//!
+//! Invariants: reading and writing are two identities, and without the second nothing can be
+//! written; every write names the uid and the resourceVersion that it was decided on; nothing is
+//! retried here (a blind retry of a write that took effect would be a second write).
+
+mod read;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use crate::domain::action::Action;
+use crate::ports::{
+    Applied, Cluster, ClusterError, ClusterEvent, DryRun, NodeState, PodLogs, PodState, Revision, Workload,
+};
+
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How to reach the API server, and as whom.
+#[derive(Clone)]
+pub enum Access {
+    /// `KUBECONFIG`, `~/.kube/config`, or the service account of the pod we run in.
+    Inferred,
+    Kubeconfig {
+        path: String,
+        context: Option<String>,
+    },
+    Url {
+        url: String,
+        token: Option<String>,
+    },
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inferred => f.write_str("Inferred"),
+            Self::Kubeconfig { path, context } => write!(f, "Kubeconfig({path}, {context:?})"),
+            Self::Url { url, .. } => write!(f, "Url({url}, token redacted)"),
+        }
+    }
+}
+
+impl Access {
+    async fn client(&self) -> Result<Client, ClusterError> {
+        let unavailable =
+            |why: &dyn fmt::Display| ClusterError::Unavailable(format!("no access to the cluster: {why}"));
+        let mut config = match self {
+            Self::Inferred => Config::infer().await.map_err(|why| unavailable(&why))?,
+            Self::Kubeconfig { path, context } => {
+                let kubeconfig = Kubeconfig::read_from(path).map_err(|why| unavailable(&why))?;
+                let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
+                Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|why| unavailable(&why))?
+            }
+            Self::Url { url, token } => {
+                let mut config = Config::new(url.parse().map_err(|why: http::uri::InvalidUri| unavailable(&why))?);
+                config.auth_info.token = token.clone().map(Into::into);
+                config
+            }
+        };
+        config.connect_timeout = Some(Duration::from_secs(3));
+        config.read_timeout = Some(TIMEOUT);
+        config.reset_reader_on_write = true;
+        // The library would repeat a 429 for minutes, and writes with it.
+        config.default_retry = false;
+        Client::try_from(config).map_err(|why| unavailable(&why))
+    }
+}
+
+#[derive(Clone)]
+pub struct KubernetesCluster {
+    reader: Client,
+    /// The executor's identity (S1); `None`: this watch cannot write.
+    writer: Option<Client>,
+}
+
+impl KubernetesCluster {
+    pub async fn connect(reader: &Access, writer: Option<&Access>) -> Result<Self, ClusterError> {
+        let writer = match writer {
+            Some(access) => Some(access.client().await?),
+            None => None,
+        };
+        Ok(Self { reader: reader.client().await?, writer })
+    }
+}
+
+#[async_trait]
+impl Cluster for KubernetesCluster {
+    async fn workloads(&self) -> Result<Vec<Workload>, ClusterError> {
+        read::workloads(&self.reader).await
+    }
+
+    async fn pods(&self, namespace: Option<&str>) -> Result<Vec<PodState>, ClusterError> {
+        read::pods(&self.reader, namespace).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeState>, ClusterError> {
+        read::nodes(&self.reader).await
+    }
+
+    async fn events(&self, namespace: Option<&str>) -> Result<Vec<ClusterEvent>, ClusterError> {
+        read::events(&self.reader, namespace).await
+    }
+
+    async fn revisions(&self, namespace: &str, workload: &str) -> Result<Vec<Revision>, ClusterError> {
+        read::revisions(&self.reader, namespace, workload).await
+    }
+
+    async fn pod_logs(
+        &self,
+        namespace: &str,
+        pod: &str,
+        previous: PodLogs,
+        lines: i64,
+    ) -> Result<String, ClusterError> {
+        read::pod_logs(&self.reader, namespace, pod, previous, lines).await
+    }
+
+    async fn dry_run(&self, action: &Action) -> Result<DryRun, ClusterError> {
+        write::dry_run(self.writer()?, action).await
+    }
+
+    async fn apply(&self, action: &Action, resource_version: &str) -> Result<Applied, ClusterError> {
+        write::apply(self.writer()?, action, resource_version).await
+    }
+
+    async fn check(&self) -> Result<String, ClusterError> {
+        let version = reading("version", self.reader.apiserver_version()).await?.git_version;
+        read::workloads(&self.reader).await?;
+        Ok(match self.writer {
+            Some(_) => format!("Kubernetes {version} answers; an executor identity is configured"),
+            None => format!("Kubernetes {version} answers; read only (no executor identity)"),
+        })
+    }
+}
+
+impl KubernetesCluster {
+    fn writer(&self) -> Result<&Client, ClusterError> {
+        self.writer.as_ref().ok_or_else(|| {
+            ClusterError::Forbidden("no executor identity is configured, so nothing can be written".to_owned())
+        })
+    }
+}
+
+/// Runs a request that changes nothing: whatever goes wrong, nothing was written.
+async fn reading<T>(what: &str, request: impl Future<Output = kube::Result<T>>) -> Result<T, ClusterError> {
+    match tokio::time::timeout(TIMEOUT, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(explain(what, error, Lost::Nothing)),
+        Err(_) => Err(ClusterError::Unavailable(format!("{what}: no answer within {} s", TIMEOUT.as_secs()))),
+    }
+}
+
+/// Runs a request that writes: when the answer is lost, the write may have taken effect.
+async fn writing<T>(what: &str, request: impl Future<Output = kube::Result<T>>) -> Result<T, ClusterError> {
+    match tokio::time::timeout(TIMEOUT, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(explain(what, error, Lost::PerhapsAWrite)),
+        Err(_) => Err(ClusterError::Unknown(format!("{what}: no answer within {} s", TIMEOUT.as_secs()))),
+    }
+}
+
+/// What may be lost when an answer does not arrive.
+#[derive(Clone, Copy)]
+enum Lost {
+    Nothing,
+    PerhapsAWrite,
+}
+
+fn explain(what: &str, error: kube::Error, lost: Lost) -> ClusterError {
+    let unclear = |message: String| match lost {
+        Lost::Nothing => ClusterError::Unavailable(message),
+        Lost::PerhapsAWrite => ClusterError::Unknown(message),
+    };
+    match error {
+        kube::Error::Api(status) => {
+            let message = format!("{what}: {}", status.message);
+            match status.code {
+                404 => ClusterError::NotFound(what.to_owned()),
+                409 => ClusterError::Conflict(message),
+                401 | 403 => ClusterError::Forbidden(message),
+                // Refused before it was tried: worth another attempt later, by the caller.
+                429 => ClusterError::Unavailable(message),
+                500..=599 => unclear(message),
+                _ => ClusterError::Refused(message),
+            }
+        }
+        // The certificate or the address is wrong, or nobody listens: the request never left.
+        kube::Error::Service(inner) if never_connected(inner.as_ref()) => {
+            ClusterError::Unavailable(format!("{what}: cannot connect: {}", root_cause(inner.as_ref())))
+        }
+        kube::Error::BuildRequest(why) => ClusterError::Refused(format!("{what}: {why}")),
+        kube::Error::Auth(why) => ClusterError::Forbidden(format!("{what}: {why}")),
+        other => unclear(format!("{what}: {}", root_cause(&other))),
+    }
+}
+
+fn never_connected(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect()) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
+}

@@ -1,0 +1,208 @@
+//! Against an API server faked at HTTP level, with the answers and refusals of a real one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::domain::action::Target;
+
+/// What the fake was sent: (content type, dry run, body).
+type Seen = Arc<Mutex<Vec<(String, bool, Value)>>>;
+
+fn template(image: &str) -> Value {
+    json!({"metadata": {"creationTimestamp": null, "labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "web", "image": image, "fieldOfTomorrow": 1}]}})
+}
+
+fn deployment() -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web-api", "namespace": "prod", "uid": "u1", "resourceVersion": "5", "generation": 3,
+            "labels": {"app": "web"}, "annotations": {"deployment.kubernetes.io/revision": "7"}},
+        "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": template("web:7")},
+        "status": {"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 1, "availableReplicas": 2}})
+}
+
+fn replica_set(revision: &str, history: &str, image: &str) -> Value {
+    let mut template = template(image);
+    template["metadata"]["labels"]["pod-template-hash"] = json!("abc");
+    json!({"metadata": {"name": format!("web-api-{revision}"), "namespace": "prod", "uid": format!("rs{revision}"),
+            "creationTimestamp": "2026-11-21T02:00:00Z",
+            "annotations": {"deployment.kubernetes.io/revision": revision, "deployment.kubernetes.io/revision-history": history,
+                "kubernetes.io/change-cause": "release"},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web-api", "uid": "u1", "controller": true}]},
+        "spec": {"selector": {"matchLabels": {"app": "web"}}, "template": template}})
+}
+
+fn status(code: u16, message: &str) -> Response {
+    let code = StatusCode::from_u16(code).unwrap();
+    let body = json!({"kind": "Status", "status": "Failure", "message": message, "code": code.as_u16()});
+    (code, Json(body)).into_response()
+}
+
+fn list(items: Vec<Value>) -> Json<Value> {
+    Json(json!({"kind": "List", "metadata": {"resourceVersion": "9"}, "items": items}))
+}
+
+async fn patch(
+    State(seen): State<Seen>,
+    Path(path): Path<HashMap<String, String>>,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    let kind = headers["content-type"].to_str().unwrap().to_owned();
+    seen.lock().unwrap().push((kind, query.contains_key("dryRun"), body.clone()));
+    let mut object = deployment();
+    object["metadata"]["resourceVersion"] = json!("6");
+    object["metadata"]["generation"] = json!(4);
+    if path.contains_key("sub") {
+        if body["spec"]["replicas"] == 13 {
+            return status(504, "timeout");
+        }
+        return Json(json!({"apiVersion": "autoscaling/v1", "kind": "Scale",
+            "metadata": {"name": "web-api", "resourceVersion": "6"}, "spec": body["spec"]}))
+        .into_response();
+    }
+    if let Some(steps) = body.as_array() {
+        if steps[1]["value"] != "5" {
+            return status(409, "the object has been modified");
+        }
+        object["spec"]["template"] = steps[2]["value"].clone();
+    }
+    Json(object).into_response()
+}
+
+async fn cluster(writer: bool) -> (KubernetesCluster, Seen) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let seen = Seen::default();
+    let pod = json!({"metadata": {"name": "web-1", "namespace": "prod", "labels": {"app": "web"}},
+        "spec": {"nodeName": "node-1", "containers": [{"name": "web"}, {"name": "proxy"}]},
+        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}],
+            "containerStatuses": [{"name": "web", "image": "i", "imageID": "", "ready": false, "restartCount": 4,
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}]}});
+    let single = pod.clone();
+    let logs = |Query(query): Query<HashMap<String, String>>| async move {
+        match query.get("container") {
+            None => status(400, "a container name must be specified for pod web-1"),
+            Some(name) => format!("{name} {} {}", query["previous"], query["tailLines"]).into_response(),
+        }
+    };
+    let sets = vec![replica_set("8", "4, 6", "web:6"), replica_set("7", "", "web:7"), replica_set("5", "", "web:5")];
+    let app = Router::new()
+        .route("/apis/apps/v1/deployments", get(|| async { list(vec![deployment()]) }))
+        .route("/apis/apps/v1/statefulsets", get(|| async { list(vec![]) }))
+        .route("/apis/apps/v1/namespaces/prod/deployments/web-api", get(|| async { Json(deployment()) }).patch(patch))
+        .route("/apis/apps/v1/namespaces/prod/deployments/web-api/{sub}", axum::routing::patch(patch))
+        .route("/apis/apps/v1/namespaces/prod/deployments/gone", get(|| async { status(404, "not found") }))
+        .route("/apis/apps/v1/namespaces/prod/deployments/secret", get(|| async { status(403, "needs verb get") }))
+        .route("/apis/apps/v1/namespaces/prod/replicasets", get(|| async move { list(sets) }))
+        .route("/api/v1/namespaces/prod/pods", get(|| async move { list(vec![pod]) }))
+        .route("/api/v1/namespaces/prod/pods/web-1", get(|| async move { Json(single) }))
+        .route("/api/v1/namespaces/prod/pods/web-1/log", get(logs))
+        .with_state(seen.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let access = Access::Url { url: format!("http://{}", listener.local_addr().unwrap()), token: None };
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (KubernetesCluster::connect(&access, writer.then_some(&access)).await.unwrap(), seen)
+}
+
+fn target(uid: &str) -> Target {
+    Target {
+        cluster: "default".into(),
+        namespace: "prod".into(),
+        kind: "Deployment".into(),
+        name: "web-api".into(),
+        uid: uid.into(),
+    }
+}
+
+#[tokio::test]
+async fn workloads_pods_and_history_are_read() {
+    let (cluster, _) = cluster(false).await;
+    let workload = cluster.workloads().await.unwrap().remove(0);
+    assert_eq!((workload.service.as_str(), workload.revision, workload.rolled_out), ("web", Some(7), true));
+    let pod = cluster.pods(Some("prod")).await.unwrap().remove(0);
+    assert_eq!((pod.restarts, pod.reason.as_deref()), (4, Some("CrashLoopBackOff, last OOMKilled")));
+    let revisions = cluster.revisions("prod", "web-api").await.unwrap();
+    assert_eq!(revisions.iter().map(|revision| revision.number).collect::<Vec<_>>(), [5, 7, 8]);
+    assert_eq!(revisions[0].template["metadata"]["labels"], json!({"app": "web"}));
+    assert_eq!(cluster.pod_logs("prod", "web-1", PodLogs::Previous, 20).await.unwrap(), "web true 20");
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_only_what_the_action_touches_and_repeats_itself() {
+    let (cluster, seen) = cluster(true).await;
+    let action = Action::RollBack { target: target("u1"), from_revision: 7, to_revision: 5 };
+    let tried = cluster.dry_run(&action).await.unwrap();
+    assert_eq!((tried.uid.as_str(), tried.resource_version.as_str()), ("u1", "5"));
+    expect_test::expect![[r#"
+        --- before
+        +++ after
+        @@ -4,5 +4,5 @@
+         spec:
+           containers:
+           - fieldOfTomorrow: 1
+        -    image: web:7
+        +    image: web:5
+             name: web
+    "#]]
+    .assert_eq(&tried.diff);
+    let restart = Action::Restart { target: target("u1") };
+    assert_eq!(cluster.dry_run(&restart).await, cluster.dry_run(&restart).await);
+    let scale = Action::Scale { target: target("u1"), from: 2, to: 4 };
+    assert_eq!(cluster.dry_run(&scale).await.unwrap().after, json!({"replicas": 4}));
+    assert!(seen.lock().unwrap().iter().all(|(_, dry, _)| *dry), "a dry run wrote");
+}
+
+#[tokio::test]
+async fn an_undo_finds_the_renumbered_revision() {
+    let (cluster, _) = cluster(true).await;
+    let action = Action::RollBack { target: target("u1"), from_revision: 7, to_revision: 6 };
+    assert!(cluster.dry_run(&action).await.unwrap().diff.contains("+    image: web:6"));
+    let action = Action::RollBack { target: target("u1"), from_revision: 7, to_revision: 3 };
+    assert!(matches!(cluster.dry_run(&action).await, Err(ClusterError::NotFound(_))));
+    // Revision 5 is still there and does not run: somebody moved on.
+    let action = Action::RollBack { target: target("u1"), from_revision: 5, to_revision: 6 };
+    assert!(matches!(cluster.dry_run(&action).await, Err(ClusterError::Conflict(_))));
+}
+
+#[tokio::test]
+async fn a_write_names_the_uid_and_the_version_that_it_was_decided_on() {
+    let (cluster, seen) = cluster(true).await;
+    let applied = cluster.apply(&Action::Restart { target: target("u1") }, "5").await.unwrap();
+    assert_eq!((applied.resource_version.as_str(), applied.generation), ("6", 4));
+    let (kind, dry, body) = seen.lock().unwrap()[0].clone();
+    assert_eq!((kind.as_str(), dry), ("application/strategic-merge-patch+json", false));
+    assert_eq!(body["metadata"], json!({"uid": "u1", "resourceVersion": "5"}));
+    let scale = Action::Scale { target: target("u1"), from: 2, to: 4 };
+    assert_eq!(cluster.apply(&scale, "5").await.unwrap().generation, 4);
+    assert!(matches!(cluster.apply(&scale, "4").await, Err(ClusterError::Conflict(_))));
+    let stranger = Action::Restart { target: target("u2") };
+    assert!(matches!(cluster.apply(&stranger, "5").await, Err(ClusterError::Conflict(_))));
+}
+
+#[tokio::test]
+async fn a_lost_answer_of_a_write_is_unknown_and_a_missing_identity_forbids() {
+    let (with_writer, _) = cluster(true).await;
+    let scale = Action::Scale { target: target("u1"), from: 2, to: 13 };
+    assert!(matches!(with_writer.apply(&scale, "5").await, Err(ClusterError::Unknown(_))));
+    assert!(matches!(with_writer.dry_run(&scale).await, Err(ClusterError::Unavailable(_))));
+    let (reader, seen) = cluster(false).await;
+    assert!(matches!(reader.apply(&scale, "5").await, Err(ClusterError::Forbidden(_))));
+    assert!(seen.lock().unwrap().is_empty());
+    assert!(matches!(reader.revisions("prod", "gone").await, Err(ClusterError::NotFound(_))));
+    assert!(matches!(reader.revisions("prod", "secret").await, Err(ClusterError::Forbidden(_))));
+    let nobody = Access::Url { url: "http://127.0.0.1:9".into(), token: None };
+    let away = KubernetesCluster::connect(&nobody, Some(&nobody)).await.unwrap();
+    assert!(matches!(away.apply(&scale, "5").await, Err(ClusterError::Unavailable(_))));
+}

@@ -1,0 +1,352 @@
+//! Open incident -> evidence, ranking, diagnosis, and a plan if a typed action can help.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{Instrument, error, info, info_span, warn};
+
+use super::deliver::Effect;
+use super::desk::{Desk, FlowError};
+use super::observe::{self, Dossier};
+use super::{reason, remember};
+use crate::domain::action::Action;
+use crate::domain::card::Tone;
+use crate::domain::diagnosis::{Diagnosis, Remedy, Verdict};
+use crate::domain::evidence::Evidence;
+use crate::domain::id::IncidentId;
+use crate::domain::incident::{Incident, IncidentEvent, State};
+use crate::domain::narrative;
+use crate::domain::plan::{self, BlastRadius, Direction, Plan, SuccessCheck};
+use crate::domain::policy::Ruling;
+use crate::domain::root_cause::{Picture, SignalClass, Worse, conclude, rank};
+use crate::domain::time::Timestamp;
+use crate::ports::{Cluster, Workload};
+use crate::store::Scope;
+
+/// Incidents are looked at one after the other, the most severe first: their evidence must not
+/// race for the same backends.
+pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
+    let mut first_seen: HashMap<IncidentId, Timestamp> = HashMap::new();
+    while !desk.stopping() {
+        let event_now = desk.clock.event_now();
+        let mut open: Vec<Incident> = desk
+            .store
+            .incidents(Scope::NotOver)
+            .await?
+            .into_iter()
+            .filter(|incident| matches!(incident.state, State::Open | State::Investigating))
+            .collect();
+        open.sort_by(|one, other| other.severity.cmp(&one.severity).then(one.id.cmp(&other.id)));
+        first_seen.retain(|id, _| open.iter().any(|incident| &incident.id == id));
+        let settle = Duration::from_secs(desk.config.investigation.settle_seconds);
+        let due = open.into_iter().find(|incident| {
+            let seen = *first_seen.entry(incident.id.clone()).or_insert(event_now);
+            // Interrupted investigations need no second settling.
+            matches!(incident.state, State::Investigating) || event_now.since(seen) >= settle
+        });
+        match due {
+            Some(incident) => {
+                let span = info_span!("investigate", incident = %incident.id);
+                if let Err(failure) = investigate(&desk, &incident.id).instrument(span).await {
+                    error!(incident = %incident.id, error = %failure, "the investigation stopped and is tried again");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+            None => desk.wait(&desk.bells.incidents, Duration::from_millis(100)).await,
+        }
+    }
+    Ok(())
+}
+
+pub async fn investigate(desk: &Desk, id: &IncidentId) -> Result<(), FlowError> {
+    let started = Instant::now();
+    let reasoner = desk.reasoner_name();
+    let (incident, ()) = desk
+        .change(id, |change| {
+            if matches!(change.incident().state, State::Open | State::HandedOver { .. } | State::Diagnosed) {
+                let because = "the storm has settled enough to be looked at".to_owned();
+                change.record(IncidentEvent::InvestigationStarted { reasoner: reasoner.clone(), because })?;
+                change.tell("root", &Effect::Root);
+            }
+            Ok(())
+        })
+        .await?;
+    let mut dossier = Dossier::new(&incident);
+    let picture = observe::picture(desk, &incident, &mut dossier).await;
+    let ranking = rank(&picture);
+    let lead = ranking.first().map(|candidate| candidate.node.clone());
+    let recalled = remember::recall(desk, &incident, lead.as_deref()).await;
+    let (past, runbooks) = recalled.unwrap_or_default();
+    remember_evidence(&past, &runbooks, &mut dossier, desk.clock.event_now());
+    let evidence = std::mem::take(&mut dossier.evidence);
+    let (incident, ()) = desk
+        .change(id, |change| {
+            keep(change, &evidence)?;
+            if !past.is_empty() || !runbooks.is_empty() {
+                let titles = distinct(runbooks.iter().map(|one| one.chunk.title.clone()));
+                change.record(IncidentEvent::Recalled { past: past.clone(), runbooks: titles })?;
+            }
+            change.record(IncidentEvent::Ranked { candidates: ranking.iter().take(8).cloned().collect() })?;
+            change.tell("root", &Effect::Root);
+            Ok(())
+        })
+        .await?;
+    if incident.state.is_over() {
+        return Ok(());
+    }
+    let baseline = conclude(&picture, &ranking);
+    let diagnosis = match &desk.model {
+        None => baseline,
+        Some(model) => reason::with_model(desk, model, &incident, &picture, &ranking, &runbooks, baseline).await?,
+    };
+    info!(
+        service = diagnosis.service.as_deref().unwrap_or("not known"),
+        change = diagnosis.change.as_deref().unwrap_or("none"),
+        verdict = diagnosis.verdict.word(),
+        confidence = diagnosis.confidence,
+        ms = started.elapsed().as_millis() as u64,
+        "diagnosed"
+    );
+    desk.change(id, |change| {
+        change.record(IncidentEvent::Diagnosed { diagnosis: diagnosis.clone() })?;
+        change.tell("diagnosis", &Effect::Diagnosis);
+        change.tell("root", &Effect::Root);
+        Ok(())
+    })
+    .await?;
+    propose(desk, id, &picture, &diagnosis).await
+}
+
+fn distinct(titles: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen = std::collections::BTreeSet::new();
+    titles.filter(|title| seen.insert(title.clone())).collect()
+}
+
+pub fn keep(change: &mut super::desk::Decision<'_>, evidence: &[Evidence]) -> Result<(), FlowError> {
+    for one in evidence {
+        change.record(IncidentEvent::EvidenceStored {
+            evidence: one.id.clone(),
+            digest: one.digest.clone(),
+            summary: one.summary.clone(),
+        })?;
+        change.batch.evidence.push(one.clone());
+    }
+    Ok(())
+}
+
+fn remember_evidence(
+    past: &[crate::domain::incident::PastIncident],
+    runbooks: &[crate::memory::Recalled],
+    dossier: &mut Dossier,
+    event_now: Timestamp,
+) {
+    use crate::domain::evidence::{EvidenceKind, Taint};
+    let mut add = |kind, query: &str, summary: String, body: String| {
+        dossier.add(
+            observe::Exhibit { kind, source: "memory", query, summary, body, series: vec![], taint: Taint::UserWritable },
+            event_now,
+        );
+    };
+    if let Some(first) = runbooks.first() {
+        let body =
+            runbooks.iter().map(|one| format!("# {} / {}\n{}", one.chunk.title, one.chunk.heading, one.chunk.text)).collect::<Vec<_>>();
+        add(EvidenceKind::Runbook, "runbooks for these symptoms", format!("runbook: {}", first.chunk.title), body.join("\n\n"));
+    }
+    if let Some(first) = past.first() {
+        let body = past.iter().map(|one| format!("{}: {} ({})", one.incident, one.title, one.because)).collect::<Vec<_>>();
+        add(
+            EvidenceKind::PastIncident,
+            "past incidents with these symptoms",
+            format!("{} looked like this: {}", first.incident, first.title),
+            body.join("\n"),
+        );
+    }
+}
+
+/// Makes the remedy concrete, dry-runs it, and asks; or hands over and says why.
+async fn propose(desk: &Desk, id: &IncidentId, picture: &Picture, diagnosis: &Diagnosis) -> Result<(), FlowError> {
+    let refused = match &diagnosis.remedy {
+        Remedy::HandOver { why } => why.clone(),
+        Remedy::RollBack { service } | Remedy::Restart { service } | Remedy::ScaleUp { service } => {
+            if diagnosis.verdict == Verdict::Inconclusive {
+                "the cause is not known well enough to act on it".to_owned()
+            } else {
+                match concrete(desk, id, picture, diagnosis, service).await {
+                    Ok((plan, ruling)) => return ask(desk, id, plan, ruling).await,
+                    Err(why) => why,
+                }
+            }
+        }
+    };
+    desk.change(id, |change| {
+        change.record(IncidentEvent::PlanRefused { because: refused.clone() })?;
+        change.record(IncidentEvent::HandedOver { because: refused.clone() })?;
+        change.tell("root", &Effect::Root);
+        let text = format!("No action is proposed: {refused}. This needs a person.");
+        change.tell("note/handed-over", &Effect::Note { card: narrative::note(&text, Tone::Alarm) });
+        Ok(())
+    })
+    .await?;
+    info!(incident = %id, because = refused, "handed to people");
+    Ok(())
+}
+
+async fn concrete(
+    desk: &Desk,
+    id: &IncidentId,
+    picture: &Picture,
+    diagnosis: &Diagnosis,
+    service: &str,
+) -> Result<(Plan, Ruling), String> {
+    let cluster = desk.cluster.as_ref().ok_or("no cluster is configured (key: kubernetes)")?;
+    let incident =
+        desk.store.incident(id).await.map_err(|error| error.to_string())?.ok_or_else(|| format!("{id} does not exist"))?;
+    let workload = workload_of(cluster.as_ref(), service).await?;
+    let action = action_for(cluster.as_ref(), &incident, picture, diagnosis, &workload).await?;
+    let ruling = desk.policy.rule(&action);
+    let approvals_needed = match &ruling {
+        Ruling::Refused { because } => return Err(format!("policy refuses {action}: {because}")),
+        Ruling::NeedsApproval { approvals, .. } => *approvals,
+        Ruling::Unattended { .. } => 0,
+    };
+    let dry_run = cluster.dry_run(&action).await.map_err(|error| format!("the dry run of {action} fails: {error}"))?;
+    if dry_run.before == dry_run.after {
+        return Err(format!("{action} would change nothing"));
+    }
+    let undo = action.undo();
+    let blast = BlastRadius::of(service, workload.replicas, &action, &picture.topology);
+    let mut evidence: Vec<_> = diagnosis.claims.iter().flat_map(|claim| claim.evidence.clone()).collect();
+    evidence.sort();
+    evidence.dedup();
+    let plan = Plan {
+        id: id.plan(incident.plans.len() + 1),
+        digest: plan::digest(&action, &dry_run.before, &dry_run.after, &undo, &desk.policy.version()),
+        tier: action.tier(),
+        because: diagnosis.mechanism.clone(),
+        blast,
+        diff: dry_run.diff,
+        undo,
+        checks: checks(desk, picture, service),
+        evidence,
+        expires_at: desk.clock.wall_now() + Duration::from_secs(desk.config.policy.approval_seconds),
+        approvals_needed,
+        requester: None,
+        action,
+    };
+    Ok((plan, ruling))
+}
+
+async fn workload_of(cluster: &dyn Cluster, service: &str) -> Result<Workload, String> {
+    let workloads = cluster.workloads().await.map_err(|error| error.to_string())?;
+    let mut found = workloads.into_iter().filter(|workload| workload.service == service || workload.name == service);
+    match (found.next(), found.next()) {
+        (Some(workload), None) => Ok(workload),
+        (None, _) => Err(format!("{service} is not a workload of this cluster")),
+        (Some(one), Some(other)) => {
+            Err(format!("{service} is not unique: {}/{} and {}/{}", one.namespace, one.name, other.namespace, other.name))
+        }
+    }
+}
+
+async fn action_for(
+    cluster: &dyn Cluster,
+    incident: &Incident,
+    picture: &Picture,
+    diagnosis: &Diagnosis,
+    workload: &Workload,
+) -> Result<Action, String> {
+    let target = plan::target(&incident.cluster, &workload.namespace, &workload.kind, &workload.name, &workload.uid);
+    match &diagnosis.remedy {
+        Remedy::Restart { .. } => Ok(Action::Restart { target }),
+        Remedy::ScaleUp { service } => {
+            let ratio = picture
+                .signal(service, "requests")
+                .filter(|load| load.baseline.median > 0.0)
+                .map_or(1.5, |load| load.worst / load.baseline.median);
+            Ok(Action::Scale { target, from: workload.replicas, to: plan::scaled_replicas(workload.replicas, ratio) })
+        }
+        Remedy::RollBack { .. } => {
+            let change = picture
+                .changes
+                .iter()
+                .find(|change| Some(&change.id) == diagnosis.change.as_ref())
+                .ok_or("the change to roll back is not in the rollout history")?;
+            let revisions =
+                cluster.revisions(&workload.namespace, &workload.name).await.map_err(|error| error.to_string())?;
+            let to = change.from_revision.ok_or("there is no earlier revision")?;
+            if !revisions.iter().any(|revision| revision.number == to) {
+                return Err(format!("revision {to} of {} is not kept any more", workload.name));
+            }
+            Ok(Action::RollBack { target, from_revision: change.to_revision, to_revision: to })
+        }
+        Remedy::HandOver { why } => Err(why.clone()),
+    }
+}
+
+const MAX_CHECKS: usize = 6;
+
+/// What must be back in its band: what users suffer first, then what the cause itself shows.
+fn checks(desk: &Desk, picture: &Picture, service: &str) -> Vec<SuccessCheck> {
+    let Some(config) = &desk.config.signals else { return vec![] };
+    let mut odd: Vec<_> = picture
+        .readings
+        .iter()
+        .filter(|reading| reading.deviation >= 2.0)
+        .filter(|reading| match reading.class {
+            SignalClass::Symptom => true,
+            SignalClass::Resource => reading.node == service,
+            SignalClass::Health | SignalClass::Load => false,
+        })
+        .collect();
+    odd.sort_by(|one, other| {
+        let own = |reading: &&crate::domain::root_cause::Reading| reading.node != service;
+        own(one).cmp(&own(other)).then(other.deviation.total_cmp(&one.deviation))
+    });
+    odd.iter()
+        .filter_map(|reading| {
+            let query = config.query.iter().find(|query| query.name == reading.signal)?;
+            let scale = reading.baseline.spread.max((reading.baseline.high - reading.baseline.low) / 4.0).max(query.floor);
+            let (bound, direction) = match query.worse {
+                Worse::Higher => (reading.baseline.high + scale, Direction::AtMost),
+                Worse::Lower => (reading.baseline.low - scale, Direction::AtLeast),
+            };
+            Some(SuccessCheck {
+                service: reading.node.clone(),
+                signal: reading.signal.clone(),
+                query: query.promql.clone(),
+                label: query.label.clone(),
+                bound,
+                direction,
+                unit: query.unit.clone(),
+            })
+        })
+        .take(MAX_CHECKS)
+        .collect()
+}
+
+async fn ask(desk: &Desk, id: &IncidentId, plan: Plan, ruling: Ruling) -> Result<(), FlowError> {
+    let words = match &ruling {
+        Ruling::Refused { because } | Ruling::NeedsApproval { because, .. } | Ruling::Unattended { because } => because.clone(),
+    };
+    let unattended = matches!(ruling, Ruling::Unattended { .. });
+    if unattended && let Some(why) = desk.paused().await {
+        warn!(incident = %id, why, "paused: the plan waits for people");
+    }
+    desk.change(id, |change| {
+        change.record(IncidentEvent::PlanProposed { plan: Box::new(plan.clone()), ruling: words.clone() })?;
+        if unattended {
+            change.record(IncidentEvent::PlanApproved {
+                plan: plan.id.clone(),
+                by: vec!["policy".into()],
+                digest: plan.digest.clone(),
+            })?;
+        }
+        change.tell(&format!("plan/{}", plan.id), &Effect::Approval { plan: plan.id.clone() });
+        change.tell("root", &Effect::Root);
+        Ok(())
+    })
+    .await?;
+    info!(incident = %id, plan = %plan.id, action = %plan.action, tier = %plan.tier, ruling = words, "plan proposed");
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! What is kept of a resolved incident, and what comes back when the next one looks like it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use super::desk::{Desk, FlowError};
+use crate::domain::id::Digest;
+use crate::domain::incident::{Incident, IncidentEvent, PastIncident, State};
+use crate::domain::narrative::remedy_words;
+use crate::domain::time::spoken;
+use crate::memory::{Chunk, Kind, Query, Tenant, Trust};
+use crate::prompt;
+use crate::store::Scope;
+
+/// Writes the post-mortem of every incident that has been resolved and has none.
+pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
+    while !desk.stopping() {
+        let incidents = desk.store.incidents(Scope::All).await?;
+        for incident in incidents {
+            let due = matches!(incident.state, State::Resolved { .. }) && incident.post_mortem.is_none();
+            if due && let Err(failure) = write(&desk, &incident).await {
+                error!(incident = %incident.id, error = %failure, "the post-mortem waits");
+            }
+        }
+        desk.wait(&desk.bells.incidents, Duration::from_millis(1000)).await;
+    }
+    Ok(())
+}
+
+async fn write(desk: &Desk, incident: &Incident) -> Result<(), FlowError> {
+    let document = render(desk, incident).await?;
+    let tenant = Tenant::new(incident.cluster.clone(), incident.team.clone());
+    let wall_now = desk.clock.wall_now();
+    if let Some(memory) = &desk.memory {
+        // What was verified by telemetry may be believed; the rest waits for a person.
+        let verified = incident.plans.iter().any(|record| record.outcome == crate::domain::incident::Outcome::Verified);
+        let mut alerts: Vec<String> = incident.alerts.values().map(|group| group.name.clone()).collect();
+        alerts.sort();
+        alerts.dedup();
+        let cause = incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.service.clone());
+        let chunks = crate::domain::runbook::sections(&document)
+            .into_iter()
+            .map(|section| Chunk {
+                kind: Kind::PostMortem,
+                doc: format!("post-mortem/{}", incident.id),
+                title: incident.title.clone(),
+                heading: section.heading,
+                about: symptoms(incident),
+                text: section.text,
+                alerts: alerts.clone(),
+                tenant: tenant.clone(),
+                service: cause.clone(),
+                incident: Some(incident.id.clone()),
+                author: "midwatch".into(),
+                trust: if verified { Trust::Verified } else { Trust::Quarantined },
+                votes: 0,
+                at: wall_now,
+            })
+            .collect();
+        if let Err(failure) = memory.remember(chunks).await {
+            if failure.is_passing() {
+                warn!(incident = %incident.id, error = %failure, "memory is unavailable; tried again later");
+                return Ok(());
+            }
+            error!(incident = %incident.id, error = %failure, "the post-mortem is kept in the log only");
+        }
+    }
+    desk.change(&incident.id, |change| {
+        change.record(IncidentEvent::PostMortemWritten {
+            document: document.clone(),
+            digest: Digest::of(document.as_bytes()),
+        })?;
+        Ok(())
+    })
+    .await?;
+    info!(incident = %incident.id, "post-mortem written");
+    Ok(())
+}
+
+/// How the incident showed itself: what the next one is compared with.
+pub fn symptoms(incident: &Incident) -> String {
+    let mut kinds: Vec<(usize, String)> =
+        incident.alerts.values().map(|group| (group.count, format!("{} about {}", group.name, group.subject))).collect();
+    kinds.sort_by(|one, other| other.cmp(one));
+    let kinds: Vec<String> = kinds.into_iter().take(12).map(|(_, text)| text).collect();
+    format!("{}. {}", incident.title, kinds.join("; "))
+}
+
+/// Past incidents and runbooks that resemble this one; `None` when memory does not answer.
+pub async fn recall(desk: &Desk, incident: &Incident, cause: Option<&str>) -> Option<(Vec<PastIncident>, Vec<crate::memory::Recalled>)> {
+    let memory = desk.memory.as_ref()?;
+    let mut alerts: Vec<String> = incident.alerts.values().map(|group| group.name.clone()).collect();
+    alerts.sort();
+    alerts.dedup();
+    let query = |kinds: Vec<Kind>, limit| Query {
+        text: symptoms(incident),
+        service: cause.map(str::to_owned),
+        alerts: alerts.clone(),
+        kinds,
+        tenant: Tenant::new(incident.cluster.clone(), incident.team.clone()),
+        limit,
+    };
+    let (past, runbooks) =
+        futures::join!(memory.similar_incidents(query(vec![Kind::PostMortem], 3)), memory.recall(query(vec![Kind::Runbook], 4)));
+    match (past, runbooks) {
+        (Ok(past), Ok(runbooks)) => {
+            let mut seen = std::collections::BTreeSet::new();
+            let past = past
+                .into_iter()
+                .filter(|one| one.chunk.incident.as_ref() != Some(&incident.id))
+                .filter(|one| seen.insert(one.chunk.doc.clone()))
+                .map(|one| PastIncident {
+                    incident: one.chunk.incident.as_ref().map_or_else(|| one.chunk.doc.clone(), ToString::to_string),
+                    title: one.chunk.title.clone(),
+                    score: f64::from(one.relevance),
+                    because: format!("{:.0} % alike; {}", one.relevance * 100.0, one.why),
+                })
+                .collect();
+            Some((past, runbooks))
+        }
+        (Err(failure), _) | (_, Err(failure)) => {
+            warn!(incident = %incident.id, error = %failure, "diagnosing without memory");
+            None
+        }
+    }
+}
+
+async fn render(desk: &Desk, incident: &Incident) -> Result<String, FlowError> {
+    let events = desk.store.events(&incident.id).await?;
+    let evidence = desk.store.evidence_of(&incident.id).await?;
+    let timeline = events
+        .iter()
+        .filter_map(|row| {
+            let event: IncidentEvent = serde_json::from_str(&row.body).ok()?;
+            let text = super::respond::tell_event(&event)?;
+            Some(prompt::PostMortemMoment {
+                at: crate::domain::time::Timestamp::from_millis(row.at).to_string(),
+                text,
+            })
+        })
+        .collect();
+    let diagnosis = incident.diagnosis.as_ref();
+    let view = prompt::PostMortemView {
+        id: incident.id.to_string(),
+        title: incident.title.clone(),
+        severity: incident.severity.as_str().into(),
+        severity_because: incident.severity_because.clone(),
+        cluster: incident.cluster.clone(),
+        since: incident.since.to_string(),
+        lasted: incident.resolved_at.map_or_else(String::new, |end| spoken(end.since(incident.since))),
+        symptoms: symptoms(incident),
+        cause: diagnosis.and_then(|diagnosis| diagnosis.service.clone()).unwrap_or_else(|| "not known".into()),
+        change: diagnosis.and_then(|diagnosis| diagnosis.change.clone()),
+        mechanism: diagnosis.map(|diagnosis| diagnosis.mechanism.clone()).unwrap_or_default(),
+        confidence: incident.confidence_word().into(),
+        claims: diagnosis.map(|one| one.claims.iter().map(prompt::ClaimView::of).collect()).unwrap_or_default(),
+        ruled_out: diagnosis.map(|one| one.ruled_out.iter().map(prompt::ClaimView::of).collect()).unwrap_or_default(),
+        remedy: diagnosis.map(|one| remedy_words(&one.remedy)).unwrap_or_default(),
+        actions: incident
+            .plans
+            .iter()
+            .map(|record| prompt::ActionView {
+                action: record.plan.action.to_string(),
+                outcome: record.outcome.word().into(),
+                approved_by: record.approved_by.join(", "),
+                facts: record.facts.clone(),
+            })
+            .collect(),
+        evidence: evidence
+            .iter()
+            .map(|one| prompt::EvidenceView {
+                mark: one.id.mark().to_owned(),
+                source: one.source.clone(),
+                summary: one.summary.clone(),
+            })
+            .collect(),
+        timeline,
+    };
+    desk.prompts.post_mortem(&view).map_err(|error| FlowError::Outside(error.to_string()))
+}
