@@ -10,6 +10,7 @@ use crate::domain::alert::Labels;
 use crate::domain::card::{ButtonAction, Card};
 use crate::domain::evidence::Series;
 use crate::domain::id::PersonId;
+pub use crate::domain::investigation::{ModelError, ModelMessage, ModelReply, ModelRequest, ToolCall, ToolSchema};
 use crate::domain::time::Timestamp;
 
 /// The three kinds of time. Production reads the system clock for all of them; the simulated
@@ -311,58 +312,6 @@ pub trait Model: Send + Sync + 'static {
     fn name(&self) -> &str;
     async fn complete(&self, request: ModelRequest) -> Result<ModelReply, ModelError>;
     async fn check(&self) -> Result<String, ModelError>;
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ModelRequest {
-    pub messages: Vec<ModelMessage>,
-    /// Empty in text mode and on the last step.
-    pub tools: Vec<ToolSchema>,
-    pub max_tokens: u32,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "role", rename_all = "snake_case")]
-pub enum ModelMessage {
-    System { text: String },
-    User { text: String },
-    Assistant { text: String, calls: Vec<ToolCall> },
-    Tool { call_id: String, text: String },
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ToolCall {
-    pub id: String,
-    pub name: String,
-    /// As the model wrote them; parsed and judged by the tool.
-    pub arguments: serde_json::Value,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ToolSchema {
-    pub name: String,
-    pub description: String,
-    pub parameters: serde_json::Value,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ModelReply {
-    pub text: String,
-    pub calls: Vec<ToolCall>,
-    pub tokens_in: u64,
-    pub tokens_out: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum ModelError {
-    #[error("model rate limited: {0}")]
-    RateLimited(String),
-    #[error("model unavailable: {0}")]
-    Unavailable(String),
-    #[error("model refused the request: {0}")]
-    Refused(String),
-    #[error("model answered with something unreadable: {0}")]
-    Garbage(String),
 }
 
 /// Turns texts into vectors of one length. Synchronous CPU work: call it where blocking is allowed.

@@ -88,7 +88,8 @@ impl AlertConsumer {
             let mut until: Option<Instant> = None;
             // Fill a batch: as much as is there, for as short as makes a batch worth it.
             loop {
-                let wait = until.map_or(Duration::from_secs(3600), |until| until.saturating_duration_since(Instant::now()));
+                let wait =
+                    until.map_or(Duration::from_secs(3600), |until| until.saturating_duration_since(Instant::now()));
                 let message = tokio::select! {
                     message = tokio::time::timeout(wait, stream.next()) => message,
                     _ = stop.changed() => break,
@@ -159,7 +160,9 @@ impl AlertConsumer {
         let dedupe = batch
             .offsets
             .iter()
-            .map(|((topic, partition), last)| format!("{topic}/{partition}@{}-{last}", batch.first[&(topic.clone(), *partition)]))
+            .map(|((topic, partition), last)| {
+                format!("{topic}/{partition}@{}-{last}", batch.first[&(topic.clone(), *partition)])
+            })
             .collect::<Vec<_>>()
             .join(",");
         let payloads = format!("[{}]", batch.payloads.join(","));
@@ -169,14 +172,23 @@ impl AlertConsumer {
     async fn dead_letter(&self, poison: &Poison) -> anyhow::Result<()> {
         let headers = OwnedHeaders::new()
             .insert(Header { key: "midwatch-reason", value: Some(poison.reason.as_str()) })
-            .insert(Header { key: "midwatch-origin", value: Some(format!("{}/{}@{}", poison.topic, poison.partition, poison.offset).as_str()) });
+            .insert(Header {
+                key: "midwatch-origin",
+                value: Some(format!("{}/{}@{}", poison.topic, poison.partition, poison.offset).as_str()),
+            });
         let key = format!("{}-{}", poison.partition, poison.offset);
-        let record = FutureRecord::to(&self.config.dead_letter_topic).key(&key).payload(&poison.payload).headers(headers);
-        self.producer
-            .send(record, Duration::from_secs(10))
-            .await
-            .map_err(|(failure, _)| anyhow::anyhow!("dead-letter topic {}: {failure}", self.config.dead_letter_topic))?;
-        warn!(topic = poison.topic, partition = poison.partition, offset = poison.offset, reason = poison.reason, "poison message set aside");
+        let record =
+            FutureRecord::to(&self.config.dead_letter_topic).key(&key).payload(&poison.payload).headers(headers);
+        self.producer.send(record, Duration::from_secs(10)).await.map_err(|(failure, _)| {
+            anyhow::anyhow!("dead-letter topic {}: {failure}", self.config.dead_letter_topic)
+        })?;
+        warn!(
+            topic = poison.topic,
+            partition = poison.partition,
+            offset = poison.offset,
+            reason = poison.reason,
+            "poison message set aside"
+        );
         Ok(())
     }
 }

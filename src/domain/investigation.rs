@@ -1,0 +1,471 @@
+//! The investigation as a value: a ReAct loop that does no I/O.
+//!
+//! `next` says what the driver must do, `on_model` and `on_tools` take what came back. Invariants:
+//! the value between two steps can be stored, and the restored one goes on identically; every tool
+//! call of the model is answered exactly once; it ends within its limits, and when a limit ends it,
+//! it says so instead of pretending to a conclusion.
+
+mod conclusion;
+mod react;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use conclusion::{Cited, Conclusion, Finding, ProposedRemedy, conclude_schema};
+pub use wire::{ModelError, ModelMessage, ModelReply, ModelRequest, ToolCall, ToolSchema};
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::id::{EvidenceId, IncidentId};
+use super::time::Timestamp;
+
+pub const CONCLUDE: &str = "conclude";
+/// A reply longer than this is rambling, and every word is a person's waiting time.
+const MAX_TOKENS_A_REPLY: u32 = 2_000;
+/// Answers of older rounds are cut to this many characters: what mattered was said in the thoughts,
+/// and the whole history is paid for again at each step.
+const OLD_ANSWER: usize = 700;
+const FRESH_ROUNDS: usize = 3;
+/// Before the deadline there must be room for one last answer.
+const CLOSING: Duration = Duration::from_secs(40);
+/// Malformed conclusions and replies without any action; each costs a step as well.
+const MAX_REPAIRS: u32 = 2;
+
+/// Whether the model calls tools natively or writes ReAct text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    Native,
+    Text,
+}
+
+/// The two messages that open the conversation; in text mode the system message explains the form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Brief {
+    pub system: String,
+    pub user: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Model replies, the conclusion included.
+    pub steps: u32,
+    pub tool_calls: u32,
+    /// In and out together.
+    pub tokens: u64,
+    /// On the clock whose instants the driver passes in.
+    pub deadline: Timestamp,
+}
+
+impl Limits {
+    /// SAFETY.md S17: 4 minutes and 25 tool calls an incident.
+    pub fn standard(started: Timestamp) -> Self {
+        Self { steps: 12, tool_calls: 25, tokens: 60_000, deadline: started + Duration::from_secs(240) }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Spent {
+    pub steps: u32,
+    pub tool_calls: u32,
+    pub tokens: u64,
+    pub repairs: u32,
+    /// Calls of unknown tools or with unreadable arguments; the first one is free.
+    pub bad_calls: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum Step {
+    Model {
+        text: String,
+        calls: Vec<ToolCall>,
+    },
+    /// One answer for each call of the step before.
+    Tools {
+        results: Vec<ToolResult>,
+    },
+    /// The reply was no use; this tells the model why.
+    Repair {
+        text: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolResult {
+    pub call_id: String,
+    /// For the model: fenced and redacted by the tool box.
+    pub text: String,
+    /// Where the answer is kept; `None` when nothing was observed.
+    pub evidence: Option<EvidenceId>,
+}
+
+/// What the driver must do now.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    AskModel(ModelRequest),
+    /// All at once; the order of the results does not matter.
+    RunTools(Vec<ToolCall>),
+    Conclude(Conclusion),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum State {
+    Asking,
+    Running {
+        calls: Vec<ToolCall>,
+        /// Calls of the same reply that the machine answered itself.
+        refused: Vec<ToolResult>,
+    },
+    Concluded {
+        conclusion: Conclusion,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Investigation {
+    pub incident: IncidentId,
+    pub mode: Mode,
+    pub brief: Brief,
+    pub tools: Vec<ToolSchema>,
+    pub limits: Limits,
+    pub spent: Spent,
+    pub transcript: Vec<Step>,
+    /// Calls that were run, by name and arguments; a refused one may be made again.
+    pub made: BTreeSet<String>,
+    pub state: State,
+}
+
+impl Investigation {
+    pub fn open(incident: IncidentId, mode: Mode, brief: Brief, tools: Vec<ToolSchema>, limits: Limits) -> Self {
+        let (spent, transcript, made) = (Spent::default(), vec![], BTreeSet::new());
+        Self { incident, mode, brief, tools, limits, spent, transcript, made, state: State::Asking }
+    }
+
+    pub fn next(&self, now: Timestamp) -> Next {
+        if let State::Concluded { conclusion } = &self.state {
+            return Next::Conclude(conclusion.clone());
+        }
+        if let Some(why) = self.exhausted(now) {
+            return Next::Conclude(self.partial(why));
+        }
+        match &self.state {
+            State::Running { calls, .. } => Next::RunTools(calls.clone()),
+            State::Asking | State::Concluded { .. } => Next::AskModel(self.request(now)),
+        }
+    }
+
+    pub fn on_model(mut self, reply: Result<ModelReply, ModelError>, now: Timestamp) -> Self {
+        // A reply to a question that is no longer open (a replay, a late answer) changes nothing.
+        if self.state != State::Asking {
+            return self;
+        }
+        let was_last = self.is_last_step(now);
+        self.spent.steps += 1;
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(ModelError::Garbage(why)) => {
+                return self.repair(format!("Your last reply could not be read ({why}). Answer again, briefly."));
+            }
+            Err(error @ (ModelError::RateLimited(_) | ModelError::Unavailable(_) | ModelError::Refused(_))) => {
+                return self.end_partial(error.to_string());
+            }
+        };
+        self.spent.tokens += reply.tokens_in + reply.tokens_out;
+        let said = match self.mode {
+            Mode::Native => Said { text: reply.text, calls: reply.calls },
+            Mode::Text => {
+                let turn = react::read(&reply.text, self.spent.steps);
+                Said { text: turn.text, calls: turn.calls }
+            }
+        };
+        self.transcript.push(Step::Model { text: said.text.clone(), calls: said.calls.clone() });
+        if let Some(call) = said.calls.iter().find(|call| call.name == CONCLUDE) {
+            return match Finding::read(&call.arguments) {
+                Ok(finding) => self.end(Conclusion::Found(finding)),
+                Err(why) => self.answer_instead_of_running(&said.calls, &why),
+            };
+        }
+        if said.calls.is_empty() {
+            return match conclusion::find(&said.text) {
+                Some(Ok(finding)) => self.end(Conclusion::Found(finding)),
+                Some(Err(why)) => self.repair(format!("{why} Give the whole conclusion again.")),
+                None => {
+                    let how = self.how_to_act().to_owned();
+                    self.repair(how)
+                }
+            };
+        }
+        if was_last {
+            return self.answer_instead_of_running(&said.calls, "The budget for tools is used up: conclude now.");
+        }
+        self.sort_calls(said.calls)
+    }
+
+    /// Results of calls that were not asked for are dropped; a missing one is answered honestly.
+    pub fn on_tools(mut self, mut results: Vec<ToolResult>, _now: Timestamp) -> Self {
+        let State::Running { calls, refused } = std::mem::replace(&mut self.state, State::Asking) else {
+            return self;
+        };
+        self.spent.tool_calls += calls.len() as u32;
+        let mut answers = refused;
+        for call in &calls {
+            self.made.insert(key(call));
+            let at = results.iter().position(|result| result.call_id == call.id);
+            answers.push(at.map(|at| results.swap_remove(at)).unwrap_or_else(|| ToolResult {
+                call_id: call.id.clone(),
+                text: "the tool gave no answer".to_owned(),
+                evidence: None,
+            }));
+        }
+        self.push_answers(answers);
+        self
+    }
+
+    /// All evidence that was seen so far, in the order of the answers.
+    pub fn evidence(&self) -> Vec<EvidenceId> {
+        let results = self.transcript.iter().flat_map(|step| match step {
+            Step::Tools { results } => results.as_slice(),
+            Step::Model { .. } | Step::Repair { .. } => &[],
+        });
+        results.filter_map(|result| result.evidence.clone()).collect()
+    }
+
+    fn sort_calls(mut self, calls: Vec<ToolCall>) -> Self {
+        let mut seen = self.made.clone();
+        let mut left = self.limits.tool_calls.saturating_sub(self.spent.tool_calls);
+        let (mut runnable, mut refused) = (vec![], vec![]);
+        for call in calls {
+            match self.objection(&call, &seen, left) {
+                None => {
+                    seen.insert(key(&call));
+                    left -= 1;
+                    runnable.push(call);
+                }
+                Some(Objection::Bad(why)) => {
+                    self.spent.bad_calls += 1;
+                    if self.spent.bad_calls > 1 {
+                        self.spent.tool_calls += 1;
+                        left = left.saturating_sub(1);
+                    }
+                    refused.push(ToolResult { call_id: call.id, text: why, evidence: None });
+                }
+                Some(Objection::NotNow(why)) => {
+                    refused.push(ToolResult { call_id: call.id, text: why, evidence: None });
+                }
+            }
+        }
+        if runnable.is_empty() {
+            self.push_answers(refused);
+        } else {
+            self.state = State::Running { calls: runnable, refused };
+        }
+        self
+    }
+
+    fn objection(&self, call: &ToolCall, seen: &BTreeSet<String>, left: u32) -> Option<Objection> {
+        if !self.tools.iter().any(|tool| tool.name == call.name) {
+            let names: Vec<_> = self.tools.iter().map(|tool| tool.name.as_str()).collect();
+            let why = format!("there is no tool {:?}; there are: {}, {CONCLUDE}", call.name, names.join(", "));
+            return Some(Objection::Bad(why));
+        }
+        if !call.arguments.is_object() {
+            return Some(Objection::Bad("the arguments are not a JSON object; write them again".to_owned()));
+        }
+        if seen.contains(&key(call)) {
+            let why = "you made this very call before; read its answer above, or ask something else".to_owned();
+            return Some(Objection::NotNow(why));
+        }
+        (left == 0).then(|| Objection::NotNow("not run: the budget of tool calls is used up".to_owned()))
+    }
+
+    /// The protocol wants an answer to every call, so a complaint travels as the answers.
+    fn answer_instead_of_running(mut self, calls: &[ToolCall], why: &str) -> Self {
+        let answer = |call: &ToolCall| ToolResult {
+            call_id: call.id.clone(),
+            text: if call.name == CONCLUDE { why.to_owned() } else { format!("not run. {why}") },
+            evidence: None,
+        };
+        self.push_answers(calls.iter().map(answer).collect());
+        self.count_repair(why)
+    }
+
+    fn repair(mut self, text: String) -> Self {
+        self.transcript.push(Step::Repair { text: text.clone() });
+        self.count_repair(&text)
+    }
+
+    fn count_repair(mut self, why: &str) -> Self {
+        self.spent.repairs += 1;
+        if self.spent.repairs > MAX_REPAIRS {
+            return self.end_partial(format!("the model did not give a usable conclusion ({why})"));
+        }
+        self
+    }
+
+    fn push_answers(&mut self, results: Vec<ToolResult>) {
+        self.transcript.push(Step::Tools { results });
+        self.state = State::Asking;
+    }
+
+    fn end(mut self, conclusion: Conclusion) -> Self {
+        self.state = State::Concluded { conclusion };
+        self
+    }
+
+    fn end_partial(self, why: String) -> Self {
+        let conclusion = self.partial(why);
+        self.end(conclusion)
+    }
+
+    fn partial(&self, why: String) -> Conclusion {
+        let last_thought = self.transcript.iter().rev().find_map(|step| match step {
+            Step::Model { text, .. } if !text.trim().is_empty() => Some(cut(text.trim(), 400)),
+            Step::Model { .. } | Step::Tools { .. } | Step::Repair { .. } => None,
+        });
+        Conclusion::Partial { why, seen: self.evidence(), last_thought }
+    }
+
+    fn exhausted(&self, now: Timestamp) -> Option<String> {
+        let Limits { steps, tokens, deadline, .. } = self.limits;
+        if now >= deadline {
+            return Some("the time for the investigation ran out".to_owned());
+        }
+        if matches!(self.state, State::Running { .. }) {
+            return None;
+        }
+        if self.spent.steps >= steps {
+            return Some(format!("no conclusion within {steps} steps"));
+        }
+        (self.spent.tokens >= tokens).then(|| format!("no conclusion within {tokens} tokens"))
+    }
+
+    fn is_last_step(&self, now: Timestamp) -> bool {
+        self.spent.steps + 1 >= self.limits.steps
+            || self.spent.tool_calls >= self.limits.tool_calls
+            || self.spent.tokens >= self.limits.tokens / 5 * 4
+            || now + CLOSING >= self.limits.deadline
+    }
+
+    fn request(&self, now: Timestamp) -> ModelRequest {
+        let last = self.is_last_step(now);
+        let mut messages = vec![
+            ModelMessage::System { text: self.brief.system.clone() },
+            ModelMessage::User { text: self.brief.user.clone() },
+        ];
+        let rounds = self.transcript.iter().filter(|step| matches!(step, Step::Tools { .. })).count();
+        let mut round = 0;
+        for step in &self.transcript {
+            if matches!(step, Step::Tools { .. }) {
+                round += 1;
+            }
+            let room = if round + FRESH_ROUNDS > rounds { usize::MAX } else { OLD_ANSWER };
+            self.say(step, room, &mut messages);
+        }
+        if last {
+            messages.push(ModelMessage::User { text: self.last_call() });
+        }
+        let mut tools = match (self.mode, last) {
+            (Mode::Text, _) => vec![],
+            (Mode::Native, true) => vec![],
+            (Mode::Native, false) => self.tools.clone(),
+        };
+        if self.mode == Mode::Native {
+            tools.push(conclude_schema());
+        }
+        ModelRequest { messages, tools, max_tokens: MAX_TOKENS_A_REPLY }
+    }
+
+    fn say(&self, step: &Step, room: usize, messages: &mut Vec<ModelMessage>) {
+        let answer = |result: &ToolResult| {
+            let text = if result.text.chars().count() > room {
+                format!("{}\n[shortened; the whole answer is kept]", cut(&result.text, room))
+            } else {
+                result.text.clone()
+            };
+            match &result.evidence {
+                Some(id) => format!("[{}]\n{text}", id.mark()),
+                None => text,
+            }
+        };
+        match (self.mode, step) {
+            (Mode::Native, Step::Model { text, calls }) => {
+                messages.push(ModelMessage::Assistant { text: text.clone(), calls: calls.clone() });
+            }
+            (Mode::Text, Step::Model { text, .. }) => {
+                messages.push(ModelMessage::Assistant { text: text.clone(), calls: vec![] });
+            }
+            (Mode::Native, Step::Tools { results }) => messages.extend(
+                results
+                    .iter()
+                    .map(|result| ModelMessage::Tool { call_id: result.call_id.clone(), text: answer(result) }),
+            ),
+            (Mode::Text, Step::Tools { results }) => {
+                let text = results.iter().map(|result| format!("Observation: {}", answer(result))).collect::<Vec<_>>();
+                messages.push(ModelMessage::User { text: text.join("\n\n") });
+            }
+            (Mode::Native | Mode::Text, Step::Repair { text }) => {
+                messages.push(ModelMessage::User { text: text.clone() });
+            }
+        }
+    }
+
+    fn last_call(&self) -> String {
+        let form = match self.mode {
+            Mode::Native => "Call `conclude` now.",
+            Mode::Text => "Write `Final Answer:` and the JSON object now.",
+        };
+        format!(
+            "This is your last reply: no more tools. {form} Claim only what the evidence above shows; \
+             if it does not show the cause, leave service and change null and say what is missing in `needs`."
+        )
+    }
+
+    fn how_to_act(&self) -> &'static str {
+        match self.mode {
+            Mode::Native => "Your reply called no tool. Call a tool to gather evidence, or call `conclude`.",
+            Mode::Text => {
+                "Your reply held neither an Action nor a Final Answer. Write `Action:` and `Action Input:`, \
+                 or `Final Answer:` followed by the JSON object."
+            }
+        }
+    }
+}
+
+struct Said {
+    text: String,
+    calls: Vec<ToolCall>,
+}
+
+enum Objection {
+    /// The model made a mistake of form; from the second on it pays for it.
+    Bad(String),
+    NotNow(String),
+}
+
+/// The same call whatever the order of its arguments.
+fn key(call: &ToolCall) -> String {
+    format!("{}({})", call.name, sorted(&call.arguments))
+}
+
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().map(|(key, value)| (key.clone(), sorted(value))).collect();
+            entries.sort_by(|one, other| one.0.cmp(&other.0));
+            Value::Object(entries.into_iter().collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}
+
+fn cut(text: &str, characters: usize) -> String {
+    text.chars().take(characters).collect()
+}

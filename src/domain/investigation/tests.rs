@@ -1,0 +1,229 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+const START: Timestamp = Timestamp::from_secs(1_000);
+
+fn open(mode: Mode) -> Investigation {
+    let schema = |name: &str| ToolSchema { name: name.into(), description: "d".into(), parameters: json!({}) };
+    let brief = Brief { system: "watch".into(), user: "cart is slow".into() };
+    let tools = vec![schema("metrics"), schema("logs")];
+    Investigation::open(IncidentId::numbered(1), mode, brief, tools, Limits::standard(START))
+}
+
+fn call(id: &str, name: &str, arguments: Value) -> ToolCall {
+    ToolCall { id: id.into(), name: name.into(), arguments }
+}
+
+fn reply(text: &str, calls: Vec<ToolCall>) -> Result<ModelReply, ModelError> {
+    Ok(ModelReply { text: text.into(), calls, tokens_in: 100, tokens_out: 10 })
+}
+
+fn conclusion() -> Value {
+    json!({"service": "cart", "change": null, "mechanism": "pool exhausted", "remedy": "none",
+        "claims": [{"text": "p99 is 2 s", "evidence": ["E1"]}], "ruled_out": [], "confidence": 80})
+}
+
+fn results(calls: &[ToolCall], first: usize) -> Vec<ToolResult> {
+    let answer = |(at, call): (usize, &ToolCall)| ToolResult {
+        call_id: call.id.clone(),
+        text: "p99 is 2 s".into(),
+        evidence: Some(IncidentId::numbered(1).evidence(first + at)),
+    };
+    calls.iter().enumerate().map(answer).collect()
+}
+
+fn last_text(investigation: &Investigation) -> String {
+    match investigation.next(START) {
+        Next::AskModel(request) => match request.messages.last().unwrap() {
+            ModelMessage::Tool { text, .. } | ModelMessage::User { text } => text.clone(),
+            other => format!("{other:?}"),
+        },
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn parallel_calls_run_together_and_lead_to_a_conclusion() {
+    let calls = vec![call("a", "metrics", json!({"q": 1})), call("b", "logs", json!({"q": 1}))];
+    let machine = open(Mode::Native).on_model(reply("look", calls.clone()), START);
+    assert_eq!(machine.next(START), Next::RunTools(calls.clone()));
+    let machine = machine.on_tools(results(&calls, 1), START);
+    assert!(last_text(&machine).starts_with("[E2]"));
+    let machine = machine.on_model(reply("", vec![call("c", CONCLUDE, conclusion())]), START);
+    let Next::Conclude(Conclusion::Found(finding)) = machine.next(START) else { panic!("not concluded") };
+    assert_eq!((finding.service.as_deref(), finding.confidence), (Some("cart"), 0.8));
+}
+
+#[test]
+fn a_repeated_call_is_refused_whatever_the_order_of_its_arguments() {
+    let first = vec![call("a", "metrics", json!({"q": 1, "r": 2}))];
+    let machine = open(Mode::Native).on_model(reply("", first.clone()), START).on_tools(results(&first, 1), START);
+    let machine = machine.on_model(reply("", vec![call("b", "metrics", json!({"r": 2, "q": 1}))]), START);
+    assert!(last_text(&machine).contains("this very call before"));
+}
+
+#[test]
+fn the_first_bad_call_is_free_and_the_next_are_counted() {
+    let machine = open(Mode::Native).on_model(reply("", vec![call("a", "shell", json!({}))]), START);
+    assert!(last_text(&machine).contains("no tool \"shell\"; there are: metrics, logs, conclude"));
+    assert_eq!(machine.spent.tool_calls, 0);
+    let machine = machine.on_model(reply("", vec![call("b", "metrics", json!("{"))]), START);
+    assert!(last_text(&machine).contains("not a JSON object"));
+    assert_eq!(machine.spent.tool_calls, 1);
+}
+
+#[test]
+fn an_endless_tool_loop_ends_in_an_honest_partial_report() {
+    let mut machine = open(Mode::Native);
+    let mut asked = 0;
+    for at in 0.. {
+        match machine.next(START) {
+            Next::AskModel(request) => {
+                asked += 1;
+                let last = machine.spent.steps + 1 >= machine.limits.steps;
+                assert!(!last || request.tools == vec![conclude_schema()], "tools offered on the last step");
+                let calls = vec![call(&format!("c{at}"), "metrics", json!({"q": at}))];
+                machine = machine.on_model(reply("again", calls), START);
+            }
+            Next::RunTools(calls) => machine = machine.on_tools(results(&calls, at), START),
+            Next::Conclude(Conclusion::Partial { seen, last_thought, .. }) => {
+                assert_eq!((seen.len(), last_thought.as_deref()), (11, Some("again")));
+                break;
+            }
+            Next::Conclude(other) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(asked, 12);
+}
+
+#[test]
+fn limits_of_calls_tokens_and_time_hold() {
+    let many: Vec<_> = (0..40).map(|at| call(&format!("c{at}"), "metrics", json!({"q": at}))).collect();
+    let machine = open(Mode::Native).on_model(reply("", many), START);
+    let Next::RunTools(calls) = machine.next(START) else { panic!() };
+    assert_eq!(calls.len(), 25);
+    let mut machine = machine.on_tools(results(&calls, 1), START);
+    assert!(last_text(&machine).contains("last reply"), "no calls left: conclude");
+    machine.spent.tokens = 60_000;
+    assert!(matches!(machine.next(START), Next::Conclude(Conclusion::Partial { .. })));
+    let late = open(Mode::Native).next(START + Duration::from_secs(240));
+    assert!(matches!(late, Next::Conclude(Conclusion::Partial { .. })));
+}
+
+#[test]
+fn a_model_that_is_away_ends_it_and_garbage_is_repaired_twice() {
+    let away = open(Mode::Native).on_model(Err(ModelError::Unavailable("503".into())), START);
+    assert!(matches!(away.next(START), Next::Conclude(Conclusion::Partial { .. })));
+    let mut machine = open(Mode::Native);
+    for repairs in 1..=3 {
+        assert!(matches!(machine.next(START), Next::AskModel(_)), "after {repairs}");
+        machine = machine.on_model(Err(ModelError::Garbage("<html>".into())), START);
+    }
+    assert!(matches!(machine.next(START), Next::Conclude(Conclusion::Partial { .. })));
+}
+
+#[test]
+fn text_mode_offers_no_tools_and_reads_the_final_answer() {
+    let machine = open(Mode::Text);
+    let Next::AskModel(request) = machine.next(START) else { panic!() };
+    assert!(request.tools.is_empty());
+    let machine = machine.on_model(reply("Thought: t\nAction: metrics\nAction Input: {\"q\": 1}", vec![]), START);
+    let Next::RunTools(calls) = machine.next(START) else { panic!() };
+    let machine = machine.on_tools(results(&calls, 1), START);
+    assert!(last_text(&machine).starts_with("Observation: [E1]"));
+    let answer = format!("Final Answer:\n```json\n{}\n```", conclusion());
+    let machine = machine.on_model(reply(&answer, vec![]), START);
+    assert!(matches!(machine.next(START), Next::Conclude(Conclusion::Found(_))));
+}
+
+#[test]
+fn old_answers_are_shortened_and_fresh_ones_are_not() {
+    let mut machine = open(Mode::Native);
+    for at in 0..5 {
+        let calls = vec![call(&format!("c{at}"), "metrics", json!({"q": at}))];
+        let long = ToolResult { call_id: calls[0].id.clone(), text: "x".repeat(3_000), evidence: None };
+        machine = machine.on_model(reply("", calls), START).on_tools(vec![long], START);
+    }
+    let Next::AskModel(request) = machine.next(START) else { panic!() };
+    let lengths = request.messages.iter().filter_map(|message| match message {
+        ModelMessage::Tool { text, .. } => Some(text.len() / 1_000),
+        _ => None,
+    });
+    assert_eq!(lengths.collect::<Vec<_>>(), [0, 0, 3, 3, 3]);
+}
+
+/// Whatever a model may answer.
+fn any_reply() -> impl Strategy<Value = Result<ModelReply, ModelError>> {
+    let name = prop_oneof![Just("metrics"), Just("logs"), Just("shell")];
+    let arguments = prop_oneof![Just(json!({"q": 1})), Just(json!({"q": 2})), Just(json!("{"))];
+    let calls = proptest::collection::vec((name, arguments), 0..4);
+    prop_oneof![
+        6 => (calls, 0_u64..4_000).prop_map(|(calls, tokens)| {
+            let calls = calls.into_iter().enumerate().map(|(at, (name, args))| call(&format!("{tokens}-{at}"), name, args));
+            Ok(ModelReply { text: "hm".into(), calls: calls.collect(), tokens_in: tokens, tokens_out: 1 })
+        }),
+        2 => "Action: (metrics|logs)\nAction Input: \\{\"q\": [0-9]\\}".prop_map(|text| reply(&text, vec![])),
+        1 => Just(reply("", vec![call("z", CONCLUDE, conclusion())])),
+        1 => Just(reply("", vec![call("z", CONCLUDE, json!({"service": 3}))])),
+        1 => Just(Err(ModelError::Garbage("x".into()))),
+    ]
+}
+
+proptest! {
+    /// Stored and restored between any two steps, it goes on identically, and it always ends.
+    #[test]
+    fn a_restored_investigation_goes_on_identically(
+        text_mode in any::<bool>(),
+        replies in proptest::collection::vec(any_reply(), 40),
+    ) {
+        let mut machine = open(if text_mode { Mode::Text } else { Mode::Native });
+        let mut replies = replies.into_iter();
+        let mut now = START;
+        for _ in 0..40 {
+            let stored = serde_json::to_string(&machine).unwrap();
+            let restored: Investigation = serde_json::from_str(&stored).unwrap();
+            prop_assert_eq!(&restored, &machine);
+            prop_assert_eq!(restored.next(now), machine.next(now));
+            now = now + Duration::from_secs(3);
+            match restored.next(now) {
+                Next::AskModel(request) => {
+                    check_protocol(&request)?;
+                    let reply = replies.next().unwrap();
+                    let one = machine.on_model(reply.clone(), now);
+                    prop_assert_eq!(&restored.on_model(reply, now), &one);
+                    machine = one;
+                }
+                Next::RunTools(calls) => {
+                    let one = machine.on_tools(results(&calls, 1), now);
+                    prop_assert_eq!(&restored.on_tools(results(&calls, 1), now), &one);
+                    machine = one;
+                }
+                Next::Conclude(_) => return Ok(()),
+            }
+        }
+        prop_assert!(false, "never ended");
+    }
+}
+
+/// Every call is answered once, directly after the message that made it.
+fn check_protocol(request: &ModelRequest) -> Result<(), TestCaseError> {
+    let mut open: Vec<String> = vec![];
+    for message in &request.messages {
+        match message {
+            ModelMessage::Assistant { calls, .. } => {
+                prop_assert!(open.is_empty());
+                open = calls.iter().map(|call| call.id.clone()).collect();
+            }
+            ModelMessage::Tool { call_id, .. } => {
+                let at = open.iter().position(|id| id == call_id);
+                prop_assert!(at.is_some());
+                open.remove(at.unwrap());
+            }
+            ModelMessage::System { .. } | ModelMessage::User { .. } => prop_assert!(open.is_empty()),
+        }
+    }
+    prop_assert!(open.is_empty());
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! What is said to a model and what it says back, independent of any provider.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelRequest {
+    pub messages: Vec<ModelMessage>,
+    /// Empty in text mode; on the last step only the conclusion.
+    pub tools: Vec<ToolSchema>,
+    pub max_tokens: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "role", rename_all = "snake_case")]
+pub enum ModelMessage {
+    System { text: String },
+    User { text: String },
+    Assistant { text: String, calls: Vec<ToolCall> },
+    Tool { call_id: String, text: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolCall {
+    pub id: String,
+    pub name: String,
+    /// As the model wrote them; parsed and judged by the tool.
+    pub arguments: serde_json::Value,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolSchema {
+    pub name: String,
+    pub description: String,
+    pub parameters: serde_json::Value,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelReply {
+    pub text: String,
+    pub calls: Vec<ToolCall>,
+    pub tokens_in: u64,
+    pub tokens_out: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ModelError {
+    #[error("model rate limited: {0}")]
+    RateLimited(String),
+    #[error("model unavailable: {0}")]
+    Unavailable(String),
+    #[error("model refused the request: {0}")]
+    Refused(String),
+    #[error("model answered with something unreadable: {0}")]
+    Garbage(String),
+}

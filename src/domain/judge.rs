@@ -1,0 +1,198 @@
+//! What of a model's conclusion holds. Code decides, from the evidence alone.
+//!
+//! Invariants: a claim survives only with stored evidence in which its numbers and names occur;
+//! an unknown service or change makes the whole diagnosis inconclusive; a remedy that does not fit
+//! the cause becomes a hand-over to a person.
+
+use std::collections::BTreeSet;
+
+use super::change::Change;
+use super::diagnosis::{Claim, Diagnosis, Remedy, Verdict};
+use super::evidence::{Evidence, EvidenceKind, Taint};
+use super::investigation::{Cited, Conclusion, Finding, ProposedRemedy};
+
+mod grounding;
+
+/// A model never makes us as sure as a verified recovery does.
+const CONFIRMED_CAP: f64 = 0.95;
+const LIKELY_CAP: f64 = 0.75;
+const INCONCLUSIVE_CAP: f64 = 0.3;
+
+pub fn judge(
+    conclusion: &Conclusion,
+    known_services: &BTreeSet<String>,
+    changes: &[Change],
+    evidence: &[Evidence],
+    reasoner: &str,
+) -> Diagnosis {
+    match conclusion {
+        Conclusion::Found(finding) => judge_finding(finding, known_services, changes, evidence, reasoner),
+        Conclusion::Partial { why, .. } => Diagnosis {
+            service: None,
+            change: None,
+            mechanism: "not known".to_owned(),
+            verdict: Verdict::Inconclusive,
+            confidence: 0.0,
+            claims: vec![],
+            ruled_out: vec![],
+            remedy: Remedy::HandOver { why: format!("the investigation ended early: {why}") },
+            reasoner: reasoner.to_owned(),
+        },
+    }
+}
+
+/// A claim that was not kept, for the audit trail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    pub text: String,
+    pub why: String,
+}
+
+/// Keeps the claims whose evidence exists and says what they say.
+pub fn sift(claims: &[Cited], evidence: &[Evidence], known: &BTreeSet<String>) -> (Vec<Claim>, Vec<Dropped>) {
+    let (mut kept, mut dropped) = (vec![], vec![]);
+    for claim in claims {
+        let cited = cited_by(claim, evidence);
+        let objection = match cited.as_slice() {
+            [] => Some("cites no evidence that is stored".to_owned()),
+            cited => grounding::objection(&claim.text, cited, known),
+        };
+        match objection {
+            None => kept.push(Claim {
+                text: claim.text.trim().to_owned(),
+                evidence: cited.iter().map(|item| item.id.clone()).collect(),
+            }),
+            Some(why) => dropped.push(Dropped { text: claim.text.clone(), why }),
+        }
+    }
+    (kept, dropped)
+}
+
+fn judge_finding(
+    finding: &Finding,
+    known_services: &BTreeSet<String>,
+    changes: &[Change],
+    evidence: &[Evidence],
+    reasoner: &str,
+) -> Diagnosis {
+    let (claims, dropped) = sift(&finding.claims, evidence, known_services);
+    let (ruled_out, _) = sift(&finding.ruled_out, evidence, known_services);
+    let blamed = blame(finding, known_services, changes);
+    let (service, change, verdict, objection) = match blamed {
+        Ok((service, change)) if !speaks_of(&service, change, &claims, evidence) => {
+            let why = format!("no claim that holds speaks of {service}");
+            (Some(service), change, Verdict::Inconclusive, Some(why))
+        }
+        Ok((service, change)) => (Some(service), change, verdict(&claims, evidence), None),
+        Err(why) => (None, None, Verdict::Inconclusive, Some(why)),
+    };
+    let share = claims.len() as f64 / (claims.len() + dropped.len()).max(1) as f64;
+    let cap = match verdict {
+        Verdict::Confirmed => CONFIRMED_CAP,
+        Verdict::Likely => LIKELY_CAP,
+        Verdict::Inconclusive => INCONCLUSIVE_CAP,
+    };
+    let remedy = match (&service, verdict, objection) {
+        (Some(service), Verdict::Confirmed | Verdict::Likely, None) => fit(finding.remedy, service, change),
+        (_, _, Some(why)) => Remedy::HandOver { why },
+        (_, _, None) => Remedy::HandOver { why: "the evidence does not show the cause".to_owned() },
+    };
+    Diagnosis {
+        // A name that nothing supports must not look like a finding.
+        service: service.filter(|_| verdict != Verdict::Inconclusive),
+        change: change.filter(|_| verdict != Verdict::Inconclusive).map(|change| change.id.clone()),
+        mechanism: finding.mechanism.trim().chars().take(300).collect(),
+        verdict,
+        confidence: (finding.confidence * share).clamp(0.0, cap),
+        claims,
+        ruled_out,
+        remedy,
+        reasoner: reasoner.to_owned(),
+    }
+}
+
+/// The service and the change that are blamed, if both exist.
+fn blame<'a>(
+    finding: &Finding,
+    known_services: &BTreeSet<String>,
+    changes: &'a [Change],
+) -> Result<(String, Option<&'a Change>), String> {
+    let change = match &finding.change {
+        None => None,
+        Some(id) => {
+            let found = changes.iter().find(|change| change.id.eq_ignore_ascii_case(id.trim()));
+            Some(found.ok_or_else(|| format!("the model blames {id:?}, which is no change that was observed"))?)
+        }
+    };
+    let named = finding.service.as_deref().or(change.map(|change| change.service.as_str()));
+    let named = named.ok_or_else(|| "the model names no component".to_owned())?;
+    let service = known_services.iter().find(|known| known.eq_ignore_ascii_case(named));
+    let service = service.ok_or_else(|| format!("the model blames {named:?}, which nothing observed knows"))?;
+    Ok((service.clone(), change))
+}
+
+fn speaks_of(service: &str, change: Option<&Change>, claims: &[Claim], evidence: &[Evidence]) -> bool {
+    let change_service = change.map(|change| change.service.as_str());
+    claims.iter().any(|claim| {
+        let cited = evidence.iter().filter(|item| claim.evidence.contains(&item.id)).collect::<Vec<_>>();
+        [Some(service), change_service]
+            .into_iter()
+            .flatten()
+            .any(|name| grounding::mentions(&claim.text, name) || grounding::names_in_evidence(&cited, name))
+    })
+}
+
+/// Two claims from two kinds of evidence, one of which users cannot write (S2).
+fn verdict(claims: &[Claim], evidence: &[Evidence]) -> Verdict {
+    let mut kinds = BTreeSet::new();
+    let (mut supporting, mut observed) = (0, false);
+    for claim in claims {
+        let proofs: Vec<_> =
+            evidence.iter().filter(|item| claim.evidence.contains(&item.id) && is_proof(item.kind)).collect();
+        supporting += usize::from(!proofs.is_empty());
+        kinds.extend(proofs.iter().map(|item| item.kind));
+        observed |= proofs.iter().any(|item| item.taint == Taint::Observed);
+    }
+    match (supporting, kinds.len(), observed) {
+        (2.., 2.., true) => Verdict::Confirmed,
+        (1.., _, _) => Verdict::Likely,
+        (0, _, _) => Verdict::Inconclusive,
+    }
+}
+
+/// Runbooks and past incidents tell where to look; they prove nothing about today.
+fn is_proof(kind: EvidenceKind) -> bool {
+    match kind {
+        EvidenceKind::Metric | EvidenceKind::Log | EvidenceKind::Kubernetes => true,
+        EvidenceKind::Change | EvidenceKind::Alert => true,
+        EvidenceKind::Topology | EvidenceKind::Runbook | EvidenceKind::PastIncident => false,
+    }
+}
+
+fn fit(proposed: ProposedRemedy, service: &str, change: Option<&Change>) -> Remedy {
+    let hand_over = |why: &str| Remedy::HandOver { why: why.to_owned() };
+    let current = change.is_some_and(|change| change.current);
+    match proposed {
+        ProposedRemedy::RollBack => match change {
+            None => hand_over("a rollback was proposed, but no change is to blame"),
+            Some(change) if !change.current => hand_over("the change that is blamed does not run any more"),
+            Some(change) if change.from_revision.is_none() => hand_over("there is no earlier revision to go back to"),
+            Some(change) => Remedy::RollBack { service: change.service.clone() },
+        },
+        ProposedRemedy::Restart if current => hand_over("a restart does not mend a change that is still in place"),
+        ProposedRemedy::ScaleUp if current => hand_over("more replicas do not mend a change that is still in place"),
+        ProposedRemedy::Restart => Remedy::Restart { service: service.to_owned() },
+        ProposedRemedy::ScaleUp => Remedy::ScaleUp { service: service.to_owned() },
+        ProposedRemedy::None => hand_over("no action of the catalogue mends this"),
+    }
+}
+
+fn cited_by<'a>(claim: &Cited, evidence: &'a [Evidence]) -> Vec<&'a Evidence> {
+    let wanted: BTreeSet<String> =
+        claim.evidence.iter().map(|mark| mark.trim().trim_matches(['[', ']', '(', ')']).to_ascii_uppercase()).collect();
+    let cites = |item: &&Evidence| wanted.contains(item.id.mark()) || wanted.contains(item.id.as_str());
+    evidence.iter().filter(cites).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::id::{Digest, IncidentId};
+use crate::domain::time::Timestamp;
+
+fn evidence(number: usize, kind: EvidenceKind, taint: Taint, body: &str) -> Evidence {
+    let incident = IncidentId::numbered(1);
+    Evidence {
+        id: incident.evidence(number),
+        incident,
+        kind,
+        source: "test".into(),
+        query: String::new(),
+        summary: String::new(),
+        body: body.into(),
+        series: vec![],
+        digest: Digest::of(body.as_bytes()),
+        observed_at: Timestamp::from_secs(1),
+        taint,
+    }
+}
+
+fn estate() -> Vec<Evidence> {
+    vec![
+        evidence(1, EvidenceKind::Metric, Taint::Observed, "cart error ratio max=0.37 onset=02:17"),
+        evidence(2, EvidenceKind::Log, Taint::UserWritable, "cart: pool exhausted, 20 connections"),
+        evidence(3, EvidenceKind::Runbook, Taint::UserWritable, "when cart fails, look at its pool"),
+    ]
+}
+
+fn change(current: bool) -> Change {
+    Change {
+        id: "cart revision 7".into(),
+        namespace: "prod".into(),
+        service: "cart".into(),
+        workload: "cart".into(),
+        at: Timestamp::from_secs(1),
+        from_revision: Some(6),
+        to_revision: 7,
+        touched: vec![],
+        cause: None,
+        current,
+    }
+}
+
+fn cited(text: &str, marks: &[&str]) -> Cited {
+    Cited { text: text.into(), evidence: marks.iter().map(|mark| mark.to_string()).collect() }
+}
+
+fn finding(claims: Vec<Cited>) -> Finding {
+    Finding {
+        service: Some("cart".into()),
+        change: None,
+        mechanism: "pool exhausted".into(),
+        remedy: ProposedRemedy::Restart,
+        claims,
+        ruled_out: vec![],
+        confidence: 1.0,
+        needs: None,
+    }
+}
+
+fn two_kinds() -> Vec<Cited> {
+    vec![cited("cart fails 37 % of requests", &["E1"]), cited("its 20 connections are taken", &["E2"])]
+}
+
+fn check(finding: Finding, changes: &[Change], expected: expect_test::Expect) {
+    let known = ["cart", "web"].map(str::to_owned).into();
+    let diagnosis = judge(&Conclusion::Found(finding), &known, changes, &estate(), "m");
+    let Diagnosis { verdict, service, change, claims, remedy, confidence, .. } = diagnosis;
+    expected
+        .assert_eq(&format!("{verdict:?} {service:?} {change:?} {} claims, {confidence:.2}, {remedy:?}", claims.len()));
+}
+
+#[test]
+fn two_kinds_of_evidence_confirm_and_one_makes_likely() {
+    let expected = expect_test::expect![[r#"Confirmed Some("cart") None 2 claims, 0.95, Restart { service: "cart" }"#]];
+    check(finding(two_kinds()), &[], expected);
+    let expected = expect_test::expect![[r#"Likely Some("cart") None 1 claims, 0.75, Restart { service: "cart" }"#]];
+    check(finding(vec![cited("cart fails 37 %", &["[e1]"])]), &[], expected);
+    // A runbook proves nothing about today.
+    let expected = expect_test::expect![[
+        r#"Inconclusive None None 1 claims, 0.30, HandOver { why: "the evidence does not show the cause" }"#
+    ]];
+    check(finding(vec![cited("cart has a pool", &["E3"])]), &[], expected);
+}
+
+#[test]
+fn claims_without_support_are_dropped() {
+    let mut claims = two_kinds();
+    claims.push(cited("web is down", &["E1"]));
+    claims.push(cited("cart fails 99 %", &["E1"]));
+    claims.push(cited("cart is doomed", &["E9"]));
+    let expected = expect_test::expect![[r#"Confirmed Some("cart") None 2 claims, 0.40, Restart { service: "cart" }"#]];
+    check(finding(claims.clone()), &[], expected);
+    let known = ["cart", "web"].map(str::to_owned).into();
+    let (_, dropped) = sift(&claims, &estate(), &known);
+    let why: Vec<_> = dropped.iter().map(|dropped| dropped.why.as_str()).collect();
+    expect_test::expect![[r#"
+        "web" does not occur in the evidence that is cited
+        99 does not occur in the evidence that is cited
+        cites no evidence that is stored"#]]
+    .assert_eq(&why.join("\n"));
+}
+
+#[test]
+fn what_nobody_observed_cannot_be_blamed() {
+    let unknown = Finding { service: Some("billing".into()), ..finding(two_kinds()) };
+    check(
+        unknown,
+        &[],
+        expect_test::expect![[
+            r#"Inconclusive None None 2 claims, 0.30, HandOver { why: "the model blames \"billing\", which nothing observed knows" }"#
+        ]],
+    );
+    let invented = Finding { change: Some("cart revision 9".into()), ..finding(two_kinds()) };
+    check(
+        invented,
+        &[change(true)],
+        expect_test::expect![[
+            r#"Inconclusive None None 2 claims, 0.30, HandOver { why: "the model blames \"cart revision 9\", which is no change that was observed" }"#
+        ]],
+    );
+    let elsewhere = Finding { service: Some("web".into()), ..finding(two_kinds()) };
+    check(
+        elsewhere,
+        &[],
+        expect_test::expect![[
+            r#"Inconclusive None None 2 claims, 0.30, HandOver { why: "no claim that holds speaks of web" }"#
+        ]],
+    );
+}
+
+#[test]
+fn a_remedy_must_fit_the_cause() {
+    let blamed = |remedy| Finding { change: Some("cart revision 7".into()), remedy, ..finding(two_kinds()) };
+    check(
+        blamed(ProposedRemedy::RollBack),
+        &[change(true)],
+        expect_test::expect![[
+            r#"Confirmed Some("cart") Some("cart revision 7") 2 claims, 0.95, RollBack { service: "cart" }"#
+        ]],
+    );
+    check(
+        blamed(ProposedRemedy::RollBack),
+        &[change(false)],
+        expect_test::expect![[
+            r#"Confirmed Some("cart") Some("cart revision 7") 2 claims, 0.95, HandOver { why: "the change that is blamed does not run any more" }"#
+        ]],
+    );
+    check(
+        blamed(ProposedRemedy::Restart),
+        &[change(true)],
+        expect_test::expect![[
+            r#"Confirmed Some("cart") Some("cart revision 7") 2 claims, 0.95, HandOver { why: "a restart does not mend a change that is still in place" }"#
+        ]],
+    );
+    let no_change = Finding { remedy: ProposedRemedy::RollBack, ..finding(two_kinds()) };
+    check(
+        no_change,
+        &[change(true)],
+        expect_test::expect![[
+            r#"Confirmed Some("cart") None 2 claims, 0.95, HandOver { why: "a rollback was proposed, but no change is to blame" }"#
+        ]],
+    );
+}
+
+proptest! {
+    /// Whatever a model writes, what survives is grounded, and nothing is proposed without proof.
+    #[test]
+    fn nothing_ungrounded_survives(
+        texts in proptest::collection::vec(("[a-z0-9 %:.`_-]{0,40}", 0_usize..6), 0..6),
+        service in proptest::option::of(prop_oneof![Just("cart".to_owned()), "[a-z]{1,6}"]),
+        remedy in prop_oneof![Just(ProposedRemedy::RollBack), Just(ProposedRemedy::Restart), Just(ProposedRemedy::ScaleUp)],
+        confidence in 0.0..1.0_f64,
+    ) {
+        let claims = texts.iter().map(|(text, mark)| cited(text, &[&format!("E{mark}")])).collect();
+        let finding = Finding { service, remedy, confidence, ..finding(claims) };
+        let known: BTreeSet<String> = ["cart".to_owned()].into();
+        let diagnosis = judge(&Conclusion::Found(finding), &known, &[change(true)], &estate(), "m");
+        prop_assert!(diagnosis.claims.iter().all(|claim| !claim.evidence.is_empty()));
+        prop_assert!((0.0..=0.95).contains(&diagnosis.confidence));
+        if diagnosis.claims.is_empty() || diagnosis.service.is_none() {
+            prop_assert_eq!(diagnosis.verdict, Verdict::Inconclusive);
+        }
+        if diagnosis.verdict == Verdict::Inconclusive {
+            prop_assert!(matches!(diagnosis.remedy, Remedy::HandOver { .. }), "{:?}", diagnosis.remedy);
+        }
+    }
+}
