@@ -247,3 +247,99 @@ fn write(answer: &Answer) -> String {
     };
     format!("{{\"resultType\":\"{kind}\",\"result\":{result}}}")
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    fn store() -> SeriesStore {
+        let mut store = SeriesStore::new();
+        for minute in 0..=11_i64 {
+            store.append("up", &[("job", "api")], minute * 60_000, 1.0);
+        }
+        store.append("odd", &[("kind", "a\"b")], 600_000, f64::INFINITY);
+        store
+    }
+
+    /// Sends `GET target`, or a form when there is one, and compares status and body.
+    async fn check(cases: &[(&str, Option<&'static str>, u16, &str)]) {
+        let app = router(Arc::new(RwLock::new(store())), Arc::new(|| 600_000));
+        let mut wrong = Vec::new();
+        for (target, form, status, expected) in cases {
+            let request = Request::builder().uri(*target);
+            let request = match form {
+                None => request.body(Body::empty()),
+                Some(form) => request
+                    .method("POST")
+                    .header("content-type", "application/x-www-form-urlencoded")
+                    .body(Body::from(*form)),
+            };
+            let response = app.clone().oneshot(request.unwrap()).await.unwrap();
+            let got = response.status().as_u16();
+            let body = String::from_utf8(to_bytes(response.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap();
+            if got != *status || body != *expected {
+                wrong.push(format!("{target} {form:?}\n  want {status} {expected}\n  got  {got} {body}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[tokio::test]
+    async fn answers_in_the_real_shapes() {
+        let vector = r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"up","job":"api"},"value":[600,"1"]}]}}"#;
+        let matrix = r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"up","job":"api"},"values":[[570,"1"],[585,"1"],[600,"1"]]}]}}"#;
+        check(&[
+            ("/api/v1/query?query=up", None, 200, vector),
+            ("/api/v1/query", Some("query=up"), 200, vector),
+            ("/api/v1/query?query=up&time=1970-01-01T00:10:00Z", None, 200, vector),
+            ("/api/v1/query?query=1&time=1.5", None, 200, r#"{"status":"success","data":{"resultType":"scalar","result":[1.5,"1"]}}"#),
+            ("/api/v1/query?query=0/0", None, 200, r#"{"status":"success","data":{"resultType":"scalar","result":[600,"NaN"]}}"#),
+            (
+                "/api/v1/query?query=odd",
+                None,
+                200,
+                r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"odd","kind":"a\"b"},"value":[600,"+Inf"]}]}}"#,
+            ),
+            ("/api/v1/query_range?query=up&start=570&end=660&step=15s", None, 200, matrix),
+            ("/api/v1/query_range", Some("query=up&start=570&end=600&step=15"), 200, matrix),
+            ("/api/v1/labels", None, 200, r#"{"status":"success","data":["__name__","job","kind"]}"#),
+            ("/api/v1/labels?match%5B%5D=up", None, 200, r#"{"status":"success","data":["__name__","job"]}"#),
+            ("/api/v1/label/job/values", None, 200, r#"{"status":"success","data":["api"]}"#),
+            ("/api/v1/label/__name__/values?end=60", None, 200, r#"{"status":"success","data":["up"]}"#),
+            ("/api/v1/label/nope/values", None, 200, r#"{"status":"success","data":[]}"#),
+            ("/api/v1/series", Some("match[]=up&match[]=%7Bjob%3D%22api%22%7D"), 200, r#"{"status":"success","data":[{"__name__":"up","job":"api"}]}"#),
+            ("/-/healthy", None, 200, "Prometheus Server is Healthy.\n"),
+            ("/-/ready", None, 200, "Prometheus Server is Ready.\n"),
+        ])
+        .await;
+    }
+
+    #[tokio::test]
+    async fn refuses_in_the_real_shape() {
+        let bad = |text: &str| json!({"status": "error", "errorType": "bad_data", "error": text}).to_string();
+        let time = |name: &str, text: &str| {
+            bad(&format!("invalid parameter \"{name}\": cannot parse {text:?} to a valid timestamp"))
+        };
+        let step = |text: &str| bad(&format!("invalid parameter \"step\": cannot parse {text:?} to a valid duration"));
+        check(&[
+            (
+                "/api/v1/query?query=hour()",
+                None,
+                400,
+                &bad("invalid parameter \"query\": unsupported function \"hour\""),
+            ),
+            ("/api/v1/query?query=up&time=noon", None, 400, &time("time", "noon")),
+            ("/api/v1/query?query=up&time=1e300", None, 400, &time("time", "1e300")),
+            ("/api/v1/query_range?query=up&end=1&step=1", None, 400, &time("start", "")),
+            ("/api/v1/query_range?query=up&start=0&end=1&step=x", None, 400, &step("x")),
+            ("/api/v1/query_range?query=up&start=0&end=1&step=1e300", None, 400, &step("1e300")),
+            ("/api/v1/query_range?query=up&start=0&end=1&step=-inf", None, 400, &step("-inf")),
+            ("/api/v1/series", None, 400, &bad("no match[] parameter provided")),
+        ])
+        .await;
+    }
+}
