@@ -72,7 +72,7 @@ impl Ctx<'_> {
         for (_, members) in groups {
             let mut kept: Vec<Vec<Option<f64>>> = vec![vec![None; self.steps]; members.len()];
             let mut order = Vec::new();
-            for i in 0..self.steps {
+            for (i, count) in param.iter().enumerate().take(self.steps) {
                 let mut ranked: Vec<(usize, f64)> =
                     members.iter().enumerate().filter_map(|(m, s)| s.values[i].map(|v| (m, v))).collect();
                 // NaN ranks last either way.
@@ -82,7 +82,7 @@ impl Ctx<'_> {
                     (x, y) => x.cmp(&y),
                 });
                 // A negative or NaN count becomes zero.
-                ranked.truncate(param.get(i).copied().unwrap_or(0.0) as usize);
+                ranked.truncate(*count as usize);
                 for (m, v) in &ranked {
                     kept[*m][i] = Some(*v);
                 }

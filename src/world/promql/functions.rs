@@ -9,6 +9,9 @@ use regex::Regex;
 
 use super::{Ctx, Labels, NAME, Result, Series, Value, bad, map, merge, unnamed};
 
+/// A histogram bucket's upper bound and its counts over the grid.
+type Bucket = (f64, Vec<Option<f64>>);
+
 impl Ctx<'_> {
     pub(super) fn call(&self, call: &Call) -> Result<Value> {
         if let Some(value) = self.over_time(call)? {
@@ -157,7 +160,7 @@ impl Ctx<'_> {
     }
 
     fn histogram_quantile(&self, q: &[f64], series: Vec<Series>) -> Result<Vec<Series>> {
-        let mut groups: BTreeMap<Labels, Vec<(f64, Vec<Option<f64>>)>> = BTreeMap::new();
+        let mut groups: BTreeMap<Labels, Vec<Bucket>> = BTreeMap::new();
         for s in series {
             let Some(bound) = s.labels.get("le").and_then(|le| le.parse::<f64>().ok()) else { continue };
             let mut labels = BTreeMap::clone(&s.labels);
