@@ -1,1 +1,3 @@
 //! Touch the outside world on behalf of the ports.
+
+pub mod slack;
