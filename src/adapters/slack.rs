@@ -22,15 +22,8 @@ pub use intake::{Intake, Refusal};
 pub use socket::{SlackSockets, connect};
 
 /// Scopes that the watch cannot stand without. `channels:history` is what read-back needs.
-pub const NEEDED_SCOPES: [&str; 7] = [
-    "chat:write",
-    "commands",
-    "app_mentions:read",
-    "im:history",
-    "channels:history",
-    "usergroups:read",
-    "users:read",
-];
+pub const NEEDED_SCOPES: [&str; 7] =
+    ["chat:write", "commands", "app_mentions:read", "im:history", "channels:history", "usergroups:read", "users:read"];
 
 /// How to reach one Slack workspace.
 #[derive(Clone)]

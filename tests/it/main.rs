@@ -1,1 +1,3 @@
 //! Black-box tests through the built program and real wires.
+
+mod slack;

@@ -268,7 +268,9 @@ impl Chat for SlackChat {
         let (identity, body, scopes) = self.identify().await?;
         if let Some(expected) = self.config.team_id.as_deref().filter(|expected| *expected != identity.team) {
             let found = &identity.team;
-            return Err(ChatError::Refused(format!("the bot token is of team {found}, the configuration says {expected}")));
+            return Err(ChatError::Refused(format!(
+                "the bot token is of team {found}, the configuration says {expected}"
+            )));
         }
         let user = body["user"].as_str().unwrap_or(&identity.user);
         let team = body["team"].as_str().unwrap_or(&identity.team);
@@ -321,7 +323,8 @@ fn translate(error: SlackClientError, effect: Effect) -> ChatError {
             ChatError::RateLimited(limit.retry_after.unwrap_or(DEFAULT_RETRY_AFTER))
         }
         SlackClientError::ApiError(api) => {
-            let body: Option<Value> = api.http_response_body.as_deref().and_then(|body| serde_json::from_str(body).ok());
+            let body: Option<Value> =
+                api.http_response_body.as_deref().and_then(|body| serde_json::from_str(body).ok());
             refusal(&api.code, body.as_ref().and_then(|body| body["needed"].as_str()), effect)
         }
         SlackClientError::HttpError(http) if http.status_code.is_client_error() => {
@@ -354,7 +357,9 @@ fn refusal(code: &str, needed: Option<&str>, effect: Effect) -> ChatError {
         "service_unavailable" | "team_added_to_org" => return ChatError::Unavailable(format!("Slack says {code}")),
         "missing_scope" => {
             let scope = needed.unwrap_or("a scope that Slack does not name");
-            return ChatError::Refused(format!("missing_scope: add {scope} under OAuth & Permissions, then reinstall the app"));
+            return ChatError::Refused(format!(
+                "missing_scope: add {scope} under OAuth & Permissions, then reinstall the app"
+            ));
         }
         "not_in_channel" => "invite the bot to the channel",
         "channel_not_found" => "the channel does not exist, or it is private and the bot was not invited",
@@ -381,7 +386,3 @@ fn retry_after(headers: &reqwest::header::HeaderMap) -> Duration {
         .and_then(|text| text.trim().parse().ok())
         .map_or(DEFAULT_RETRY_AFTER, Duration::from_secs)
 }
-
-#[cfg(test)]
-#[path = "chat_tests.rs"]
-mod tests;

@@ -59,7 +59,9 @@ pub(super) fn view(action: ButtonAction, remembered: &Remembered) -> Option<Slac
     let title = match action {
         ButtonAction::Reject => "Reject the plan",
         ButtonAction::ThumbsDown => "Improve the diagnosis",
-        ButtonAction::Approve | ButtonAction::AskMore | ButtonAction::Acknowledge | ButtonAction::Silence => return None,
+        ButtonAction::Approve | ButtonAction::AskMore | ButtonAction::Acknowledge | ButtonAction::Silence => {
+            return None;
+        }
         ButtonAction::Runbook | ButtonAction::Dashboard | ButtonAction::ThumbsUp => return None,
     };
     let memory = serde_json::to_string(remembered).ok().filter(|memory| memory.len() <= 3000)?;

@@ -146,7 +146,8 @@ async fn on_command(State(door): State<Arc<Door>>, headers: HeaderMap, body: Byt
 }
 
 fn from_form<T: DeserializeOwned>(body: &[u8]) -> serde_json::Result<T> {
-    let fields = url::form_urlencoded::parse(body).map(|(name, value)| (name.into_owned(), Value::from(value.as_ref())));
+    let fields =
+        url::form_urlencoded::parse(body).map(|(name, value)| (name.into_owned(), Value::from(value.as_ref())));
     serde_json::from_value(Value::Object(fields.collect()))
 }
 

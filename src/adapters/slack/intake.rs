@@ -119,17 +119,25 @@ impl Intake {
         let Some(view) = dialog::view(action, &remembered) else {
             return self.keep(delivery).await;
         };
-        match self.chat.open_view(&trigger, view).await {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                tracing::warn!(%error, action = action.as_str(), "no dialog; the click is kept without a reason");
-                self.keep(delivery).await
-            }
+        let Err(error) = self.chat.open_view(&trigger, view).await else {
+            return Ok(());
+        };
+        tracing::warn!(%error, action = action.as_str(), "no dialog; the click is kept without a reason");
+        let click = delivery.dedupe.clone();
+        let kept = self.keep(delivery).await;
+        if kept.is_err() {
+            // Slack will deliver it again, and then it must count as the first time.
+            self.opened().retain(|known| *known != click);
         }
+        kept
+    }
+
+    fn opened(&self) -> std::sync::MutexGuard<'_, VecDeque<String>> {
+        self.opened.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn first_time(&self, click: &str) -> bool {
-        let mut opened = self.opened.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut opened = self.opened();
         if opened.iter().any(|known| known == click) {
             return false;
         }
@@ -200,7 +208,9 @@ fn clicked(event: SlackInteractionBlockActionsEvent, team: Option<&str>) -> Vec<
     };
     let (container_ts, container_channel) = match &event.container {
         SlackInteractionActionContainer::Message(of) => (Some(of.message_ts.0.clone()), of.channel_id.clone()),
-        SlackInteractionActionContainer::MessageAttachment(of) => (Some(of.message_ts.0.clone()), of.channel_id.clone()),
+        SlackInteractionActionContainer::MessageAttachment(of) => {
+            (Some(of.message_ts.0.clone()), of.channel_id.clone())
+        }
         SlackInteractionActionContainer::View(_) => (None, None),
     };
     let channel = event.channel.as_ref().map(|channel| channel.id.0.clone()).or(container_channel.map(|id| id.0));
