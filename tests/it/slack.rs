@@ -75,7 +75,10 @@ fn every_golden_card_passes_the_block_kit_oracle() {
     let renderer = Renderer::new(Some("https://console.example"), Some("T1"));
     for (name, card) in golden_cards() {
         let rendered = blocks(&renderer, &card, name);
-        let json = Value::Array(rendered.blocks).to_string();
+        let json = Value::Array(rendered.blocks);
+        let typed: Vec<slack_morphism::prelude::SlackBlock> = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(serde_json::to_value(typed).unwrap(), json, "{name}: the library sends what was rendered");
+        let json = json.to_string();
         let oracle = format!("{}/tests/blockkit_oracle.py", env!("CARGO_MANIFEST_DIR"));
         let Some((accepted, complaints)) = python(&[&oracle, "message"], &json) else {
             return;

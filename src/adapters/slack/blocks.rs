@@ -131,9 +131,12 @@ impl Renderer {
             Span::Code { text } => format!("`{}`", escape(&text.replace('\n', " "))),
             Span::Evidence { id } => self.mrkdwn_link(&evidence_mark(id), &evidence_path(id)),
             Span::Link { text, path } => self.mrkdwn_link(text, path),
-            Span::Date { at } => {
-                format!("<!date^{}^{{date_short_pretty}} {{time_secs}}|{}>", seconds(*at), escape(&at.to_string()))
-            }
+            Span::Date { at } => match seconds(*at) {
+                Some(seconds) => {
+                    format!("<!date^{seconds}^{{date_short_pretty}} {{time_secs}}|{}>", escape(&at.to_string()))
+                }
+                None => escape(&at.to_string()),
+            },
             Span::Person { id } => match self.member(id) {
                 Some(user) => format!("<@{user}>"),
                 None => escape(&plain(std::slice::from_ref(span))),
@@ -206,10 +209,13 @@ impl Renderer {
             Span::Quoted { .. } => rich_text(shown, json!({"italic": true})),
             Span::Evidence { id } => self.rich_link(shown, &evidence_path(id)),
             Span::Link { path, .. } => self.rich_link(shown, path),
-            Span::Date { at } => json!({
-                "type": "date", "timestamp": seconds(*at),
-                "format": "{date_short_pretty} {time_secs}", "fallback": at.to_string(),
-            }),
+            Span::Date { at } => match seconds(*at) {
+                Some(seconds) => json!({
+                    "type": "date", "timestamp": seconds,
+                    "format": "{date_short_pretty} {time_secs}", "fallback": at.to_string(),
+                }),
+                None => rich_text(shown, json!(null)),
+            },
             Span::Person { id } => match self.member(id) {
                 Some(user) => json!({"type": "user", "user_id": user}),
                 None => rich_text(shown, json!(null)),
@@ -417,8 +423,10 @@ fn rich_text(text: &str, style: Value) -> Value {
     element
 }
 
-fn seconds(at: Timestamp) -> i64 {
-    at.millis().div_euclid(1000)
+/// Seconds since 1970, within what date elements take (to the year 9999).
+fn seconds(at: Timestamp) -> Option<i64> {
+    let seconds = at.millis().div_euclid(1000);
+    (0..253_402_300_800).contains(&seconds).then_some(seconds)
 }
 
 fn evidence_mark(id: &str) -> String {

@@ -17,7 +17,38 @@ fn hostile_words_in_text() {
     check(
         "text",
         Block::Text { spans: vec![Span::plain("log: "), Span::quoted(HOSTILE), Span::code(HOSTILE)] },
-        expect![[]],
+        expect![[r#"
+            [
+              {
+                "type": "rich_text",
+                "elements": [
+                  {
+                    "type": "rich_text_section",
+                    "elements": [
+                      {
+                        "type": "text",
+                        "text": "log: "
+                      },
+                      {
+                        "type": "text",
+                        "text": "<!channel> <@U0EVIL> `rm` <https://evil.test|ok> @here & x",
+                        "style": {
+                          "italic": true
+                        }
+                      },
+                      {
+                        "type": "text",
+                        "text": "<!channel> <@U0EVIL> `rm` <https://evil.test|ok> @here & x",
+                        "style": {
+                          "code": true
+                        }
+                      }
+                    ]
+                  }
+                ],
+                "block_id": "mw-8254c329a928-0"
+              }
+            ]"#]],
     );
 }
 
@@ -30,7 +61,34 @@ fn hostile_words_in_fields() {
         Field { label: "Owner".into(), value: stranger },
         Field { label: "Empty".into(), value: vec![] },
     ];
-    check("fields", Block::Fields { fields }, expect![[]]);
+    check(
+        "fields",
+        Block::Fields { fields },
+        expect![[r#"
+        [
+          {
+            "type": "section",
+            "fields": [
+              {
+                "type": "mrkdwn",
+                "verbatim": true,
+                "text": "*Service ∗x∗*\n&lt;!channel&gt; &lt;@⁠U0EVIL&gt; ˋrmˋ &lt;https:⁠//evil.test|ok&gt; @⁠here &amp; x`aˋb`<@U7>"
+              },
+              {
+                "type": "mrkdwn",
+                "verbatim": true,
+                "text": "*Owner*\n@⁠U7@⁠U7&gt;&lt;!here"
+              },
+              {
+                "type": "mrkdwn",
+                "verbatim": true,
+                "text": "*Empty*\n–"
+              }
+            ],
+            "block_id": "mw-8254c329a928-0"
+          }
+        ]"#]],
+    );
 }
 
 #[test]
@@ -44,13 +102,90 @@ fn links_stay_below_the_console() {
         Span::Evidence { id: "INC-1.E3".into() },
         Span::Date { at: Timestamp::from_secs(1_700_000_000) },
     ];
-    check("links", Block::Text { spans }, expect![[]]);
+    check(
+        "links",
+        Block::Text { spans },
+        expect![[r#"
+        [
+          {
+            "type": "rich_text",
+            "elements": [
+              {
+                "type": "rich_text_section",
+                "elements": [
+                  {
+                    "type": "link",
+                    "url": "https://console.example/mw/incidents/INC-1",
+                    "text": "go"
+                  },
+                  {
+                    "type": "link",
+                    "url": "https://console.example/mw/evil.test/x",
+                    "text": "go"
+                  },
+                  {
+                    "type": "text",
+                    "text": "go",
+                    "style": {
+                      "bold": true
+                    }
+                  },
+                  {
+                    "type": "link",
+                    "url": "https://console.example/mw/https://evil.test/",
+                    "text": "go"
+                  },
+                  {
+                    "type": "link",
+                    "url": "https://console.example/mw/evidence/INC-1.E3",
+                    "text": "[E3]"
+                  },
+                  {
+                    "type": "date",
+                    "timestamp": 1700000000,
+                    "format": "{date_short_pretty} {time_secs}",
+                    "fallback": "2023-11-14T22:13:20.000Z"
+                  }
+                ]
+              }
+            ],
+            "block_id": "mw-8254c329a928-0"
+          }
+        ]"#]],
+    );
 }
 
 #[test]
 fn context_keeps_strangers_words_apart() {
     let spans = vec![Span::plain("INC-214, v7, from "), Span::quoted("<!here>"), Span::plain(" at night")];
-    check("context", Block::Context { spans }, expect![[]]);
+    check(
+        "context",
+        Block::Context { spans },
+        expect![[r#"
+        [
+          {
+            "type": "context",
+            "elements": [
+              {
+                "type": "mrkdwn",
+                "verbatim": true,
+                "text": "INC-214, v7, from "
+              },
+              {
+                "type": "plain_text",
+                "text": "<!here>",
+                "emoji": false
+              },
+              {
+                "type": "mrkdwn",
+                "verbatim": true,
+                "text": " at night"
+              }
+            ],
+            "block_id": "mw-8254c329a928-0"
+          }
+        ]"#]],
+    );
 }
 
 #[test]
@@ -65,7 +200,98 @@ fn a_button_asks_and_a_second_of_its_kind_gets_its_own_row() {
     check(
         "buttons",
         Block::Actions { buttons: vec![approve("1.aa"), approve("2.bb"), approve(&"x".repeat(2001))] },
-        expect![[]],
+        expect![[r#"
+            [
+              {
+                "type": "actions",
+                "elements": [
+                  {
+                    "type": "button",
+                    "action_id": "approve",
+                    "text": {
+                      "type": "plain_text",
+                      "text": "Approve",
+                      "emoji": false
+                    },
+                    "value": "1.aa",
+                    "style": "primary",
+                    "confirm": {
+                      "title": {
+                        "type": "plain_text",
+                        "text": "Sure?",
+                        "emoji": false
+                      },
+                      "text": {
+                        "type": "plain_text",
+                        "text": "Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll ba… [cut]",
+                        "emoji": false
+                      },
+                      "confirm": {
+                        "type": "plain_text",
+                        "text": "Approve",
+                        "emoji": false
+                      },
+                      "deny": {
+                        "type": "plain_text",
+                        "text": "Not yet",
+                        "emoji": false
+                      }
+                    }
+                  }
+                ],
+                "block_id": "mw-8254c329a928-0"
+              },
+              {
+                "type": "actions",
+                "elements": [
+                  {
+                    "type": "button",
+                    "action_id": "approve",
+                    "text": {
+                      "type": "plain_text",
+                      "text": "Approve",
+                      "emoji": false
+                    },
+                    "value": "2.bb",
+                    "style": "primary",
+                    "confirm": {
+                      "title": {
+                        "type": "plain_text",
+                        "text": "Sure?",
+                        "emoji": false
+                      },
+                      "text": {
+                        "type": "plain_text",
+                        "text": "Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll back? Roll ba… [cut]",
+                        "emoji": false
+                      },
+                      "confirm": {
+                        "type": "plain_text",
+                        "text": "Approve",
+                        "emoji": false
+                      },
+                      "deny": {
+                        "type": "plain_text",
+                        "text": "Not yet",
+                        "emoji": false
+                      }
+                    }
+                  }
+                ],
+                "block_id": "mw-8254c329a928-1"
+              },
+              {
+                "type": "context",
+                "elements": [
+                  {
+                    "type": "plain_text",
+                    "text": "Not shown, because the value is too long for Slack: Approve",
+                    "emoji": false
+                  }
+                ],
+                "block_id": "mw-8254c329a928-2"
+              }
+            ]"#]],
     );
 }
 

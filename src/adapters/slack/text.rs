@@ -46,7 +46,7 @@ pub(super) fn clean(text: &str) -> String {
 pub(super) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len() + 8);
     let mut rest = clean(text).replace("://", ":\u{2060}//");
-    rest = rest.replace("www.", "www\u{2060}.");
+    rest = rest.replace("www.", "www\u{2024}");
     for letter in rest.chars() {
         match letter {
             '&' => safe.push_str("&amp;"),
@@ -80,7 +80,7 @@ pub(super) fn escape_within(text: &str, limit: usize) -> String {
         kept.push_str(&piece);
     }
     // Letter by letter, an address is not seen; break it afterwards at no cost in entities.
-    kept = kept.replace("://", ":∕∕");
+    kept = kept.replace("://", ":∕∕").replace("www.", "www\u{2024}");
     kept.push_str(CUT);
     kept
 }

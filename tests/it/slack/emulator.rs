@@ -175,8 +175,9 @@ fn record(log: &Value) {
     let mut text =
         String::from("# Recorded by tests/it/slack/emulator.rs against local-slack 0.1.8; tokens redacted.\n");
     for entry in log["log"].as_array().unwrap() {
-        text.push_str(&format!("\n## {} {} {}\n", entry["direction"], entry["kind"], entry["summary"]));
-        text.push_str(&serde_json::to_string_pretty(entry).unwrap());
+        let word = |name: &str| entry[name].as_str().unwrap_or_default();
+        text.push_str(&format!("\n## {} {} {}\n", word("direction"), word("kind"), word("summary")));
+        text.push_str(&serde_json::to_string_pretty(&entry["detail"]).unwrap());
         text.push('\n');
     }
     for secret in ["xoxb-test-midwatch", "xapp-test-midwatch", "test-signing-secret", "verification-token"] {
