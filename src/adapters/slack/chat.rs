@@ -3,7 +3,8 @@
 //! Invariant: a call whose effect may have happened is `Unknown`, never an error that invites a
 //! second post. Retry-After is handed up; pacing is the outbox's work.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -34,6 +35,8 @@ pub struct SlackChat {
     http: reqwest::Client,
     config: Arc<SlackConfig>,
     identity: Arc<OnceLock<Identity>>,
+    /// `#incidents` to `C0...`: Slack posts to names, but reads ids only.
+    channel_ids: Arc<Mutex<HashMap<String, String>>>,
 }
 
 /// Who we are, as `auth.test` told.
@@ -76,6 +79,7 @@ impl SlackChat {
             http,
             config: Arc::new(config),
             identity: Arc::new(OnceLock::new()),
+            channel_ids: Arc::default(),
         })
     }
 
@@ -152,6 +156,40 @@ impl SlackChat {
         Ok((identity, body, scopes))
     }
 
+    /// The id of `#name`; needs the scope `channels:read` when nothing was posted there yet.
+    async fn channel_id(&self, channel: &str) -> Result<String, ChatError> {
+        let Some(name) = channel.strip_prefix('#') else {
+            return Ok(channel.to_string());
+        };
+        let known = self.channel_ids.lock().unwrap_or_else(PoisonError::into_inner).get(channel).cloned();
+        if let Some(id) = known {
+            return Ok(id);
+        }
+        let mut cursor = String::new();
+        for _ in 0..PAGES {
+            let query = [("limit", "1000".to_string()), ("exclude_archived", "true".into()), ("cursor", cursor)];
+            let (body, _) = self.read("conversations.list", &query).await?;
+            let channels = body["channels"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let found = channels.iter().find(|other| other["name"] == name).and_then(|other| other["id"].as_str());
+            if let Some(id) = found {
+                self.remember_channel(channel, id);
+                return Ok(id.to_string());
+            }
+            cursor = body["response_metadata"]["next_cursor"].as_str().unwrap_or_default().to_string();
+            if cursor.is_empty() {
+                break;
+            }
+        }
+        Err(ChatError::Refused(format!("channel_not_found: {channel} is not listed; configure its id (C0...) instead")))
+    }
+
+    fn remember_channel(&self, channel: &str, id: &str) {
+        if channel.starts_with('#') {
+            let mut known = self.channel_ids.lock().unwrap_or_else(PoisonError::into_inner);
+            known.insert(channel.to_string(), id.to_string());
+        }
+    }
+
     /// Other apps can write our event type too; only our own messages count.
     fn is_ours(&self, message: &Value) -> bool {
         match self.identity() {
@@ -187,6 +225,7 @@ impl Chat for SlackChat {
             .with_unfurl_media(false);
         let session = self.client.open_session(&self.token);
         let posted = within(CALL_TIMEOUT, Effect::Creates, session.chat_post_message(&request)).await?;
+        self.remember_channel(channel, &posted.channel.0);
         Ok(MessageRef { channel: posted.channel.0, ts: posted.ts.0 })
     }
 
@@ -201,8 +240,7 @@ impl Chat for SlackChat {
         within(CALL_TIMEOUT, Effect::Idempotent, session.chat_update(&request)).await.map(|_| ())
     }
 
-    /// By metadata; by the mark in the block ids where a server keeps no metadata. `channel` must
-    /// be an id: Slack reads history of ids only.
+    /// By metadata; by the mark in the block ids where a server keeps no metadata.
     async fn find(
         &self,
         channel: &str,
@@ -212,8 +250,9 @@ impl Chat for SlackChat {
         if self.identity().is_none() {
             self.identify().await?;
         }
+        let channel = self.channel_id(thread.map_or(channel, |root| root.channel.as_str())).await?;
         let mut query = vec![
-            ("channel", thread.map_or(channel, |root| root.channel.as_str()).to_string()),
+            ("channel", channel.clone()),
             ("limit", PAGE.to_string()),
             ("include_all_metadata", "true".to_string()),
         ];
@@ -238,7 +277,7 @@ impl Chat for SlackChat {
                 .filter(|message| self.is_ours(message) && carries(message, key, &mark))
                 .find_map(|message| message["ts"].as_str());
             if let Some(ts) = found {
-                return Ok(Some(MessageRef { channel: query[0].1.clone(), ts: ts.into() }));
+                return Ok(Some(MessageRef { channel, ts: ts.into() }));
             }
             cursor = body["response_metadata"]["next_cursor"].as_str().unwrap_or_default().to_string();
             if cursor.is_empty() {
