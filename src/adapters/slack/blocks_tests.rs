@@ -7,7 +7,9 @@ fn check(name: &str, block: Block, expected: Expect) {
     let renderer = Renderer::new(Some("https://console.example/mw/"), Some("T1"));
     let card = Card { fallback: name.into(), blocks: vec![block] };
     let rendered = blocks(&renderer, &card, "k");
-    expected.assert_eq(&serde_json::to_string_pretty(&rendered.blocks).unwrap());
+    // The joiner that breaks mentions and addresses is invisible; here it should be seen.
+    let shown = serde_json::to_string_pretty(&rendered.blocks).unwrap().replace('\u{2060}', "[U+2060]");
+    expected.assert_eq(&shown);
 }
 
 const HOSTILE: &str = "<!channel> <@U0EVIL> `rm` <https://evil.test|ok> @here & \u{202e}x";
@@ -65,29 +67,29 @@ fn hostile_words_in_fields() {
         "fields",
         Block::Fields { fields },
         expect![[r#"
-        [
-          {
-            "type": "section",
-            "fields": [
+            [
               {
-                "type": "mrkdwn",
-                "verbatim": true,
-                "text": "*Service ∗x∗*\n&lt;!channel&gt; &lt;@⁠U0EVIL&gt; ˋrmˋ &lt;https:⁠//evil.test|ok&gt; @⁠here &amp; x`aˋb`<@U7>"
-              },
-              {
-                "type": "mrkdwn",
-                "verbatim": true,
-                "text": "*Owner*\n@⁠U7@⁠U7&gt;&lt;!here"
-              },
-              {
-                "type": "mrkdwn",
-                "verbatim": true,
-                "text": "*Empty*\n–"
+                "type": "section",
+                "fields": [
+                  {
+                    "type": "mrkdwn",
+                    "verbatim": true,
+                    "text": "*Service ∗x∗*\n&lt;!channel&gt; &lt;@[U+2060]U0EVIL&gt; ˋrmˋ &lt;https:[U+2060]//evil.test|ok&gt; @[U+2060]here &amp; x`aˋb`<@U7>"
+                  },
+                  {
+                    "type": "mrkdwn",
+                    "verbatim": true,
+                    "text": "*Owner*\n@[U+2060]U7@[U+2060]U7&gt;&lt;!here"
+                  },
+                  {
+                    "type": "mrkdwn",
+                    "verbatim": true,
+                    "text": "*Empty*\n–"
+                  }
+                ],
+                "block_id": "mw-8254c329a928-0"
               }
-            ],
-            "block_id": "mw-8254c329a928-0"
-          }
-        ]"#]],
+            ]"#]],
     );
 }
 
