@@ -11,8 +11,11 @@ use serde_json::json;
 
 use super::support::root_card;
 
+/// Status, headers, body.
+type Answer = (u16, Vec<(&'static str, &'static str)>, serde_json::Value);
+
 /// A server that answers everything alike; `None` reads the request and hangs up.
-async fn server(answer: Option<(u16, Vec<(&'static str, &'static str)>, serde_json::Value)>) -> String {
+async fn server(answer: Option<Answer>) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}/api", listener.local_addr().unwrap());
     match answer {
