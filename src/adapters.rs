@@ -7,3 +7,4 @@ pub mod loki;
 pub mod openai;
 pub mod prometheus;
 pub mod signals;
+pub mod slack;

@@ -2,3 +2,4 @@
 
 mod fake_qdrant;
 mod memory;
+mod slack;

@@ -1,0 +1,427 @@
+//! `ports::Chat` over Slack's Web API.
+//!
+//! Invariant: a call whose effect may have happened is `Unknown`, never an error that invites a
+//! second post. Retry-After is handed up; pacing is the outbox's work.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use slack_morphism::errors::SlackClientError;
+use slack_morphism::prelude::*;
+
+use crate::domain::card::Card;
+use crate::domain::id::PersonId;
+use crate::ports::{Chat, ChatError, MessageRef, Place};
+
+use super::blocks::{Rendered, Renderer, block_mark, blocks};
+use super::{NEEDED_SCOPES, SlackConfig};
+
+pub(super) const EVENT_TYPE: &str = "midwatch";
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// When a 429 names no time. Slack's own windows are one minute; most waits are shorter.
+const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(5);
+const PAGE: usize = 200;
+/// Read-back happens seconds after the post: 1,000 messages back is far enough.
+const PAGES: usize = 5;
+
+/// One workspace's Web API. Cheap to clone.
+#[derive(Clone)]
+pub struct SlackChat {
+    pub(super) client: Arc<SlackHyperClient>,
+    token: SlackApiToken,
+    http: reqwest::Client,
+    config: Arc<SlackConfig>,
+    identity: Arc<OnceLock<Identity>>,
+    /// `#incidents` to `C0...`: Slack posts to names, but reads ids only.
+    channel_ids: Arc<Mutex<HashMap<String, String>>>,
+}
+
+/// Who we are, as `auth.test` told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub team: String,
+    pub user: String,
+    pub bot: Option<String>,
+}
+
+/// Whether doing a call twice does it twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Creates,
+    Idempotent,
+}
+
+impl SlackChat {
+    /// Needs an installed rustls crypto provider. Makes no call.
+    pub fn new(config: SlackConfig) -> Result<Self, ChatError> {
+        let refused = |error: &dyn std::fmt::Display| ChatError::Refused(format!("cannot set up TLS: {error}"));
+        // The stock connector is https-only, and an emulator or a proxy speaks http.
+        let https = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_native_roots()
+            .map_err(|error| refused(&error))?
+            .https_or_http()
+            .enable_http1()
+            .enable_http2()
+            .build();
+        // Without rate control: a 429 comes up at once instead of being slept on in here.
+        let connector = SlackClientHyperConnector::from(https).with_slack_api_url(config.api_base());
+        let http = reqwest::Client::builder()
+            .timeout(CALL_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|error| refused(&error))?;
+        Ok(Self {
+            client: Arc::new(SlackClient::new(connector)),
+            token: SlackApiToken::new(config.bot_token.clone().into()),
+            http,
+            config: Arc::new(config),
+            identity: Arc::new(OnceLock::new()),
+            channel_ids: Arc::default(),
+        })
+    }
+
+    pub fn config(&self) -> &SlackConfig {
+        &self.config
+    }
+
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        self.identity.get()
+    }
+
+    /// Opens a dialog; `trigger` lives about three seconds, so a slow call is given up early.
+    pub(super) async fn open_view(&self, trigger: &SlackTriggerId, view: SlackView) -> Result<(), ChatError> {
+        let request = SlackApiViewsOpenRequest::new(trigger.clone(), view);
+        let session = self.client.open_session(&self.token);
+        let call = session.views_open(&request);
+        within(Duration::from_millis(2500), Effect::Creates, call).await.map(|_| ())
+    }
+
+    fn render(&self, card: &Card, key: &str) -> Result<(Rendered, Vec<SlackBlock>), ChatError> {
+        let team = self.config.team_id.as_deref().or_else(|| self.identity().map(|identity| identity.team.as_str()));
+        let rendered = blocks(&Renderer::new(self.config.console_base.as_deref(), team), card, key);
+        let typed = serde_json::from_value(Value::Array(rendered.blocks.clone()))
+            .map_err(|error| ChatError::Refused(format!("a card does not fit Slack's block model: {error}")))?;
+        Ok((rendered, typed))
+    }
+
+    fn content(&self, card: &Card, key: &str) -> Result<SlackMessageContent, ChatError> {
+        let (rendered, typed) = self.render(card, key)?;
+        Ok(SlackMessageContent::new().with_text(rendered.text).with_blocks(typed))
+    }
+
+    /// Plain HTTP for what the library cannot do: `conversations.replies` lacks
+    /// `include_all_metadata` there, its typed history fails on any message of a shape it does not
+    /// model, and `auth.test` hides the header that lists our scopes.
+    async fn read(
+        &self,
+        method: &str,
+        query: &[(&str, String)],
+    ) -> Result<(Value, reqwest::header::HeaderMap), ChatError> {
+        let url = format!("{}/{method}", self.config.api_base());
+        let sent = self.http.get(url).bearer_auth(&self.config.bot_token).query(query).send().await;
+        let response = sent.map_err(|error| ChatError::Unavailable(format!("{method}: {}", error.without_url())))?;
+        let headers = response.headers().clone();
+        let status = response.status();
+        if status.as_u16() == 429 {
+            return Err(ChatError::RateLimited(retry_after(&headers)));
+        }
+        if !status.is_success() {
+            return Err(ChatError::Unavailable(format!("{method} answered {status}")));
+        }
+        let body: Value = response
+            .json()
+            .await
+            .map_err(|error| ChatError::Unavailable(format!("{method}: {}", error.without_url())))?;
+        if body["ok"] == true {
+            return Ok((body, headers));
+        }
+        let code = body["error"].as_str().unwrap_or("no reason given");
+        Err(refusal(code, body["needed"].as_str(), Effect::Idempotent))
+    }
+
+    /// `auth.test`; remembers who we are.
+    async fn identify(&self) -> Result<(Identity, Value, Option<Vec<String>>), ChatError> {
+        let (body, headers) = self.read("auth.test", &[]).await?;
+        let text = |name: &str| body[name].as_str().unwrap_or_default().to_string();
+        let identity =
+            Identity { team: text("team_id"), user: text("user_id"), bot: body["bot_id"].as_str().map(str::to_string) };
+        let identity = self.identity.get_or_init(|| identity).clone();
+        let scopes = headers
+            .get("x-oauth-scopes")
+            .and_then(|value| value.to_str().ok())
+            .map(|list| list.split(',').map(|scope| scope.trim().to_string()).collect());
+        Ok((identity, body, scopes))
+    }
+
+    /// The id of `#name`; needs the scope `channels:read` when nothing was posted there yet.
+    async fn channel_id(&self, channel: &str) -> Result<String, ChatError> {
+        let Some(name) = channel.strip_prefix('#') else {
+            return Ok(channel.to_string());
+        };
+        let known = self.channel_ids.lock().unwrap_or_else(PoisonError::into_inner).get(channel).cloned();
+        if let Some(id) = known {
+            return Ok(id);
+        }
+        let mut cursor = String::new();
+        for _ in 0..PAGES {
+            let query = [("limit", "1000".to_string()), ("exclude_archived", "true".into()), ("cursor", cursor)];
+            let (body, _) = self.read("conversations.list", &query).await?;
+            let channels = body["channels"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let found = channels.iter().find(|other| other["name"] == name).and_then(|other| other["id"].as_str());
+            if let Some(id) = found {
+                self.remember_channel(channel, id);
+                return Ok(id.to_string());
+            }
+            cursor = body["response_metadata"]["next_cursor"].as_str().unwrap_or_default().to_string();
+            if cursor.is_empty() {
+                break;
+            }
+        }
+        Err(ChatError::Refused(format!("channel_not_found: {channel} is not listed; configure its id (C0...) instead")))
+    }
+
+    fn remember_channel(&self, channel: &str, id: &str) {
+        if channel.starts_with('#') {
+            let mut known = self.channel_ids.lock().unwrap_or_else(PoisonError::into_inner);
+            known.insert(channel.to_string(), id.to_string());
+        }
+    }
+
+    /// Other apps can write our event type too; only our own messages count.
+    fn is_ours(&self, message: &Value) -> bool {
+        match self.identity() {
+            None => message["bot_id"].is_string(),
+            Some(us) => {
+                message["user"] == us.user.as_str() || us.bot.as_deref().is_some_and(|bot| message["bot_id"] == bot)
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Chat for SlackChat {
+    fn name(&self) -> &str {
+        "slack"
+    }
+
+    async fn post(
+        &self,
+        channel: &str,
+        thread: Option<&MessageRef>,
+        key: &str,
+        card: &Card,
+    ) -> Result<MessageRef, ChatError> {
+        let payload = [("key".to_string(), key.to_string())].into();
+        let metadata = SlackMessageMetadata::new(EVENT_TYPE.into()).with_event_payload(payload);
+        let content = self.content(card, key)?.with_metadata(metadata);
+        let request = SlackApiChatPostMessageRequest::new(channel.into(), content)
+            .opt_thread_ts(thread.map(|root| root.ts.as_str().into()))
+            .with_link_names(false)
+            .with_parse("none".into())
+            .with_unfurl_links(false)
+            .with_unfurl_media(false);
+        let session = self.client.open_session(&self.token);
+        let posted = within(CALL_TIMEOUT, Effect::Creates, session.chat_post_message(&request)).await?;
+        self.remember_channel(channel, &posted.channel.0);
+        Ok(MessageRef { channel: posted.channel.0, ts: posted.ts.0 })
+    }
+
+    /// The metadata, and with it the key, stays as it was posted.
+    async fn edit(&self, message: &MessageRef, card: &Card) -> Result<(), ChatError> {
+        let content = self.content(card, &format!("{}/{}", message.channel, message.ts))?;
+        let request =
+            SlackApiChatUpdateRequest::new(message.channel.as_str().into(), content, message.ts.as_str().into())
+                .with_link_names(false)
+                .with_parse("none".into());
+        let session = self.client.open_session(&self.token);
+        within(CALL_TIMEOUT, Effect::Idempotent, session.chat_update(&request)).await.map(|_| ())
+    }
+
+    /// By metadata; by the mark in the block ids where a server keeps no metadata.
+    async fn find(
+        &self,
+        channel: &str,
+        thread: Option<&MessageRef>,
+        key: &str,
+    ) -> Result<Option<MessageRef>, ChatError> {
+        if self.identity().is_none() {
+            self.identify().await?;
+        }
+        let channel = self.channel_id(thread.map_or(channel, |root| root.channel.as_str())).await?;
+        let mut query = vec![
+            ("channel", channel.clone()),
+            ("limit", PAGE.to_string()),
+            ("include_all_metadata", "true".to_string()),
+        ];
+        let method = match thread {
+            Some(root) => {
+                query.push(("ts", root.ts.clone()));
+                "conversations.replies"
+            }
+            None => "conversations.history",
+        };
+        let mark = block_mark(key);
+        let mut cursor = String::new();
+        for _ in 0..PAGES {
+            let mut page = query.clone();
+            if !cursor.is_empty() {
+                page.push(("cursor", cursor.clone()));
+            }
+            let (body, _) = self.read(method, &page).await?;
+            let messages = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let found = messages
+                .iter()
+                .filter(|message| self.is_ours(message) && carries(message, key, &mark))
+                .find_map(|message| message["ts"].as_str());
+            if let Some(ts) = found {
+                return Ok(Some(MessageRef { channel, ts: ts.into() }));
+            }
+            cursor = body["response_metadata"]["next_cursor"].as_str().unwrap_or_default().to_string();
+            if cursor.is_empty() {
+                return Ok(None);
+            }
+        }
+        match thread {
+            // Oldest first: a thread longer than that was not read to its end.
+            Some(_) => Err(ChatError::Unavailable(format!("the thread has more than {} replies", PAGE * PAGES))),
+            None => Ok(None),
+        }
+    }
+
+    async fn whisper(&self, place: &Place, to: &PersonId, card: &Card) -> Result<(), ChatError> {
+        let user = to.as_str().rsplit('/').next().unwrap_or(to.as_str());
+        let content = self.content(card, "whisper")?;
+        let request = SlackApiChatPostEphemeralRequest::new(place.channel.as_str().into(), user.into(), content)
+            .opt_thread_ts(place.thread.as_ref().map(|root| root.ts.as_str().into()))
+            .with_link_names(false)
+            .with_parse("none".into());
+        let session = self.client.open_session(&self.token);
+        // The answer of postEphemeral is not kept, so an emulator's shape of it does not matter.
+        within(CALL_TIMEOUT, Effect::Creates, session.chat_post_ephemeral(&request)).await.map(|_| ())
+    }
+
+    async fn check(&self) -> Result<String, ChatError> {
+        let (identity, body, scopes) = self.identify().await?;
+        if let Some(expected) = self.config.team_id.as_deref().filter(|expected| *expected != identity.team) {
+            let found = &identity.team;
+            return Err(ChatError::Refused(format!(
+                "the bot token is of team {found}, the configuration says {expected}"
+            )));
+        }
+        let user = body["user"].as_str().unwrap_or(&identity.user);
+        let team = body["team"].as_str().unwrap_or(&identity.team);
+        let Some(scopes) = scopes else {
+            return Ok(format!("@{user} in {team} ({}); scopes unknown, the server lists none", identity.team));
+        };
+        let missing: Vec<&str> =
+            NEEDED_SCOPES.into_iter().filter(|needed| !scopes.iter().any(|scope| scope == needed)).collect();
+        match missing.is_empty() {
+            true => Ok(format!("@{user} in {team} ({}); all {} scopes", identity.team, NEEDED_SCOPES.len())),
+            false => Err(ChatError::Refused(format!(
+                "the app lacks {}: add them under OAuth & Permissions, then reinstall the app",
+                missing.join(", ")
+            ))),
+        }
+    }
+}
+
+fn carries(message: &Value, key: &str, mark: &str) -> bool {
+    let metadata = &message["metadata"];
+    if metadata["event_type"] == EVENT_TYPE {
+        return metadata["event_payload"]["key"] == key;
+    }
+    let blocks = message["blocks"].as_array().map(Vec::as_slice).unwrap_or_default();
+    blocks.iter().any(|block| block["block_id"].as_str().is_some_and(|id| id.starts_with(mark)))
+}
+
+async fn within<T>(
+    limit: Duration,
+    effect: Effect,
+    call: impl Future<Output = Result<T, SlackClientError>>,
+) -> Result<T, ChatError> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(result) => result.map_err(|error| translate(error, effect)),
+        Err(_) => Err(ambiguous(format!("no answer within {limit:?}"), effect)),
+    }
+}
+
+/// Perhaps done: a caller may repeat what is idempotent and must read back the rest.
+fn ambiguous(what: String, effect: Effect) -> ChatError {
+    match effect {
+        Effect::Creates => ChatError::Unknown(what),
+        Effect::Idempotent => ChatError::Unavailable(what),
+    }
+}
+
+fn translate(error: SlackClientError, effect: Effect) -> ChatError {
+    match error {
+        SlackClientError::RateLimitError(limit) => {
+            ChatError::RateLimited(limit.retry_after.unwrap_or(DEFAULT_RETRY_AFTER))
+        }
+        SlackClientError::ApiError(api) => {
+            let body: Option<Value> =
+                api.http_response_body.as_deref().and_then(|body| serde_json::from_str(body).ok());
+            refusal(&api.code, body.as_ref().and_then(|body| body["needed"].as_str()), effect)
+        }
+        SlackClientError::HttpError(http) if http.status_code.is_client_error() => {
+            ChatError::Refused(format!("Slack answered {}", http.status_code))
+        }
+        SlackClientError::HttpError(http) => ambiguous(format!("Slack answered {}", http.status_code), effect),
+        SlackClientError::HttpProtocolError(http) => {
+            let cause = http.cause.as_deref();
+            let connecting = cause
+                .and_then(|cause| cause.downcast_ref::<hyper_util::client::legacy::Error>())
+                .is_some_and(hyper_util::client::legacy::Error::is_connect);
+            let words = cause.map_or_else(|| "connection failed".to_string(), ToString::to_string);
+            if connecting { ChatError::Unavailable(words) } else { ambiguous(words, effect) }
+        }
+        SlackClientError::EndOfStream(_) => ambiguous("the connection was cut".into(), effect),
+        // The call went through and only its answer could not be read. The body is not quoted.
+        SlackClientError::ProtocolError(error) => ambiguous(format!("unreadable answer: {}", error.json_error), effect),
+        SlackClientError::SystemError(error) => ambiguous(error.to_string(), effect),
+        SlackClientError::SocketModeProtocolError(error) => ChatError::Refused(error.to_string()),
+    }
+}
+
+/// An `ok: false`, with what to do about it.
+fn refusal(code: &str, needed: Option<&str>, effect: Effect) -> ChatError {
+    let remedy = match code {
+        "ratelimited" | "rate_limited" => return ChatError::RateLimited(DEFAULT_RETRY_AFTER),
+        "internal_error" | "fatal_error" | "request_timeout" => {
+            return ambiguous(format!("Slack says {code}"), effect);
+        }
+        "service_unavailable" | "team_added_to_org" => return ChatError::Unavailable(format!("Slack says {code}")),
+        "missing_scope" => {
+            let scope = needed.unwrap_or("a scope that Slack does not name");
+            return ChatError::Refused(format!(
+                "missing_scope: add {scope} under OAuth & Permissions, then reinstall the app"
+            ));
+        }
+        "not_in_channel" => "invite the bot to the channel",
+        "channel_not_found" => "the channel does not exist, or it is private and the bot was not invited",
+        "is_archived" => "the channel is archived: configure another one",
+        "invalid_auth" | "not_authed" | "token_revoked" | "token_expired" | "account_inactive" => {
+            "the token is not valid any more: put a fresh bot token into the configuration"
+        }
+        "restricted_action" | "no_permission" | "ekm_access_denied" => "a workspace administrator forbids this",
+        "message_not_found" | "cant_update_message" => "the message is gone or is not ours: post a new one",
+        "edit_window_closed" => "this workspace no longer lets the message be edited: post a new one",
+        "invalid_blocks" | "invalid_blocks_format" | "msg_too_long" | "msg_blocks_too_long" => {
+            "the card was rendered beyond Slack's limits, which is a defect of midwatch"
+        }
+        "expired_trigger_id" | "invalid_trigger_id" | "trigger_exchanged" => "the click is too old for a dialog",
+        _ => "see https://docs.slack.dev for this error",
+    };
+    ChatError::Refused(format!("{code}: {remedy}"))
+}
+
+fn retry_after(headers: &reqwest::header::HeaderMap) -> Duration {
+    headers
+        .get("retry-after")
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.trim().parse().ok())
+        .map_or(DEFAULT_RETRY_AFTER, Duration::from_secs)
+}

@@ -1,0 +1,88 @@
+//! What each fault of Slack becomes: the outbox decides by these whether it may post again.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use midwatch::adapters::slack::{SlackChat, SlackConfig};
+use midwatch::ports::{Chat, ChatError, MessageRef};
+use serde_json::json;
+
+use super::support::root_card;
+
+/// Status, headers, body.
+type Answer = (u16, Vec<(&'static str, &'static str)>, serde_json::Value);
+
+/// A server that answers everything alike; `None` reads the request and hangs up.
+async fn server(answer: Option<Answer>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}/api", listener.local_addr().unwrap());
+    match answer {
+        Some((status, headers, body)) => {
+            let reply = move || async move {
+                let mut response = (StatusCode::from_u16(status).unwrap(), axum::Json(body)).into_response();
+                for (name, value) in headers {
+                    response.headers_mut().insert(name, value.parse().unwrap());
+                }
+                response
+            };
+            tokio::spawn(async move { axum::serve(listener, Router::new().fallback(reply)).await });
+        }
+        None => {
+            tokio::spawn(async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let mut buffer = [0; 4096];
+                    let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut buffer).await;
+                }
+            });
+        }
+    }
+    base
+}
+
+fn chat(base: &str) -> SlackChat {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut config = SlackConfig::new("xoxb-test", "C1");
+    config.api_base = Some(base.into());
+    SlackChat::new(config).unwrap()
+}
+
+async fn post(base: &str) -> ChatError {
+    chat(base).post("C1", None, "k", &root_card("x")).await.unwrap_err()
+}
+
+async fn edit(base: &str) -> ChatError {
+    let message = MessageRef { channel: "C1".into(), ts: "1.1".into() };
+    chat(base).edit(&message, &root_card("x")).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn each_fault_says_whether_the_post_may_have_happened() {
+    let limited = server(Some((429, vec![("retry-after", "7")], json!({"ok": false, "error": "ratelimited"})))).await;
+    assert_eq!(post(&limited).await, ChatError::RateLimited(Duration::from_secs(7)));
+
+    let broken = server(Some((503, vec![], json!({})))).await;
+    assert!(matches!(post(&broken).await, ChatError::Unknown(_)));
+    assert!(matches!(edit(&broken).await, ChatError::Unavailable(_)));
+
+    let cut = server(None).await;
+    let error = post(&cut).await;
+    assert!(matches!(error, ChatError::Unknown(_)), "{error}");
+
+    let error = post("http://127.0.0.1:1/api").await;
+    assert!(matches!(error, ChatError::Unavailable(_)), "{error}");
+
+    let needed = json!({"ok": false, "error": "missing_scope", "needed": "chat:write", "provided": "commands"});
+    let scopeless = server(Some((200, vec![], needed))).await;
+    let ChatError::Refused(words) = post(&scopeless).await else { panic!("not refused") };
+    assert!(words.contains("chat:write"), "{words}");
+}
+
+#[tokio::test]
+async fn check_names_the_missing_scopes() {
+    let identity = json!({"ok": true, "user": "midwatch", "user_id": "U1", "team": "T", "team_id": "T1"});
+    let base = server(Some((200, vec![("x-oauth-scopes", "chat:write,commands")], identity))).await;
+    let ChatError::Refused(words) = chat(&base).check().await.unwrap_err() else { panic!("not refused") };
+    assert!(words.contains("app_mentions:read") && !words.contains("chat:write"), "{words}");
+}
