@@ -1,1 +1,3 @@
 //! See the module's own page.
+
+pub mod kubernetes;
