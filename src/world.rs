@@ -1,3 +1,19 @@
-//! See the module's own page.
+//! A simulated estate behind the real HTTP APIs of Kubernetes, Prometheus and Loki.
+//!
+//! Invariant: the truth of a night stays here. The watch sees metrics, logs, events and objects,
+//! as real systems would show them; `Truth` is for the harness after the run.
+
+mod clock;
+mod estate;
+mod fault;
+pub mod kubernetes;
+mod loki;
 pub mod prometheus;
 pub mod promql;
+mod random;
+mod rules;
+mod serve;
+mod sim;
+
+pub use clock::SimClock;
+pub use serve::{Estate, NightOptions, Truth, draw};
