@@ -74,10 +74,6 @@ impl Request {
     pub fn query(&self, name: &str) -> &str {
         self.query.get(name).map_or("", String::as_str)
     }
-
-    pub fn dry_run(&self) -> bool {
-        self.query("dryRun") == "All"
-    }
 }
 
 /// Where in the API a path leads.

@@ -33,7 +33,7 @@ const fn grouped(group: &'static str, version: &'static str, plural: &'static st
 
 pub(super) const NODES: Resource = core("nodes", "Node", false);
 pub(super) const NAMESPACES: Resource = core("namespaces", "Namespace", false);
-pub(super) const PODS: Resource = Resource { generation: true, ..core("pods", "Pod", true) };
+pub(super) const PODS: Resource = core("pods", "Pod", true);
 pub(super) const SERVICES: Resource = core("services", "Service", true);
 pub(super) const EVENTS: Resource = core("events", "Event", true);
 pub(super) const CONFIG_MAPS: Resource = core("configmaps", "ConfigMap", true);

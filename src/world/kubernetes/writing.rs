@@ -14,7 +14,7 @@ pub(super) fn write(state: &mut KubeState, place: &Place<'_>, request: &Request)
     let body = parse(request);
     let result = body.as_ref().map_err(Clone::clone).map_err(|it| Failure::new(400, "BadRequest", it));
     let answer = result.and_then(|body| carry_out(state, place, request, body));
-    if !request.dry_run() {
+    if !is_dry(place, request, body.as_ref().ok()) {
         let verb = match request.method {
             Method::POST => "create",
             Method::PUT => "update",
@@ -45,6 +45,13 @@ pub(super) fn write(state: &mut KubeState, place: &Place<'_>, request: &Request)
     answer
 }
 
+/// Deletion and eviction may ask for a dry run in their body as well.
+fn is_dry(place: &Place<'_>, request: &Request, body: Option<&Value>) -> bool {
+    let options = request.method == Method::DELETE || place.sub == "eviction";
+    let said = |pointer: &str| body.is_some_and(|it| text(it, pointer) == "All");
+    request.query("dryRun") == "All" || (options && (said("/dryRun/0") || said("/deleteOptions/dryRun/0")))
+}
+
 fn parse(request: &Request) -> Result<Value, String> {
     if request.body.is_empty() {
         return Ok(Value::Null);
@@ -57,8 +64,7 @@ fn parse(request: &Request) -> Result<Value, String> {
 
 fn carry_out(state: &mut KubeState, place: &Place<'_>, request: &Request, body: &Value) -> Result<Answer, Failure> {
     let dry = match request.query("dryRun") {
-        "" => false,
-        "All" => true,
+        "" | "All" => is_dry(place, request, Some(body)),
         other => {
             let message = format!("Invalid value: \"{other}\": dryRun must be All");
             return Err(Failure::new(422, "Invalid", message));
@@ -85,7 +91,6 @@ fn carry_out(state: &mut KubeState, place: &Place<'_>, request: &Request, body: 
                 );
                 return Err(Failure::new(409, "Conflict", message).about(PODS, place.name));
             }
-            let dry = dry || text(body, "/dryRun/0") == "All";
             delete_pod(state, place, request.now, dry).map(|it| Answer::Json(200, it))
         }
         (&Method::POST, "eviction") if pod => {
