@@ -16,4 +16,4 @@ mod serve;
 mod sim;
 
 pub use clock::SimClock;
-pub use serve::{Estate, NightOptions, Truth, draw};
+pub use serve::{Estate, NightOptions, Truth};

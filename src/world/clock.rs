@@ -32,11 +32,7 @@ impl SimClock {
     pub fn starting_at(origin: Timestamp, speed: f64) -> Self {
         Self {
             inner: Arc::new(Inner {
-                pace: Mutex::new(Pace {
-                    event: origin,
-                    since: Instant::now(),
-                    speed: sane(speed),
-                }),
+                pace: Mutex::new(Pace { event: origin, since: Instant::now(), speed: sane(speed) }),
                 moved: watch::Sender::new(0),
             }),
         }
@@ -72,10 +68,7 @@ impl SimClock {
     }
 
     fn pace(&self) -> MutexGuard<'_, Pace> {
-        self.inner
-            .pace
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -87,11 +80,7 @@ impl Pace {
 }
 
 fn sane(speed: f64) -> f64 {
-    if speed.is_finite() {
-        speed.max(0.0)
-    } else {
-        1.0
-    }
+    if speed.is_finite() { speed.max(0.0) } else { 1.0 }
 }
 
 #[async_trait]
@@ -101,9 +90,7 @@ impl Clock for SimClock {
     }
 
     fn wall_now(&self) -> Timestamp {
-        let elapsed = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_millis(elapsed.as_millis() as i64)
     }
 
@@ -118,11 +105,7 @@ impl Clock for SimClock {
             }
             let speed = self.speed();
             // A stopped clock wakes by a change only; the hour is a safety net.
-            let wall = if speed > 0.0 {
-                (left / speed).min(3600.0)
-            } else {
-                3600.0
-            };
+            let wall = if speed > 0.0 { (left / speed).min(3600.0) } else { 3600.0 };
             let nap = Duration::from_secs_f64(wall.max(0.0005));
             tokio::select! {
                 () = tokio::time::sleep(nap) => {}
@@ -143,10 +126,7 @@ mod tests {
         let task = tokio::spawn(async move { sleeper.sleep_event(Duration::from_secs(900)).await });
         tokio::time::sleep(Duration::from_millis(5)).await;
         clock.jump_to(Timestamp::from_secs(1900) + Duration::from_secs(5));
-        tokio::time::timeout(Duration::from_secs(2), task)
-            .await
-            .expect("woken by the jump")
-            .expect("no panic");
+        tokio::time::timeout(Duration::from_secs(2), task).await.expect("woken by the jump").expect("no panic");
         clock.jump_to(Timestamp::from_secs(5));
         assert!(clock.event_now() >= Timestamp::from_secs(1905));
     }

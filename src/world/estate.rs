@@ -149,9 +149,25 @@ fn node(name: &str, role: Role, replicas: i64, namespace: &str, team: &str, rand
 fn shop(random: &mut Random) -> Estate {
     use Role::{Database, External, Gateway, Queue, Service, Worker};
     let list: [(&str, Role, i64, &[(&str, f64)]); 17] = [
-        ("storefront", Gateway, 3, &[("checkout", 0.25), ("catalog", 0.9), ("session", 0.8), ("recommendations", 0.4), ("authentication", 0.5)]),
+        (
+            "storefront",
+            Gateway,
+            3,
+            &[
+                ("checkout", 0.25),
+                ("catalog", 0.9),
+                ("session", 0.8),
+                ("recommendations", 0.4),
+                ("authentication", 0.5),
+            ],
+        ),
         ("queue-worker", Worker, 3, &[("job-queue", 1.0), ("payments", 0.2), ("orders", 0.4), ("authentication", 0.5)]),
-        ("checkout", Service, 3, &[("payments", 0.8), ("orders", 1.0), ("authentication", 1.0), ("job-queue", 0.8), ("shipping", 0.5)]),
+        (
+            "checkout",
+            Service,
+            3,
+            &[("payments", 0.8), ("orders", 1.0), ("authentication", 1.0), ("job-queue", 0.8), ("shipping", 0.5)],
+        ),
         ("payments", Service, 3, &[("authentication", 0.7), ("payments-db", 1.0), ("card-network", 0.7)]),
         ("orders", Service, 3, &[("orders-db", 1.2), ("inventory", 0.6)]),
         ("recommendations", Service, 2, &[("catalog", 0.5)]),
@@ -167,47 +183,125 @@ fn shop(random: &mut Random) -> Estate {
         ("payments-db", Database, 1, &[]),
         ("catalog-db", Database, 1, &[]),
     ];
-    let mut nodes: Vec<Node> = list
-        .iter()
-        .map(|(name, role, replicas, _)| node(name, *role, *replicas, "shop", "commerce", random))
-        .collect();
+    let mut nodes: Vec<Node> =
+        list.iter().map(|(name, role, replicas, _)| node(name, *role, *replicas, "shop", "commerce", random)).collect();
     nodes.push(node("card-network", External, 0, "shop", "commerce", random));
     let find = |name: &str| list.iter().position(|one| one.0 == name).unwrap_or(list.len());
     for (at, (_, _, _, calls)) in list.iter().enumerate() {
         nodes[at].calls = calls.iter().map(|(to, share)| Call { to: find(to), share: *share }).collect();
     }
-    Estate { cluster: "cluster-a".into(), nodes, hosts: (1..=5).map(|at| format!("node-{at}")).collect(), traffic: 160.0 }
+    Estate {
+        cluster: "cluster-a".into(),
+        nodes,
+        hosts: (1..=5).map(|at| format!("node-{at}")).collect(),
+        traffic: 160.0,
+    }
 }
 
 const DOMAINS: [(&str, &[&str], &[&str], &[&str]); 5] = [
     (
         "bank",
         &["web-portal", "mobile-api", "partner-api"],
-        &["accounts", "transfers", "cards", "limits", "fraud", "statements", "identity", "notifications", "exchange", "loans", "consents", "ledger", "onboarding", "rewards"],
+        &[
+            "accounts",
+            "transfers",
+            "cards",
+            "limits",
+            "fraud",
+            "statements",
+            "identity",
+            "notifications",
+            "exchange",
+            "loans",
+            "consents",
+            "ledger",
+            "onboarding",
+            "rewards",
+        ],
         &["swift-gateway", "credit-bureau", "sms-provider"],
     ),
     (
         "logistics",
         &["tracking-site", "carrier-api", "driver-app"],
-        &["routing", "parcels", "labels", "customs", "fleet", "depots", "pricing", "slots", "addresses", "invoicing", "returns", "weights", "manifests", "claims"],
+        &[
+            "routing",
+            "parcels",
+            "labels",
+            "customs",
+            "fleet",
+            "depots",
+            "pricing",
+            "slots",
+            "addresses",
+            "invoicing",
+            "returns",
+            "weights",
+            "manifests",
+            "claims",
+        ],
         &["map-provider", "customs-office", "weather-api"],
     ),
     (
         "media",
         &["player-api", "site", "tv-gateway"],
-        &["catalogue", "playback", "licences", "profiles", "ratings", "subtitles", "thumbnails", "watchlist", "billing", "ads", "transcode", "entitlements", "trending", "devices"],
+        &[
+            "catalogue",
+            "playback",
+            "licences",
+            "profiles",
+            "ratings",
+            "subtitles",
+            "thumbnails",
+            "watchlist",
+            "billing",
+            "ads",
+            "transcode",
+            "entitlements",
+            "trending",
+            "devices",
+        ],
         &["cdn-control", "payment-provider", "drm-vendor"],
     ),
     (
         "saas",
         &["app-gateway", "public-api", "admin-site"],
-        &["tenants", "projects", "documents", "comments", "permissions", "exports", "webhooks", "audit-trail", "usage", "plans", "members", "files", "previews", "reports"],
+        &[
+            "tenants",
+            "projects",
+            "documents",
+            "comments",
+            "permissions",
+            "exports",
+            "webhooks",
+            "audit-trail",
+            "usage",
+            "plans",
+            "members",
+            "files",
+            "previews",
+            "reports",
+        ],
         &["mail-provider", "identity-provider", "object-store"],
     ),
     (
         "travel",
         &["booking-site", "agency-api", "kiosk-api"],
-        &["offers", "seats", "fares", "passengers", "itineraries", "vouchers", "checkin", "bags", "loyalty", "upgrades", "schedules", "refunds", "bundles", "insurances"],
+        &[
+            "offers",
+            "seats",
+            "fares",
+            "passengers",
+            "itineraries",
+            "vouchers",
+            "checkin",
+            "bags",
+            "loyalty",
+            "upgrades",
+            "schedules",
+            "refunds",
+            "bundles",
+            "insurances",
+        ],
         &["gds", "card-acquirer", "visa-service"],
     ),
 ];
@@ -222,7 +316,14 @@ fn any(random: &mut Random) -> Estate {
         let replicas = 2 + random.below(2) as i64;
         nodes.push(node(name, Role::Gateway, replicas, &namespaces[0], &team, random));
     }
-    nodes.push(node(&format!("{domain}-worker"), Role::Worker, 2 + random.below(2) as i64, &namespaces[0], &team, random));
+    nodes.push(node(
+        &format!("{domain}-worker"),
+        Role::Worker,
+        2 + random.below(2) as i64,
+        &namespaces[0],
+        &team,
+        random,
+    ));
     let mut names: Vec<&str> = services.to_vec();
     random.shuffle(&mut names);
     let service_count = 7 + random.below(6);

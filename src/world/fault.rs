@@ -6,24 +6,57 @@ use super::random::Random;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fault {
     /// A configuration value that leaks memory and, with a database, connections.
-    ConfigLeak { at: usize },
+    ConfigLeak {
+        at: usize,
+    },
     /// A pool that was made too small by configuration.
-    PoolTooSmall { at: usize },
+    PoolTooSmall {
+        at: usize,
+    },
     /// A dependency's address that does not exist.
-    WrongHost { at: usize, callee: usize },
-    BadImage { at: usize },
-    SlowImage { at: usize },
-    MemoryLimitLowered { at: usize },
+    WrongHost {
+        at: usize,
+        callee: usize,
+    },
+    BadImage {
+        at: usize,
+    },
+    SlowImage {
+        at: usize,
+    },
+    MemoryLimitLowered {
+        at: usize,
+    },
     /// More people than `at` has connections for.
-    TrafficPool { at: usize, factor: f64 },
-    TrafficCpu { at: usize, factor: f64 },
-    Wedged { at: usize },
-    AgedLeak { at: usize },
-    SlowQuery { at: usize },
-    VolumeFull { at: usize },
-    CertificateExpired { at: usize },
-    HostLost { host: usize },
-    ExternalBroken { at: usize },
+    TrafficPool {
+        at: usize,
+        factor: f64,
+    },
+    TrafficCpu {
+        at: usize,
+        factor: f64,
+    },
+    Wedged {
+        at: usize,
+    },
+    AgedLeak {
+        at: usize,
+    },
+    SlowQuery {
+        at: usize,
+    },
+    VolumeFull {
+        at: usize,
+    },
+    CertificateExpired {
+        at: usize,
+    },
+    HostLost {
+        host: usize,
+    },
+    ExternalBroken {
+        at: usize,
+    },
 }
 
 impl Fault {
@@ -34,13 +67,16 @@ impl Fault {
         let by_role = |role: Role| -> Vec<usize> {
             estate.nodes.iter().enumerate().filter(|(_, node)| node.role == role).map(|(at, _)| at).collect()
         };
-        let calls_role = |at: usize, role: Role| estate.nodes[at].calls.iter().any(|call| estate.nodes[call.to].role == role);
+        let calls_role =
+            |at: usize, role: Role| estate.nodes[at].calls.iter().any(|call| estate.nodes[call.to].role == role);
         let services = by_role(Role::Service);
         let with_db: Vec<usize> = services.iter().copied().filter(|at| calls_role(*at, Role::Database)).collect();
         let with_callee: Vec<usize> = services.iter().copied().filter(|at| calls_role(*at, Role::Service)).collect();
         let (databases, externals) = (by_role(Role::Database), by_role(Role::External));
         let changes = seed % 4 != 0 && random.chance(0.65);
-        let any = |random: &mut Random, list: &[usize]| if list.is_empty() { *random.pick(&services) } else { *random.pick(list) };
+        let any = |random: &mut Random, list: &[usize]| {
+            if list.is_empty() { *random.pick(&services) } else { *random.pick(list) }
+        };
         if changes {
             return match random.below(6) {
                 0 => Self::ConfigLeak { at: any(random, &with_db) },
@@ -56,7 +92,9 @@ impl Fault {
             };
         }
         match random.below(9) {
-            0 if !with_db.is_empty() => Self::TrafficPool { at: any(random, &with_db), factor: random.between(2.4, 2.9) },
+            0 if !with_db.is_empty() => {
+                Self::TrafficPool { at: any(random, &with_db), factor: random.between(2.4, 2.9) }
+            }
             1 => Self::TrafficCpu { at: any(random, &services), factor: random.between(2.4, 2.9) },
             2 => Self::Wedged { at: any(random, &services) },
             3 => Self::AgedLeak { at: any(random, &services) },

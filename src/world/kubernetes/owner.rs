@@ -79,6 +79,10 @@ impl KubeState {
         self.reconcile(at);
     }
 
+    pub fn is_node_ready(&self, name: &str) -> bool {
+        !self.nodes_down.contains_key(name)
+    }
+
     fn add_namespace(&mut self, name: &str, at: i64) {
         if self.get(NAMESPACES, "", name).is_none() {
             self.put(NAMESPACES, build::namespace(name), at);

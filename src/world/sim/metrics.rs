@@ -1,0 +1,323 @@
+//! Conditions to samples, under the names that real exporters use.
+
+use std::collections::HashMap;
+
+use super::super::estate::{Estate, Role};
+use super::super::kubernetes::{KubeState, PodView};
+use super::super::promql::{SeriesId, SeriesStore};
+use super::{Condition, MINUTE, NIGHT};
+
+/// Counters live here; the store keeps what was scraped.
+pub struct Recorder {
+    ids: HashMap<(&'static str, String, &'static str), SeriesId>,
+    counters: HashMap<(&'static str, String, &'static str), f64>,
+    edges: HashMap<(usize, usize, &'static str), (SeriesId, f64)>,
+}
+
+/// What hardly changes is scraped into the quiet days at this pace, well inside the lookback.
+const SLOW: i64 = 4 * MINUTE;
+
+impl Recorder {
+    pub fn new(_estate: &Estate) -> Self {
+        Self { ids: HashMap::new(), counters: HashMap::new(), edges: HashMap::new() }
+    }
+
+    #[allow(clippy::too_many_arguments)] // one scrape of everything
+    pub fn record(
+        &mut self,
+        at: i64,
+        step: i64,
+        estate: &Estate,
+        conditions: &[Condition],
+        pods: &[PodView],
+        kube: &KubeState,
+        certificate: (Option<usize>, i64),
+        store: &mut SeriesStore,
+    ) {
+        let seconds = step as f64 / 1000.0;
+        let slow = step < MINUTE || at.rem_euclid(SLOW) == 0;
+        for pod in pods {
+            let Some(index) = estate.find(&pod.service) else { continue };
+            self.pod(at, seconds, slow, estate, index, &conditions[index], pod, store);
+        }
+        for (index, node) in estate.nodes.iter().enumerate() {
+            self.service(at, slow, estate, index, &conditions[index], certificate, store);
+            let _ = node;
+        }
+        self.graph(at, seconds, estate, conditions, certificate, store);
+        if slow {
+            self.cluster(at, estate, kube, store);
+        }
+    }
+
+    fn gauge(
+        &mut self,
+        store: &mut SeriesStore,
+        name: &'static str,
+        key: &str,
+        extra: &'static str,
+        labels: &[(&str, &str)],
+        at: i64,
+        value: f64,
+    ) {
+        let id = self.id(store, name, key, extra, labels);
+        store.push(id, at, value);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn count(
+        &mut self,
+        store: &mut SeriesStore,
+        name: &'static str,
+        key: &str,
+        extra: &'static str,
+        labels: &[(&str, &str)],
+        at: i64,
+        by: f64,
+    ) {
+        let id = self.id(store, name, key, extra, labels);
+        let total = match self.counters.get_mut(&(name, key.to_owned(), extra)) {
+            Some(total) => {
+                *total += by.max(0.0);
+                *total
+            }
+            None => {
+                self.counters.insert((name, key.to_owned(), extra), by.max(0.0));
+                by.max(0.0)
+            }
+        };
+        store.push(id, at, total);
+    }
+
+    fn id(
+        &mut self,
+        store: &mut SeriesStore,
+        name: &'static str,
+        key: &str,
+        extra: &'static str,
+        labels: &[(&str, &str)],
+    ) -> SeriesId {
+        if let Some(id) = self.ids.get(&(name, key.to_owned(), extra)) {
+            return *id;
+        }
+        let id = store.series(name, labels);
+        self.ids.insert((name, key.to_owned(), extra), id);
+        id
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn pod(
+        &mut self,
+        at: i64,
+        seconds: f64,
+        slow: bool,
+        estate: &Estate,
+        index: usize,
+        condition: &Condition,
+        pod: &PodView,
+        store: &mut SeriesStore,
+    ) {
+        let node = &estate.nodes[index];
+        let (namespace, service, name) = (pod.namespace.as_str(), pod.service.as_str(), pod.name.as_str());
+        let base = [("namespace", namespace), ("service", service), ("pod", name)];
+        let container = [("namespace", namespace), ("service", service), ("pod", name), ("container", service)];
+        let shared = condition.ready.max(1) as f64;
+        let serving = pod.ready && pod.phase != "Terminating";
+        let rate = if serving { condition.rate / shared } else { 0.0 };
+        let http = matches!(node.role, Role::Gateway | Role::Service | Role::Worker);
+        if http {
+            for (code, share) in [("200", 1.0 - condition.errors), ("503", condition.errors)] {
+                let labels = [base[0], base[1], base[2], ("code", code)];
+                self.count(store, "http_requests_total", name, code, &labels, at, rate * share * seconds);
+            }
+            if serving {
+                let fast = condition.seconds * 0.55;
+                let p99 = condition.seconds * 2.1;
+                let labels = [base[0], base[1], base[2], ("quantile", "0.99")];
+                self.gauge(store, "http_request_duration_seconds", name, "0.99", &labels, at, p99);
+                if slow {
+                    let labels = [base[0], base[1], base[2], ("quantile", "0.5")];
+                    self.gauge(store, "http_request_duration_seconds", name, "0.5", &labels, at, fast);
+                }
+                self.gauge(store, "process_threads_busy", name, "", &base, at, condition.threads * node.threads);
+                if let Some(db) = condition.pool_to {
+                    let labels = [base[0], base[1], base[2], ("pool", estate.nodes[db].name.as_str())];
+                    let max = pod.config.get("db.pool.max").filter(|value| *value == "2").map_or(node.pool, |_| 2.0);
+                    self.gauge(store, "db_client_connections_usage", name, "", &labels, at, condition.pool * max);
+                    self.gauge(store, "db_client_connections_max", name, "", &labels, at, max);
+                }
+            }
+        }
+        let limit = millicores(&pod.cpu_limit);
+        let cpu = if serving { condition.cpu * limit } else { 0.01 };
+        self.count(store, "container_cpu_usage_seconds_total", name, "", &container, at, cpu * seconds);
+        let memory_limit = mebibytes(&pod.mem_limit);
+        if let Some(fraction) = condition.pod_memory.get(name)
+            && pod.phase != "Pending"
+        {
+            self.gauge(store, "container_memory_working_set_bytes", name, "", &container, at, fraction * memory_limit);
+        }
+        if slow {
+            if http {
+                self.gauge(store, "process_threads_max", name, "", &base, at, node.threads);
+            }
+            let memory = [container[0], container[1], container[2], container[3], ("resource", "memory")];
+            let cpus = [container[0], container[1], container[2], container[3], ("resource", "cpu")];
+            self.gauge(store, "kube_pod_container_resource_limits", name, "memory", &memory, at, memory_limit);
+            self.gauge(store, "kube_pod_container_resource_limits", name, "cpu", &cpus, at, limit);
+            self.gauge(
+                store,
+                "kube_pod_container_status_restarts_total",
+                name,
+                "",
+                &container,
+                at,
+                pod.restarts as f64,
+            );
+            let ready = [base[0], base[1], base[2], ("condition", "true")];
+            self.gauge(store, "kube_pod_status_ready", name, "", &ready, at, f64::from(u8::from(pod.ready)));
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn service(
+        &mut self,
+        at: i64,
+        slow: bool,
+        estate: &Estate,
+        index: usize,
+        condition: &Condition,
+        certificate: (Option<usize>, i64),
+        store: &mut SeriesStore,
+    ) {
+        let node = &estate.nodes[index];
+        let name = node.name.as_str();
+        let base = [("namespace", node.namespace.as_str()), ("service", name)];
+        match node.role {
+            Role::Database => {
+                self.gauge(
+                    store,
+                    "pg_stat_activity_count",
+                    name,
+                    "",
+                    &base,
+                    at,
+                    condition.connections * node.max_connections,
+                );
+                self.gauge(store, "pg_settings_max_connections", name, "", &base, at, node.max_connections);
+                let statement = [base[0], base[1], ("queryid", "-4417023385131")];
+                self.gauge(
+                    store,
+                    "pg_stat_statements_mean_exec_time_seconds",
+                    name,
+                    "",
+                    &statement,
+                    at,
+                    condition.statement_seconds,
+                );
+                if slow {
+                    let claim = format!("data-{name}-0");
+                    let labels = [base[0], base[1], ("persistentvolumeclaim", claim.as_str())];
+                    let size = 107_374_182_400.0;
+                    self.gauge(store, "kubelet_volume_stats_capacity_bytes", name, "", &labels, at, size);
+                    self.gauge(
+                        store,
+                        "kubelet_volume_stats_available_bytes",
+                        name,
+                        "",
+                        &labels,
+                        at,
+                        size * condition.volume_free,
+                    );
+                }
+            }
+            Role::Queue => self.gauge(store, "queue_messages_ready", name, "", &base, at, condition.backlog),
+            Role::Gateway | Role::Service | Role::Worker => {
+                if slow {
+                    self.gauge(store, "probe_success", name, "", &base, at, f64::from(u8::from(condition.probe_ok)));
+                    let expires = match certificate {
+                        (Some(expired), onset) if expired == index => onset,
+                        _ => NIGHT + (40 + index as i64) * 86_400_000,
+                    };
+                    self.gauge(store, "probe_ssl_earliest_cert_expiry", name, "", &base, at, expires as f64 / 1000.0);
+                }
+            }
+            Role::External => {}
+        }
+    }
+
+    fn graph(
+        &mut self,
+        at: i64,
+        seconds: f64,
+        estate: &Estate,
+        conditions: &[Condition],
+        certificate: (Option<usize>, i64),
+        store: &mut SeriesStore,
+    ) {
+        for (from, node) in estate.nodes.iter().enumerate() {
+            for call in &node.calls {
+                let callee = &conditions[call.to];
+                let requests = conditions[from].rate * call.share * seconds;
+                let tls = certificate.0 == Some(call.to) && at >= certificate.1;
+                let timed_out = ((callee.seconds - 2.5) / 3.0).clamp(0.0, 0.95);
+                let failing = if tls { 0.96 } else { callee.errors.max(timed_out) };
+                let took = if tls { 0.02 } else { callee.seconds.min(2.5) };
+                for (name, by) in [
+                    ("traces_service_graph_request_total", requests),
+                    ("traces_service_graph_request_failed_total", requests * failing),
+                    ("traces_service_graph_request_server_seconds_sum", requests * took),
+                    ("traces_service_graph_request_server_seconds_count", requests),
+                ] {
+                    let entry = self.edges.entry((from, call.to, name)).or_insert_with(|| {
+                        let labels = [("client", node.name.as_str()), ("server", estate.nodes[call.to].name.as_str())];
+                        (store.series(name, &labels), 0.0)
+                    });
+                    entry.1 += by;
+                    store.push(entry.0, at, entry.1);
+                }
+            }
+        }
+    }
+
+    fn cluster(&mut self, at: i64, estate: &Estate, kube: &KubeState, store: &mut SeriesStore) {
+        for view in kube.deployments() {
+            let labels = [
+                ("namespace", view.namespace.as_str()),
+                ("deployment", view.name.as_str()),
+                ("service", view.name.as_str()),
+            ];
+            self.gauge(store, "kube_deployment_spec_replicas", &view.name, "", &labels, at, view.replicas as f64);
+            self.gauge(
+                store,
+                "kube_deployment_status_replicas_available",
+                &view.name,
+                "",
+                &labels,
+                at,
+                view.available as f64,
+            );
+        }
+        for host in &estate.hosts {
+            let ready = kube.is_node_ready(host);
+            let labels = [("node", host.as_str()), ("condition", "Ready"), ("status", "true")];
+            self.gauge(store, "kube_node_status_condition", host, "", &labels, at, f64::from(u8::from(ready)));
+            let disk = [("node", host.as_str()), ("mountpoint", "/")];
+            let size = 214_748_364_800.0;
+            self.gauge(store, "node_filesystem_size_bytes", host, "", &disk, at, size);
+            self.gauge(store, "node_filesystem_avail_bytes", host, "", &disk, at, size * 0.55);
+        }
+    }
+}
+
+fn millicores(text: &str) -> f64 {
+    text.strip_suffix('m').map_or_else(|| text.parse().unwrap_or(1.0), |milli| milli.parse().unwrap_or(1000.0) / 1000.0)
+}
+
+fn mebibytes(text: &str) -> f64 {
+    let number = |unit: &str| text.strip_suffix(unit).and_then(|number| number.parse::<f64>().ok());
+    number("Mi")
+        .map(|mi| mi * 1_048_576.0)
+        .or_else(|| number("Gi").map(|gi| gi * 1_073_741_824.0))
+        .unwrap_or(536_870_912.0)
+}
