@@ -1,5 +1,6 @@
 //! Touch the outside world on behalf of the ports.
 
+pub mod embedder;
 pub mod kubernetes;
 pub mod loki;
 pub mod openai;

@@ -2,14 +2,23 @@
 
 pub mod action;
 pub mod alert;
+pub mod anomaly;
 pub mod card;
 pub mod change;
+pub mod correlate;
 pub mod diagnosis;
 pub mod evidence;
 pub mod id;
+pub mod incident;
 pub mod investigation;
 pub mod judge;
+pub mod log_template;
+pub mod narrative;
+pub mod plan;
+pub mod policy;
+pub mod prefilter;
 pub mod redact;
 pub mod root_cause;
+pub mod runbook;
 pub mod time;
 pub mod topology;

@@ -1,7 +1,10 @@
 //! midwatch stands the on-call watch.
 
 pub mod adapters;
+pub mod config;
+pub mod console;
 pub mod domain;
 pub mod memory;
 pub mod ports;
+pub mod store;
 pub mod world;

@@ -313,3 +313,21 @@ pub trait Model: Send + Sync + 'static {
     async fn complete(&self, request: ModelRequest) -> Result<ModelReply, ModelError>;
     async fn check(&self) -> Result<String, ModelError>;
 }
+
+/// Turns texts into vectors of one length. Synchronous CPU work: call it where blocking is allowed.
+pub trait Embedder: Send + Sync + 'static {
+    /// Names the model, so that vectors of another one are never compared with its own.
+    fn name(&self) -> &str;
+    fn dimension(&self) -> usize;
+    /// One vector a text, in the order of the texts.
+    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError>;
+}
+
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum EmbedError {
+    /// A configured file is missing or unfit: says which key and what to do.
+    #[error("{key}: {problem}; {remedy}")]
+    Setup { key: &'static str, problem: String, remedy: String },
+    #[error("the embedding model {model} failed: {problem}")]
+    Failed { model: String, problem: String },
+}

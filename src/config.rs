@@ -1,0 +1,578 @@
+//! One file plus environment; parsed and validated once. Errors name the key, the line and the remedy.
+
+mod signals;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::domain::alert::Severity;
+use crate::domain::policy::{Autonomy, Policy};
+use crate::domain::prefilter::AnomalyMode;
+use crate::domain::{correlate, prefilter};
+
+pub use signals::{EdgeQuery, SignalQuery};
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+pub struct Config {
+    pub server: Server,
+    pub console: ConsoleConfig,
+    pub store: StoreConfig,
+    pub kafka: Option<Kafka>,
+    pub kubernetes: Option<Kubernetes>,
+    pub signals: Option<Signals>,
+    pub model: Option<ModelConfig>,
+    pub memory: MemorySection,
+    pub embedder: EmbedderConfig,
+    pub slack: Option<Slack>,
+    pub prefilter: PrefilterConfig,
+    pub correlation: Correlation,
+    pub policy: PolicyConfig,
+    pub investigation: InvestigationConfig,
+    pub prompts: Prompts,
+    pub runbooks: Runbooks,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// Health, metrics, webhook intake and, with Slack over HTTP, its callbacks.
+    pub listen: String,
+    /// Callers of the webhook send it as `Authorization: Bearer ...`; empty: no check.
+    pub webhook_token: Secret,
+    pub max_body_bytes: usize,
+    /// More open inbox rows than this and intake says "later" (P11).
+    pub max_inbox: i64,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8080".into(),
+            webhook_token: Secret::default(),
+            max_body_bytes: 4 << 20,
+            max_inbox: 20_000,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConsoleConfig {
+    pub enabled: bool,
+    pub listen: String,
+    /// What people type into the browser; links in chat point here.
+    pub public_url: Option<String>,
+}
+
+impl Default for ConsoleConfig {
+    fn default() -> Self {
+        Self { enabled: true, listen: "127.0.0.1:7717".into(), public_url: None }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// Where everything that midwatch knows lives.
+    pub data_dir: PathBuf,
+    /// `postgres://...`; empty: SQLite in the data folder.
+    pub url: Option<String>,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self { data_dir: PathBuf::from("midwatch-data"), url: None }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kafka {
+    pub brokers: String,
+    #[serde(default = "default_topic")]
+    pub topic: String,
+    #[serde(default = "default_dead_letter")]
+    pub dead_letter_topic: String,
+    #[serde(default = "default_group")]
+    pub group: String,
+    /// Passed through to librdkafka: TLS, SASL, timeouts.
+    #[serde(default)]
+    pub properties: BTreeMap<String, String>,
+}
+
+fn default_topic() -> String {
+    "alerts".into()
+}
+fn default_dead_letter() -> String {
+    "alerts.dead-letter".into()
+}
+fn default_group() -> String {
+    "midwatch".into()
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+pub struct Kubernetes {
+    /// Name of the cluster as alerts label it.
+    pub cluster: Option<String>,
+    /// API server; empty: kubeconfig or in-cluster.
+    pub url: Option<String>,
+    /// Read-only identity.
+    pub token: Secret,
+    /// Remediation identity; empty: no action is ever executed.
+    pub write_token: Secret,
+    /// Context of the kubeconfig for remediation.
+    pub write_context: Option<String>,
+    pub context: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signals {
+    pub prometheus_url: String,
+    #[serde(default)]
+    pub loki_url: Option<String>,
+    #[serde(default)]
+    pub bearer_token: Secret,
+    /// Label of log streams that names the service.
+    #[serde(default = "default_log_label")]
+    pub log_service_label: String,
+    /// How far back baselines look.
+    #[serde(default = "default_baseline_days")]
+    pub baseline_days: u64,
+    /// What is measured of each service; the default fits common exporters.
+    #[serde(default = "signals::defaults")]
+    pub query: Vec<SignalQuery>,
+    #[serde(default = "signals::default_edges")]
+    pub edges: Vec<EdgeQuery>,
+}
+
+fn default_log_label() -> String {
+    "app".into()
+}
+fn default_baseline_days() -> u64 {
+    7
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    #[serde(default)]
+    pub base_url: Option<String>,
+    pub name: String,
+    #[serde(default)]
+    pub api_key: Secret,
+    #[serde(default)]
+    pub mode: ModelMode,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelMode {
+    /// The endpoint understands `tools`.
+    #[default]
+    Native,
+    /// Thought, Action, Observation as text, for models without tool calls.
+    Text,
+}
+
+#[derive(Debug, Clone, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct MemorySection {
+    /// Qdrant server over gRPC; empty: Qdrant Edge in the data folder.
+    pub qdrant_url: Option<String>,
+    pub api_key: Secret,
+    pub collection: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct EmbedderConfig {
+    /// `libonnxruntime.so` 1.24 or newer; with `model_dir` it selects fastembed.
+    pub onnx_runtime: Option<PathBuf>,
+    pub model_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slack {
+    pub bot_token: Secret,
+    /// With it Socket Mode, without it the HTTP Events API.
+    #[serde(default)]
+    pub app_token: Secret,
+    #[serde(default)]
+    pub signing_secrets: Vec<Secret>,
+    #[serde(default)]
+    pub api_base: Option<String>,
+    #[serde(default)]
+    pub team_id: Option<String>,
+    pub channel: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PrefilterConfig {
+    pub severity_floor: Severity,
+    pub flap_transitions: usize,
+    pub anomaly_mode: AnomalyMode,
+    pub anomaly_threshold: f64,
+    pub anomaly_min_history: usize,
+    pub never_suppress: Vec<String>,
+}
+
+impl Default for PrefilterConfig {
+    fn default() -> Self {
+        let rules = prefilter::Rules::default();
+        Self {
+            severity_floor: rules.severity_floor,
+            flap_transitions: rules.flap_transitions,
+            anomaly_mode: rules.anomaly_mode,
+            anomaly_threshold: rules.anomaly_threshold,
+            anomaly_min_history: rules.anomaly_min_history,
+            never_suppress: rules.never_suppress,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Correlation {
+    pub window_seconds: u64,
+    pub reach: usize,
+    pub warnings_open: usize,
+}
+
+impl Default for Correlation {
+    fn default() -> Self {
+        let rules = correlate::Rules::default();
+        Self { window_seconds: rules.window.as_secs(), reach: rules.reach, warnings_open: rules.warnings_open }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PolicyConfig {
+    pub low: Autonomy,
+    pub medium: Autonomy,
+    pub high: Autonomy,
+    pub namespaces: Vec<String>,
+    pub protected_namespaces: Vec<String>,
+    /// `TEAM/USER` as Slack names them, or `local/you` for the console.
+    pub approvers: Vec<String>,
+    pub approval_seconds: u64,
+}
+
+impl Default for PolicyConfig {
+    fn default() -> Self {
+        let policy = Policy::default();
+        Self {
+            low: policy.low,
+            medium: policy.medium,
+            high: policy.high,
+            namespaces: policy.namespaces,
+            protected_namespaces: policy.protected_namespaces,
+            approvers: policy.approvers,
+            approval_seconds: 300,
+        }
+    }
+}
+
+impl PolicyConfig {
+    pub fn policy(&self) -> Policy {
+        Policy {
+            low: self.low,
+            medium: self.medium,
+            high: self.high,
+            namespaces: self.namespaces.clone(),
+            protected_namespaces: self.protected_namespaces.clone(),
+            approvers: self.approvers.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InvestigationConfig {
+    /// Event time between the opening and the first look, so that the storm has shown its shape.
+    pub settle_seconds: u64,
+    pub max_steps: usize,
+    pub max_tool_calls: usize,
+    pub max_tokens: u64,
+    pub max_seconds: u64,
+    /// Event time within which a remediation must show its effect.
+    pub verify_seconds: u64,
+}
+
+impl Default for InvestigationConfig {
+    fn default() -> Self {
+        Self {
+            settle_seconds: 60,
+            max_steps: 12,
+            max_tool_calls: 25,
+            max_tokens: 60_000,
+            max_seconds: 240,
+            verify_seconds: 900,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Prompts {
+    /// Overrides the built-in templates of the same name.
+    pub dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Runbooks {
+    /// Empty: the runbooks that midwatch carries.
+    pub dir: Option<PathBuf>,
+}
+
+/// Never printed.
+#[derive(Clone, Deserialize, Default, PartialEq, Eq)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+    /// `None` when empty.
+    pub fn reveal(&self) -> Option<&str> {
+        (!self.0.is_empty()).then_some(self.0.as_str())
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_empty() { "(none)" } else { "***" })
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error(
+        "cannot read the configuration {0}: {1}. Give an existing file with --config or MIDWATCH_CONFIG; deploy/midwatch.example.toml is a start"
+    )]
+    Unreadable(PathBuf, std::io::Error),
+    #[error("{file}:{line}: {reason}")]
+    Invalid { file: PathBuf, line: usize, reason: String },
+    #[error("`{key}`: {reason}. {remedy}")]
+    Value { key: &'static str, reason: String, remedy: &'static str },
+}
+
+impl Config {
+    /// Reads the file (defaults without one) and lays the environment over it.
+    pub fn load(file: Option<&Path>, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let mut config = match file {
+            None => Self::default(),
+            Some(path) => {
+                let text =
+                    std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable(path.to_owned(), error))?;
+                Self::parse(&text, path, environment)?
+            }
+        };
+        config.overlay(environment);
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn parse(text: &str, path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let text = expand(text, path, environment)?;
+        toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            ConfigError::Invalid { file: path.to_owned(), line, reason: error.message().trim().replace('\n', "; ") }
+        })
+    }
+
+    fn overlay(&mut self, environment: &dyn Fn(&str) -> Option<String>) {
+        let get = |name: &str| environment(name).filter(|value| !value.is_empty());
+        if let Some(name) = get("MIDWATCH_MODEL") {
+            let known = self.model.take();
+            self.model = Some(ModelConfig {
+                base_url: known.as_ref().and_then(|model| model.base_url.clone()),
+                api_key: known.as_ref().map(|model| model.api_key.clone()).unwrap_or_default(),
+                mode: known.map(|model| model.mode).unwrap_or_default(),
+                name,
+            });
+        }
+        if let Some(model) = &mut self.model {
+            if let Some(url) = get("OPENAI_BASE_URL") {
+                model.base_url = Some(url);
+            }
+            if let Some(key) = get("OPENAI_API_KEY") {
+                model.api_key = Secret(key);
+            }
+        }
+        if let Some(url) = get("MIDWATCH_STORE_URL") {
+            self.store.url = Some(url);
+        }
+        if let Some(listen) = get("MIDWATCH_LISTEN") {
+            self.server.listen = listen;
+        }
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        let value = |key, reason: String, remedy| Err(ConfigError::Value { key, reason, remedy });
+        for (key, listen) in [("server.listen", &self.server.listen), ("console.listen", &self.console.listen)] {
+            if listen.parse::<std::net::SocketAddr>().is_err() {
+                return value(
+                    key,
+                    format!("{listen:?} is not an address"),
+                    "Give IP:PORT, for example 127.0.0.1:8080.",
+                );
+            }
+        }
+        if let Some(url) = &self.store.url
+            && !url.starts_with("postgres://")
+            && !url.starts_with("postgresql://")
+        {
+            return value(
+                "store.url",
+                "is neither empty nor a postgres:// address".into(),
+                "Leave it out for SQLite in store.data_dir.",
+            );
+        }
+        for (key, url) in [
+            ("signals.prometheus_url", self.signals.as_ref().map(|signals| &signals.prometheus_url)),
+            ("signals.loki_url", self.signals.as_ref().and_then(|signals| signals.loki_url.as_ref())),
+            ("model.base_url", self.model.as_ref().and_then(|model| model.base_url.as_ref())),
+            ("memory.qdrant_url", self.memory.qdrant_url.as_ref()),
+            ("kubernetes.url", self.kubernetes.as_ref().and_then(|kubernetes| kubernetes.url.as_ref())),
+        ] {
+            if let Some(url) = url
+                && !url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
+            {
+                return value(
+                    key,
+                    format!("{url:?} is not an http(s) address"),
+                    "Give for example http://prometheus:9090.",
+                );
+            }
+        }
+        if !(-1.0..=0.0).contains(&self.prefilter.anomaly_threshold) {
+            return value(
+                "prefilter.anomaly_threshold",
+                format!("{} is outside -1..0", self.prefilter.anomaly_threshold),
+                "Scores keep scikit-learn's convention: lower is more anomalous; -0.5 is usual.",
+            );
+        }
+        if self.policy.approval_seconds > 300 {
+            return value(
+                "policy.approval_seconds",
+                format!("{} is more than the five minutes that a medium risk may wait", self.policy.approval_seconds),
+                "Give 30 to 300.",
+            );
+        }
+        if let Some(person) = self.policy.approvers.iter().find(|person| !person.contains('/')) {
+            return value(
+                "policy.approvers",
+                format!("{person:?} names no team"),
+                "Give TEAM/USER, e.g. T024BE7LD/U012AB3CD, or local/you.",
+            );
+        }
+        if let Some(slack) = &self.slack
+            && slack.app_token.reveal().is_none()
+            && slack.signing_secrets.is_empty()
+        {
+            return value(
+                "slack.app_token",
+                "neither an app token (Socket Mode) nor a signing secret (HTTP) is given".into(),
+                "Give slack.app_token = \"xapp-...\" or slack.signing_secrets = [\"...\"].",
+            );
+        }
+        Ok(())
+    }
+
+    pub fn prefilter_rules(&self) -> prefilter::Rules {
+        prefilter::Rules {
+            severity_floor: self.prefilter.severity_floor,
+            flap_transitions: self.prefilter.flap_transitions,
+            anomaly_threshold: self.prefilter.anomaly_threshold,
+            anomaly_mode: self.prefilter.anomaly_mode,
+            anomaly_min_history: self.prefilter.anomaly_min_history,
+            never_suppress: self.prefilter.never_suppress.clone(),
+            ..prefilter::Rules::default()
+        }
+    }
+
+    pub fn correlation_rules(&self) -> correlate::Rules {
+        correlate::Rules {
+            window: Duration::from_secs(self.correlation.window_seconds),
+            reach: self.correlation.reach,
+            warnings_open: self.correlation.warnings_open,
+        }
+    }
+
+    pub fn store_address(&self) -> String {
+        self.store.url.clone().unwrap_or_else(|| self.store.data_dir.join("midwatch.db").display().to_string())
+    }
+
+    pub fn console_url(&self) -> String {
+        self.console.public_url.clone().unwrap_or_else(|| format!("http://{}", self.console.listen))
+    }
+}
+
+/// Replaces `${NAME}` by the environment, so that secrets stay out of the file.
+fn expand(text: &str, path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<String, ConfigError> {
+    let mut expanded = String::with_capacity(text.len());
+    for (number, line) in text.lines().enumerate() {
+        let mut rest = if line.trim_start().starts_with('#') { "" } else { line };
+        while let Some(start) = rest.find("${") {
+            let Some(end) = rest[start..].find('}').map(|end| start + end) else { break };
+            let name = &rest[start + 2..end];
+            expanded.push_str(&rest[..start]);
+            expanded.push_str(&environment(name).ok_or_else(|| ConfigError::Invalid {
+                file: path.to_owned(),
+                line: number + 1,
+                reason: format!("the environment variable {name} is not set; export it or write the value here"),
+            })?);
+            rest = &rest[end + 1..];
+        }
+        expanded.push_str(rest);
+        expanded.push('\n');
+    }
+    Ok(expanded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: &str) {
+        let outcome = Config::parse(text, Path::new("m.toml"), &|name| (name == "TOKEN").then(|| "t0p".into()))
+            .and_then(|config| config.validate().map(|()| config));
+        let said = match outcome {
+            Ok(config) => format!("{config:?}"),
+            Err(error) => error.to_string(),
+        };
+        assert!(said.contains(expected), "{said}\n does not contain\n{expected}");
+    }
+
+    #[test]
+    fn a_typo_names_key_and_line() {
+        check("[server]\nlisten = \"127.0.0.1:1\"\n\n[kafka]\nbroker = \"x\"\n", "m.toml:5: unknown field `broker`");
+        check(
+            "[prefilter]\nanomaly_mode = \"loud\"\n",
+            "m.toml:2: unknown variant `loud`, expected `fixed` or `shadow`",
+        );
+        check("[console]\nlisten = \"here\"\n", "`console.listen`: \"here\" is not an address. Give IP:PORT");
+    }
+
+    #[test]
+    fn secrets_come_from_the_environment_and_are_not_printed() {
+        check("[slack]\nbot_token = \"${TOKEN}\"\napp_token = \"x\"\nchannel = \"#ops\"\n", "bot_token: ***");
+        check(
+            "[slack]\nbot_token = \"${NOPE}\"\nchannel = \"#ops\"\n",
+            "m.toml:2: the environment variable NOPE is not set",
+        );
+    }
+}

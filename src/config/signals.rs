@@ -1,0 +1,169 @@
+//! What is measured of each service. The defaults speak to common exporters: HTTP server metrics,
+//! cAdvisor and kube-state-metrics, OpenTelemetry's database client and service graph, the
+//! PostgreSQL exporter, the blackbox exporter.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::root_cause::{SignalClass, Worse};
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignalQuery {
+    pub name: String,
+    pub class: SignalClass,
+    pub promql: String,
+    /// Label of the answer that names the node of the topology.
+    #[serde(default = "service")]
+    pub label: String,
+    /// The smallest difference that matters, in the query's unit.
+    pub floor: f64,
+    #[serde(default)]
+    pub unit: String,
+    #[serde(default)]
+    pub worse: Worse,
+    /// Beyond it things are wrong whatever the baseline says.
+    #[serde(default)]
+    pub limit: Option<f64>,
+}
+
+fn service() -> String {
+    "service".into()
+}
+
+/// A query whose answer has the labels `client` and `server`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct EdgeQuery {
+    pub name: String,
+    pub promql: String,
+    pub floor: f64,
+    #[serde(default)]
+    pub unit: String,
+}
+
+pub fn defaults() -> Vec<SignalQuery> {
+    use SignalClass::{Health, Load, Resource, Symptom};
+    let signal = |name: &str, class, promql: &str, floor, unit: &str| SignalQuery {
+        name: name.into(),
+        class,
+        promql: promql.into(),
+        label: service(),
+        floor,
+        unit: unit.into(),
+        worse: Worse::Higher,
+        limit: None,
+    };
+    vec![
+        signal(
+            "errors",
+            Symptom,
+            "(sum by (service) (rate(http_requests_total{code=~\"5..\"}[2m])) or sum by (service) \
+             (rate(http_requests_total[2m])) * 0) / sum by (service) (rate(http_requests_total[2m]))",
+            0.02,
+            "ratio",
+        ),
+        signal("latency_p99", Symptom, "max by (service) (http_request_duration_seconds{quantile=\"0.99\"})", 0.1, "s"),
+        signal("requests", Load, "sum by (service) (rate(http_requests_total[2m]))", 2.0, "1/s"),
+        signal(
+            "memory",
+            Resource,
+            "max by (service) (container_memory_working_set_bytes / on (namespace, pod, container) group_left () \
+             kube_pod_container_resource_limits{resource=\"memory\"})",
+            0.08,
+            "of limit",
+        ),
+        signal(
+            "cpu",
+            Resource,
+            "max by (service) (rate(container_cpu_usage_seconds_total[2m]) / on (namespace, pod, container) \
+             group_left () kube_pod_container_resource_limits{resource=\"cpu\"})",
+            0.15,
+            "of limit",
+        ),
+        signal(
+            "restarts",
+            Health,
+            "sum by (service) (increase(kube_pod_container_status_restarts_total[10m]))",
+            1.0,
+            "restarts",
+        ),
+        signal(
+            "replicas_missing",
+            Health,
+            "max by (service) (kube_deployment_spec_replicas - kube_deployment_status_replicas_available)",
+            0.9,
+            "replicas",
+        ),
+        signal(
+            "pool",
+            Resource,
+            "max by (service) (db_client_connections_usage / db_client_connections_max)",
+            0.15,
+            "of pool",
+        ),
+        signal("threads", Resource, "max by (service) (process_threads_busy / process_threads_max)", 0.2, "of threads"),
+        signal(
+            "db_connections",
+            Resource,
+            "max by (service) (pg_stat_activity_count / pg_settings_max_connections)",
+            0.15,
+            "of max",
+        ),
+        signal("db_statement", Resource, "max by (service) (pg_stat_statements_mean_exec_time_seconds)", 0.05, "s"),
+        signal(
+            "volume",
+            Resource,
+            "max by (service) (1 - kubelet_volume_stats_available_bytes / kubelet_volume_stats_capacity_bytes)",
+            0.1,
+            "full",
+        ),
+        signal("queue", Symptom, "max by (service) (queue_messages_ready)", 200.0, "messages"),
+        signal("probe", Symptom, "max by (service) (1 - probe_success)", 0.5, "failing"),
+        SignalQuery {
+            worse: Worse::Lower,
+            limit: Some(0.0),
+            ..signal("certificate", Health, "min by (service) (probe_ssl_earliest_cert_expiry - time())", 1e9, "s left")
+        },
+        SignalQuery {
+            label: "node".into(),
+            ..signal(
+                "not_ready",
+                Health,
+                "max by (node) (1 - kube_node_status_condition{condition=\"Ready\",status=\"true\"})",
+                0.5,
+                "not ready",
+            )
+        },
+        SignalQuery {
+            label: "node".into(),
+            ..signal(
+                "filesystem",
+                Resource,
+                "max by (node) (1 - node_filesystem_avail_bytes / node_filesystem_size_bytes)",
+                0.1,
+                "full",
+            )
+        },
+    ]
+}
+
+pub fn default_edges() -> Vec<EdgeQuery> {
+    vec![
+        EdgeQuery {
+            name: "call_errors".into(),
+            promql: "sum by (client, server) (rate(traces_service_graph_request_failed_total[2m])) / \
+                     sum by (client, server) (rate(traces_service_graph_request_total[2m]))"
+                .into(),
+            floor: 0.02,
+            unit: "ratio".into(),
+        },
+        EdgeQuery {
+            name: "call_seconds".into(),
+            promql: "sum by (client, server) (rate(traces_service_graph_request_server_seconds_sum[2m])) / \
+                     sum by (client, server) (rate(traces_service_graph_request_server_seconds_count[2m]))"
+                .into(),
+            floor: 0.05,
+            unit: "s".into(),
+        },
+    ]
+}

@@ -1,0 +1,632 @@
+// The console: channels, conversations and the acts of the person at the desk.
+// State lives in maps by ts; the live stream and the first fetch write into them the same way.
+
+import { api, clock, code, dialog, h, isOurs, newName, picture, refreshTimes, Refused, spans, time, toast } from "./dom.js";
+import { openEvidence, showIncident, showWatch } from "./page.js";
+
+const side = document.getElementById("side-lists");
+const centre = document.getElementById("centre");
+const threadPane = document.getElementById("thread");
+
+const state = {
+  person: "you",
+  channels: [],
+  channel: null,
+  view: "chat",
+  thread: null,
+  messages: new Map(),
+  replies: new Map(),
+  more: false,
+  incidents: [],
+  status: null,
+  unread: new Map(),
+  revision: 0,
+  votes: new Map(),
+};
+
+// ---------------------------------------------------------------- acts
+
+/** Sends one act under its own name; the same name is kept by a retry, so it counts once. */
+async function act(body, name = newName()) {
+  const options = {
+    method: "POST",
+    headers: { "content-type": "application/json", "x-midwatch-act": name },
+    body: JSON.stringify(body),
+  };
+  return api("/api/act", options);
+}
+
+function reasonDialog({ title, ask, send, choices }) {
+  return dialog({ title }, (close) => {
+    const field = h("textarea", { id: "reason", rows: "3", maxlength: "900", autofocus: true, required: true });
+    const submit = (event) => {
+      event.preventDefault();
+      if (field.value.trim()) close([chosen?.value, field.value.trim()].filter(Boolean).join(" "));
+    };
+    const chosen = choices && h("select", { id: "span" }, choices.map(([value, text]) => h("option", { value }, text)));
+    field.addEventListener("keydown", (event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && submit(event));
+    return h("form", { onsubmit: submit },
+      chosen && h("label", { for: "span" }, "For how long"), chosen,
+      h("label", { for: "reason" }, ask), field,
+      h("div", { class: "row end" }, h("button", { type: "button", onclick: () => close() }, "Cancel"), h("button", { type: "submit", class: "primary" }, send)));
+  });
+}
+
+const REASONS = {
+  reject: { title: "Reject the plan", ask: "Why? The watch learns from it.", send: "Reject" },
+  thumbs_down: { title: "What was wrong?", ask: "In a few words: the cause, the service, the advice…", send: "Send" },
+  silence: {
+    title: "Silence these alerts", ask: "Reason, for those who look later", send: "Silence",
+    choices: [["30m", "30 minutes"], ["1h", "1 hour"], ["4h", "4 hours"], ["24h", "24 hours"]],
+  },
+};
+
+/** Asks what the button wants asked; undefined means that the person changed their mind. */
+async function answersFor(button) {
+  if (button.confirm) {
+    const yes = await dialog({ title: button.label }, (close) => [
+      h("p", {}, button.confirm),
+      h("div", { class: "row end" },
+        h("button", { type: "button", onclick: () => close() }, "Cancel"),
+        h("button", { type: "button", class: button.style, "data-confirm": true, autofocus: true, onclick: () => close(true) }, button.label.replace(/…$/, ""))),
+    ]);
+    if (!yes) return undefined;
+  }
+  const ask = REASONS[button.action];
+  if (!ask) return { reason: null };
+  const reason = await reasonDialog(ask);
+  return reason === undefined ? undefined : { reason };
+}
+
+async function press(message, button, node) {
+  if (node.getAttribute("aria-busy") === "true") return;
+  const answers = await answersFor(button);
+  if (!answers) return;
+  const vote = `${message.ts} ${button.value}`;
+  node.setAttribute("aria-busy", "true");
+  try {
+    const body = { kind: "click", channel: message.channel, message: message.ts, action: button.action, value: button.value, ...answers };
+    await act(body);
+    if (button.action.startsWith("thumbs_")) {
+      state.votes.set(vote, button.action);
+      redraw(message.ts);
+    }
+    if (button.action === "ask_more") threadPane.querySelector("textarea")?.focus();
+  } catch (error) {
+    explain(error);
+  } finally {
+    setTimeout(() => node.removeAttribute("aria-busy"), 1200);
+  }
+}
+
+function explain(error) {
+  if (!(error instanceof Refused)) throw error;
+  toast(error.message);
+}
+
+// ---------------------------------------------------------------- cards
+
+function block(message, part) {
+  switch (part.block) {
+    case "header": return header(part);
+    case "fields": return h("dl", { class: "fields" }, part.fields.map((field) => h("div", {}, h("dt", {}, field.label), h("dd", {}, spans(field.value)))));
+    case "text": return h("p", {}, spans(part.spans));
+    case "list": return h("ul", {}, part.items.map((item) => h("li", {}, spans(item))));
+    case "code": return code(part.text);
+    case "picture": return picture(part.path, part.alt, part.title);
+    case "actions": return h("div", { class: "row actions" }, part.buttons.map((button) => actionButton(message, button)));
+    case "context": return h("p", { class: "context" }, spans(part.spans));
+    case "divider": return h("hr");
+    default: return null;
+  }
+}
+
+function header(part) {
+  const severity = /^\[?(SEV\d)\]?\s*/.exec(part.text);
+  const text = severity ? part.text.slice(severity[0].length) : part.text;
+  return h("h3", {}, severity && h("span", { class: `sev ${severity[1].toLowerCase()}` }, severity[1]), text);
+}
+
+function actionButton(message, button) {
+  const isVote = button.action.startsWith("thumbs_");
+  const voted = state.votes.get(`${message.ts} ${button.value}`) === button.action;
+  const node = h("button", {
+    type: "button",
+    class: `${button.style}${isVote ? " vote" : ""}`,
+    "data-action": button.action,
+    "aria-pressed": isVote ? String(voted) : null,
+    onclick: () => press(message, button, node),
+  }, isVote && thumb(button.action), button.label);
+  return node;
+}
+
+/** Drawn, since not every machine has emoji. */
+function thumb(action) {
+  const make = (tag, props) => {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(props)) node.setAttribute(name, value);
+    return node;
+  };
+  const icon = make("svg", { viewBox: "0 0 20 20", width: "16", height: "16", "aria-hidden": "true", class: action });
+  icon.append(make("path", { d: "M2.8 9h3v8h-3zM5.8 9.4 9.3 2.6c1.6 0 2.3 1 2.1 2.4L11 8h4.9c1 0 1.7.9 1.4 1.9l-1.5 5.7c-.2.8-.9 1.4-1.8 1.4H5.8z", fill: "none", stroke: "currentColor", "stroke-width": "1.5", "stroke-linejoin": "round" }));
+  return icon;
+}
+
+function messageNode(message, place) {
+  const { blocks } = message.card;
+  const tone = blocks.find((part) => part.block === "header")?.tone;
+  const decides = blocks.some((part) => part.block === "actions" && part.buttons.some((button) => button.action === "approve"));
+  const isPerson = message.author.kind === "person";
+  const classes = ["message", isPerson ? "from-person" : "from-watch", tone && `tone-${tone}`, message.whisper && "whisper", decides && "decision"];
+  const card = blocks.length ? blocks.map((part) => block(message, part)) : h("p", {}, message.card.fallback);
+  const replies = place === "channel" && (message.replies > 0 || !isPerson) && h("button", {
+    type: "button",
+    class: "replies",
+    "aria-label": message.replies ? `${message.replies} ${message.replies === 1 ? "reply" : "replies"}: open the thread` : "Reply in a thread",
+    onclick: () => openThread(message.ts),
+  }, message.replies ? [h("strong", {}, `${message.replies} ${message.replies === 1 ? "reply" : "replies"}`), h("span", {}, " last ", time(message.last_reply_at, "away"))] : "Reply");
+  return h("article", { class: classes.filter(Boolean).join(" "), "data-ts": message.ts, "aria-label": message.card.fallback.slice(0, 120) },
+    isPerson ? h("span", { class: "face", "aria-hidden": "true" }, message.author.name.slice(0, 1).toUpperCase()) : h("img", { class: "face", src: "/assets/mark.svg", alt: "" }),
+    h("div", { class: "body" },
+      h("header", {}, h("strong", {}, isPerson ? message.author.name : "midwatch"), time(message.at),
+        message.edited_at && h("span", { title: `changed ${clock(message.edited_at)}` }, "edited"),
+        message.whisper && h("span", { class: "only" }, "only you see this")),
+      decides && h("p", { class: "kicker" }, "Your decision"),
+      h("div", { class: "card" }, card), replies));
+}
+
+/** Puts the messages where they belong; those that did not change keep their nodes, focus and scroll. */
+function fill(list, messages, place) {
+  const isOwn = messages.at(-1)?.author.kind === "person" && !list.querySelector(`:scope > [data-ts="${messages.at(-1).ts}"]`);
+  const stuck = isOwn || isAtEnd(list);
+  const known = new Map([...list.querySelectorAll(":scope > .message")].map((node) => [node.dataset.ts, node]));
+  let last = list.querySelector(":scope > .before-all");
+  for (const message of messages) {
+    const stamp = `${message.revision} ${message.replies} ${state.votes.get(voteKey(message)) ?? ""}`;
+    let node = known.get(message.ts);
+    if (!node || node.dataset.stamp !== stamp) {
+      const fresh = messageNode(message, place);
+      fresh.dataset.stamp = stamp;
+      if (node) replaceKeepingFocus(node, fresh);
+      node = fresh;
+    }
+    const wanted = last ? last.nextSibling : list.firstChild;
+    if (node !== wanted) list.insertBefore(node, wanted);
+    known.delete(message.ts);
+    last = node;
+  }
+  for (const node of known.values()) node.remove();
+  if (stuck) list.scrollTop = list.scrollHeight;
+}
+
+const isAtEnd = (list) => list.scrollHeight - list.scrollTop - list.clientHeight < 80;
+
+/** A log that stays at its end while pictures arrive, unless the reader has scrolled away. */
+function log(label, ...first) {
+  let atEnd = false;
+  const list = h("div", { class: "log", role: "log", "aria-label": label, tabindex: "0" }, ...first);
+  list.addEventListener("scroll", () => { atEnd = isAtEnd(list); });
+  list.addEventListener("load", () => { if (atEnd) list.scrollTop = list.scrollHeight; }, true);
+  return list;
+}
+
+function voteKey(message) {
+  const votes = message.card.blocks.flatMap((part) => part.buttons ?? []).find((button) => button.action.startsWith("thumbs_"));
+  return votes ? `${message.ts} ${votes.value}` : "";
+}
+
+function replaceKeepingFocus(old, fresh) {
+  const all = (node) => [...node.querySelectorAll("button, a, pre")];
+  const place = all(old).indexOf(document.activeElement);
+  const hadFocus = old.contains(document.activeElement);
+  const label = document.activeElement?.textContent;
+  old.replaceWith(fresh);
+  if (!hadFocus) return;
+  const candidates = all(fresh);
+  (candidates.find((node) => node.textContent === label) ?? candidates[Math.min(place, candidates.length - 1)])?.focus();
+}
+
+const byTs = (messages) => [...messages.values()].sort((a, b) => (a.ts < b.ts ? -1 : 1));
+
+function redraw(ts) {
+  if (state.view === "chat" && (!ts || state.messages.has(ts))) drawMessages();
+  if (state.thread) drawReplies();
+}
+
+function drawMessages() {
+  const list = centre.querySelector(".log");
+  if (!list) return;
+  const empty = list.querySelector(".empty");
+  if (empty) empty.hidden = state.messages.size > 0;
+  const more = list.querySelector(".older");
+  if (more) more.hidden = !state.more;
+  fill(list, byTs(state.messages), "channel");
+}
+
+function drawReplies() {
+  const list = threadPane.querySelector(".log");
+  const root = state.thread && (state.messages.get(state.thread) ?? state.replies.get(state.thread));
+  if (list && root) fill(list, [root, ...byTs(state.replies).filter((reply) => reply.ts !== root.ts)], "thread");
+}
+
+// ---------------------------------------------------------------- composer
+
+const COMMANDS = [
+  ["diagnose", "<service> [ns=..] [since=30m]", "look into a service now"],
+  ["incidents", "[open|mine]", "list incidents"],
+  ["status", "", "how the watch itself is"],
+  ["explain", "<INC|plan|alert>", "why it was judged so"],
+  ["runbook", "<query>", "search the runbooks"],
+  ["risk", "<service> [image=..]", "what a change would touch"],
+  ["silence", "<matchers> <=24h> <reason>", "mute alerts for a while"],
+  ["remember", "<text> [service=..]", "teach the watch"],
+  ["forget", "<id>", "remove a memory"],
+  ["audit", "<INC>", "who did what, with proof"],
+  ["pause", "[all|ns=..|service=..] <reason>", "stop all remediation"],
+  ["resume", "", "allow remediation again"],
+  ["help", "", "all commands"],
+];
+
+function composer(place, thread) {
+  const hints = h("ul", { class: "hints", id: `hints-${place}`, role: "listbox", "aria-label": "Commands", hidden: true });
+  const field = h("textarea", {
+    rows: "1", maxlength: "4000", role: "combobox", "aria-expanded": "false", "aria-autocomplete": "list", "aria-controls": `hints-${place}`,
+    "aria-label": thread ? "Write in this thread" : `Write in #${state.channel}`,
+    placeholder: thread ? "Ask about this incident, or /ops …" : "Ask the watch, or /ops …",
+  });
+  let offered = [];
+  let chosen = 0;
+
+  const offer = () => {
+    const typed = /^\/(?:o|op|ops)?(?:\s+(\S*))?$/.exec(field.value);
+    offered = typed ? COMMANDS.filter(([name]) => name.startsWith(typed[1] ?? "")) : [];
+    chosen = Math.min(chosen, Math.max(offered.length - 1, 0));
+    hints.replaceChildren(...offered.map(([name, rest, what], at) => h("li", {
+      role: "option", id: `hint-${place}-${at}`, "aria-selected": String(at === chosen), onmousedown: (event) => { event.preventDefault(); complete(at); },
+    }, h("code", {}, `/ops ${name}`), h("span", { class: "shape" }, rest), h("span", { class: "what" }, what))));
+    hints.hidden = offered.length === 0;
+    field.setAttribute("aria-expanded", String(offered.length > 0));
+    if (offered.length) field.setAttribute("aria-activedescendant", `hint-${place}-${chosen}`);
+    else field.removeAttribute("aria-activedescendant");
+    hints.children[chosen]?.scrollIntoView({ block: "nearest" });
+    field.style.setProperty("height", "auto");
+    field.style.setProperty("height", `${Math.min(field.scrollHeight + 2, 180)}px`);
+  };
+  const complete = (at) => {
+    const [name, rest] = offered[at];
+    field.value = `/ops ${name}${rest ? " " : ""}`;
+    offered = [];
+    chosen = 0;
+    offer();
+    if (!rest) hints.hidden = true;
+    field.focus();
+  };
+  const exact = () => offered.length > 0 && field.value.trim() === `/ops ${offered[chosen][0]}`;
+  let name = newName();
+  const send = async () => {
+    const text = field.value.trim();
+    if (!text) return;
+    const command = /^\/(?:ops\b\s*)?([\s\S]*)$/.exec(text);
+    const body = command ? { kind: "command", text: command[1].trim() || "help" } : { kind: "mention", text };
+    let answers = null;
+    field.disabled = true;
+    try {
+      const { ts } = await act({ ...body, channel: state.channel, ...(thread && { thread }) }, name);
+      field.value = "";
+      name = newName();
+      // The answer to a question comes as a reply to it.
+      if (body.kind === "mention" && !thread && ts) answers = ts;
+    } catch (error) {
+      explain(error);
+    } finally {
+      field.disabled = false;
+      field.focus();
+      offer();
+    }
+    if (!answers) return;
+    await openThread(answers);
+    threadPane.querySelector(".composer textarea")?.focus();
+  };
+  field.addEventListener("input", offer);
+  field.addEventListener("blur", () => { hints.hidden = true; });
+  field.addEventListener("keydown", (event) => {
+    const open = !hints.hidden;
+    if (open && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
+      chosen = (chosen + (event.key === "ArrowDown" ? 1 : -1) + offered.length) % offered.length;
+      offer();
+    } else if (open && (event.key === "Tab" || (event.key === "Enter" && !exact()))) complete(chosen);
+    else if (open && event.key === "Escape") {
+      hints.hidden = true;
+      event.stopPropagation();
+    } else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send();
+    else return;
+    event.preventDefault();
+  });
+  return h("form", { class: "composer", onsubmit: (event) => { event.preventDefault(); send(); } }, hints, field,
+    h("button", { type: "submit", class: "send", "aria-label": "Send" }, "Send"));
+}
+
+// ---------------------------------------------------------------- views
+
+function drawSide() {
+  const here = location.pathname;
+  const channels = state.channels.map(({ name }) => {
+    const unread = state.unread.get(name) ?? 0;
+    return h("li", {}, h("a", { href: `/?channel=${encodeURIComponent(name)}`, "aria-current": state.view === "chat" && name === state.channel ? "page" : null, class: unread ? "unread" : "" },
+      h("span", { class: "hash", "aria-hidden": "true" }, "#"), h("span", { class: "grow" }, name), unread > 0 && h("b", { "aria-label": `${unread} new` }, String(unread))));
+  });
+  const incident = (row) => h("li", {}, h("a", { href: `/incident/${encodeURIComponent(row.id)}`, "aria-current": here === `/incident/${row.id}` ? "page" : null, class: "incident-link" },
+    h("span", { class: "line" }, h("span", { class: `sev ${row.severity.toLowerCase()}` }, row.severity), h("span", { class: "id" }, row.id), h("span", { class: "grow" }), time(row.opened_at, "away")),
+    h("span", { class: "name" }, row.title), h("span", { class: `state${row.needs_you ? " needs-you" : ""}` }, row.state)));
+  const open = state.incidents.filter((row) => !row.closed_at);
+  const done = state.incidents.filter((row) => row.closed_at).slice(0, 5);
+  side.replaceChildren(
+    h("h2", {}, "Channels"), h("ul", {}, channels),
+    h("h2", {}, "Open incidents"), open.length ? h("ul", {}, open.map(incident)) : h("p", { class: "calm" }, "All quiet."),
+    ...(done.length ? [h("h2", {}, "Lately"), h("ul", { class: "done" }, done.map(incident))] : []));
+  const standing = document.getElementById("standing");
+  const { status } = state;
+  standing.replaceChildren(...(status ? [
+    h("span", { class: `lamp ${status.paused ? "paused" : "on"}`, "aria-hidden": "true" }),
+    h("span", {}, status.paused ? `Paused: ${status.paused}` : "On watch"), h("small", {}, `${status.model || "no model"} · v${status.version}`),
+  ] : ["…"]));
+  standing.setAttribute("aria-current", state.view === "watch" ? "page" : "false");
+  const unread = [...state.unread.values()].reduce((sum, count) => sum + count, 0);
+  document.title = `${unread ? `(${unread}) ` : ""}${state.title ?? `#${state.channel}`} · midwatch`;
+}
+
+function topBar(title, ...rest) {
+  const menu = h("button", { type: "button", class: "icon menu", "aria-label": "Channels and incidents", "aria-expanded": "false", onclick: () => toggleMenu() }, "☰");
+  return h("header", { class: "bar" }, menu, h("h1", {}, title), ...rest);
+}
+
+function toggleMenu(open = !document.body.classList.contains("menu-open")) {
+  document.body.classList.toggle("menu-open", open);
+  centre.querySelector(".menu")?.setAttribute("aria-expanded", String(open));
+  if (open) side.querySelector("a")?.focus();
+}
+
+async function showChannel(name) {
+  state.view = "chat";
+  state.title = null;
+  if (state.channel !== name || !centre.querySelector(".log")) {
+    state.channel = name;
+    state.messages.clear();
+    const older = h("button", { type: "button", class: "older before-all", hidden: true, onclick: () => loadOlder() }, "Older messages");
+    const empty = h("div", { class: "empty before-all" }, h("p", {}, "Nothing here yet."), h("p", {}, "Ask the watch something, or type ", h("code", {}, "/ops help"), "."));
+    centre.replaceChildren(topBar(`#${name}`), log(`Messages in #${name}`, older, empty), composer("channel"));
+    await loadMessages();
+    const list = centre.querySelector(".log");
+    if (list) list.scrollTop = list.scrollHeight;
+  }
+  state.unread.delete(name);
+  drawSide();
+}
+
+async function loadMessages() {
+  const channel = state.channel;
+  const { messages, more, revision } = await api(`/api/messages?channel=${encodeURIComponent(channel)}`);
+  if (state.channel !== channel) return;
+  state.messages = new Map(messages.map((message) => [message.ts, message]));
+  state.more = more;
+  state.revision = Math.max(state.revision, revision);
+  drawMessages();
+}
+
+async function loadOlder() {
+  const [oldest] = byTs(state.messages);
+  const list = centre.querySelector(".log");
+  const fromEnd = list.scrollHeight - list.scrollTop;
+  const { messages, more } = await api(`/api/messages?channel=${encodeURIComponent(state.channel)}&before=${oldest.ts}`);
+  for (const message of messages) state.messages.set(message.ts, message);
+  state.more = more;
+  drawMessages();
+  list.scrollTop = list.scrollHeight - fromEnd;
+}
+
+function openThread(ts) {
+  return navigate(`/?channel=${encodeURIComponent(state.channel)}&thread=${ts}`);
+}
+
+async function showThread(ts) {
+  if (state.thread === ts && !threadPane.hidden) return;
+  const from = document.activeElement;
+  state.thread = ts;
+  state.replies.clear();
+  const { root, replies } = await api(`/api/thread?channel=${encodeURIComponent(state.channel)}&ts=${ts}`);
+  if (state.thread !== ts) return;
+  state.replies = new Map([root, ...replies].map((message) => [message.ts, message]));
+  const close = h("button", { type: "button", class: "icon", "aria-label": "Close the thread", onclick: closeThread }, "✕");
+  const list = log("Thread");
+  const link = root.card.blocks.flatMap((part) => part.spans ?? []).find((span) => span.span === "link" && isOurs(span.path));
+  threadPane.replaceChildren(h("header", { class: "bar" }, h("h2", {}, "Thread"), link && h("a", { href: link.path, class: "more" }, `${link.text} in full`), close), list, composer("thread", ts));
+  threadPane.hidden = false;
+  document.body.classList.add("thread-open");
+  drawReplies();
+  list.scrollTop = 0;
+  if (from !== document.body) close.focus();
+}
+
+function closeThread() {
+  const ts = state.thread;
+  hideThread();
+  navigate(`/?channel=${encodeURIComponent(state.channel)}`);
+  centre.querySelector(`[data-ts="${ts}"] .replies`)?.focus();
+}
+
+function hideThread() {
+  state.thread = null;
+  threadPane.hidden = true;
+  threadPane.replaceChildren();
+  document.body.classList.remove("thread-open");
+}
+
+async function route() {
+  toggleMenu(false);
+  const { pathname, searchParams } = new URL(location.href);
+  const [, room, id] = pathname.split("/");
+  try {
+    if (room === "incident" || room === "evidence") {
+      const key = decodeURIComponent(id ?? "");
+      const incident = room === "evidence" ? key.replace(/\.[^.]*$/, "") : key;
+      hideThread();
+      state.view = "incident";
+      state.title = incident;
+      await showIncident(centre, incident, topBar);
+      if (room === "evidence") openEvidence(key);
+    } else if (room === "watch") {
+      hideThread();
+      state.view = "watch";
+      state.title = "The watch";
+      await showWatch(centre, topBar, state.incidents);
+    } else {
+      const wanted = searchParams.get("channel") ?? state.channel ?? state.channels[0]?.name ?? "ops";
+      if (state.view !== "chat") centre.replaceChildren();
+      await showChannel(wanted);
+      const thread = searchParams.get("thread");
+      if (thread) await showThread(thread);
+      else hideThread();
+    }
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    if (state.view === "chat") hideThread();
+    else centre.replaceChildren(topBar("Not here"), h("div", { class: "empty" }, h("p", {}, error.message), h("p", {}, h("a", { href: "/" }, "Back to the conversation"))));
+  }
+  drawSide();
+}
+
+function navigate(path) {
+  if (path !== location.pathname + location.search) history.pushState({}, "", path);
+  return route();
+}
+
+// ---------------------------------------------------------------- live
+
+function take(message) {
+  const isNew = message.revision > state.revision;
+  state.revision = Math.max(state.revision, message.revision);
+  if (message.channel === state.channel) {
+    if (!message.thread) state.messages.set(message.ts, message);
+    const inThread = message.ts === state.thread || message.thread === state.thread;
+    if (state.thread && inThread) state.replies.set(message.ts, message);
+  }
+  const seen = message.channel === state.channel && state.view === "chat" && !document.hidden;
+  if (isNew && !seen && !message.edited_at && message.author.kind === "watch") {
+    state.unread.set(message.channel, (state.unread.get(message.channel) ?? 0) + 1);
+  }
+  if (!state.channels.some((channel) => channel.name === message.channel)) state.channels.push({ name: message.channel });
+  soon();
+}
+
+let waiting = null;
+/** Many messages at once are drawn once. */
+function soon() {
+  waiting ??= setTimeout(async () => {
+    waiting = null;
+    redraw();
+    await refreshLists();
+  }, 60);
+}
+
+let lists = null;
+/** At most one of these is under way: it feeds the left side, and the incident page when it is open. */
+async function refreshLists() {
+  if (lists) return lists;
+  lists = Promise.all([api("/api/incidents"), api("/api/status")])
+    .then(([incidents, status]) => {
+      Object.assign(state, { incidents, status });
+      drawSide();
+      if (state.view === "incident" && !document.querySelector("dialog[open]")) return showIncident(centre, state.title, topBar);
+    })
+    .catch(() => {})
+    .finally(() => { lists = null; });
+  return lists;
+}
+
+function follow() {
+  const stream = new EventSource(`/api/stream?after=${state.revision}`);
+  let lost = null;
+  stream.addEventListener("hello", () => {
+    if (lost) lost.remove();
+    lost = null;
+  });
+  stream.addEventListener("message", (event) => take(JSON.parse(event.data)));
+  stream.addEventListener("reset", () => location.reload());
+  stream.addEventListener("error", () => {
+    if (!lost) {
+      lost = h("div", { class: "toast bad" }, "The watch does not answer; trying again…");
+      document.getElementById("toasts").append(lost);
+    }
+    if (stream.readyState === EventSource.CLOSED) {
+      setTimeout(() => { lost?.remove(); follow(); }, 3000);
+    }
+  });
+}
+
+// ---------------------------------------------------------------- the watch on board: bells
+
+const WATCHES = ["Middle watch", "Morning watch", "Forenoon watch", "Afternoon watch", "Dog watch", "First watch"];
+
+function ring() {
+  const now = new Date();
+  const halfHours = Math.floor((now.getHours() * 60 + now.getMinutes()) / 30);
+  const bells = halfHours % 8 || 8;
+  document.getElementById("bells").textContent = `${WATCHES[Math.floor(now.getHours() / 4)]}, ${bells} ${bells === 1 ? "bell" : "bells"}`;
+  refreshTimes();
+}
+
+document.addEventListener("click", (event) => {
+  const chip = event.target.closest?.("[data-evidence]");
+  if (chip) return openEvidence(chip.dataset.evidence);
+  const link = event.target.closest?.("a[href]");
+  if (link && event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && /^\/($|\?|incident\/|evidence\/|watch)/.test(link.getAttribute("href")) && !link.getAttribute("href").endsWith(".svg")) {
+    event.preventDefault();
+    return navigate(link.getAttribute("href"));
+  }
+  if (document.body.classList.contains("menu-open") && !event.target.closest?.("#side, .menu")) toggleMenu(false);
+});
+
+document.addEventListener("keydown", (event) => {
+  if (document.querySelector("dialog[open]")) return;
+  const typing = event.target.closest?.("textarea, input, select");
+  if (event.key === "Escape") {
+    if (document.body.classList.contains("menu-open")) toggleMenu(false);
+    else if (state.thread) closeThread();
+  } else if (event.key === "/" && !typing && !event.metaKey && !event.ctrlKey) {
+    const field = (threadPane.hidden ? centre : threadPane).querySelector(".composer textarea");
+    if (!field) return;
+    event.preventDefault();
+    field.value = "/";
+    field.focus();
+    field.dispatchEvent(new Event("input"));
+  } else if ((event.key === "j" || event.key === "k") && !typing) {
+    const roots = [...centre.querySelectorAll(".replies")];
+    const at = roots.indexOf(document.activeElement);
+    roots[event.key === "j" ? Math.min(at + 1, roots.length - 1) : Math.max(at - 1, 0)]?.focus();
+  }
+});
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden || state.view !== "chat") return;
+  state.unread.delete(state.channel);
+  drawSide();
+});
+window.addEventListener("popstate", () => route());
+
+async function begin() {
+  try {
+    const { person, channels, revision } = await api("/api/channels");
+    Object.assign(state, { person: person.name, channels, revision });
+    await refreshLists();
+    await route();
+    follow();
+  } catch (error) {
+    explain(error);
+    setTimeout(begin, 3000);
+  }
+}
+
+ring();
+setInterval(ring, 20_000);
+setInterval(refreshLists, 15_000);
+begin();

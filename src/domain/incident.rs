@@ -1,0 +1,516 @@
+//! An incident is the fold of its events. What people see is derived from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::alert::{Fingerprint, Severity};
+use super::diagnosis::{Diagnosis, Verdict};
+use super::id::{Digest, EvidenceId, IncidentId, PlanId};
+use super::plan::Plan;
+use super::root_cause::Candidate;
+use super::time::Timestamp;
+
+/// Everything that happens to an incident. Appended, never changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum IncidentEvent {
+    Opened { cluster: String, team: String, title: String, severity: Sev, because: String, event_at: Timestamp },
+    AlertsJoined { alerts: Vec<JoinedAlert> },
+    AlertsResolved { alerts: Vec<ResolvedAlert>, event_at: Timestamp },
+    SeverityChanged { to: Sev, because: String },
+    Retitled { title: String },
+    Merged { into: IncidentId, because: String },
+    Absorbed { from: IncidentId, because: String },
+    Acknowledged { by: String },
+    InvestigationStarted { reasoner: String, because: String },
+    EvidenceStored { evidence: EvidenceId, digest: Digest, summary: String },
+    Recalled { past: Vec<PastIncident>, runbooks: Vec<String> },
+    Ranked { candidates: Vec<Candidate> },
+    Reasoned { step: ReasoningStep },
+    Diagnosed { diagnosis: Diagnosis },
+    PlanProposed { plan: Box<Plan>, ruling: String },
+    PlanRefused { because: String },
+    Voted { plan: PlanId, by: String, decision: Decision, reason: Option<String> },
+    PlanApproved { plan: PlanId, by: Vec<String>, digest: Digest },
+    PlanRejected { plan: PlanId, by: String, reason: Option<String> },
+    PlanExpired { plan: PlanId },
+    PlanVoided { plan: PlanId, because: String },
+    ExecutionStarted { plan: PlanId, intent: String },
+    ExecutionWrote { plan: PlanId, result: String },
+    ExecutionFailed { plan: PlanId, because: String },
+    VerificationPassed { plan: PlanId, facts: Vec<String> },
+    VerificationFailed { plan: PlanId, facts: Vec<String> },
+    Compensated { plan: PlanId, result: String },
+    HandedOver { because: String },
+    Resolved { because: String, event_at: Timestamp },
+    PostMortemWritten { document: String, digest: Digest },
+    Feedback { by: String, helpful: bool, reason: Option<String> },
+    Noted { by: String, text: String },
+}
+
+impl IncidentEvent {
+    /// The tag, for queries and for people who read the audit trail.
+    pub fn kind(&self) -> String {
+        serde_json::to_value(self)
+            .ok()
+            .and_then(|value| value.get("event").and_then(|tag| tag.as_str().map(str::to_owned)))
+            .unwrap_or_default()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JoinedAlert {
+    pub fingerprint: Fingerprint,
+    pub name: String,
+    pub subject: String,
+    pub severity: Severity,
+    pub starts_at: Timestamp,
+    pub because: String,
+    /// It was part of this incident before, ended, and fires again.
+    pub again: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResolvedAlert {
+    pub fingerprint: Fingerprint,
+    pub name: String,
+    pub subject: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PastIncident {
+    pub incident: String,
+    pub title: String,
+    pub score: f64,
+    pub because: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReasoningStep {
+    pub number: usize,
+    pub thought: String,
+    pub tool: Option<String>,
+    pub arguments: Option<String>,
+    pub evidence: Option<EvidenceId>,
+    pub ms: u64,
+    pub tokens: u64,
+}
+
+/// Of an incident, for people: who should get out of bed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Sev {
+    #[serde(rename = "SEV4")]
+    Four,
+    #[serde(rename = "SEV3")]
+    Three,
+    #[serde(rename = "SEV2")]
+    Two,
+    #[serde(rename = "SEV1")]
+    One,
+}
+
+impl Sev {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::One => "SEV1",
+            Self::Two => "SEV2",
+            Self::Three => "SEV3",
+            Self::Four => "SEV4",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    Approve,
+    Reject,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum State {
+    Open,
+    Investigating,
+    Diagnosed,
+    Awaiting { plan: PlanId },
+    Executing { plan: PlanId },
+    Verifying { plan: PlanId },
+    HandedOver { because: String },
+    Resolved { because: String },
+    Merged { into: IncidentId },
+}
+
+impl State {
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Investigating => "investigating",
+            Self::Diagnosed => "diagnosed",
+            Self::Awaiting { .. } => "awaiting_approval",
+            Self::Executing { .. } => "executing",
+            Self::Verifying { .. } => "verifying",
+            Self::HandedOver { .. } => "handed_over",
+            Self::Resolved { .. } => "resolved",
+            Self::Merged { .. } => "merged",
+        }
+    }
+
+    /// Whether the incident may still go into another one: nobody was asked to decide on it yet.
+    pub fn is_movable(&self) -> bool {
+        matches!(self, Self::Open | Self::Investigating | Self::Diagnosed)
+    }
+
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Resolved { .. } | Self::Merged { .. })
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Incident {
+    pub id: IncidentId,
+    pub version: i64,
+    pub head: Digest,
+    pub cluster: String,
+    pub team: String,
+    pub title: String,
+    pub severity: Sev,
+    pub severity_because: String,
+    pub state: State,
+    /// Event time of the first alert.
+    pub since: Timestamp,
+    /// Wall time of the opening.
+    pub opened_at: Timestamp,
+    pub updated_at: Timestamp,
+    /// By name and subject: a storm has thousands of alerts but few kinds, and the fold stays small.
+    pub alerts: BTreeMap<String, AlertGroup>,
+    pub evidence: Vec<EvidenceId>,
+    pub candidates: Vec<Candidate>,
+    pub recalled: Vec<PastIncident>,
+    pub runbooks: Vec<String>,
+    pub diagnosis: Option<Diagnosis>,
+    pub plans: Vec<PlanRecord>,
+    pub owner: Option<String>,
+    pub helpful: BTreeMap<String, bool>,
+    pub post_mortem: Option<String>,
+    pub resolved_at: Option<Timestamp>,
+    pub reasoner: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlertGroup {
+    pub name: String,
+    pub subject: String,
+    pub severity: Severity,
+    pub count: usize,
+    pub resolved: usize,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+}
+
+fn group_key(name: &str, subject: &str) -> String {
+    format!("{name} {subject}")
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanRecord {
+    pub plan: Plan,
+    pub ruling: String,
+    pub approved_by: Vec<String>,
+    pub rejected_by: Option<(String, Option<String>)>,
+    pub outcome: Outcome,
+    pub facts: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    Proposed,
+    Approved,
+    Rejected,
+    Expired,
+    Voided { because: String },
+    Started,
+    Written,
+    Failed { because: String },
+    Verified,
+    NotVerified,
+    Undone,
+}
+
+impl Outcome {
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Proposed => "proposed",
+            Self::Approved => "approved",
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::Voided { .. } => "voided",
+            Self::Started => "started",
+            Self::Written => "written",
+            Self::Failed { .. } => "failed",
+            Self::Verified => "verified",
+            Self::NotVerified => "not_verified",
+            Self::Undone => "undone",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{event} is not possible while the incident is {state}")]
+pub struct IllegalTransition {
+    pub event: String,
+    pub state: String,
+}
+
+impl Incident {
+    /// The state before the first event.
+    pub fn blank(id: IncidentId) -> Self {
+        Self {
+            id,
+            version: 0,
+            head: Digest::genesis(),
+            cluster: String::new(),
+            team: String::new(),
+            title: String::new(),
+            severity: Sev::Four,
+            severity_because: String::new(),
+            state: State::Open,
+            since: Timestamp::default(),
+            opened_at: Timestamp::default(),
+            updated_at: Timestamp::default(),
+            alerts: BTreeMap::new(),
+            evidence: vec![],
+            candidates: vec![],
+            recalled: vec![],
+            runbooks: vec![],
+            diagnosis: None,
+            plans: vec![],
+            owner: None,
+            helpful: BTreeMap::new(),
+            post_mortem: None,
+            resolved_at: None,
+            reasoner: None,
+        }
+    }
+
+    /// Folds one event in, or refuses it. `wall_at` is when it was appended.
+    pub fn apply(&mut self, event: &IncidentEvent, wall_at: Timestamp) -> Result<(), IllegalTransition> {
+        use IncidentEvent as E;
+        self.permit(event)?;
+        match event {
+            E::Opened { cluster, team, title, severity, because, event_at } => {
+                self.cluster.clone_from(cluster);
+                self.team.clone_from(team);
+                self.title.clone_from(title);
+                self.severity = *severity;
+                self.severity_because.clone_from(because);
+                self.since = *event_at;
+                self.opened_at = wall_at;
+            }
+            E::AlertsJoined { alerts } => {
+                for alert in alerts {
+                    self.since = self.since.min(alert.starts_at);
+                    let group =
+                        self.alerts.entry(group_key(&alert.name, &alert.subject)).or_insert_with(|| AlertGroup {
+                            name: alert.name.clone(),
+                            subject: alert.subject.clone(),
+                            severity: alert.severity,
+                            count: 0,
+                            resolved: 0,
+                            first_at: alert.starts_at,
+                            last_at: alert.starts_at,
+                        });
+                    group.severity = group.severity.max(alert.severity);
+                    group.first_at = group.first_at.min(alert.starts_at);
+                    group.last_at = group.last_at.max(alert.starts_at);
+                    if alert.again {
+                        group.resolved = group.resolved.saturating_sub(1);
+                    } else {
+                        group.count += 1;
+                    }
+                }
+            }
+            E::AlertsResolved { alerts, .. } => {
+                for alert in alerts {
+                    if let Some(group) = self.alerts.get_mut(&group_key(&alert.name, &alert.subject)) {
+                        group.resolved = (group.resolved + 1).min(group.count);
+                    }
+                }
+            }
+            E::SeverityChanged { to, because } => {
+                self.severity = *to;
+                self.severity_because.clone_from(because);
+            }
+            E::Retitled { title } => self.title.clone_from(title),
+            E::Merged { into, .. } => self.state = State::Merged { into: into.clone() },
+            E::Absorbed { .. } => {}
+            E::Acknowledged { by } => self.owner = Some(by.clone()),
+            E::InvestigationStarted { reasoner, .. } => {
+                self.state = State::Investigating;
+                self.reasoner = Some(reasoner.clone());
+            }
+            E::EvidenceStored { evidence, .. } => self.evidence.push(evidence.clone()),
+            E::Recalled { past, runbooks } => {
+                self.recalled.clone_from(past);
+                self.runbooks.clone_from(runbooks);
+            }
+            E::Ranked { candidates } => self.candidates.clone_from(candidates),
+            E::Reasoned { .. } => {}
+            E::Diagnosed { diagnosis } => {
+                self.diagnosis = Some(diagnosis.clone());
+                self.state = State::Diagnosed;
+            }
+            E::PlanProposed { plan, ruling } => {
+                self.state = State::Awaiting { plan: plan.id.clone() };
+                self.plans.push(PlanRecord {
+                    plan: (**plan).clone(),
+                    ruling: ruling.clone(),
+                    approved_by: vec![],
+                    rejected_by: None,
+                    outcome: Outcome::Proposed,
+                    facts: vec![],
+                });
+            }
+            E::PlanRefused { .. } => {}
+            E::Voted { plan, by, decision, .. } => {
+                if *decision == Decision::Approve
+                    && let Some(record) = self.plan_mut(plan)
+                    && !record.approved_by.contains(by)
+                {
+                    record.approved_by.push(by.clone());
+                }
+            }
+            E::PlanApproved { plan, .. } => {
+                self.state = State::Executing { plan: plan.clone() };
+                self.set_outcome(plan, Outcome::Approved, &[]);
+            }
+            E::PlanRejected { plan, by, reason } => {
+                if let Some(record) = self.plan_mut(plan) {
+                    record.rejected_by = Some((by.clone(), reason.clone()));
+                }
+                self.set_outcome(plan, Outcome::Rejected, &[]);
+            }
+            E::PlanExpired { plan } => self.set_outcome(plan, Outcome::Expired, &[]),
+            E::PlanVoided { plan, because } => {
+                self.set_outcome(plan, Outcome::Voided { because: because.clone() }, &[])
+            }
+            E::ExecutionStarted { plan, .. } => {
+                self.state = State::Executing { plan: plan.clone() };
+                self.set_outcome(plan, Outcome::Started, &[]);
+            }
+            E::ExecutionWrote { plan, .. } => {
+                self.state = State::Verifying { plan: plan.clone() };
+                self.set_outcome(plan, Outcome::Written, &[]);
+            }
+            E::ExecutionFailed { plan, because } => {
+                self.set_outcome(plan, Outcome::Failed { because: because.clone() }, &[])
+            }
+            E::VerificationPassed { plan, facts } => self.set_outcome(plan, Outcome::Verified, facts),
+            E::VerificationFailed { plan, facts } => self.set_outcome(plan, Outcome::NotVerified, facts),
+            E::Compensated { plan, .. } => self.set_outcome(plan, Outcome::Undone, &[]),
+            E::HandedOver { because } => self.state = State::HandedOver { because: because.clone() },
+            E::Resolved { because, event_at } => {
+                self.state = State::Resolved { because: because.clone() };
+                self.resolved_at = Some(*event_at);
+            }
+            E::PostMortemWritten { document, .. } => self.post_mortem = Some(document.clone()),
+            E::Feedback { by, helpful, .. } => {
+                self.helpful.insert(by.clone(), *helpful);
+            }
+            E::Noted { .. } => {}
+        }
+        self.version += 1;
+        self.updated_at = wall_at;
+        Ok(())
+    }
+
+    /// Which events a state refuses. Facts (alerts, evidence, notes, feedback) are always welcome;
+    /// decisions are not.
+    fn permit(&self, event: &IncidentEvent) -> Result<(), IllegalTransition> {
+        use IncidentEvent as E;
+        let legal = match event {
+            E::Opened { .. } => self.version == 0,
+            E::AlertsJoined { .. }
+            | E::AlertsResolved { .. }
+            | E::EvidenceStored { .. }
+            | E::Recalled { .. }
+            | E::Ranked { .. }
+            | E::Reasoned { .. }
+            | E::Retitled { .. }
+            | E::SeverityChanged { .. }
+            | E::Absorbed { .. }
+            | E::Acknowledged { .. }
+            | E::PostMortemWritten { .. }
+            | E::Feedback { .. }
+            | E::PlanRefused { .. }
+            | E::Noted { .. } => true,
+            E::Merged { .. } => matches!(self.state, State::Open | State::Investigating | State::Diagnosed),
+            E::InvestigationStarted { .. } => {
+                matches!(self.state, State::Open | State::Investigating | State::Diagnosed | State::HandedOver { .. })
+            }
+            E::Diagnosed { .. } => matches!(self.state, State::Investigating),
+            E::PlanProposed { .. } => matches!(self.state, State::Diagnosed),
+            E::Voted { plan, .. }
+            | E::PlanApproved { plan, .. }
+            | E::PlanRejected { plan, .. }
+            | E::PlanExpired { plan } => {
+                matches!(&self.state, State::Awaiting { plan: current } if current == plan)
+                    && self.outcome(plan) == Some(&Outcome::Proposed)
+            }
+            E::PlanVoided { plan, .. } => matches!(self.outcome(plan), Some(Outcome::Proposed | Outcome::Approved)),
+            E::ExecutionStarted { plan, .. } => self.outcome(plan) == Some(&Outcome::Approved),
+            E::ExecutionWrote { plan, .. } => self.outcome(plan) == Some(&Outcome::Started),
+            E::ExecutionFailed { plan, .. } => {
+                matches!(self.outcome(plan), Some(Outcome::Started | Outcome::Approved))
+            }
+            E::VerificationPassed { plan, .. } | E::VerificationFailed { plan, .. } => {
+                self.outcome(plan) == Some(&Outcome::Written)
+            }
+            E::Compensated { plan, .. } => self.outcome(plan) == Some(&Outcome::NotVerified),
+            E::HandedOver { .. } | E::Resolved { .. } => !self.state.is_over(),
+        };
+        if legal && (self.version > 0 || matches!(event, E::Opened { .. })) {
+            Ok(())
+        } else {
+            Err(IllegalTransition { event: event.kind(), state: self.state.word().into() })
+        }
+    }
+
+    pub fn plan(&self, id: &PlanId) -> Option<&PlanRecord> {
+        self.plans.iter().find(|record| &record.plan.id == id)
+    }
+
+    fn outcome(&self, id: &PlanId) -> Option<&Outcome> {
+        self.plan(id).map(|record| &record.outcome)
+    }
+
+    fn plan_mut(&mut self, id: &PlanId) -> Option<&mut PlanRecord> {
+        self.plans.iter_mut().find(|record| &record.plan.id == id)
+    }
+
+    fn set_outcome(&mut self, id: &PlanId, outcome: Outcome, facts: &[String]) {
+        if let Some(record) = self.plan_mut(id) {
+            record.outcome = outcome;
+            record.facts.extend_from_slice(facts);
+        }
+    }
+
+    /// Services and hosts that have an alert in this incident.
+    pub fn subjects(&self) -> BTreeSet<&str> {
+        self.alerts.values().map(|group| group.subject.as_str()).collect()
+    }
+
+    pub fn alert_count(&self) -> usize {
+        self.alerts.values().map(|group| group.count).sum()
+    }
+
+    pub fn firing(&self) -> usize {
+        self.alerts.values().map(|group| group.count - group.resolved).sum()
+    }
+
+    pub fn confidence_word(&self) -> &'static str {
+        self.diagnosis.as_ref().map_or(Verdict::Inconclusive.word(), |diagnosis| diagnosis.verdict.word())
+    }
+}

@@ -1,0 +1,157 @@
+//! From a diagnosis to one concrete, bounded, undoable action.
+
+use serde::{Deserialize, Serialize};
+
+use super::action::{Action, RiskTier, Target, Undo};
+use super::id::{Digest, EvidenceId, PlanId};
+use super::time::Timestamp;
+use super::topology::{NodeKind, Topology};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub id: PlanId,
+    pub action: Action,
+    pub tier: RiskTier,
+    pub because: String,
+    pub blast: BlastRadius,
+    /// What the API server says the action changes.
+    pub diff: String,
+    pub undo: Undo,
+    pub checks: Vec<SuccessCheck>,
+    pub evidence: Vec<EvidenceId>,
+    /// What an approval binds (S4).
+    pub digest: Digest,
+    /// Wall time.
+    pub expires_at: Timestamp,
+    pub approvals_needed: usize,
+    /// Who asked; nobody for a plan of the agent. Never counts as an approver.
+    pub requester: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BlastRadius {
+    pub pods: i32,
+    /// Dependents by the topology, nearest first.
+    pub dependents: Vec<String>,
+    /// Something that people call directly is among target and dependents.
+    pub user_facing: bool,
+    pub text: String,
+}
+
+impl BlastRadius {
+    pub fn of(service: &str, pods: i32, action: &Action, topology: &Topology) -> Self {
+        let dependents: Vec<String> = topology
+            .blast_radius(service)
+            .into_iter()
+            .filter(|name| topology.kind(name) != Some(NodeKind::Host))
+            .collect();
+        let user_facing = std::iter::once(service)
+            .chain(dependents.iter().map(String::as_str))
+            .any(|name| topology.dependents(name).next().is_none());
+        let how = match action {
+            Action::Restart { .. } | Action::RollBack { .. } => {
+                format!("replaces {pods} pods one after the other, at most 25 % unavailable at once")
+            }
+            Action::Scale { from, to, .. } if to > from => format!("adds {} pods to {from}", to - from),
+            Action::Scale { from, to, .. } => format!("removes {} of {from} pods", from - to),
+        };
+        let reach = match dependents.len() {
+            0 => "nothing depends on it".to_owned(),
+            count => format!(
+                "{count} dependents ({}{})",
+                dependents.iter().take(4).cloned().collect::<Vec<_>>().join(", "),
+                if count > 4 { ", ..." } else { "" }
+            ),
+        };
+        let text = format!("{how}; {reach}; {}", if user_facing { "user-facing" } else { "not user-facing" });
+        Self { pods, dependents, user_facing, text }
+    }
+}
+
+/// A number that must come back for the remediation to count as a success.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SuccessCheck {
+    pub service: String,
+    pub signal: String,
+    pub query: String,
+    /// The label of the query's answer that names the service.
+    pub label: String,
+    /// At or below (or at or above) which it is well again.
+    pub bound: f64,
+    pub direction: Direction,
+    pub unit: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    AtMost,
+    AtLeast,
+}
+
+impl SuccessCheck {
+    pub fn passes(&self, value: f64) -> bool {
+        match self.direction {
+            Direction::AtMost => value <= self.bound,
+            Direction::AtLeast => value >= self.bound,
+        }
+    }
+}
+
+/// What an approval of the plan means, and nothing else: the object by uid, the touched fields
+/// before and after, and the policy that judged it. Not the resource version and not the whole
+/// object: an autoscaler that changes replicas must not void a rollback card (S4).
+pub fn digest(
+    action: &Action,
+    before: &serde_json::Value,
+    after: &serde_json::Value,
+    undo: &Undo,
+    policy_version: &str,
+) -> Digest {
+    #[derive(Serialize)]
+    struct Bound<'a> {
+        action: &'a Action,
+        before: String,
+        after: String,
+        undo: &'a Undo,
+        policy: &'a str,
+    }
+    Digest::of_json(&Bound { action, before: canonical(before), after: canonical(after), undo, policy: policy_version })
+}
+
+/// JSON with sorted keys, whatever order the server answered in.
+pub fn canonical(value: &serde_json::Value) -> String {
+    use serde_json::Value;
+    match value {
+        Value::Object(map) => {
+            let sorted: std::collections::BTreeMap<_, _> = map.iter().collect();
+            let fields: Vec<String> = sorted
+                .into_iter()
+                .map(|(key, value)| format!("{}:{}", Value::from(key.as_str()), canonical(value)))
+                .collect();
+            format!("{{{}}}", fields.join(","))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
+        scalar => scalar.to_string(),
+    }
+}
+
+/// How many replicas relieve a saturation: enough for the observed load with a fifth to spare,
+/// within the caps of a low-risk scale-up.
+pub fn scaled_replicas(current: i32, load_ratio: f64) -> i32 {
+    let wanted = (f64::from(current) * load_ratio.max(1.0) * 1.2).ceil() as i32;
+    wanted.clamp(
+        current + 1,
+        (current * super::action::SCALE_FACTOR_CAP).min(super::action::SCALE_REPLICAS_CAP).max(current + 1),
+    )
+}
+
+pub fn target(cluster: &str, namespace: &str, kind: &str, name: &str, uid: &str) -> Target {
+    Target {
+        cluster: cluster.into(),
+        namespace: namespace.into(),
+        kind: kind.into(),
+        name: name.into(),
+        uid: uid.into(),
+    }
+}

@@ -1,0 +1,220 @@
+//! From a ranking to a diagnosis and the remedy that fits its mechanism.
+
+use super::{ANOMALOUS, Candidate, Picture, Reading, SignKind, SignalClass, amount, say};
+use crate::domain::change::Change;
+use crate::domain::diagnosis::{Claim, Diagnosis, Remedy, Verdict};
+use crate::domain::topology::NodeKind;
+
+/// Below this the first candidate does not stand out enough to be named as the cause.
+const NAMED: f64 = 0.35;
+
+/// What the ranking supports: a cause with its remedy, or the honest absence of one.
+pub fn conclude(picture: &Picture, ranking: &[Candidate]) -> Diagnosis {
+    let Some(first) = ranking.first() else {
+        return unknown("nothing deviates from its baseline; the alerts stand alone", vec![]);
+    };
+    let confidence = confidence(ranking);
+    let mechanism = mechanism(picture, first);
+    let change = mechanism.blames_change.then(|| first.change.clone()).flatten();
+    let verdict = verdict(first, confidence);
+    if verdict == Verdict::Inconclusive {
+        let mut diagnosis =
+            unknown(&format!("no candidate stands out; the strongest lead is {}", first.node), first.supports.clone());
+        diagnosis.confidence = confidence;
+        diagnosis.service = Some(first.node.clone());
+        diagnosis.change = change;
+        return diagnosis;
+    }
+    let ruled_out = ranking
+        .iter()
+        .skip(1)
+        .take(4)
+        .filter(|other| !other.contradicts.is_empty())
+        .map(|other| Claim {
+            text: format!("{}: {}", other.node, other.contradicts[0].text),
+            evidence: other.contradicts[0].evidence.clone(),
+        })
+        .chain(innocent_changes(picture, &first.node, change.as_deref()))
+        .collect();
+    Diagnosis {
+        service: Some(first.node.clone()),
+        change,
+        mechanism: mechanism.text,
+        verdict,
+        confidence,
+        claims: first.supports.clone(),
+        ruled_out,
+        remedy: mechanism.remedy,
+        reasoner: "none".into(),
+    }
+}
+
+fn unknown(why: &str, claims: Vec<Claim>) -> Diagnosis {
+    Diagnosis {
+        service: None,
+        change: None,
+        mechanism: why.to_owned(),
+        verdict: Verdict::Inconclusive,
+        confidence: 0.0,
+        claims,
+        ruled_out: vec![],
+        remedy: Remedy::HandOver { why: "the cause is not known".into() },
+        reasoner: "none".into(),
+    }
+}
+
+/// Share of the first candidate among the leading ones, softened: 0.5 when two are level.
+fn confidence(ranking: &[Candidate]) -> f64 {
+    let first = ranking[0].score;
+    if first <= 0.0 {
+        return 0.0;
+    }
+    let second = ranking.get(1).map_or(0.0, |candidate| candidate.score.max(0.0));
+    let margin = (first - second) / first;
+    let strength = 1.0 - (-first / 2.0).exp();
+    (0.4 + 0.6 * (margin * 2.0).min(1.0)) * strength
+}
+
+fn verdict(first: &Candidate, confidence: f64) -> Verdict {
+    let cited = first.supports.iter().filter(|claim| !claim.evidence.is_empty()).count();
+    if confidence >= 0.7 && cited >= 3 {
+        Verdict::Confirmed
+    } else if confidence >= NAMED && cited >= 1 {
+        Verdict::Likely
+    } else {
+        Verdict::Inconclusive
+    }
+}
+
+struct Mechanism {
+    text: String,
+    blames_change: bool,
+    remedy: Remedy,
+}
+
+/// How it broke decides what mends it. The order is from what names itself to what must be inferred.
+fn mechanism(picture: &Picture, candidate: &Candidate) -> Mechanism {
+    let node = candidate.node.as_str();
+    let has = |kind: SignKind| picture.signs.iter().any(|sign| sign.node == node && sign.kind == kind);
+    let bad = |signal: &str| picture.signal(node, signal).filter(|reading| reading.deviation >= ANOMALOUS);
+    let hand_over = |text: String, why: &str| Mechanism {
+        text,
+        blames_change: false,
+        remedy: Remedy::HandOver { why: why.to_owned() },
+    };
+    match picture.topology.kind(node) {
+        Some(NodeKind::Host) => {
+            return hand_over(
+                format!("host {node} is lost"),
+                "a lost host needs its owner: repair, replace or drain it",
+            );
+        }
+        Some(NodeKind::External) => {
+            return hand_over(
+                format!("{node}, which is not ours, does not answer as usual"),
+                "the provider must mend it; watch its status page, consider a fallback",
+            );
+        }
+        Some(NodeKind::Database | NodeKind::Queue | NodeKind::Service) | None => {}
+    }
+    if has(SignKind::CertificateExpired) || bad("certificate").is_some() {
+        return hand_over(
+            format!("the certificate of {node} has expired"),
+            "renew the certificate; no typed action does that",
+        );
+    }
+    if has(SignKind::DiskFull) || bad("volume").is_some_and(|reading| reading.worst >= 0.9) {
+        return hand_over(
+            format!("the volume of {node} is full"),
+            "free or grow the volume; data is at stake, so people decide",
+        );
+    }
+    if let Some(change) =
+        candidate.change.as_deref().and_then(|id| picture.changes.iter().find(|change| change.id == id))
+    {
+        return by_change(picture, node, change);
+    }
+    if picture.topology.kind(node) == Some(NodeKind::Database) {
+        let what = bad("db_statement").map_or_else(|| "it is overloaded".to_owned(), say);
+        return hand_over(
+            format!("database {node}: {what}, and nothing was changed"),
+            "statements, plans and locks need a database person; no typed action touches a database",
+        );
+    }
+    without_change(picture, node)
+}
+
+fn by_change(picture: &Picture, node: &str, change: &Change) -> Mechanism {
+    let what: Vec<&str> = change.touched.iter().map(|touched| touched.what.as_str()).collect();
+    let effect = picture
+        .of_node(node)
+        .filter(|reading| reading.deviation >= ANOMALOUS && reading.class != SignalClass::Load)
+        .max_by(|one, other| one.deviation.total_cmp(&other.deviation))
+        .map_or_else(|| "it fails".to_owned(), say);
+    let remedy = match change.from_revision {
+        Some(_) => Remedy::RollBack { service: node.to_owned() },
+        None => Remedy::HandOver { why: format!("{} has no earlier revision to go back to", change.id) },
+    };
+    Mechanism { text: format!("{} ({}): {effect}", change.id, super::list(&what)), blames_change: true, remedy }
+}
+
+fn without_change(picture: &Picture, node: &str) -> Mechanism {
+    let saturated: Vec<&Reading> = picture
+        .of_node(node)
+        .filter(|reading| reading.class == SignalClass::Resource && reading.deviation >= ANOMALOUS)
+        .filter(|reading| reading.unit.starts_with("of "))
+        .collect();
+    let load = picture.signal(node, "requests").filter(|reading| reading.deviation >= ANOMALOUS);
+    if let (Some(load), Some(resource)) = (load, saturated.first()) {
+        return Mechanism {
+            text: format!(
+                "{node} is saturated by load: {} against a usual {}, {}",
+                amount(load.worst, &load.unit),
+                amount(load.baseline.median, &load.unit),
+                say(resource)
+            ),
+            blames_change: false,
+            remedy: Remedy::ScaleUp { service: node.to_owned() },
+        };
+    }
+    if let Some(resource) = saturated.first() {
+        return Mechanism {
+            text: format!("{node} is wedged or leaking without a change and without more load: {}", say(resource)),
+            blames_change: false,
+            remedy: Remedy::Restart { service: node.to_owned() },
+        };
+    }
+    Mechanism {
+        text: format!("{node} fails, but neither a change nor a resource of its own explains it"),
+        blames_change: false,
+        remedy: Remedy::HandOver { why: "the mechanism is not known, so no action is proposed".into() },
+    }
+}
+
+/// Recent changes that are not blamed, and why not.
+fn innocent_changes<'a>(
+    picture: &'a Picture,
+    node: &'a str,
+    blamed: Option<&'a str>,
+) -> impl Iterator<Item = Claim> + 'a {
+    picture
+        .changes
+        .iter()
+        .filter(move |change| Some(change.id.as_str()) != blamed)
+        .filter(|change| picture.since.abs_diff(change.at) <= std::time::Duration::from_secs(6 * 3600))
+        .take(4)
+        .map(move |change| {
+            let why = match picture.onset(&change.service) {
+                _ if change.service == node => "came too early or too late to fit the onset".to_owned(),
+                None => format!("{} shows nothing unusual", change.service),
+                Some(onset) if onset < change.at => {
+                    format!("{} was in trouble before it, since {}", change.service, onset.clock_time())
+                }
+                Some(_) => format!("what {} shows is explained by {node}", change.service),
+            };
+            Claim {
+                text: format!("{} at {}: {why}", change.id, change.at.hour_minute()),
+                evidence: picture.changes_evidence.iter().cloned().collect(),
+            }
+        })
+}

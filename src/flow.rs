@@ -1,0 +1,14 @@
+//! The async drivers, named like the arrows of the architecture: each reads what is due, asks the
+//! domain, and writes the decision with its effects in one batch.
+
+pub mod approve;
+pub mod deliver;
+pub mod desk;
+pub mod execute;
+pub mod intake;
+pub mod investigate;
+pub mod observe;
+pub mod remember;
+pub mod respond;
+
+pub use desk::{Desk, FlowError};

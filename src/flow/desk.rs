@@ -1,0 +1,212 @@
+//! Where incidents are changed: read, decide, write; and again when somebody else was faster.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{Mutex, Notify, RwLock, watch};
+
+use crate::config::Config;
+use crate::domain::change::Change;
+use crate::domain::id::{EvidenceId, IncidentId};
+use crate::domain::incident::Incident;
+use crate::domain::policy::Policy;
+use crate::domain::time::Timestamp;
+use crate::domain::topology::Topology;
+use crate::memory::Memory;
+use crate::ports::{Chat, Clock, Cluster, Model, Signals};
+use crate::prompt::Prompts;
+use crate::store::{AuditEntry, Batch, Draft, NewEffect, Store, StoreError};
+
+use super::deliver::Effect;
+
+/// What every driver works with. Ports may be absent: the watch goes on with what there is.
+pub struct Desk {
+    pub store: Arc<Store>,
+    pub clock: Arc<dyn Clock>,
+    pub config: Config,
+    pub policy: Policy,
+    pub signals: Option<Arc<dyn Signals>>,
+    pub cluster: Option<Arc<dyn Cluster>>,
+    pub model: Option<Arc<dyn Model>>,
+    pub memory: Option<Arc<Memory>>,
+    pub prompts: Prompts,
+    pub chats: Vec<ChatSeat>,
+    pub topology: RwLock<Arc<Topology>>,
+    pub changes: RwLock<Arc<Vec<Change>>>,
+    pub bells: Bells,
+    pub counters: Counters,
+    pub stop: watch::Receiver<bool>,
+    /// The store's numbering is read once and then counted here, under this lock.
+    pub numbering: Mutex<()>,
+}
+
+/// A chat and the channel that incidents go to.
+pub struct ChatSeat {
+    pub chat: Arc<dyn Chat>,
+    pub channel: String,
+}
+
+/// Wakes drivers; a missed ring is caught by their slow poll.
+#[derive(Default)]
+pub struct Bells {
+    pub alerts: Notify,
+    pub people: Notify,
+    pub outbox: Notify,
+    pub incidents: Notify,
+    pub execution: Notify,
+}
+
+#[derive(Default)]
+pub struct Counters {
+    pub alerts_received: AtomicU64,
+    pub alerts_rejected: AtomicU64,
+    pub payloads_rejected: AtomicU64,
+    pub incidents_opened: AtomicU64,
+    pub posts: AtomicU64,
+    pub edits: AtomicU64,
+    pub post_errors: AtomicU64,
+    pub model_calls: AtomicU64,
+    pub model_tokens: AtomicU64,
+    pub executions: AtomicU64,
+}
+
+impl Counters {
+    pub fn add(counter: &AtomicU64, amount: u64) {
+        counter.fetch_add(amount, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum FlowError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{0} does not exist")]
+    NoIncident(IncidentId),
+    /// The state does not allow it any more; the text is for the person who asked.
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0}")]
+    Outside(String),
+}
+
+impl From<crate::domain::incident::IllegalTransition> for FlowError {
+    fn from(error: crate::domain::incident::IllegalTransition) -> Self {
+        Self::Store(StoreError::Illegal(error))
+    }
+}
+
+/// A decision in the making: events for one incident and what follows from them.
+pub struct Decision<'a> {
+    pub draft: &'a mut Draft,
+    pub batch: &'a mut Batch,
+    pub wall_now: Timestamp,
+}
+
+impl Decision<'_> {
+    pub fn record(&mut self, event: crate::domain::incident::IncidentEvent) -> Result<(), FlowError> {
+        Ok(self.draft.record(event, self.wall_now)?)
+    }
+
+    pub fn incident(&self) -> &Incident {
+        &self.draft.incident
+    }
+
+    /// Asks for a message; the same key later means an edit of it.
+    pub fn tell(&mut self, key: &str, effect: &Effect) {
+        let id = self.draft.incident.id.clone();
+        self.batch.effects.push(NewEffect {
+            key: format!("{id}/{key}"),
+            incident: Some(id.to_string()),
+            body: serde_json::to_string(effect).unwrap_or_default(),
+        });
+    }
+}
+
+const TRIES: usize = 12;
+
+impl Desk {
+    /// Changes one incident. `decide` sees the newest state, may run again, and must not have
+    /// effects of its own.
+    pub async fn change<T>(
+        &self,
+        id: &IncidentId,
+        mut decide: impl FnMut(&mut Decision<'_>) -> Result<T, FlowError> + Send,
+    ) -> Result<(Incident, T), FlowError> {
+        for attempt in 0..TRIES {
+            let incident = self.store.incident(id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?;
+            let wall_now = self.clock.wall_now();
+            let mut draft = Draft::of(incident);
+            let mut batch = Batch::default();
+            let outcome = decide(&mut Decision { draft: &mut draft, batch: &mut batch, wall_now })?;
+            if !draft.is_changed() && batch.effects.is_empty() && batch.evidence.is_empty() {
+                return Ok((draft.incident, outcome));
+            }
+            batch.drafts.push(draft);
+            match self.store.commit(batch, wall_now).await {
+                Ok(mut incidents) => {
+                    self.bells.outbox.notify_one();
+                    self.bells.incidents.notify_one();
+                    self.bells.execution.notify_one();
+                    let incident = incidents.remove(0);
+                    return Ok((incident, outcome));
+                }
+                Err(StoreError::Stale(what)) if attempt + 1 < TRIES && !what.contains("paused") => {
+                    tokio::time::sleep(std::time::Duration::from_millis(2 << attempt.min(6))).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(FlowError::Store(StoreError::Stale(id.to_string())))
+    }
+
+    /// A decision that belongs to no incident.
+    pub async fn audit(&self, kind: &str, subject: &str, body: serde_json::Value) -> Result<(), FlowError> {
+        let batch = Batch {
+            audit: vec![AuditEntry { kind: kind.into(), subject: subject.into(), body }],
+            ..Batch::default()
+        };
+        self.store.commit(batch, self.clock.wall_now()).await?;
+        Ok(())
+    }
+
+    /// Why everything is paused, or `None`. An unreadable store means paused (S13).
+    pub async fn paused(&self) -> Option<String> {
+        match self.store.setting("paused").await {
+            Ok(None) => None,
+            Ok(Some(value)) if value == "null" => None,
+            Ok(Some(value)) => Some(value),
+            Err(error) => Some(format!("the pause state cannot be read: {error}")),
+        }
+    }
+
+    pub fn stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Waits for the bell, the next poll, or the end.
+    pub async fn wait(&self, bell: &Notify, at_most: std::time::Duration) {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            () = bell.notified() => {}
+            () = tokio::time::sleep(at_most) => {}
+            _ = stop.changed() => {}
+        }
+    }
+
+    pub async fn topology(&self) -> Arc<Topology> {
+        self.topology.read().await.clone()
+    }
+
+    pub async fn known_changes(&self) -> Arc<Vec<Change>> {
+        self.changes.read().await.clone()
+    }
+
+    pub fn reasoner_name(&self) -> String {
+        self.model.as_ref().map_or_else(|| "none".to_owned(), |model| model.name().to_owned())
+    }
+
+    /// The id that the next evidence of the incident gets.
+    pub fn next_evidence(incident: &Incident, already: usize) -> EvidenceId {
+        incident.id.evidence(incident.evidence.len() + already + 1)
+    }
+}

@@ -1,0 +1,496 @@
+//! Durable inbox -> prefilter -> correlation -> incidents.
+//!
+//! One leased driver folds alerts in order; its memory (what is firing, who waits) is rebuilt from
+//! the ledger after a restart.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tracing::{error, info, warn};
+
+use super::deliver::Effect;
+use super::desk::{Counters, Desk, FlowError};
+use crate::domain::alert::{Alert, BadAlert, Fingerprint, Severity, read_payload};
+use crate::domain::correlate::{Correlator, Placement};
+use crate::domain::id::IncidentId;
+use crate::domain::incident::{Incident, IncidentEvent, JoinedAlert, ResolvedAlert, Sev, State};
+use crate::domain::prefilter::{Prefilter, Verdict};
+use crate::domain::time::Timestamp;
+use crate::domain::topology::{NodeKind, Topology};
+use crate::store::{AuditEntry, Batch, Draft, InboxRow, LedgerRow, NewEffect, StoreError};
+
+/// What is kept in memory between batches.
+pub struct Watchkeeper {
+    prefilter: Prefilter,
+    correlator: Correlator,
+    firing: HashMap<Fingerprint, (String, String)>,
+    next_number: i64,
+}
+
+const BATCH: i64 = 64;
+
+/// Folds the inbox until the end.
+pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
+    let mut keeper = Watchkeeper::rebuild(&desk).await?;
+    while !desk.stopping() {
+        match desk.store.inbox_open("alerts", BATCH).await {
+            Ok(rows) if rows.is_empty() => desk.wait(&desk.bells.alerts, Duration::from_millis(500)).await,
+            Ok(rows) => {
+                if let Err(failure) = keeper.fold(&desk, &rows).await {
+                    error!(error = %failure, "alerts stay in the inbox and are tried again");
+                    // What was judged in memory is not what is stored: start again from the store.
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    keeper = Watchkeeper::rebuild(&desk).await?;
+                }
+            }
+            Err(failure) => {
+                error!(error = %failure, "the inbox cannot be read");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Incidents that this batch touches, each with its draft.
+#[derive(Default)]
+struct Touched {
+    drafts: BTreeMap<IncidentId, Draft>,
+    joined: BTreeMap<IncidentId, Vec<JoinedAlert>>,
+    resolved: BTreeMap<IncidentId, Vec<ResolvedAlert>>,
+    opened: BTreeSet<IncidentId>,
+}
+
+impl Watchkeeper {
+    async fn rebuild(desk: &Desk) -> Result<Self, FlowError> {
+        let mut keeper = Self {
+            prefilter: Prefilter::new(desk.config.prefilter_rules()),
+            correlator: Correlator::new(desk.config.correlation_rules()),
+            firing: HashMap::new(),
+            next_number: desk.store.next_incident_number().await?,
+        };
+        for alert in desk.store.recent_firing(20_000).await? {
+            // The past teaches the prefilter again; its verdicts of then are in the ledger.
+            keeper.prefilter.judge(&alert, alert.starts_at);
+        }
+        for incident in desk.store.incidents(crate::store::Scope::NotOver).await? {
+            keeper.correlator.opened(&incident.id, &incident.cluster, incident.since);
+        }
+        for (incident, fingerprint, subject, name, starts_at) in desk.store.open_members().await? {
+            if let Some(fingerprint) = Fingerprint::parse(&fingerprint) {
+                let at = Timestamp::from_millis(starts_at);
+                keeper.correlator.joined(&IncidentId::new(incident), fingerprint, &subject, at);
+                keeper.firing.insert(fingerprint, (name, subject));
+            }
+        }
+        Ok(keeper)
+    }
+
+    async fn fold(&mut self, desk: &Desk, rows: &[InboxRow]) -> Result<(), FlowError> {
+        let wall_now = desk.clock.wall_now();
+        let event_now = desk.clock.event_now();
+        let topology = desk.topology().await;
+        let mut batch = Batch::default();
+        let mut touched = Touched::default();
+        for row in rows {
+            batch.inbox_done.push(row.id);
+            for outcome in alerts_of(row) {
+                match outcome {
+                    Ok(alert) => self.judge(desk, row, &alert, event_now, &topology, &mut batch, &mut touched).await?,
+                    Err(bad) => {
+                        Counters::add(&desk.counters.alerts_rejected, 1);
+                        warn!(inbox = row.id, reason = %bad, "an alert was refused");
+                        batch.audit.push(AuditEntry {
+                            kind: "alert.refused".into(),
+                            subject: format!("inbox {}", row.id),
+                            body: serde_json::json!({"reason": bad.to_string(), "source": row.source}),
+                        });
+                    }
+                }
+            }
+        }
+        self.merge(desk, &topology, &mut batch, &mut touched).await?;
+        let suppressed = batch.ledger.iter().filter(|row| row.verdict == "suppress").count();
+        if suppressed > 0 {
+            // One line for the batch: the ledger holds each alert with its reason.
+            let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+            for row in batch.ledger.iter().filter(|row| row.verdict == "suppress") {
+                *reasons.entry(&row.reason).or_default() += 1;
+            }
+            let body = serde_json::json!({"suppressed": reasons});
+            let subject = format!("inbox {}-{}", rows[0].id, rows[rows.len() - 1].id);
+            batch.audit.push(AuditEntry { kind: "alerts.suppressed".into(), subject, body });
+        }
+        self.write(desk, batch, touched, &topology, wall_now, event_now).await
+    }
+
+    #[allow(clippy::too_many_arguments)] // one call site; a struct would only rename the list
+    async fn judge(
+        &mut self,
+        desk: &Desk,
+        row: &InboxRow,
+        alert: &Alert,
+        event_now: Timestamp,
+        topology: &Topology,
+        batch: &mut Batch,
+        touched: &mut Touched,
+    ) -> Result<(), FlowError> {
+        Counters::add(&desk.counters.alerts_received, 1);
+        let verdict = self.prefilter.judge(alert, event_now);
+        let mut ledger = ledger_row(row, alert);
+        match verdict {
+            Verdict::Suppress { reason } => {
+                ledger.verdict = "suppress";
+                ledger.reason = reason.name().into();
+                ledger.explanation = reason.explain();
+                if let Some(incident) = self.correlator.incident_of(alert.fingerprint) {
+                    ledger.incident = Some(incident.to_string());
+                }
+            }
+            Verdict::Resolve => {
+                ledger.verdict = "resolve";
+                ledger.reason = "resolved".into();
+                ledger.explanation = "the firing has ended".into();
+                let member = self.correlator.incident_of(alert.fingerprint).cloned();
+                if let (Some(incident), Some((name, subject))) = (member, self.firing.remove(&alert.fingerprint)) {
+                    ledger.incident = Some(incident.to_string());
+                    let resolved = ResolvedAlert { fingerprint: alert.fingerprint, name, subject };
+                    touched.resolved.entry(incident).or_default().push(resolved);
+                }
+            }
+            Verdict::Admit { because, .. } => {
+                ledger.verdict = "admit";
+                ledger.labels = Some(alert.labels.clone());
+                let (placement, why) = self.place(desk, alert, topology, batch, touched).await?;
+                ledger.reason = placement.into();
+                ledger.incident = self.correlator.incident_of(alert.fingerprint).map(ToString::to_string);
+                ledger.explanation = format!("{because}; {why}");
+            }
+        }
+        batch.ledger.push(ledger);
+        Ok(())
+    }
+
+    async fn place(
+        &mut self,
+        desk: &Desk,
+        alert: &Alert,
+        topology: &Topology,
+        batch: &mut Batch,
+        touched: &mut Touched,
+    ) -> Result<(&'static str, String), FlowError> {
+        let was_member = self.correlator.incident_of(alert.fingerprint).is_some();
+        match self.correlator.place(alert, topology) {
+            Placement::Wait { because } => Ok(("waits", because)),
+            Placement::Join { incident, because } => {
+                self.join(&incident, alert, &because, was_member, touched);
+                Ok(("joined", because))
+            }
+            Placement::Open { because, gathers } => {
+                let id = IncidentId::numbered(self.next_number);
+                self.next_number += 1;
+                let subject = alert.subject().unwrap_or("unknown");
+                let mut draft = Draft::of(Incident::blank(id.clone()));
+                draft.record(
+                    IncidentEvent::Opened {
+                        cluster: alert.cluster().to_owned(),
+                        team: alert.team().unwrap_or("default").to_owned(),
+                        title: format!("{subject}: {}", alert.name()),
+                        severity: if alert.severity() == Severity::Critical { Sev::Two } else { Sev::Three },
+                        because: because.clone(),
+                        event_at: alert.starts_at,
+                    },
+                    desk.clock.wall_now(),
+                )?;
+                info!(incident = %id, %subject, because, "incident opened");
+                Counters::add(&desk.counters.incidents_opened, 1);
+                touched.drafts.insert(id.clone(), draft);
+                touched.opened.insert(id.clone());
+                self.correlator.opened(&id, alert.cluster(), alert.starts_at);
+                self.correlator.joined(&id, alert.fingerprint, subject, alert.starts_at);
+                self.join(&id, alert, &because, false, touched);
+                for fingerprint in gathers {
+                    self.gather(&id, fingerprint, batch, touched);
+                }
+                Ok(("opened", because))
+            }
+        }
+    }
+
+    fn join(&mut self, incident: &IncidentId, alert: &Alert, because: &str, again: bool, touched: &mut Touched) {
+        let subject = alert.subject().unwrap_or("unknown").to_owned();
+        self.firing.insert(alert.fingerprint, (alert.name().to_owned(), subject.clone()));
+        touched.joined.entry(incident.clone()).or_default().push(JoinedAlert {
+            fingerprint: alert.fingerprint,
+            name: alert.name().to_owned(),
+            subject,
+            severity: alert.severity(),
+            starts_at: alert.starts_at,
+            because: because.to_owned(),
+            again,
+        });
+    }
+
+    /// A warning that waited for company has found it.
+    fn gather(&mut self, id: &IncidentId, fingerprint: Fingerprint, batch: &mut Batch, touched: &mut Touched) {
+        let Some((subject, at)) = self.correlator.waiting_subject(fingerprint) else { return };
+        self.correlator.joined(id, fingerprint, &subject, at);
+        let name = batch
+            .ledger
+            .iter()
+            .rev()
+            .find(|row| row.fingerprint == fingerprint.to_string())
+            .map_or_else(|| "earlier warning".to_owned(), |row| row.name.clone());
+        self.firing.insert(fingerprint, (name.clone(), subject.clone()));
+        for row in batch.ledger.iter_mut().filter(|row| row.fingerprint == fingerprint.to_string()) {
+            row.incident = Some(id.to_string());
+        }
+        batch.ledger_incident.push((fingerprint.to_string(), id.clone()));
+        touched.joined.entry(id.clone()).or_default().push(JoinedAlert {
+            fingerprint,
+            name,
+            subject,
+            severity: Severity::Warning,
+            starts_at: at,
+            because: "waited for company near it".into(),
+            again: false,
+        });
+    }
+
+    async fn merge(
+        &mut self,
+        desk: &Desk,
+        topology: &Topology,
+        batch: &mut Batch,
+        touched: &mut Touched,
+    ) -> Result<(), FlowError> {
+        for merge in self.correlator.merges(topology) {
+            for id in [&merge.from, &merge.into] {
+                if !touched.drafts.contains_key(id) {
+                    let incident = desk.store.incident(id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?;
+                    touched.drafts.insert(id.clone(), Draft::of(incident));
+                }
+            }
+            let wall_now = desk.clock.wall_now();
+            // What already waits for people or acts is not pulled from under them.
+            let movable = touched.drafts[&merge.from].incident.state.is_movable();
+            if !movable || touched.drafts[&merge.into].incident.state.is_over() {
+                continue;
+            }
+            let moved: Vec<JoinedAlert> = touched.drafts[&merge.from]
+                .incident
+                .alerts
+                .values()
+                .flat_map(|group| {
+                    (0..group.count).map(|_| JoinedAlert {
+                        fingerprint: Fingerprint::of(&Default::default()),
+                        name: group.name.clone(),
+                        subject: group.subject.clone(),
+                        severity: group.severity,
+                        starts_at: group.first_at,
+                        because: format!("came with {}", merge.from),
+                        again: false,
+                    })
+                })
+                .chain(touched.joined.remove(&merge.from).unwrap_or_default())
+                .collect();
+            touched.joined.entry(merge.into.clone()).or_default().extend(moved);
+            if let Some(resolved) = touched.resolved.remove(&merge.from) {
+                touched.resolved.entry(merge.into.clone()).or_default().extend(resolved);
+            }
+            if let Some(draft) = touched.drafts.get_mut(&merge.from) {
+                draft.record(
+                    IncidentEvent::Merged { into: merge.into.clone(), because: merge.because.clone() },
+                    wall_now,
+                )?;
+            }
+            if let Some(draft) = touched.drafts.get_mut(&merge.into) {
+                draft.record(
+                    IncidentEvent::Absorbed { from: merge.from.clone(), because: merge.because.clone() },
+                    wall_now,
+                )?;
+            }
+            info!(incident = %merge.into, from = %merge.from, because = merge.because, "incidents merged");
+            batch.moved.push((merge.from.clone(), merge.into.clone()));
+            for row in batch.ledger.iter_mut().filter(|row| row.incident.as_deref() == Some(merge.from.as_str())) {
+                row.incident = Some(merge.into.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(
+        &mut self,
+        desk: &Desk,
+        mut batch: Batch,
+        mut touched: Touched,
+        topology: &Topology,
+        wall_now: Timestamp,
+        event_now: Timestamp,
+    ) -> Result<(), FlowError> {
+        let ids: BTreeSet<IncidentId> = touched
+            .joined
+            .keys()
+            .chain(touched.resolved.keys())
+            .chain(touched.drafts.keys())
+            .cloned()
+            .collect();
+        for _ in 0..8 {
+            let mut attempt = clone_batch(&batch);
+            for id in &ids {
+                let mut draft = match touched.drafts.get(id) {
+                    Some(draft) => draft.clone(),
+                    None => Draft::of(
+                        desk.store.incident(id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?,
+                    ),
+                };
+                if let Some(alerts) = touched.joined.get(id) {
+                    draft.record(IncidentEvent::AlertsJoined { alerts: alerts.clone() }, wall_now)?;
+                    reassess(&mut draft, topology, wall_now)?;
+                }
+                if let Some(alerts) = touched.resolved.get(id) {
+                    let event = IncidentEvent::AlertsResolved { alerts: alerts.clone(), event_at: event_now };
+                    draft.record(event, wall_now)?;
+                    close_when_quiet(&mut draft, wall_now, event_now)?;
+                }
+                if draft.incident.state.is_over() {
+                    self.correlator.closed(id);
+                }
+                attempt.effects.push(NewEffect {
+                    key: format!("{id}/root"),
+                    incident: Some(id.to_string()),
+                    body: serde_json::to_string(&Effect::Root).unwrap_or_default(),
+                });
+                attempt.drafts.push(draft);
+            }
+            match desk.store.commit(attempt, wall_now).await {
+                Ok(_) => {
+                    if !ids.is_empty() {
+                        desk.bells.outbox.notify_one();
+                        desk.bells.incidents.notify_one();
+                    }
+                    return Ok(());
+                }
+                Err(StoreError::Stale(_)) => {
+                    // Another driver appended to one of them: read those again, keep the new ones.
+                    let opened = touched.opened.clone();
+                    touched.drafts.retain(|id, _| opened.contains(id));
+                    batch.drafts.clear();
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(FlowError::Store(StoreError::Stale("intake batch".into())))
+    }
+}
+
+fn clone_batch(batch: &Batch) -> Batch {
+    Batch {
+        ledger: batch.ledger.clone(),
+        effects: batch.effects.clone(),
+        audit: batch.audit.clone(),
+        inbox_done: batch.inbox_done.clone(),
+        moved: batch.moved.clone(),
+        ledger_incident: batch.ledger_incident.clone(),
+        ..Batch::default()
+    }
+}
+
+fn alerts_of(row: &InboxRow) -> Vec<Result<Alert, BadAlert>> {
+    let Ok(payload) = serde_json::from_str::<Value>(&row.body) else {
+        return vec![Err(BadAlert::NotAnObject)];
+    };
+    // A Kafka batch is an array of payloads, each of them a group or a single alert.
+    match payload {
+        Value::Array(payloads) => payloads
+            .iter()
+            .flat_map(|payload| read_payload(payload).unwrap_or_else(|bad| vec![Err(bad)]))
+            .collect(),
+        payload => read_payload(&payload).unwrap_or_else(|bad| vec![Err(bad)]),
+    }
+}
+
+fn ledger_row(row: &InboxRow, alert: &Alert) -> LedgerRow {
+    LedgerRow {
+        inbox_id: row.id,
+        cluster: alert.cluster().into(),
+        team: alert.team().unwrap_or("default").into(),
+        fingerprint: alert.fingerprint.to_string(),
+        name: alert.name().into(),
+        subject: alert.subject().unwrap_or("unknown").into(),
+        severity: alert.severity().as_str(),
+        status: match alert.status {
+            crate::domain::alert::Status::Firing => "firing",
+            crate::domain::alert::Status::Resolved => "resolved",
+        },
+        starts_at: alert.starts_at,
+        ends_at: alert.ends_at,
+        value: alert.value,
+        verdict: "admit",
+        reason: String::new(),
+        explanation: String::new(),
+        incident: None,
+        labels: None,
+    }
+}
+
+/// Severity from what is affected, with the reason; it only rises while alerts come in.
+fn reassess(draft: &mut Draft, topology: &Topology, wall_now: Timestamp) -> Result<(), FlowError> {
+    let critical: BTreeSet<&str> = draft
+        .incident
+        .alerts
+        .values()
+        .filter(|group| group.severity == Severity::Critical)
+        .map(|group| group.subject.as_str())
+        .collect();
+    let entry = critical.iter().find(|subject| {
+        topology.contains(subject)
+            && topology.dependents(subject).next().is_none()
+            && topology.kind(subject) == Some(NodeKind::Service)
+    });
+    let (sev, because) = match (critical.len(), entry) {
+        (0, _) => (Sev::Three, "warnings only".to_owned()),
+        (count, Some(entry)) if count >= 3 => {
+            (Sev::One, format!("{count} services critical, among them {entry}, which users reach directly"))
+        }
+        (count, _) if count >= 6 => (Sev::One, format!("{count} services critical")),
+        (1, _) => (Sev::Two, format!("{} is critical", critical.iter().next().copied().unwrap_or("one service"))),
+        (count, _) => (Sev::Two, format!("{count} services critical")),
+    };
+    if sev > draft.incident.severity {
+        draft.record(IncidentEvent::SeverityChanged { to: sev, because }, wall_now)?;
+    }
+    let subjects = draft.incident.subjects();
+    if subjects.len() > 1 {
+        let mut names: Vec<(&str, usize)> = subjects
+            .iter()
+            .map(|name| {
+                let count = draft.incident.alerts.values().filter(|g| g.subject == *name).map(|g| g.count).sum();
+                (*name, count)
+            })
+            .collect();
+        names.sort_by(|one, other| other.1.cmp(&one.1).then(one.0.cmp(other.0)));
+        let title = format!(
+            "{} and {} more affected",
+            names.iter().take(2).map(|(name, _)| *name).collect::<Vec<_>>().join(", "),
+            names.len().saturating_sub(2)
+        );
+        let title = if names.len() == 2 { title.replace(" and 0 more affected", " affected") } else { title };
+        if draft.incident.diagnosis.is_none() && title != draft.incident.title {
+            draft.record(IncidentEvent::Retitled { title }, wall_now)?;
+        }
+    }
+    Ok(())
+}
+
+/// An incident that nobody acts on closes when its alerts have ended.
+fn close_when_quiet(draft: &mut Draft, wall_now: Timestamp, event_now: Timestamp) -> Result<(), FlowError> {
+    let idle = matches!(draft.incident.state, State::Open | State::Diagnosed | State::HandedOver { .. });
+    if idle && draft.incident.firing() == 0 {
+        let because = "all its alerts have ended".to_owned();
+        draft.record(IncidentEvent::Resolved { because, event_at: event_now }, wall_now)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,606 @@
+//! Looks at the estate around an incident and writes down what it saw as evidence.
+//!
+//! Every answer is stored whole with its digest; readings and signs point to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use tracing::warn;
+
+use super::desk::Desk;
+use crate::config::Signals as SignalsConfig;
+use crate::domain::change::Change;
+use crate::domain::evidence::{Evidence, EvidenceKind, Series, Taint};
+use crate::domain::id::{Digest, EvidenceId, IncidentId};
+use crate::domain::incident::Incident;
+use crate::domain::log_template::template_of;
+use crate::domain::redact::redact;
+use crate::domain::root_cause::{EdgeReading, Gauge, Picture, Reading, Sign, SignKind, Worse, amount, read};
+use crate::domain::time::Timestamp;
+use crate::domain::topology::{EdgeKind, NodeKind, Topology};
+use crate::ports::{Cluster, SignalError, Signals, Window};
+
+/// Evidence in the making, numbered behind what the incident has.
+pub struct Dossier {
+    incident: IncidentId,
+    next: usize,
+    pub evidence: Vec<Evidence>,
+}
+
+pub struct Exhibit<'a> {
+    pub kind: EvidenceKind,
+    pub source: &'a str,
+    pub query: &'a str,
+    pub summary: String,
+    pub body: String,
+    pub series: Vec<Series>,
+    pub taint: Taint,
+}
+
+impl Dossier {
+    pub fn new(incident: &Incident) -> Self {
+        Self { incident: incident.id.clone(), next: incident.evidence.len() + 1, evidence: vec![] }
+    }
+
+    pub fn add(&mut self, exhibit: Exhibit<'_>, event_at: Timestamp) -> EvidenceId {
+        let id = self.incident.evidence(self.next);
+        self.next += 1;
+        let body = redact(&exhibit.body);
+        self.evidence.push(Evidence {
+            id: id.clone(),
+            incident: self.incident.clone(),
+            kind: exhibit.kind,
+            source: exhibit.source.to_owned(),
+            query: exhibit.query.to_owned(),
+            summary: redact(&exhibit.summary),
+            digest: Digest::of(body.as_bytes()),
+            body,
+            series: exhibit.series,
+            observed_at: event_at,
+            taint: exhibit.taint,
+        });
+        id
+    }
+}
+
+const RECENT: Duration = Duration::from_secs(75 * 60);
+const STEP: Duration = Duration::from_secs(30);
+const BASELINE_STEP: Duration = Duration::from_secs(15 * 60);
+/// The hour before the window stays out of the baseline: it may already be the beginning.
+const GAP: Duration = Duration::from_secs(3600);
+
+/// Everything that the ranking needs, and the evidence for it.
+pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) -> Picture {
+    let event_now = desk.clock.event_now();
+    let mut picture = Picture {
+        topology: (*desk.topology().await).clone(),
+        since: incident.since,
+        alerts: first_alerts(incident),
+        ..Picture::default()
+    };
+    picture.alerts_evidence = Some(alerts_evidence(incident, dossier, event_now));
+    if let (Some(signals), Some(config)) = (&desk.signals, &desk.config.signals) {
+        measure(signals.as_ref(), config, incident, event_now, dossier, &mut picture).await;
+    }
+    if let Some(cluster) = &desk.cluster {
+        cluster_signs(cluster.as_ref(), incident, event_now, dossier, &mut picture).await;
+        match crate::tools::changes_of(cluster, event_now - Duration::from_secs(24 * 3600)).await {
+            Ok(changes) => note_changes(changes, event_now, dossier, &mut picture),
+            Err(error) => warn!(incident = %incident.id, %error, "changes could not be read"),
+        }
+    }
+    topology_evidence(event_now, dossier, &mut picture);
+    if let (Some(signals), Some(config)) = (&desk.signals, &desk.config.signals) {
+        log_signs(signals.as_ref(), config, incident, event_now, dossier, &mut picture).await;
+    }
+    picture
+}
+
+fn first_alerts(incident: &Incident) -> BTreeMap<String, (Timestamp, usize)> {
+    let mut first: BTreeMap<String, (Timestamp, usize)> = BTreeMap::new();
+    for group in incident.alerts.values() {
+        let entry = first.entry(group.subject.clone()).or_insert((group.first_at, 0));
+        entry.0 = entry.0.min(group.first_at);
+        entry.1 += group.count;
+    }
+    first
+}
+
+fn alerts_evidence(incident: &Incident, dossier: &mut Dossier, event_now: Timestamp) -> EvidenceId {
+    let mut groups: Vec<_> = incident.alerts.values().collect();
+    groups.sort_by_key(|group| (group.first_at, group.name.clone()));
+    let body = groups
+        .iter()
+        .map(|group| {
+            format!("{} {} {} x{} {}", group.first_at, group.severity.as_str(), group.name, group.count, group.subject)
+        })
+        .collect::<Vec<_>>()
+        .join("\n");
+    let summary = format!(
+        "{} alerts about {} subjects, the first at {}",
+        incident.alert_count(),
+        incident.subjects().len(),
+        incident.since.clock_time()
+    );
+    let exhibit = Exhibit {
+        kind: EvidenceKind::Alert,
+        source: "ledger",
+        query: incident.id.as_str(),
+        summary,
+        body,
+        series: vec![],
+        taint: Taint::UserWritable,
+    };
+    dossier.add(exhibit, event_now)
+}
+
+async fn measure(
+    signals: &dyn Signals,
+    config: &SignalsConfig,
+    incident: &Incident,
+    event_now: Timestamp,
+    dossier: &mut Dossier,
+    picture: &mut Picture,
+) {
+    let start = (incident.since - RECENT).min(event_now - RECENT);
+    let recent = Window { start, end: event_now, step: STEP };
+    let past = Window {
+        start: start - Duration::from_secs(config.baseline_days * 86_400),
+        end: start - GAP,
+        step: BASELINE_STEP,
+    };
+    let queries: Vec<(&str, &str)> = config
+        .query
+        .iter()
+        .map(|query| (query.name.as_str(), query.promql.as_str()))
+        .chain(config.edges.iter().map(|edge| (edge.name.as_str(), edge.promql.as_str())))
+        .collect();
+    let answers: Vec<(usize, Result<(Vec<Series>, Vec<Series>), SignalError>)> = futures::stream::iter(queries.iter().enumerate())
+        .map(|(at, (_, promql))| async move {
+            let (now, before) = futures::join!(signals.range(promql, recent), signals.range(promql, past));
+            (at, now.map(|now| (now, before.unwrap_or_default())))
+        })
+        .buffer_unordered(4)
+        .collect()
+        .await;
+    let mut answers: BTreeMap<usize, _> = answers.into_iter().collect();
+    for (at, query) in config.query.iter().enumerate() {
+        match answers.remove(&at) {
+            Some(Ok((now, before))) => {
+                let gauge = Gauge { floor: query.floor, worse: query.worse, limit: query.limit };
+                let mut readings = readings(&now, &before, gauge, |series| series.label(&query.label).map(str::to_owned));
+                readings.retain(|(node, ..)| !node.is_empty());
+                let odd: Vec<_> = readings.iter().filter(|reading| reading.3 >= 1.0).collect();
+                let evidence = (!odd.is_empty()).then(|| {
+                    let names: BTreeSet<&str> = odd.iter().map(|reading| reading.0.as_str()).collect();
+                    let kept: Vec<Series> =
+                        now.iter().filter(|one| one.label(&query.label).is_some_and(|n| names.contains(n))).cloned().collect();
+                    let lines: Vec<String> = odd
+                        .iter()
+                        .map(|(node, baseline, worst, deviation, onset)| {
+                            format!(
+                                "{node} {}: {} (usual {}), {deviation:.1} deviations, since {}",
+                                query.name,
+                                amount(*worst, &query.unit),
+                                amount(baseline.median, &query.unit),
+                                onset.map_or_else(|| "?".into(), Timestamp::clock_time)
+                            )
+                        })
+                        .collect();
+                    dossier.add(
+                        Exhibit {
+                            kind: EvidenceKind::Metric,
+                            source: "prometheus",
+                            query: &query.promql,
+                            summary: format!("{}: {}", query.name.replace('_', " "), lines.first().cloned().unwrap_or_default()),
+                            body: lines.join("\n"),
+                            series: kept,
+                            taint: Taint::Observed,
+                        },
+                        event_now,
+                    )
+                });
+                picture.readings.extend(readings.into_iter().map(|(node, baseline, worst, deviation, onset)| Reading {
+                    evidence: if deviation >= 1.0 { evidence.clone() } else { None },
+                    node,
+                    signal: query.name.clone(),
+                    class: query.class,
+                    unit: query.unit.clone(),
+                    baseline,
+                    worst,
+                    deviation,
+                    onset,
+                }));
+            }
+            Some(Err(error)) => warn!(incident = %incident.id, signal = query.name, %error, "a signal could not be read"),
+            None => {}
+        }
+    }
+    for (offset, query) in config.edges.iter().enumerate() {
+        let Some(Ok((now, before))) = answers.remove(&(config.query.len() + offset)) else { continue };
+        let gauge = Gauge { floor: query.floor, worse: Worse::Higher, limit: None };
+        let name = |series: &Series| Some(format!("{}\u{1f}{}", series.label("client")?, series.label("server")?));
+        let readings = readings(&now, &before, gauge, name);
+        let odd: Vec<_> = readings.into_iter().filter(|reading| reading.3 >= 1.0).collect();
+        if odd.is_empty() {
+            continue;
+        }
+        let lines: Vec<String> = odd
+            .iter()
+            .map(|(edge, baseline, worst, deviation, onset)| {
+                format!(
+                    "{}: {} {} (usual {}), {deviation:.1} deviations, since {}",
+                    edge.replace('\u{1f}', " to "),
+                    query.name,
+                    amount(*worst, &query.unit),
+                    amount(baseline.median, &query.unit),
+                    onset.map_or_else(|| "?".into(), Timestamp::clock_time)
+                )
+            })
+            .collect();
+        let keys: BTreeSet<&str> = odd.iter().map(|reading| reading.0.as_str()).collect();
+        let kept = now.iter().filter(|one| name(one).is_some_and(|key| keys.contains(key.as_str()))).cloned().collect();
+        let evidence = dossier.add(
+            Exhibit {
+                kind: EvidenceKind::Metric,
+                source: "prometheus",
+                query: &query.promql,
+                summary: format!("{}: {} of the call edges deviate", query.name.replace('_', " "), odd.len()),
+                body: lines.join("\n"),
+                series: kept,
+                taint: Taint::Observed,
+            },
+            event_now,
+        );
+        picture.edges.extend(odd.into_iter().filter_map(|(edge, baseline, worst, deviation, onset)| {
+            let (client, server) = edge.split_once('\u{1f}')?;
+            Some(EdgeReading {
+                client: client.into(),
+                server: server.into(),
+                signal: query.name.clone(),
+                worst,
+                usual: baseline.median,
+                deviation,
+                onset,
+                evidence: Some(evidence.clone()),
+            })
+        }));
+    }
+}
+
+type Read = (String, crate::domain::anomaly::Baseline, f64, f64, Option<Timestamp>);
+
+fn readings(now: &[Series], before: &[Series], gauge: Gauge, name: impl Fn(&Series) -> Option<String>) -> Vec<Read> {
+    let mut past: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for series in before {
+        if let Some(name) = name(series) {
+            past.entry(name).or_default().extend(series.values());
+        }
+    }
+    now.iter()
+        .filter_map(|series| {
+            let name = name(series)?;
+            let before = past.get(&name).map_or(&[][..], Vec::as_slice);
+            let (baseline, worst, deviation, onset) = read(before, &series.points, gauge)?;
+            Some((name, baseline, worst, deviation, onset))
+        })
+        .collect()
+}
+
+async fn cluster_signs(
+    cluster: &dyn Cluster,
+    incident: &Incident,
+    event_now: Timestamp,
+    dossier: &mut Dossier,
+    picture: &mut Picture,
+) {
+    let horizon = incident.since - Duration::from_secs(45 * 60);
+    let (pods, nodes, events) = futures::join!(cluster.pods(None), cluster.nodes(), cluster.events(None));
+    let mut signs: Vec<(String, SignKind, String, Option<Timestamp>)> = vec![];
+    if let Ok(nodes) = &nodes {
+        for node in nodes.iter().filter(|node| !node.ready) {
+            signs.push((node.name.clone(), SignKind::HostDown, format!("host not ready: {}", node.troubles.join(", ")), None));
+        }
+    }
+    let hosts_down: BTreeSet<&str> =
+        nodes.as_ref().map(|nodes| nodes.iter().filter(|node| !node.ready).map(|node| node.name.as_str()).collect()).unwrap_or_default();
+    if let Ok(pods) = &pods {
+        for pod in pods {
+            let on_dead_host = pod.node.as_deref().is_some_and(|node| hosts_down.contains(node));
+            let kind = match pod.reason.as_deref() {
+                Some("OOMKilled") => SignKind::OutOfMemory,
+                Some("CrashLoopBackOff" | "Error") if !on_dead_host => SignKind::CrashLoop,
+                Some("ImagePullBackOff" | "ErrImagePull") => SignKind::ImagePull,
+                _ => continue,
+            };
+            let reason = pod.reason.as_deref().unwrap_or_default();
+            let text = format!("pod {} {reason}, {} restarts", pod.name, pod.restarts);
+            signs.push((pod.service.clone(), kind, text, None));
+        }
+    }
+    let pod_service = |object: &str| {
+        pods.as_ref().ok().and_then(|pods| pods.iter().find(|pod| pod.name == object)).map(|pod| pod.service.clone())
+    };
+    let mut lines = vec![];
+    if let Ok(events) = &events {
+        for event in events.iter().filter(|event| event.warning && event.last_at >= horizon) {
+            lines.push(format!(
+                "{} {} {}/{}: {} (x{})",
+                event.last_at, event.reason, event.kind, event.object, event.message, event.count
+            ));
+            let oom = event.reason.contains("OOM") || event.message.contains("OOMKilled");
+            if oom && let Some(service) = pod_service(&event.object) {
+                signs.push((service, SignKind::OutOfMemory, format!("event {} on {}", event.reason, event.object), Some(event.last_at)));
+            }
+        }
+    }
+    if signs.is_empty() && lines.is_empty() {
+        return;
+    }
+    let mut body: Vec<String> = signs.iter().map(|(node, _, text, _)| format!("{node}: {text}")).collect();
+    body.extend(lines.into_iter().take(60));
+    let summary = signs
+        .first()
+        .map_or_else(|| format!("{} warning events", body.len()), |(node, _, text, _)| format!("{node}: {text}"));
+    let evidence = dossier.add(
+        Exhibit {
+            kind: EvidenceKind::Kubernetes,
+            source: "kubernetes",
+            query: "pods, nodes, warning events",
+            summary,
+            body: body.join("\n"),
+            series: vec![],
+            taint: Taint::Observed,
+        },
+        event_now,
+    );
+    picture.signs.extend(signs.into_iter().map(|(node, kind, text, at)| Sign {
+        node,
+        kind,
+        text,
+        at,
+        evidence: Some(evidence.clone()),
+    }));
+}
+
+fn note_changes(changes: Vec<Change>, event_now: Timestamp, dossier: &mut Dossier, picture: &mut Picture) {
+    let body: Vec<String> = changes
+        .iter()
+        .map(|change| {
+            format!(
+                "{} {} ({}): {}",
+                change.at,
+                change.id,
+                change.cause.as_deref().unwrap_or("no change-cause given"),
+                change.touched.iter().map(|touched| touched.detail.as_str()).collect::<Vec<_>>().join("; ")
+            )
+        })
+        .collect();
+    let summary = match changes.len() {
+        0 => "no change in the last 24 hours".to_owned(),
+        count => format!("{count} changes in the last 24 hours, the latest: {}", changes.iter().max_by_key(|c| c.at).map(|c| c.id.as_str()).unwrap_or_default()),
+    };
+    let exhibit = Exhibit {
+        kind: EvidenceKind::Change,
+        source: "kubernetes",
+        query: "rollout history of all workloads, 24 h",
+        summary,
+        body: body.join("\n"),
+        series: vec![],
+        taint: Taint::UserWritable,
+    };
+    picture.changes_evidence = Some(dossier.add(exhibit, event_now));
+    picture.changes = changes;
+}
+
+fn topology_evidence(event_now: Timestamp, dossier: &mut Dossier, picture: &mut Picture) {
+    if picture.topology.is_empty() {
+        return;
+    }
+    let body: Vec<String> = picture
+        .topology
+        .edges()
+        .filter(|(_, _, kind)| *kind == EdgeKind::Calls)
+        .map(|(from, to, _)| format!("{from} calls {to}"))
+        .collect();
+    let exhibit = Exhibit {
+        kind: EvidenceKind::Topology,
+        source: "prometheus",
+        query: "traces_service_graph_request_total",
+        summary: format!("{} nodes, {} call edges", picture.topology.nodes().count(), body.len()),
+        body: body.join("\n"),
+        series: vec![],
+        taint: Taint::Observed,
+    };
+    picture.topology_evidence = Some(dossier.add(exhibit, event_now));
+}
+
+const LOG_WINDOW: Duration = Duration::from_secs(20 * 60);
+const LOG_LINES: usize = 400;
+
+/// Asks the logs of everything affected for errors that were not there an hour ago.
+async fn log_signs(
+    signals: &dyn Signals,
+    config: &SignalsConfig,
+    incident: &Incident,
+    event_now: Timestamp,
+    dossier: &mut Dossier,
+    picture: &mut Picture,
+) {
+    let affected: BTreeSet<String> = picture
+        .readings
+        .iter()
+        .filter(|reading| reading.deviation >= 1.0)
+        .map(|reading| reading.node.clone())
+        .chain(incident.subjects().into_iter().map(str::to_owned))
+        .filter(|node| !matches!(picture.topology.kind(node), Some(NodeKind::Host | NodeKind::External)))
+        .collect();
+    let label = &config.log_service_label;
+    let start = (incident.since - LOG_WINDOW).min(event_now - LOG_WINDOW);
+    let answers: Vec<_> = futures::stream::iter(affected)
+        .map(|node| async move {
+            let query = format!(
+                "{{{label}=\"{}\"}} |~ \"(?i)(error|fatal|exception|panic|timeout|refused|exhausted|expired|denied|no space|killed|unavailable|slow)\"",
+                node.replace(['"', '\\'], "")
+            );
+            let before = start - Duration::from_secs(3600);
+            let (now, past) = futures::join!(
+                signals.logs(&query, start, event_now, LOG_LINES),
+                signals.logs(&query, before, start, LOG_LINES)
+            );
+            (node, query, now, past.unwrap_or_default())
+        })
+        .buffer_unordered(4)
+        .collect()
+        .await;
+    let mut answers = answers;
+    answers.sort_by(|one, other| one.0.cmp(&other.0));
+    for (node, query, now, past) in answers {
+        let Ok(now) = now else { continue };
+        let known: BTreeSet<String> = past.iter().map(|line| template_of(&line.line)).collect();
+        let mut novel: BTreeMap<String, (usize, Timestamp, String)> = BTreeMap::new();
+        for line in &now {
+            let template = template_of(&line.line);
+            if known.contains(&template) {
+                continue;
+            }
+            let entry = novel.entry(template).or_insert((0, line.at, line.line.clone()));
+            entry.0 += 1;
+            entry.1 = entry.1.min(line.at);
+        }
+        if novel.is_empty() {
+            continue;
+        }
+        let mut ranked: Vec<_> = novel.into_iter().collect();
+        ranked.sort_by(|one, other| other.1.0.cmp(&one.1.0).then(one.0.cmp(&other.0)));
+        let body: Vec<String> = ranked
+            .iter()
+            .take(20)
+            .map(|(template, (count, first, raw))| format!("x{count} since {} {template}\n    e.g. {raw}", first.clock_time()))
+            .collect();
+        let evidence = dossier.add(
+            Exhibit {
+                kind: EvidenceKind::Log,
+                source: "loki",
+                query: &query,
+                summary: format!("{node}: {} new error templates, most often: {}", ranked.len(), ranked[0].0),
+                body: body.join("\n"),
+                series: vec![],
+                taint: Taint::UserWritable,
+            },
+            event_now,
+        );
+        let others: Vec<String> =
+            picture.topology.nodes().map(|(name, _)| name.to_owned()).filter(|name| *name != node).collect();
+        for (template, (_, first, raw)) in ranked.iter().take(8) {
+            if let Some(kind) = sign_of(raw, &others) {
+                picture.signs.push(Sign {
+                    node: node.clone(),
+                    kind,
+                    text: format!("new in its log: {template}"),
+                    at: Some(*first),
+                    evidence: Some(evidence.clone()),
+                });
+            }
+        }
+    }
+}
+
+/// What a line of log says about its writer. The words are those that common stacks use.
+fn sign_of(line: &str, other_nodes: &[String]) -> Option<SignKind> {
+    let lower = line.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    let names_other = other_nodes.iter().any(|name| lower.contains(&name.to_ascii_lowercase()));
+    if says(&["no space left on device", "disk full", "disk quota exceeded"]) {
+        return Some(if names_other { SignKind::DependencyError } else { SignKind::DiskFull });
+    }
+    if says(&["certificate has expired", "certificate is expired", "x509", "cert expired", "tls handshake"]) {
+        return Some(if names_other { SignKind::DependencyError } else { SignKind::CertificateExpired });
+    }
+    if says(&["outofmemory", "out of memory", "heap space", "cannot allocate memory", "oom"]) {
+        return Some(SignKind::OutOfMemory);
+    }
+    if names_other || says(&["upstream"]) {
+        return Some(SignKind::DependencyError);
+    }
+    if says(&["remaining connection slots", "too many connections", "too many clients"]) {
+        return Some(SignKind::ConnectionsExhausted);
+    }
+    if says(&["acquire", "connection pool", "pool timeout"]) {
+        return None;
+    }
+    says(&["panic", "fatal", "exception", "segfault", "deadlock", "invalid configuration", "misconfig", "unhandled"])
+        .then_some(SignKind::OwnError)
+}
+
+/// Reads who depends on whom from the service graph, and what runs where from the cluster.
+pub async fn discover(signals: Option<&Arc<dyn Signals>>, cluster: Option<&Arc<dyn Cluster>>, at: Timestamp) -> Topology {
+    let mut topology = Topology::default();
+    let mut ours: BTreeMap<String, NodeKind> = BTreeMap::new();
+    if let Some(cluster) = cluster {
+        if let Ok(workloads) = cluster.workloads().await {
+            for workload in workloads {
+                ours.insert(workload.service.clone(), kind_of(&workload.service, Some(&workload.labels)));
+            }
+        }
+        if let Ok(nodes) = cluster.nodes().await {
+            for node in nodes {
+                topology.add_node(&node.name, NodeKind::Host);
+            }
+        }
+        if let Ok(pods) = cluster.pods(None).await {
+            for pod in pods {
+                if let Some(node) = &pod.node {
+                    topology.add_edge(&pod.service, node, EdgeKind::RunsOn);
+                }
+            }
+        }
+    }
+    if let Some(signals) = signals {
+        let query = "sum by (client, server) (increase(traces_service_graph_request_total[1h])) > 0";
+        match signals.instant(query, at).await {
+            Ok(edges) => {
+                for edge in edges {
+                    if let (Some(client), Some(server)) = (edge.label("client"), edge.label("server")) {
+                        topology.add_edge(client, server, EdgeKind::Calls);
+                    }
+                }
+            }
+            Err(error) => warn!(%error, "the service graph could not be read"),
+        }
+    }
+    let names: Vec<String> = topology.nodes().map(|(name, _)| name.to_owned()).collect();
+    for name in names.iter().chain(ours.keys()) {
+        if topology.kind(name) == Some(NodeKind::Host) {
+            continue;
+        }
+        let kind = match ours.get(name) {
+            Some(kind) => *kind,
+            // Called but run by nobody here. Without a cluster nothing can be said about that.
+            None if !ours.is_empty() => NodeKind::External,
+            None => kind_of(name, None),
+        };
+        topology.add_node(name, kind);
+    }
+    topology
+}
+
+/// By label `component` (app.kubernetes.io/component) where given, else by the words in the name.
+fn kind_of(name: &str, labels: Option<&crate::domain::alert::Labels>) -> NodeKind {
+    let component = labels
+        .and_then(|labels| labels.get("app.kubernetes.io/component").or_else(|| labels.get("component")))
+        .map_or("", String::as_str);
+    let text = format!("{name} {component}").to_ascii_lowercase();
+    let has = |words: &[&str]| {
+        text.split(|c: char| !c.is_ascii_alphanumeric()).any(|part| words.contains(&part))
+    };
+    if has(&["db", "database", "postgres", "postgresql", "mysql", "mariadb", "mongo", "mongodb", "redis", "cache", "pg"]) {
+        NodeKind::Database
+    } else if has(&["queue", "kafka", "rabbitmq", "nats", "broker", "mq"]) {
+        NodeKind::Queue
+    } else {
+        NodeKind::Service
+    }
+}

@@ -1,0 +1,300 @@
+//! Memory in this process: one Qdrant Edge shard in a folder that nobody else may use.
+//!
+//! Edge is synchronous and has no lock of its own, so each call goes to a blocking thread and the
+//! folder is locked before the shard is touched. What is written is flushed before a call returns.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fs2::FileExt as _;
+use qdrant_edge::{
+    CreateIndex, Distance, EdgeConfigBuilder, EdgeShard, EdgeSparseVectorParamsBuilder, EdgeVectorParamsBuilder,
+    FieldIndexOperations, Filter, Fusion, Modifier, NamedQuery, Payload, PayloadFieldSchema, PayloadOps,
+    PayloadSchemaType, PointId, PointInsertOperations, PointOperations, PointStruct, Prefetch, QueryEnum, QueryRequest,
+    ScoredPoint, ScoringQuery, ScrollRequest, SetPayloadOp, SparseVector, UpdateOperation, Vector, VectorInternal,
+    VectorStructInternal, Vectors, WalOptions, WithPayloadInterface, WithVector,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::memory::chunk::by_document;
+use crate::memory::index::{Indexer, Question};
+use crate::memory::point::{BM25, DENSE, Hit, INDEXED, Level, Point, RRF_K, Select, Stored, Words, share_of_best};
+use crate::memory::{CANDIDATES, MemoryError, blocking};
+
+/// Runbooks and post-mortems of a team are a few megabytes; the default of 32 is reserved at once.
+const WAL_BYTES: usize = 4 * 1024 * 1024;
+const PAGE: usize = 1_000;
+
+pub struct Edge {
+    held: Arc<Held>,
+    indexer: Arc<Indexer>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// The shard is dropped, and with it flushed, before the lock is given back.
+struct Held {
+    shard: EdgeShard,
+    _lock: File,
+}
+
+/// What the shard's vectors were made with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct MadeWith {
+    embedder: String,
+    dimension: usize,
+    /// Of points and payload; a new one means that everything is indexed anew.
+    layout: u32,
+}
+
+const LAYOUT: u32 = 1;
+const MADE_WITH: &str = "made_with.json";
+
+impl Edge {
+    pub(super) async fn open(dir: PathBuf, indexer: Arc<Indexer>) -> Result<Self, MemoryError> {
+        let by = indexer.clone();
+        let held = blocking(move || Held::open(&dir, &by)).await?;
+        Ok(Self { held: Arc::new(held), indexer, turn: tokio::sync::Mutex::new(()) })
+    }
+
+    pub(super) fn indexer(&self) -> &Arc<Indexer> {
+        &self.indexer
+    }
+
+    pub(super) fn turn(&self) -> &tokio::sync::Mutex<()> {
+        &self.turn
+    }
+
+    pub(super) async fn upsert(&self, points: Vec<Point>) -> Result<(), MemoryError> {
+        self.on_shard(move |shard| {
+            upsert(shard, points)?;
+            shard.flush();
+            Ok(())
+        })
+        .await
+    }
+
+    pub(super) async fn delete(&self, select: Select) -> Result<(), MemoryError> {
+        self.on_shard(move |shard| {
+            let delete = PointOperations::DeletePointsByFilter(filter(&select)?);
+            shard.update(UpdateOperation::PointOperation(delete)).map_err(store)?;
+            shard.flush();
+            Ok(())
+        })
+        .await
+    }
+
+    pub(super) async fn set_payload(&self, select: Select, fields: Value) -> Result<(), MemoryError> {
+        self.on_shard(move |shard| {
+            let payload = serde_json::from_value::<Payload>(fields).map_err(store)?;
+            let set = SetPayloadOp { payload, points: None, filter: Some(filter(&select)?), key: None };
+            shard.update(UpdateOperation::PayloadOperation(PayloadOps::SetPayload(set))).map_err(store)?;
+            shard.flush();
+            Ok(())
+        })
+        .await
+    }
+
+    pub(super) async fn scroll(&self, select: Select) -> Result<Vec<Stored>, MemoryError> {
+        self.on_shard(move |shard| scroll(shard, &select)).await
+    }
+
+    pub(super) async fn nearest(&self, asked: Arc<Question>, select: Select) -> Result<Vec<Hit>, MemoryError> {
+        self.on_shard(move |shard| nearest(shard, &asked, &select)).await
+    }
+
+    async fn on_shard<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&EdgeShard) -> Result<T, MemoryError> + Send + 'static,
+    ) -> Result<T, MemoryError> {
+        let held = self.held.clone();
+        blocking(move || work(&held.shard)).await
+    }
+}
+
+impl Held {
+    fn open(dir: &Path, indexer: &Indexer) -> Result<Self, MemoryError> {
+        let folder =
+            |problem: std::io::Error| MemoryError::Folder { dir: dir.to_owned(), problem: problem.to_string() };
+        fs::create_dir_all(dir).map_err(folder)?;
+        let lock = File::create(dir.join("lock")).map_err(folder)?;
+        lock.try_lock_exclusive().map_err(|_| MemoryError::Held { dir: dir.to_owned() })?;
+
+        let (current, former) = (dir.join("shard"), dir.join("shard.former"));
+        if !current.exists() && former.exists() {
+            // A re-indexing was broken off between its two renames.
+            fs::rename(&former, &current).map_err(folder)?;
+        }
+        let wanted = MadeWith {
+            embedder: indexer.embedder().name().to_owned(),
+            dimension: indexer.embedder().dimension(),
+            layout: LAYOUT,
+        };
+        let shard = match made_with(&current) {
+            None => create(&current, &wanted)?,
+            Some(found) if found == wanted => EdgeShard::load(&current, None).map_err(store)?,
+            Some(found) => {
+                tracing::info!(from = found.embedder, to = wanted.embedder, "indexing the memory anew");
+                index_anew(dir, &wanted, indexer)?
+            }
+        };
+        Ok(Self { shard, _lock: lock })
+    }
+}
+
+fn made_with(shard: &Path) -> Option<MadeWith> {
+    serde_json::from_slice(&fs::read(shard.join(MADE_WITH)).ok()?).ok()
+}
+
+/// Creates an empty shard. What lies there without its note was broken off while it was created.
+fn create(at: &Path, made_with: &MadeWith) -> Result<EdgeShard, MemoryError> {
+    let folder = |problem: std::io::Error| MemoryError::Folder { dir: at.to_owned(), problem: problem.to_string() };
+    if at.exists() {
+        fs::remove_dir_all(at).map_err(folder)?;
+    }
+    fs::create_dir_all(at).map_err(folder)?;
+    let config = EdgeConfigBuilder::new()
+        .vector(DENSE, EdgeVectorParamsBuilder::new(made_with.dimension, Distance::Cosine).build())
+        .sparse_vector(BM25, EdgeSparseVectorParamsBuilder::new().modifier(Modifier::Idf).build())
+        .wal_options(WalOptions { segment_capacity: WAL_BYTES, ..WalOptions::default() })
+        .build();
+    let shard = EdgeShard::new(at, config).map_err(store)?;
+    for field in INDEXED {
+        let index = CreateIndex {
+            field_name: field.parse().map_err(|()| MemoryError::Store(format!("{field} is no field")))?,
+            field_schema: Some(PayloadFieldSchema::FieldType(PayloadSchemaType::Keyword)),
+        };
+        shard.update(UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(index))).map_err(store)?;
+    }
+    shard.flush();
+    let note = serde_json::to_vec(made_with).map_err(store)?;
+    fs::write(at.join(MADE_WITH), note).map_err(folder)?;
+    Ok(shard)
+}
+
+/// Another embedder than the one that filled the shard: the texts are there, so the vectors are
+/// made again. Beside the old shard, which is replaced when the new one is complete.
+fn index_anew(dir: &Path, wanted: &MadeWith, indexer: &Indexer) -> Result<EdgeShard, MemoryError> {
+    let folder = |problem: std::io::Error| MemoryError::Folder { dir: dir.to_owned(), problem: problem.to_string() };
+    let (current, next, former) = (dir.join("shard"), dir.join("shard.next"), dir.join("shard.former"));
+    let mut kept = {
+        let shard = EdgeShard::load(&current, None).map_err(store)?;
+        scroll(&shard, &Select::default().at(Level::Chunk))?
+    };
+    kept.sort_by(|a, b| (&a.chunk.doc, a.part).cmp(&(&b.chunk.doc, b.part)));
+    {
+        let shard = create(&next, wanted)?;
+        for (_, documents) in by_document(kept.into_iter().map(|stored| stored.chunk).collect()) {
+            for group in documents {
+                upsert(&shard, indexer.points(group)?)?;
+            }
+        }
+    }
+    if former.exists() {
+        fs::remove_dir_all(&former).map_err(folder)?;
+    }
+    fs::rename(&current, &former).map_err(folder)?;
+    fs::rename(&next, &current).map_err(folder)?;
+    fs::remove_dir_all(&former).map_err(folder)?;
+    EdgeShard::load(&current, None).map_err(store)
+}
+
+fn upsert(shard: &EdgeShard, points: Vec<Point>) -> Result<(), MemoryError> {
+    let mut persisted = Vec::with_capacity(points.len());
+    for point in points {
+        let payload = serde_json::to_value(&point.stored).map_err(store)?;
+        let words = Vector::new_sparse(point.words.indices, point.words.values).map_err(store)?;
+        let vectors = Vectors::new_named([(DENSE, Vector::new_dense(point.dense)), (BM25, words)]);
+        persisted.push(PointStruct::new(PointId::Uuid(point.id), vectors, payload).into());
+    }
+    if persisted.is_empty() {
+        return Ok(());
+    }
+    let insert = PointOperations::UpsertPoints(PointInsertOperations::PointsList(persisted));
+    shard.update(UpdateOperation::PointOperation(insert)).map_err(store)
+}
+
+fn scroll(shard: &EdgeShard, select: &Select) -> Result<Vec<Stored>, MemoryError> {
+    let mut found = Vec::new();
+    let mut offset = None;
+    loop {
+        let page = ScrollRequest {
+            offset,
+            limit: Some(PAGE),
+            filter: Some(filter(select)?),
+            with_payload: Some(WithPayloadInterface::Bool(true)),
+            with_vector: WithVector::Bool(false),
+            order_by: None,
+        };
+        let (records, next) = shard.scroll(page).map_err(store)?;
+        for record in records {
+            found.push(stored(record.payload)?);
+        }
+        match next {
+            Some(_) => offset = next,
+            None => return Ok(found),
+        }
+    }
+}
+
+fn nearest(shard: &EdgeShard, asked: &Question, select: &Select) -> Result<Vec<Hit>, MemoryError> {
+    let filter = filter(select)?;
+    let ranking = |vector: VectorInternal, name: &str| Prefetch {
+        prefetches: Vec::new(),
+        query: Some(ScoringQuery::Vector(QueryEnum::Nearest(NamedQuery::new(vector, name)))),
+        limit: CANDIDATES,
+        params: None,
+        filter: Some(filter.clone()),
+        score_threshold: None,
+    };
+    let mut prefetches = vec![ranking(VectorInternal::Dense(asked.dense.clone()), DENSE)];
+    if !asked.words.indices.is_empty() {
+        let words = SparseVector { indices: asked.words.indices.clone(), values: asked.words.values.clone() };
+        prefetches.push(ranking(VectorInternal::Sparse(words), BM25));
+    }
+    let request = QueryRequest {
+        prefetches,
+        query: Some(ScoringQuery::Fusion(Fusion::Rrf { k: RRF_K as usize, weights: None })),
+        filter: None,
+        score_threshold: None,
+        limit: CANDIDATES,
+        offset: 0,
+        params: None,
+        with_vector: WithVector::Selector(vec![DENSE.into(), BM25.into()]),
+        with_payload: WithPayloadInterface::Bool(true),
+    };
+    shard.query(request).map_err(store)?.into_iter().map(hit).collect()
+}
+
+fn hit(point: ScoredPoint) -> Result<Hit, MemoryError> {
+    let PointId::Uuid(id) = point.id else {
+        return Err(MemoryError::Store(format!("point {:?} is not one of ours", point.id)));
+    };
+    let (mut dense, mut words) = (Vec::new(), Words::default());
+    if let Some(VectorStructInternal::Named(named)) = point.vector {
+        for vector in named.into_values() {
+            match vector {
+                VectorInternal::Dense(values) => dense = values,
+                VectorInternal::Sparse(sparse) => {
+                    words = Words { indices: sparse.indices, values: sparse.values };
+                }
+                VectorInternal::MultiDense(_) => {}
+            }
+        }
+    }
+    Ok(Hit { id, fused: share_of_best(point.score), dense, words: words.indices, stored: stored(point.payload)? })
+}
+
+fn stored(payload: Option<Payload>) -> Result<Stored, MemoryError> {
+    let fields = payload.map(|payload| payload.0).unwrap_or_default();
+    serde_json::from_value(Value::Object(fields)).map_err(store)
+}
+
+fn filter(select: &Select) -> Result<Filter, MemoryError> {
+    serde_json::from_value(select.to_json()).map_err(store)
+}
+
+fn store(error: impl std::fmt::Display) -> MemoryError {
+    MemoryError::Store(error.to_string())
+}

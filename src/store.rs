@@ -1,0 +1,143 @@
+//! What is durable: inbox, alert ledger, incident events, audit chain, outbox.
+//!
+//! Invariants: state and outgoing effects are written in one transaction (`Batch`); an incident
+//! event is unique by (incident, seq) and chained; every event and every decision outside incidents
+//! has a link in the one audit chain.
+
+mod audit;
+mod batch;
+mod read;
+
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::PgPoolOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{PgPool, SqlitePool};
+use tokio::sync::Mutex;
+
+pub use audit::{AuditReport, AuditRow, Fault};
+pub use batch::{AuditEntry, Batch, Claim, Draft, ExecutionRow, LedgerRow, NewEffect, PostedRow};
+pub use read::{EventRow, FunnelCount, InboxRow, LedgerView, OutboxRow, Scope};
+
+static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
+static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");
+
+/// One set of SQL texts on two databases; the embedded one is also the test double.
+pub struct Store {
+    db: Db,
+    /// SQLite has one writer; waiting here is cheaper and fairer than in its busy handler.
+    writer: Mutex<()>,
+}
+
+pub(crate) enum Db {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// Runs the same expression on whichever pool is open.
+macro_rules! on {
+    ($store:expr, $pool:ident => $body:expr) => {
+        match &$store.db {
+            $crate::store::Db::Sqlite($pool) => $body,
+            $crate::store::Db::Postgres($pool) => $body,
+        }
+    };
+}
+pub(crate) use on;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody else changed the incident in between: read again and decide again.
+    #[error("{0} was changed by someone else meanwhile")]
+    Stale(String),
+    #[error("{0}")]
+    Illegal(#[from] crate::domain::incident::IllegalTransition),
+    #[error("the store cannot be opened at {address}: {reason}. {remedy}")]
+    Open { address: String, reason: String, remedy: &'static str },
+    #[error("store: {0}")]
+    Database(#[from] sqlx::Error),
+    #[error("store holds something unreadable in {table} {row}: {reason}")]
+    Corrupt { table: &'static str, row: String, reason: String },
+}
+
+impl Store {
+    /// Opens `postgres://...` or a SQLite file; creates and migrates it.
+    pub async fn open(address: &str) -> Result<Self, StoreError> {
+        if address.starts_with("postgres://") || address.starts_with("postgresql://") {
+            return Self::open_postgres(address).await;
+        }
+        Self::open_sqlite(Path::new(address.strip_prefix("sqlite://").unwrap_or(address))).await
+    }
+
+    async fn open_sqlite(path: &Path) -> Result<Self, StoreError> {
+        let failed = |reason: String| StoreError::Open {
+            address: path.display().to_string(),
+            reason,
+            remedy: "Check that the folder exists, is writable and has space (key: store.url or --data-dir).",
+        };
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
+        }
+        let options = SqliteConnectOptions::from_str(&format!("sqlite://{}", path.display()))
+            .map_err(|error| failed(error.to_string()))?
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // P1: what was acknowledged survives a power cut.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(5));
+        let pool = SqlitePoolOptions::new()
+            .max_connections(6)
+            .connect_with(options)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        SQLITE_MIGRATIONS.run(&pool).await.map_err(|error| failed(error.to_string()))?;
+        Ok(Self { db: Db::Sqlite(pool), writer: Mutex::new(()) })
+    }
+
+    async fn open_postgres(address: &str) -> Result<Self, StoreError> {
+        let failed = |reason: String| StoreError::Open {
+            address: without_password(address),
+            reason,
+            remedy: "Check host, port, user, password and database (key: store.url).",
+        };
+        let pool = PgPoolOptions::new()
+            .max_connections(8)
+            .acquire_timeout(Duration::from_secs(5))
+            .connect(address)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        POSTGRES_MIGRATIONS.run(&pool).await.map_err(|error| failed(error.to_string()))?;
+        Ok(Self { db: Db::Postgres(pool), writer: Mutex::new(()) })
+    }
+
+    pub fn kind(&self) -> &'static str {
+        match &self.db {
+            Db::Sqlite(_) => "sqlite",
+            Db::Postgres(_) => "postgres",
+        }
+    }
+
+    /// Whether a write would succeed now.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        on!(self, pool => sqlx::query("SELECT 1").execute(pool).await.map(|_| ()))?;
+        Ok(())
+    }
+
+    pub async fn close(&self) {
+        on!(self, pool => pool.close().await);
+    }
+}
+
+fn without_password(address: &str) -> String {
+    match url::Url::parse(address) {
+        Ok(mut url) => {
+            // Refused only for URLs without a host, which carry no password.
+            let _ = url.set_password(url.password().map(|_| "***"));
+            url.to_string()
+        }
+        Err(_) => "an address that is not a URL".into(),
+    }
+}

@@ -1,0 +1,403 @@
+//! One transaction: what was decided, and what is to be told and done because of it.
+
+use serde::Serialize;
+use sqlx::QueryBuilder;
+
+use super::{Db, Store, StoreError, audit};
+use crate::domain::alert::Labels;
+use crate::domain::evidence::Evidence;
+use crate::domain::id::{Digest, IncidentId};
+use crate::domain::incident::{IllegalTransition, Incident, IncidentEvent};
+use crate::domain::time::Timestamp;
+
+/// Everything that becomes true together, or not at all.
+#[derive(Default)]
+pub struct Batch {
+    pub ledger: Vec<LedgerRow>,
+    pub drafts: Vec<Draft>,
+    pub effects: Vec<NewEffect>,
+    pub evidence: Vec<Evidence>,
+    pub audit: Vec<AuditEntry>,
+    pub inbox_done: Vec<i64>,
+    pub settings: Vec<(String, String)>,
+    pub votes: Vec<(String, String, String)>,
+    pub executions: Vec<ExecutionRow>,
+    pub posted: Vec<PostedRow>,
+    /// Moves ledger rows of a merged incident.
+    pub moved: Vec<(IncidentId, IncidentId)>,
+    pub ledger_incident: Vec<(String, IncidentId)>,
+}
+
+#[derive(Debug, Clone)]
+pub struct LedgerRow {
+    pub inbox_id: i64,
+    pub cluster: String,
+    pub team: String,
+    pub fingerprint: String,
+    pub name: String,
+    pub subject: String,
+    pub severity: &'static str,
+    pub status: &'static str,
+    pub starts_at: Timestamp,
+    pub ends_at: Option<Timestamp>,
+    pub value: Option<f64>,
+    /// `admit`, `suppress` or `resolve`
+    pub verdict: &'static str,
+    /// The counter's label.
+    pub reason: String,
+    pub explanation: String,
+    pub incident: Option<String>,
+    /// Kept for the first of a fingerprint; repeats have the same.
+    pub labels: Option<Labels>,
+}
+
+/// An incident with events that are applied but not yet written.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    pub incident: Incident,
+    base_version: i64,
+    events: Vec<(IncidentEvent, Timestamp)>,
+}
+
+impl Draft {
+    pub fn of(incident: Incident) -> Self {
+        Self { base_version: incident.version, incident, events: vec![] }
+    }
+
+    pub fn record(&mut self, event: IncidentEvent, wall_at: Timestamp) -> Result<(), IllegalTransition> {
+        self.incident.apply(&event, wall_at)?;
+        self.events.push((event, wall_at));
+        Ok(())
+    }
+
+    pub fn is_changed(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    pub fn events(&self) -> impl Iterator<Item = &IncidentEvent> {
+        self.events.iter().map(|(event, _)| event)
+    }
+}
+
+/// Something to tell; the card is rendered from the incident when it is delivered, so that the
+/// latest state wins and edits coalesce under one key.
+#[derive(Debug, Clone)]
+pub struct NewEffect {
+    pub key: String,
+    pub incident: Option<String>,
+    /// `flow::deliver::Effect` as JSON.
+    pub body: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct AuditEntry {
+    pub kind: String,
+    pub subject: String,
+    pub body: serde_json::Value,
+}
+
+/// The saga log of one plan; its primary key makes "at most once" a constraint of the database.
+#[derive(Debug, Clone)]
+pub struct ExecutionRow {
+    pub plan: String,
+    pub incident: String,
+    pub stage: String,
+    pub digest: String,
+    pub before: String,
+    pub result: Option<String>,
+    pub deadline: Timestamp,
+    /// Claims the plan: fails when it was ever claimed before.
+    pub claim: Claim,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    First,
+    Progress,
+}
+
+#[derive(Debug, Clone)]
+pub struct PostedRow {
+    pub key: String,
+    pub chat: String,
+    pub channel: String,
+    pub ts: String,
+    pub thread: Option<String>,
+    pub incident: Option<String>,
+    pub card: String,
+}
+
+/// Rows of one INSERT; SQLite allows 32,766 variables.
+const LEDGER_CHUNK: usize = 400;
+
+macro_rules! write_batch {
+    ($tx:ident, $batch:ident, $at:ident, $lock:expr) => {{
+        let mut links: Vec<(String, String, String)> = vec![];
+        for chunk in $batch.ledger.chunks(LEDGER_CHUNK) {
+            let mut insert = QueryBuilder::new(
+                "INSERT INTO alert(inbox_id,cluster,team,fingerprint,name,subject,severity,status,starts_at,ends_at,\
+                 value,verdict,reason,explanation,incident,labels,judged_at) ",
+            );
+            insert.push_values(chunk, |mut row, alert| {
+                row.push_bind(alert.inbox_id)
+                    .push_bind(&alert.cluster)
+                    .push_bind(&alert.team)
+                    .push_bind(&alert.fingerprint)
+                    .push_bind(&alert.name)
+                    .push_bind(&alert.subject)
+                    .push_bind(alert.severity)
+                    .push_bind(alert.status)
+                    .push_bind(alert.starts_at.millis())
+                    .push_bind(alert.ends_at.map(|at| at.millis()))
+                    .push_bind(alert.value)
+                    .push_bind(alert.verdict)
+                    .push_bind(&alert.reason)
+                    .push_bind(&alert.explanation)
+                    .push_bind(&alert.incident)
+                    .push_bind(alert.labels.as_ref().and_then(|labels| serde_json::to_string(labels).ok()))
+                    .push_bind($at.millis());
+            });
+            insert.build().execute(&mut *$tx).await?;
+        }
+        for (fingerprint, incident) in &$batch.ledger_incident {
+            sqlx::query("UPDATE alert SET incident=$1 WHERE fingerprint=$2 AND incident IS NULL AND verdict='admit'")
+                .bind(incident.as_str())
+                .bind(fingerprint)
+                .execute(&mut *$tx)
+                .await?;
+        }
+        for (from, into) in &$batch.moved {
+            sqlx::query("UPDATE alert SET incident=$1 WHERE incident=$2")
+                .bind(into.as_str())
+                .bind(from.as_str())
+                .execute(&mut *$tx)
+                .await?;
+        }
+        for draft in &mut $batch.drafts {
+            let id = draft.incident.id.as_str().to_owned();
+            // The events are numbered behind the version that was read: if somebody else appended
+            // meanwhile, the primary key or the version says so and nothing of this batch happens.
+            let mut head = draft.incident.head.clone();
+            for (offset, (event, event_wall_at)) in draft.events.iter().enumerate() {
+                let seq = draft.base_version + 1 + offset as i64;
+                let body = serde_json::to_string(event).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+                let kind = event.kind();
+                let hash = audit::event_link(&head, &id, seq, &kind, event_wall_at.millis(), &body);
+                let inserted = sqlx::query(
+                    "INSERT INTO incident_event(incident,seq,kind,at,body,prev,hash) VALUES($1,$2,$3,$4,$5,$6,$7) \
+                     ON CONFLICT(incident,seq) DO NOTHING",
+                )
+                .bind(&id)
+                .bind(seq)
+                .bind(&kind)
+                .bind(event_wall_at.millis())
+                .bind(&body)
+                .bind(head.as_str())
+                .bind(hash.as_str())
+                .execute(&mut *$tx)
+                .await?
+                .rows_affected();
+                if inserted == 0 {
+                    return Err(StoreError::Stale(id));
+                }
+                links.push((format!("incident.{kind}"), format!("{id}#{seq}"), hash.as_str().to_owned()));
+                head = hash;
+            }
+            draft.incident.head = head;
+            let body =
+                serde_json::to_string(&draft.incident).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+            let changed = if draft.base_version == 0 {
+                sqlx::query(
+                    "INSERT INTO incident(id,number,cluster,team,state,is_over,version,opened_at,body) \
+                     VALUES($1,$2,$3,$4,$5,$6,$7,$8,$9) ON CONFLICT(id) DO NOTHING",
+                )
+                .bind(&id)
+                .bind(id.trim_start_matches("INC-").parse::<i64>().unwrap_or_default())
+                .bind(&draft.incident.cluster)
+                .bind(&draft.incident.team)
+                .bind(draft.incident.state.word())
+                .bind(draft.incident.state.is_over())
+                .bind(draft.incident.version)
+                .bind(draft.incident.opened_at.millis())
+                .bind(&body)
+                .execute(&mut *$tx)
+                .await?
+                .rows_affected()
+            } else {
+                sqlx::query("UPDATE incident SET state=$1,is_over=$2,version=$3,body=$4,team=$7 WHERE id=$5 AND version=$6")
+                    .bind(draft.incident.state.word())
+                    .bind(draft.incident.state.is_over())
+                    .bind(draft.incident.version)
+                    .bind(&body)
+                    .bind(&id)
+                    .bind(draft.base_version)
+                    .bind(&draft.incident.team)
+                    .execute(&mut *$tx)
+                    .await?
+                    .rows_affected()
+            };
+            if changed != 1 {
+                return Err(StoreError::Stale(id));
+            }
+            draft.base_version = draft.incident.version;
+            draft.events.clear();
+        }
+        for evidence in &$batch.evidence {
+            let body = serde_json::to_string(evidence).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+            sqlx::query("INSERT INTO evidence(id,incident,digest,at,body) VALUES($1,$2,$3,$4,$5) ON CONFLICT(id) DO NOTHING")
+                .bind(evidence.id.as_str())
+                .bind(evidence.incident.as_str())
+                .bind(evidence.digest.as_str())
+                .bind($at.millis())
+                .bind(&body)
+                .execute(&mut *$tx)
+                .await?;
+        }
+        for (plan, person, decision) in &$batch.votes {
+            let added = sqlx::query("INSERT INTO vote(plan,person,decision,at) VALUES($1,$2,$3,$4) ON CONFLICT DO NOTHING")
+                .bind(plan)
+                .bind(person)
+                .bind(decision)
+                .bind($at.millis())
+                .execute(&mut *$tx)
+                .await?
+                .rows_affected();
+            if added == 0 {
+                return Err(StoreError::Stale(plan.clone()));
+            }
+        }
+        for row in &$batch.executions {
+            let changed = match row.claim {
+                Claim::First => {
+                    sqlx::query(
+                        "INSERT INTO execution(plan,incident,stage,digest,before,result,started_at,updated_at,deadline) \
+                         VALUES($1,$2,$3,$4,$5,$6,$7,$7,$8) ON CONFLICT(plan) DO NOTHING",
+                    )
+                    .bind(&row.plan)
+                    .bind(&row.incident)
+                    .bind(&row.stage)
+                    .bind(&row.digest)
+                    .bind(&row.before)
+                    .bind(&row.result)
+                    .bind($at.millis())
+                    .bind(row.deadline.millis())
+                    .execute(&mut *$tx)
+                    .await?
+                    .rows_affected()
+                }
+                Claim::Progress => {
+                    sqlx::query("UPDATE execution SET stage=$1,result=$2,updated_at=$3,deadline=$5 WHERE plan=$4")
+                        .bind(&row.stage)
+                        .bind(&row.result)
+                        .bind($at.millis())
+                        .bind(&row.plan)
+                        .bind(row.deadline.millis())
+                        .execute(&mut *$tx)
+                        .await?
+                        .rows_affected()
+                }
+            };
+            if changed != 1 {
+                return Err(StoreError::Stale(row.plan.clone()));
+            }
+            if row.claim == Claim::First {
+                // S13: the kill switch is read in the transaction that claims the execution.
+                let paused: Option<String> = sqlx::query_scalar("SELECT value FROM setting WHERE name='paused'")
+                    .fetch_optional(&mut *$tx)
+                    .await?;
+                if paused.is_some_and(|value| value != "null") {
+                    return Err(StoreError::Stale(format!("{} (paused)", row.plan)));
+                }
+            }
+        }
+        for effect in &$batch.effects {
+            sqlx::query(
+                "INSERT INTO outbox(key,incident,body,state,attempts,not_before,created_at) VALUES($1,$2,$3,'due',0,0,$4) \
+                 ON CONFLICT(key) DO UPDATE SET state='due', body=excluded.body, attempts=0, not_before=0",
+            )
+            .bind(&effect.key)
+            .bind(&effect.incident)
+            .bind(&effect.body)
+            .bind($at.millis())
+            .execute(&mut *$tx)
+            .await?;
+        }
+        for row in &$batch.posted {
+            sqlx::query(
+                "INSERT INTO posted(key,chat,channel,ts,thread,incident,at,card) VALUES($1,$2,$3,$4,$5,$6,$7,$8) \
+                 ON CONFLICT(key) DO UPDATE SET card=excluded.card, at=excluded.at",
+            )
+            .bind(&row.key)
+            .bind(&row.chat)
+            .bind(&row.channel)
+            .bind(&row.ts)
+            .bind(&row.thread)
+            .bind(&row.incident)
+            .bind($at.millis())
+            .bind(&row.card)
+            .execute(&mut *$tx)
+            .await?;
+        }
+        for (name, value) in &$batch.settings {
+            sqlx::query(
+                "INSERT INTO setting(name,value,at) VALUES($1,$2,$3) \
+                 ON CONFLICT(name) DO UPDATE SET value=excluded.value, at=excluded.at",
+            )
+            .bind(name)
+            .bind(value)
+            .bind($at.millis())
+            .execute(&mut *$tx)
+            .await?;
+        }
+        for id in &$batch.inbox_done {
+            sqlx::query("UPDATE inbox SET done_at=$1 WHERE id=$2").bind($at.millis()).bind(id).execute(&mut *$tx).await?;
+        }
+        for entry in &$batch.audit {
+            links.push((entry.kind.clone(), entry.subject.clone(), entry.body.to_string()));
+        }
+        if !links.is_empty() {
+            let (mut seq, head): (i64, String) = sqlx::query_as($lock).fetch_one(&mut *$tx).await?;
+            let mut head = Digest::from_hex(head);
+            for (kind, subject, body) in &links {
+                seq += 1;
+                let hash = audit::audit_link(&head, seq, $at.millis(), kind, subject, body);
+                sqlx::query("INSERT INTO audit(seq,at,kind,subject,body,prev,hash) VALUES($1,$2,$3,$4,$5,$6,$7)")
+                    .bind(seq)
+                    .bind($at.millis())
+                    .bind(kind)
+                    .bind(subject)
+                    .bind(body)
+                    .bind(head.as_str())
+                    .bind(hash.as_str())
+                    .execute(&mut *$tx)
+                    .await?;
+                head = hash;
+            }
+            sqlx::query("UPDATE audit_head SET seq=$1, hash=$2 WHERE one=1")
+                .bind(seq)
+                .bind(head.as_str())
+                .execute(&mut *$tx)
+                .await?;
+        }
+    }};
+}
+
+impl Store {
+    /// Writes the batch in one transaction. `Stale` means that nothing was written.
+    pub async fn commit(&self, mut batch: Batch, wall_at: Timestamp) -> Result<Vec<Incident>, StoreError> {
+        match &self.db {
+            Db::Sqlite(pool) => {
+                let _writer = self.writer.lock().await;
+                let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+                write_batch!(tx, batch, wall_at, "SELECT seq, hash FROM audit_head WHERE one=1");
+                tx.commit().await?;
+            }
+            Db::Postgres(pool) => {
+                let mut tx = pool.begin().await?;
+                write_batch!(tx, batch, wall_at, "SELECT seq, hash FROM audit_head WHERE one=1 FOR UPDATE");
+                tx.commit().await?;
+            }
+        }
+        Ok(batch.drafts.into_iter().map(|draft| draft.incident).collect())
+    }
+}

@@ -1,0 +1,367 @@
+//! Reading back, and the two small writes that stand alone: taking in and leasing out.
+
+use serde::Serialize;
+
+use super::{Store, StoreError, on};
+use crate::domain::alert::{Alert, Fingerprint, Labels, Status};
+use crate::domain::evidence::Evidence;
+use crate::domain::id::IncidentId;
+use crate::domain::incident::Incident;
+use crate::domain::time::Timestamp;
+use crate::ports::MessageRef;
+
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct InboxRow {
+    pub id: i64,
+    pub source: String,
+    pub kind: String,
+    pub body: String,
+    pub received_at: i64,
+}
+
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct OutboxRow {
+    pub id: i64,
+    pub key: String,
+    pub incident: Option<String>,
+    pub body: String,
+    pub attempts: i64,
+    pub created_at: i64,
+}
+
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+pub struct EventRow {
+    pub seq: i64,
+    pub kind: String,
+    pub at: i64,
+    pub body: String,
+}
+
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+pub struct FunnelCount {
+    pub verdict: String,
+    pub reason: String,
+    pub count: i64,
+}
+
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+pub struct LedgerView {
+    pub fingerprint: String,
+    pub name: String,
+    pub subject: String,
+    pub severity: String,
+    pub status: String,
+    pub starts_at: i64,
+    pub verdict: String,
+    pub reason: String,
+    pub explanation: String,
+    pub incident: Option<String>,
+}
+
+impl Store {
+    /// Keeps raw input before anything else happens to it (P1). A second delivery under the same
+    /// `dedupe` is kept once and counts as accepted.
+    pub async fn take_in(
+        &self,
+        source: &str,
+        kind: &str,
+        dedupe: Option<&str>,
+        body: &str,
+        wall_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let _writer = self.writer.lock().await;
+        on!(self, pool => {
+            sqlx::query(
+                "INSERT INTO inbox(source,kind,dedupe,body,received_at) VALUES($1,$2,$3,$4,$5) \
+                 ON CONFLICT(dedupe) DO NOTHING",
+            )
+            .bind(source)
+            .bind(kind)
+            .bind(dedupe)
+            .bind(body)
+            .bind(wall_at.millis())
+            .execute(pool)
+            .await
+            .map(|_| ())
+        })?;
+        Ok(())
+    }
+
+    pub async fn inbox_open(&self, kind: &str, limit: i64) -> Result<Vec<InboxRow>, StoreError> {
+        Ok(on!(self, pool => {
+            sqlx::query_as(
+                "SELECT id,source,kind,body,received_at FROM inbox WHERE done_at IS NULL AND kind=$1 ORDER BY id LIMIT $2",
+            )
+            .bind(kind)
+            .bind(limit)
+            .fetch_all(pool)
+            .await
+        })?)
+    }
+
+    pub async fn inbox_depth(&self) -> Result<i64, StoreError> {
+        Ok(on!(self, pool => {
+            sqlx::query_scalar("SELECT count(*) FROM inbox WHERE done_at IS NULL").fetch_one(pool).await
+        })?)
+    }
+
+    pub async fn incident(&self, id: &IncidentId) -> Result<Option<Incident>, StoreError> {
+        let body: Option<String> = on!(self, pool => {
+            sqlx::query_scalar("SELECT body FROM incident WHERE id=$1").bind(id.as_str()).fetch_optional(pool).await
+        })?;
+        body.map(|body| parse("incident", id.as_str(), &body)).transpose()
+    }
+
+    /// All incidents, or only those that are not over; oldest first.
+    pub async fn incidents(&self, scope: Scope) -> Result<Vec<Incident>, StoreError> {
+        let sql = match scope {
+            Scope::All => "SELECT id, body FROM incident ORDER BY number",
+            Scope::NotOver => "SELECT id, body FROM incident WHERE NOT is_over ORDER BY number",
+        };
+        let rows: Vec<(String, String)> = on!(self, pool => sqlx::query_as(sql).fetch_all(pool).await)?;
+        rows.iter().map(|(id, body)| parse("incident", id, body)).collect()
+    }
+
+    pub async fn next_incident_number(&self) -> Result<i64, StoreError> {
+        let highest: Option<i64> =
+            on!(self, pool => sqlx::query_scalar("SELECT max(number) FROM incident").fetch_one(pool).await)?;
+        Ok(highest.unwrap_or(0) + 1)
+    }
+
+    pub async fn events(&self, id: &IncidentId) -> Result<Vec<EventRow>, StoreError> {
+        Ok(on!(self, pool => {
+            sqlx::query_as("SELECT seq,kind,at,body FROM incident_event WHERE incident=$1 ORDER BY seq")
+                .bind(id.as_str())
+                .fetch_all(pool)
+                .await
+        })?)
+    }
+
+    pub async fn evidence(&self, id: &str) -> Result<Option<Evidence>, StoreError> {
+        let body: Option<String> = on!(self, pool => {
+            sqlx::query_scalar("SELECT body FROM evidence WHERE id=$1").bind(id).fetch_optional(pool).await
+        })?;
+        body.map(|body| parse("evidence", id, &body)).transpose()
+    }
+
+    pub async fn evidence_of(&self, incident: &IncidentId) -> Result<Vec<Evidence>, StoreError> {
+        let rows: Vec<(String, String)> = on!(self, pool => {
+            sqlx::query_as("SELECT id, body FROM evidence WHERE incident=$1").bind(incident.as_str()).fetch_all(pool).await
+        })?;
+        let mut evidence: Vec<Evidence> =
+            rows.iter().map(|(id, body)| parse("evidence", id, body)).collect::<Result<_, _>>()?;
+        evidence.sort_by_key(|one| one.id.mark().trim_start_matches('E').parse::<u32>().unwrap_or(0));
+        Ok(evidence)
+    }
+
+    /// Alerts of open incidents, for rebuilding the correlator after a restart.
+    pub async fn open_members(&self) -> Result<Vec<(String, String, String, String, i64)>, StoreError> {
+        Ok(on!(self, pool => {
+            sqlx::query_as(
+                "SELECT a.incident, a.fingerprint, a.subject, a.name, min(a.starts_at) FROM alert a JOIN incident i \
+                 ON i.id=a.incident WHERE NOT i.is_over AND a.verdict='admit' GROUP BY a.incident,a.fingerprint,a.subject,a.name",
+            )
+            .fetch_all(pool)
+            .await
+        })?)
+    }
+
+    /// The newest firings with their labels, oldest first: what the prefilter learns from again.
+    pub async fn recent_firing(&self, limit: i64) -> Result<Vec<Alert>, StoreError> {
+        type Row = (String, i64, Option<f64>, String);
+        let rows: Vec<Row> = on!(self, pool => {
+            sqlx::query_as(
+                "SELECT fingerprint, starts_at, value, labels FROM alert WHERE labels IS NOT NULL AND status='firing' \
+                 ORDER BY id DESC LIMIT $1",
+            )
+            .bind(limit)
+            .fetch_all(pool)
+            .await
+        })?;
+        rows.into_iter()
+            .rev()
+            .map(|(fingerprint, starts_at, value, labels)| {
+                let labels: Labels = parse("alert", &fingerprint, &labels)?;
+                Ok(Alert {
+                    fingerprint: Fingerprint::of(&labels),
+                    status: Status::Firing,
+                    labels,
+                    annotations: Labels::new(),
+                    starts_at: Timestamp::from_millis(starts_at),
+                    ends_at: None,
+                    value,
+                })
+            })
+            .collect()
+    }
+
+    pub async fn funnel(&self, since_inbox: i64) -> Result<Vec<FunnelCount>, StoreError> {
+        Ok(on!(self, pool => {
+            sqlx::query_as(
+                "SELECT verdict, reason, count(*) AS count FROM alert WHERE inbox_id > $1 GROUP BY verdict, reason \
+                 ORDER BY verdict, reason",
+            )
+            .bind(since_inbox)
+            .fetch_all(pool)
+            .await
+        })?)
+    }
+
+    pub async fn last_inbox_id(&self) -> Result<i64, StoreError> {
+        let last: Option<i64> =
+            on!(self, pool => sqlx::query_scalar("SELECT max(id) FROM inbox").fetch_one(pool).await)?;
+        Ok(last.unwrap_or(0))
+    }
+
+    /// What is known of one alert: by fingerprint, or by a part of its name; newest first.
+    pub async fn ledger_of(&self, fingerprint_or_name: &str, limit: i64) -> Result<Vec<LedgerView>, StoreError> {
+        Ok(on!(self, pool => {
+            sqlx::query_as(
+                "SELECT fingerprint,name,subject,severity,status,starts_at,verdict,reason,explanation,incident FROM alert \
+                 WHERE fingerprint=$1 OR name=$1 OR incident=$1 ORDER BY id DESC LIMIT $2",
+            )
+            .bind(fingerprint_or_name)
+            .bind(limit)
+            .fetch_all(pool)
+            .await
+        })?)
+    }
+
+    pub async fn outbox_due(&self, wall_now: Timestamp, limit: i64) -> Result<Vec<OutboxRow>, StoreError> {
+        Ok(on!(self, pool => {
+            sqlx::query_as(
+                "SELECT id,key,incident,body,attempts,created_at FROM outbox WHERE state='due' AND not_before<=$1 \
+                 ORDER BY id LIMIT $2",
+            )
+            .bind(wall_now.millis())
+            .bind(limit)
+            .fetch_all(pool)
+            .await
+        })?)
+    }
+
+    pub async fn outbox_depth(&self) -> Result<i64, StoreError> {
+        Ok(on!(self, pool => {
+            sqlx::query_scalar("SELECT count(*) FROM outbox WHERE state='due'").fetch_one(pool).await
+        })?)
+    }
+
+    /// Marks a delivery: done only if the body is still the one that was delivered, so that an
+    /// edit that was asked for meanwhile is not lost.
+    pub async fn outbox_done(&self, row: &OutboxRow, wall_at: Timestamp) -> Result<(), StoreError> {
+        let _writer = self.writer.lock().await;
+        on!(self, pool => {
+            sqlx::query("UPDATE outbox SET state='done', done_at=$1, error=NULL WHERE id=$2 AND body=$3")
+                .bind(wall_at.millis())
+                .bind(row.id)
+                .bind(&row.body)
+                .execute(pool)
+                .await
+                .map(|_| ())
+        })?;
+        Ok(())
+    }
+
+    pub async fn outbox_retry(
+        &self,
+        id: i64,
+        not_before: Timestamp,
+        error: &str,
+        state: &str,
+    ) -> Result<(), StoreError> {
+        let _writer = self.writer.lock().await;
+        on!(self, pool => {
+            sqlx::query("UPDATE outbox SET attempts=attempts+1, not_before=$1, error=$2, state=$4 WHERE id=$3")
+                .bind(not_before.millis())
+                .bind(error)
+                .bind(id)
+                .bind(state)
+                .execute(pool)
+                .await
+                .map(|_| ())
+        })?;
+        Ok(())
+    }
+
+    pub async fn posted(&self, key: &str) -> Result<Option<MessageRef>, StoreError> {
+        let row: Option<(String, String)> = on!(self, pool => {
+            sqlx::query_as("SELECT channel, ts FROM posted WHERE key=$1").bind(key).fetch_optional(pool).await
+        })?;
+        Ok(row.map(|(channel, ts)| MessageRef { channel, ts }))
+    }
+
+    pub async fn posted_count(&self) -> Result<i64, StoreError> {
+        Ok(on!(self, pool => sqlx::query_scalar("SELECT count(*) FROM posted").fetch_one(pool).await)?)
+    }
+
+    /// The incident whose message this is.
+    pub async fn incident_of_message(&self, message: &MessageRef) -> Result<Option<IncidentId>, StoreError> {
+        let id: Option<Option<String>> = on!(self, pool => {
+            sqlx::query_scalar("SELECT incident FROM posted WHERE channel=$1 AND ts=$2")
+                .bind(&message.channel)
+                .bind(&message.ts)
+                .fetch_optional(pool)
+                .await
+        })?;
+        Ok(id.flatten().map(IncidentId::new))
+    }
+
+    pub async fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
+        Ok(on!(self, pool => {
+            sqlx::query_scalar("SELECT value FROM setting WHERE name=$1").bind(name).fetch_optional(pool).await
+        })?)
+    }
+
+    pub async fn votes(&self, plan: &str) -> Result<Vec<(String, String)>, StoreError> {
+        Ok(on!(self, pool => {
+            sqlx::query_as("SELECT person, decision FROM vote WHERE plan=$1 ORDER BY at").bind(plan).fetch_all(pool).await
+        })?)
+    }
+
+    pub async fn execution(
+        &self,
+        plan: &str,
+    ) -> Result<Option<(String, String, Option<String>, i64, String)>, StoreError> {
+        Ok(on!(self, pool => {
+            sqlx::query_as("SELECT stage, before, result, deadline, digest FROM execution WHERE plan=$1")
+                .bind(plan)
+                .fetch_optional(pool)
+                .await
+        })?)
+    }
+
+    /// Messages of the local console.
+    pub async fn save_message(&self, channel: &str, ts: &str, body: &str) -> Result<(), StoreError> {
+        let _writer = self.writer.lock().await;
+        on!(self, pool => {
+            sqlx::query(
+                "INSERT INTO message(channel,ts,body) VALUES($1,$2,$3) ON CONFLICT(channel,ts) DO UPDATE SET body=excluded.body",
+            )
+            .bind(channel)
+            .bind(ts)
+            .bind(body)
+            .execute(pool)
+            .await
+            .map(|_| ())
+        })?;
+        Ok(())
+    }
+
+    pub async fn messages(&self) -> Result<Vec<String>, StoreError> {
+        Ok(on!(self, pool => sqlx::query_scalar("SELECT body FROM message ORDER BY ts").fetch_all(pool).await)?)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    All,
+    NotOver,
+}
+
+fn parse<T: serde::de::DeserializeOwned>(table: &'static str, row: &str, body: &str) -> Result<T, StoreError> {
+    serde_json::from_str(body).map_err(|error| StoreError::Corrupt {
+        table,
+        row: row.into(),
+        reason: error.to_string(),
+    })
+}

@@ -1,0 +1,226 @@
+// Walks through a running console as a person would, with mouse and with keyboard only.
+//
+//   node tests/console.mjs http://127.0.0.1:7717 screenshots/ [--strict]
+//
+// Needs playwright-core (npm) and a Chromium: CHROMIUM=/usr/bin/chromium by default. The console
+// must show an incident whose thread has evidence. Voting and deciding are skipped, and said to be,
+// when the thread offers neither; with --strict that is a failure.
+
+import assert from "node:assert/strict";
+import { mkdir } from "node:fs/promises";
+import { createRequire } from "node:module";
+import path from "node:path";
+import process from "node:process";
+
+const { chromium } = createRequire(path.join(process.cwd(), "node_modules/"))("playwright-core");
+
+const [base = "http://127.0.0.1:7717", folder = "screenshots"] = process.argv.slice(2).filter((word) => !word.startsWith("--"));
+const strict = process.argv.includes("--strict");
+await mkdir(folder, { recursive: true });
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+});
+const complaints = [];
+
+async function open(size, colorScheme, address = "/") {
+  const context = await browser.newContext({ viewport: size, colorScheme, reducedMotion: "reduce" });
+  const page = await context.newPage();
+  page.on("console", (line) => ["error", "warning"].includes(line.type()) && complaints.push(`${address}: ${line.text()}`));
+  page.on("pageerror", (error) => complaints.push(`${address}: ${error.stack}`));
+  page.on("request", (request) => request.url().startsWith(base) || complaints.push(`foreign request ${request.url()}`));
+  await page.goto(base + address);
+  await page.locator("#side li a").first().waitFor({ state: "attached" });
+  return page;
+}
+
+const shot = (page, name) => page.screenshot({ path: path.join(folder, `${name}.png`) });
+
+async function fits(page, name) {
+  const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  assert.ok(over <= 0, `${name} is ${over} px too wide`);
+}
+
+async function step(name, body) {
+  const missing = await body();
+  assert.ok(!missing || !strict, `${name}: ${missing}`);
+  console.log(missing ? `--  ${name}: skipped, ${missing}` : `ok  ${name}`);
+}
+
+const wide = { width: 1400, height: 900 };
+const phone = { width: 390, height: 844 };
+const page = await open(wide, "dark");
+const thread = page.locator("#thread");
+/** The newest incident that has a thread; questions of people have no tone. */
+const incidentIn = (view) => view.locator('#centre .message[class*="tone-"]', { has: view.locator(".replies strong") }).last();
+const rootWithPlan = incidentIn(page);
+
+await step("the conversation shows the incident", async () => {
+  await rootWithPlan.waitFor();
+  await shot(page, "chat-dark");
+  await rootWithPlan.locator(".replies").click();
+  await thread.locator(".message").nth(1).waitFor();
+  await page.waitForTimeout(400);
+  await shot(page, "thread-dark");
+});
+
+let incident = "";
+await step("an evidence mark opens the drawer, Esc closes it and gives the focus back", async () => {
+  const chip = thread.locator("[data-evidence]").first();
+  incident = (await chip.getAttribute("data-evidence")).split(".")[0];
+  await chip.click();
+  const drawer = page.locator("dialog.drawer");
+  await drawer.locator(".lead").waitFor();
+  await page.waitForTimeout(300);
+  await shot(page, "evidence-dark");
+  await page.keyboard.press("Escape");
+  await drawer.waitFor({ state: "detached" });
+  assert.ok(await chip.evaluate((node) => node === document.activeElement), "focus returns to the mark");
+});
+
+await step("a vote can be given", async () => {
+  const up = thread.locator('[data-action="thumbs_up"]').first();
+  if ((await up.count()) === 0) return "no diagnosis to vote on";
+  await up.click();
+  await thread.locator('[data-action="thumbs_up"][aria-pressed="true"]').first().waitFor();
+});
+
+await step("a rejection asks for a reason and can be left", async () => {
+  const reject = thread.locator('[data-action="reject"]').first();
+  if ((await reject.count()) === 0) return "nothing to reject";
+  await reject.click();
+  await page.locator("dialog textarea").waitFor();
+  await shot(page, "reject-dark");
+  await page.keyboard.press("Escape");
+  await page.locator("dialog").waitFor({ state: "detached" });
+});
+
+await step("an approval asks once more, and the card changes", async () => {
+  const approve = thread.locator('[data-action="approve"]').first();
+  if ((await approve.count()) === 0) return "nothing to approve";
+  const before = await thread.locator('[data-action="approve"]').count();
+  await approve.click();
+  const confirm = page.locator("dialog [data-confirm]");
+  if (await confirm.count()) {
+    await shot(page, "approve-dark");
+    await confirm.click();
+  }
+  await page.waitForFunction((count) => document.querySelectorAll('#thread [data-action="approve"]').length < count, before, { timeout: 20_000 });
+  await shot(page, "approved-dark");
+});
+
+await step("/ops help is completed and answered", async () => {
+  const field = thread.locator(".composer textarea");
+  const before = await thread.locator(".message").count();
+  await field.fill("/ops he");
+  await thread.locator(".hints li").first().waitFor();
+  await shot(page, "hints-dark");
+  await field.press("Tab");
+  assert.match(await field.inputValue(), /^\/ops help/);
+  await field.press("Enter");
+  await page.waitForFunction((count) => document.querySelectorAll("#thread .message").length >= count + 1, before, { timeout: 20_000 });
+});
+
+await step("the incident's page tells the whole story", async () => {
+  await page.goto(`${base}/incident/${incident}`);
+  await page.locator(".masthead .headline").waitFor();
+  await page.waitForTimeout(500);
+  await shot(page, "incident-dark");
+  const height = await page.locator(".sheet").evaluate((node) => node.scrollHeight + 80);
+  await page.setViewportSize({ width: 1400, height });
+  await page.waitForTimeout(600);
+  await shot(page, "incident-whole-dark");
+  const broken = await page.evaluate(() => document.querySelectorAll(".missing").length);
+  assert.equal(broken, 0, "every picture is there");
+  await page.setViewportSize(wide);
+});
+
+await step("the keyboard alone reaches thread, evidence and composer", async () => {
+  await page.goto(`${base}/`);
+  await page.locator("#centre .replies").last().waitFor();
+  await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement.className), "skip");
+  await page.keyboard.press("j");
+  const wanted = await rootWithPlan.getAttribute("data-ts");
+  const reached = () => page.evaluate((ts) => document.activeElement.closest(".message")?.dataset.ts === ts, wanted);
+  for (let n = 0; n < 200 && !(await reached()); n += 1) await page.keyboard.press("j");
+  await page.keyboard.press("Enter");
+  await thread.locator(".message").first().waitFor();
+  for (let n = 0; n < 40; n += 1) {
+    await page.keyboard.press("Tab");
+    if (await page.evaluate(() => document.activeElement.matches("#thread [data-evidence]"))) break;
+  }
+  await page.keyboard.press("Enter");
+  await page.locator("dialog.drawer").waitFor();
+  await page.keyboard.press("Escape");
+  await page.locator("dialog.drawer").waitFor({ state: "detached" });
+  await page.keyboard.press("/");
+  assert.ok(await page.evaluate(() => document.activeElement.matches("#thread .composer textarea")), "slash goes to the composer");
+  await page.keyboard.press("Escape");
+  await page.evaluate(() => document.activeElement.blur());
+  await page.keyboard.press("Escape");
+  await thread.waitFor({ state: "hidden" });
+});
+
+await step("a question in the channel opens the thread where the answer comes", async () => {
+  const question = `is <b>anything</b> wrong? ${Date.now()}`;
+  const field = page.locator("#centre .composer textarea");
+  await field.fill(question);
+  await field.press("Enter");
+  await thread.locator(".message.from-person", { hasText: question }).waitFor();
+  await thread.locator(".message.from-watch").first().waitFor({ timeout: 60_000 });
+  await page.keyboard.press("Escape");
+  await thread.waitFor({ state: "hidden" });
+});
+
+await step("a reload keeps the place", async () => {
+  await page.goto(`${base}/watch`);
+  await page.locator(".headline").waitFor();
+  await page.waitForTimeout(300);
+  await shot(page, "watch-dark");
+  await page.reload();
+  await page.locator(".headline").waitFor();
+});
+
+await step("390 px wide it is usable, and nothing sticks out", async () => {
+  const small = await open(phone, "light");
+  await small.locator("#centre .message").first().waitFor();
+  await small.waitForTimeout(300);
+  await fits(small, "the conversation");
+  await shot(small, "phone-chat-light");
+  await small.locator(".menu").click();
+  await small.waitForTimeout(300);
+  await shot(small, "phone-menu-light");
+  await small.keyboard.press("Escape");
+  await incidentIn(small).locator(".replies").click();
+  await small.locator("#thread .message").nth(1).waitFor();
+  await small.waitForTimeout(400);
+  await fits(small, "the thread");
+  await shot(small, "phone-thread-light");
+  await small.locator("#thread [data-evidence]").first().click();
+  await small.locator("dialog.drawer .lead").waitFor();
+  await small.waitForTimeout(300);
+  await shot(small, "phone-evidence-light");
+  await small.keyboard.press("Escape");
+  await small.goto(`${base}/incident/${incident}`);
+  await small.locator(".masthead .headline").waitFor();
+  await small.waitForTimeout(300);
+  await fits(small, "the incident");
+  await shot(small, "phone-incident-light");
+  const height = await small.locator(".sheet").evaluate((node) => node.scrollHeight + 80);
+  await small.setViewportSize({ width: 390, height });
+  await small.waitForTimeout(600);
+  await shot(small, "phone-incident-whole-light");
+});
+
+await step("by day it is light", async () => {
+  const day = await open(wide, "light");
+  await incidentIn(day).locator(".replies").click();
+  await day.locator("#thread .message").first().waitFor();
+  await day.waitForTimeout(400);
+  await shot(day, "thread-light");
+});
+
+await browser.close();
+assert.deepEqual(complaints, [], "the browser has nothing to complain about");
+console.log("ok  no complaint in the browser's console");
