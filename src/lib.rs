@@ -7,4 +7,5 @@ pub mod domain;
 pub mod memory;
 pub mod ports;
 pub mod store;
+pub mod tools;
 pub mod world;

@@ -407,8 +407,7 @@ impl Investigation {
                     .map(|result| ModelMessage::Tool { call_id: result.call_id.clone(), text: answer(result) }),
             ),
             (Mode::Text, Step::Tools { results }) => {
-                let text =
-                    results.iter().map(|result| format!("Observation: {}", answer(result))).collect::<Vec<_>>();
+                let text = results.iter().map(|result| format!("Observation: {}", answer(result))).collect::<Vec<_>>();
                 messages.push(ModelMessage::User { text: text.join("\n\n") });
             }
             (Mode::Native | Mode::Text, Step::Repair { text }) => {

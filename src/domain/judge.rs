@@ -188,11 +188,8 @@ fn fit(proposed: ProposedRemedy, service: &str, change: Option<&Change>) -> Reme
 }
 
 fn cited_by<'a>(claim: &Cited, evidence: &'a [Evidence]) -> Vec<&'a Evidence> {
-    let wanted: BTreeSet<String> = claim
-        .evidence
-        .iter()
-        .map(|mark| mark.trim().trim_matches(['[', ']', '(', ')']).to_ascii_uppercase())
-        .collect();
+    let wanted: BTreeSet<String> =
+        claim.evidence.iter().map(|mark| mark.trim().trim_matches(['[', ']', '(', ')']).to_ascii_uppercase()).collect();
     let cites = |item: &&Evidence| wanted.contains(item.id.mark()) || wanted.contains(item.id.as_str());
     evidence.iter().filter(cites).collect()
 }

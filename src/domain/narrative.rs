@@ -25,7 +25,9 @@ pub fn root(incident: &Incident) -> Card {
     let mut blocks = vec![
         Block::Header { text: header.clone(), tone: tone(incident) },
         Block::Fields { fields },
-        Block::Text { spans: vec![Span::plain(format!("{}: {}", incident.severity.as_str(), incident.severity_because))] },
+        Block::Text {
+            spans: vec![Span::plain(format!("{}: {}", incident.severity.as_str(), incident.severity_because))],
+        },
     ];
     if !incident.recalled.is_empty() {
         let past = &incident.recalled[0];
@@ -143,10 +145,13 @@ pub fn approval(record: &PlanRecord) -> Card {
         field("uid", vec![Span::code(plan.action.target().uid.clone())]),
         field("Risk", vec![Span::bold(plan.tier.to_string())]),
         field("Blast radius", vec![Span::plain(plan.blast.text.clone())]),
-        field("Undo", vec![Span::plain(match &plan.undo {
-            Undo::By(action) => format!("{action} (by itself when the verification fails)"),
-            Undo::None(why) => format!("none: {why}"),
-        })]),
+        field(
+            "Undo",
+            vec![Span::plain(match &plan.undo {
+                Undo::By(action) => format!("{action} (by itself when the verification fails)"),
+                Undo::None(why) => format!("none: {why}"),
+            })],
+        ),
         field(
             "Success",
             vec![Span::plain(match plan.checks.len() {
@@ -167,7 +172,8 @@ pub fn approval(record: &PlanRecord) -> Card {
         fields.push(field("Expires", vec![Span::Date { at: plan.expires_at }]));
     }
     if plan.approvals_needed > 1 {
-        let votes = record.approved_by.iter().map(|person| format!("@{}", short(person))).collect::<Vec<_>>().join(", ");
+        let votes =
+            record.approved_by.iter().map(|person| format!("@{}", short(person))).collect::<Vec<_>>().join(", ");
         let votes = format!("{} of {}: {votes}", record.approved_by.len(), plan.approvals_needed);
         fields.push(field("Approvals", vec![Span::plain(votes)]));
     }
@@ -270,11 +276,9 @@ fn decision(record: &PlanRecord) -> Vec<Span> {
         Outcome::NotVerified => "The effect could not be verified.".to_owned(),
         Outcome::Undone => "It did not help and was undone.".to_owned(),
         Outcome::Verified => "The effect is verified from telemetry.".to_owned(),
-        Outcome::Proposed
-        | Outcome::Approved
-        | Outcome::Rejected
-        | Outcome::Started
-        | Outcome::Written => String::new(),
+        Outcome::Proposed | Outcome::Approved | Outcome::Rejected | Outcome::Started | Outcome::Written => {
+            String::new()
+        }
     }));
     spans
 }
@@ -308,10 +312,7 @@ fn claim(claim: &Claim) -> Vec<Span> {
 
 fn cause(diagnosis: &Diagnosis) -> Vec<Span> {
     match &diagnosis.service {
-        Some(service) => vec![
-            Span::code(service.clone()),
-            Span::plain(format!(" ({})", diagnosis.verdict.word())),
-        ],
+        Some(service) => vec![Span::code(service.clone()), Span::plain(format!(" ({})", diagnosis.verdict.word()))],
         None => vec![Span::plain("not known")],
     }
 }
@@ -351,11 +352,9 @@ fn tone(incident: &Incident) -> Tone {
         State::Resolved { .. } => Tone::Good,
         State::Merged { .. } => Tone::Neutral,
         State::Executing { .. } | State::Verifying { .. } => Tone::Working,
-        State::Open
-        | State::Investigating
-        | State::Diagnosed
-        | State::Awaiting { .. }
-        | State::HandedOver { .. } => Tone::Alarm,
+        State::Open | State::Investigating | State::Diagnosed | State::Awaiting { .. } | State::HandedOver { .. } => {
+            Tone::Alarm
+        }
     }
 }
 

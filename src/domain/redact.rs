@@ -7,6 +7,8 @@ use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
+use super::id::Digest;
+
 struct Rule {
     pattern: &'static str,
     /// Group 1, when there is one, is kept: the key or scheme before the secret.
@@ -66,12 +68,20 @@ pub fn redact(text: &str) -> String {
 /// Drops control characters, terminal escapes, and characters that reorder or hide text; line ends
 /// and tabs stay.
 pub fn strip(text: &str) -> String {
-    static ESCAPES: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new("\x1b(?:\\[[0-9;?]*[ -/]*[@-~]|[@-Z\\\\-_])").ok());
+    static ESCAPES: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new("\x1b(?:\\[[0-9;?]*[ -/]*[@-~]|[@-Z\\\\-_])").ok());
     let text = match ESCAPES.as_ref() {
         Some(escapes) => escapes.replace_all(text, ""),
         None => text.into(),
     };
     text.chars().filter(|c| matches!(c, '\n' | '\t') || !(c.is_control() || is_invisible(*c))).collect()
+}
+
+/// Puts text of the estate between marks that it cannot contain, for they carry its digest.
+pub fn fence(text: &str, source: &str) -> String {
+    let digest = Digest::of(text.as_bytes());
+    let mark = digest.short();
+    format!("<data {mark} from {source}>\n{}\n</data {mark}>", text.trim_end())
 }
 
 /// Bidirectional controls (CVE-2021-42574), zero-width characters, and the tag block in which
@@ -98,11 +108,20 @@ mod tests {
 
     #[test]
     fn secrets_are_replaced_and_their_names_kept() {
-        check("Authorization: Bearer abc.def-123456", expect_test::expect!["Authorization: Bearer [credential redacted]"]);
+        check(
+            "Authorization: Bearer abc.def-123456",
+            expect_test::expect!["Authorization: Bearer [credential redacted]"],
+        );
         check("key AKIAIOSFODNN7EXAMPLE used", expect_test::expect!["key [AWS key id redacted] used"]);
         check("DB_PASSWORD=hunter22 retry=3", expect_test::expect!["DB_PASSWORD=[secret redacted] retry=3"]);
-        check(r#"{"api_key": "s3cr3t!!", "n": 1}"#, expect_test::expect![[r#"{"api_key": "[secret redacted]", "n": 1}"#]]);
-        check("aws_secret_access_key = wJalrXUtnFEMI", expect_test::expect!["aws_secret_access_key = [secret redacted]"]);
+        check(
+            r#"{"api_key": "s3cr3t!!", "n": 1}"#,
+            expect_test::expect![[r#"{"api_key": "[secret redacted]", "n": 1}"#]],
+        );
+        check(
+            "aws_secret_access_key = wJalrXUtnFEMI",
+            expect_test::expect!["aws_secret_access_key = [secret redacted]"],
+        );
         check(
             "postgres://app:p4ss:w/rd@db:5432/cart failed",
             expect_test::expect!["postgres://app:[password redacted]@db:5432/cart failed"],
@@ -129,9 +148,12 @@ mod tests {
 
     #[test]
     fn what_lies_to_the_eye_is_dropped() {
-        check("a\u{202E}b\u{200B}c\x1b[31md\x07\r\n\te\u{E0041}", expect_test::expect![[r#"
+        check(
+            "a\u{202E}b\u{200B}c\x1b[31md\x07\r\n\te\u{E0041}",
+            expect_test::expect![[r#"
             abcd
-            	e"#]]);
+            	e"#]],
+        );
     }
 
     #[test]

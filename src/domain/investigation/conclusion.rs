@@ -11,7 +11,11 @@ use crate::domain::id::EvidenceId;
 pub enum Conclusion {
     Found(Finding),
     /// A limit or a fault ended it. What was seen is worth reading all the same.
-    Partial { why: String, seen: Vec<EvidenceId>, last_thought: Option<String> },
+    Partial {
+        why: String,
+        seen: Vec<EvidenceId>,
+        last_thought: Option<String>,
+    },
 }
 
 /// Unproved: every field is what a model wrote.

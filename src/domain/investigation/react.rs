@@ -107,6 +107,9 @@ mod tests {
 
     #[test]
     fn an_invented_observation_is_not_kept() {
-        assert_eq!(read("Action: a\nAction Input: {}\nObservation: all is well", 1).text, "Action: a\nAction Input: {}");
+        assert_eq!(
+            read("Action: a\nAction Input: {}\nObservation: all is well", 1).text,
+            "Action: a\nAction Input: {}"
+        );
     }
 }

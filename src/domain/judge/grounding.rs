@@ -46,18 +46,17 @@ pub(super) fn mentions(text: &str, name: &str) -> bool {
         return false;
     }
     let outside = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric());
-    text.match_indices(&name).any(|(at, found)| {
-        outside(text[..at].chars().next_back()) && outside(text[at + found.len()..].chars().next())
-    })
+    text.match_indices(&name)
+        .any(|(at, found)| outside(text[..at].chars().next_back()) && outside(text[at + found.len()..].chars().next()))
 }
 
 /// Words that can only be names of things: in backticks, with an underscore, or hyphenated with a
 /// digit (`cart-7f9c`). Plain English with hyphens is not one of them.
 fn identifiers(claim: &str) -> Vec<String> {
     let quoted = claim.split('`').skip(1).step_by(2).map(str::trim);
-    let words = claim.split(|c: char| c.is_whitespace() || "`,;()[]\"'".contains(c)).map(|word| {
-        word.trim_matches(|c: char| ".:!?".contains(c))
-    });
+    let words = claim
+        .split(|c: char| c.is_whitespace() || "`,;()[]\"'".contains(c))
+        .map(|word| word.trim_matches(|c: char| ".:!?".contains(c)));
     let is_name = |word: &&str| {
         let starts_as_name = word.starts_with(|c: char| c.is_ascii_alphabetic());
         let hyphenated = word.contains('-') && word.contains(|c: char| c.is_ascii_digit());
@@ -71,7 +70,11 @@ fn identifiers(claim: &str) -> Vec<String> {
 enum Quantity {
     /// `02:17`, compared as text.
     Clock(String),
-    Number { value: f64, scale: f64, decimals: i32 },
+    Number {
+        value: f64,
+        scale: f64,
+        decimals: i32,
+    },
 }
 
 impl std::fmt::Display for Quantity {
@@ -158,8 +161,7 @@ fn is_inner(characters: &[char], at: usize) -> bool {
 /// What the unit after a number multiplies it by; `None`: the digits begin a word (`7f9c`).
 fn unit(rest: &[char]) -> Option<f64> {
     let spaced = rest.first() == Some(&' ');
-    let word: String =
-        rest.iter().skip(usize::from(spaced)).take_while(|c| c.is_alphabetic() || **c == '%').collect();
+    let word: String = rest.iter().skip(usize::from(spaced)).take_while(|c| c.is_alphabetic() || **c == '%').collect();
     let scale = match word.as_str() {
         "%" => 0.01,
         "ms" => 1e-3,
@@ -174,7 +176,8 @@ fn unit(rest: &[char]) -> Option<f64> {
         _ => 1.0,
     };
     let glued_word = !spaced && word.chars().count() > 3;
-    let hash = !spaced && rest.iter().skip(word.chars().count()).next().is_some_and(char::is_ascii_digit) && !word.is_empty();
+    let hash =
+        !spaced && rest.iter().skip(word.chars().count()).next().is_some_and(char::is_ascii_digit) && !word.is_empty();
     (!glued_word && !hash).then_some(scale)
 }
 
@@ -211,6 +214,9 @@ mod tests {
     #[test]
     fn numbers_inside_names_are_no_quantities() {
         assert!(quantities("p99 of cart-7f9c55-x2x in E3 v2").is_empty());
-        assert_eq!(identifiers("`cart` on cart-7f9c lost http_requests, long-running"), ["cart", "cart-7f9c", "http_requests"]);
+        assert_eq!(
+            identifiers("`cart` on cart-7f9c lost http_requests, long-running"),
+            ["cart", "cart-7f9c", "http_requests"]
+        );
     }
 }

@@ -69,10 +69,8 @@ fn check(finding: Finding, changes: &[Change], expected: expect_test::Expect) {
     let known = ["cart", "web"].map(str::to_owned).into();
     let diagnosis = judge(&Conclusion::Found(finding), &known, changes, &estate(), "m");
     let Diagnosis { verdict, service, change, claims, remedy, confidence, .. } = diagnosis;
-    expected.assert_eq(&format!(
-        "{verdict:?} {service:?} {change:?} {} claims, {confidence:.2}, {remedy:?}",
-        claims.len()
-    ));
+    expected
+        .assert_eq(&format!("{verdict:?} {service:?} {change:?} {} claims, {confidence:.2}, {remedy:?}", claims.len()));
 }
 
 #[test]
@@ -82,7 +80,9 @@ fn two_kinds_of_evidence_confirm_and_one_makes_likely() {
     let expected = expect_test::expect![[r#"Likely Some("cart") None 1 claims, 0.75, Restart { service: "cart" }"#]];
     check(finding(vec![cited("cart fails 37 %", &["[e1]"])]), &[], expected);
     // A runbook proves nothing about today.
-    let expected = expect_test::expect![[r#"Inconclusive None None 1 claims, 0.30, HandOver { why: "the evidence does not show the cause" }"#]];
+    let expected = expect_test::expect![[
+        r#"Inconclusive None None 1 claims, 0.30, HandOver { why: "the evidence does not show the cause" }"#
+    ]];
     check(finding(vec![cited("cart has a pool", &["E3"])]), &[], expected);
 }
 
@@ -107,21 +107,63 @@ fn claims_without_support_are_dropped() {
 #[test]
 fn what_nobody_observed_cannot_be_blamed() {
     let unknown = Finding { service: Some("billing".into()), ..finding(two_kinds()) };
-    check(unknown, &[], expect_test::expect![[r#"Inconclusive None None 2 claims, 0.30, HandOver { why: "the model blames \"billing\", which nothing observed knows" }"#]]);
+    check(
+        unknown,
+        &[],
+        expect_test::expect![[
+            r#"Inconclusive None None 2 claims, 0.30, HandOver { why: "the model blames \"billing\", which nothing observed knows" }"#
+        ]],
+    );
     let invented = Finding { change: Some("cart revision 9".into()), ..finding(two_kinds()) };
-    check(invented, &[change(true)], expect_test::expect![[r#"Inconclusive None None 2 claims, 0.30, HandOver { why: "the model blames \"cart revision 9\", which is no change that was observed" }"#]]);
+    check(
+        invented,
+        &[change(true)],
+        expect_test::expect![[
+            r#"Inconclusive None None 2 claims, 0.30, HandOver { why: "the model blames \"cart revision 9\", which is no change that was observed" }"#
+        ]],
+    );
     let elsewhere = Finding { service: Some("web".into()), ..finding(two_kinds()) };
-    check(elsewhere, &[], expect_test::expect![[r#"Inconclusive None None 2 claims, 0.30, HandOver { why: "no claim that holds speaks of web" }"#]]);
+    check(
+        elsewhere,
+        &[],
+        expect_test::expect![[
+            r#"Inconclusive None None 2 claims, 0.30, HandOver { why: "no claim that holds speaks of web" }"#
+        ]],
+    );
 }
 
 #[test]
 fn a_remedy_must_fit_the_cause() {
     let blamed = |remedy| Finding { change: Some("cart revision 7".into()), remedy, ..finding(two_kinds()) };
-    check(blamed(ProposedRemedy::RollBack), &[change(true)], expect_test::expect![[r#"Confirmed Some("cart") Some("cart revision 7") 2 claims, 0.95, RollBack { service: "cart" }"#]]);
-    check(blamed(ProposedRemedy::RollBack), &[change(false)], expect_test::expect![[r#"Confirmed Some("cart") Some("cart revision 7") 2 claims, 0.95, HandOver { why: "the change that is blamed does not run any more" }"#]]);
-    check(blamed(ProposedRemedy::Restart), &[change(true)], expect_test::expect![[r#"Confirmed Some("cart") Some("cart revision 7") 2 claims, 0.95, HandOver { why: "a restart does not mend a change that is still in place" }"#]]);
+    check(
+        blamed(ProposedRemedy::RollBack),
+        &[change(true)],
+        expect_test::expect![[
+            r#"Confirmed Some("cart") Some("cart revision 7") 2 claims, 0.95, RollBack { service: "cart" }"#
+        ]],
+    );
+    check(
+        blamed(ProposedRemedy::RollBack),
+        &[change(false)],
+        expect_test::expect![[
+            r#"Confirmed Some("cart") Some("cart revision 7") 2 claims, 0.95, HandOver { why: "the change that is blamed does not run any more" }"#
+        ]],
+    );
+    check(
+        blamed(ProposedRemedy::Restart),
+        &[change(true)],
+        expect_test::expect![[
+            r#"Confirmed Some("cart") Some("cart revision 7") 2 claims, 0.95, HandOver { why: "a restart does not mend a change that is still in place" }"#
+        ]],
+    );
     let no_change = Finding { remedy: ProposedRemedy::RollBack, ..finding(two_kinds()) };
-    check(no_change, &[change(true)], expect_test::expect![[r#"Confirmed Some("cart") None 2 claims, 0.95, HandOver { why: "a rollback was proposed, but no change is to blame" }"#]]);
+    check(
+        no_change,
+        &[change(true)],
+        expect_test::expect![[
+            r#"Confirmed Some("cart") None 2 claims, 0.95, HandOver { why: "a rollback was proposed, but no change is to blame" }"#
+        ]],
+    );
 }
 
 proptest! {
