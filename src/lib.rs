@@ -6,6 +6,7 @@ pub mod console;
 pub mod domain;
 pub mod memory;
 pub mod ports;
+pub mod prompt;
 pub mod store;
 pub mod tools;
 pub mod world;
