@@ -7,6 +7,8 @@ use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
+use super::id::Digest;
+
 struct Rule {
     pattern: &'static str,
     /// Group 1, when there is one, is kept: the key or scheme before the secret.
@@ -73,6 +75,13 @@ pub fn strip(text: &str) -> String {
         None => text.into(),
     };
     text.chars().filter(|c| matches!(c, '\n' | '\t') || !(c.is_control() || is_invisible(*c))).collect()
+}
+
+/// Puts text of the estate between marks that it cannot contain, for they carry its digest.
+pub fn fence(text: &str, source: &str) -> String {
+    let digest = Digest::of(text.as_bytes());
+    let mark = digest.short();
+    format!("<data {mark} from {source}>\n{}\n</data {mark}>", text.trim_end())
 }
 
 /// Bidirectional controls (CVE-2021-42574), zero-width characters, and the tag block in which

@@ -1,0 +1,192 @@
+//! Health, metrics, webhook intake. A 2xx means: durable (P1).
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::json;
+
+use crate::adapters::kafka::{AlertBatch, AlertSink, vet};
+use crate::flow::Desk;
+use crate::flow::desk::Counters;
+use crate::ports::{FromPeople, Inbox, InboxFull};
+use crate::store::Scope;
+
+pub fn router(desk: Arc<Desk>) -> Router {
+    let limit = desk.config.server.max_body_bytes;
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/webhooks/alertmanager", post(webhook))
+        .route("/api/v1/incidents", get(incidents))
+        .layer(DefaultBodyLimit::max(limit))
+        .with_state(desk)
+}
+
+async fn ready(State(desk): State<Arc<Desk>>) -> Response {
+    match desk.store.ping().await {
+        Ok(()) => "ready\n".into_response(),
+        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string(), "the store must answer first"),
+    }
+}
+
+/// An Alertmanager webhook (v4), an array of alerts, or one alert.
+async fn webhook(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes) -> Response {
+    if let Some(token) = desk.config.server.webhook_token.reveal() {
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if !same(given.as_bytes(), format!("Bearer {token}").as_bytes()) {
+            return problem(
+                StatusCode::UNAUTHORIZED,
+                "the bearer token is missing or wrong",
+                "send Authorization: Bearer <server.webhook_token>",
+            );
+        }
+    }
+    let payload = match vet(&body) {
+        Ok(payload) => payload,
+        Err(reason) => {
+            Counters::add(&desk.counters.payloads_rejected, 1);
+            return problem(StatusCode::BAD_REQUEST, &reason, "see the README for the shapes that are understood");
+        }
+    };
+    match desk.store.inbox_depth().await {
+        Ok(depth) if depth >= desk.config.server.max_inbox => return later(&format!("{depth} batches wait")),
+        Ok(_) => {}
+        Err(error) => return later(&error.to_string()),
+    }
+    match desk.store.take_in("webhook", "alerts", None, &payload, desk.clock.wall_now()).await {
+        Ok(()) => {
+            desk.bells.alerts.notify_one();
+            (StatusCode::ACCEPTED, Json(json!({"status": "accepted"}))).into_response()
+        }
+        Err(error) => later(&error.to_string()),
+    }
+}
+
+/// Compares without telling by its time how much was right.
+fn same(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
+fn later(why: &str) -> Response {
+    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, why, "nothing was taken in; send it again");
+    response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("5"));
+    response
+}
+
+fn problem(status: StatusCode, what: &str, remedy: &str) -> Response {
+    (status, Json(json!({"error": what, "remedy": remedy}))).into_response()
+}
+
+async fn incidents(State(desk): State<Arc<Desk>>) -> Response {
+    match desk.store.incidents(Scope::All).await {
+        Ok(incidents) => {
+            let rows: Vec<_> = incidents
+                .iter()
+                .map(|incident| {
+                    json!({
+                        "id": incident.id, "title": incident.title, "severity": incident.severity,
+                        "state": incident.state.word(), "since": incident.since, "alerts": incident.alert_count(),
+                        "service": incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.service.clone()),
+                    })
+                })
+                .collect();
+            Json(json!({"incidents": rows})).into_response()
+        }
+        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string(), "try again"),
+    }
+}
+
+/// Prometheus text format.
+async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
+    let mut text = String::new();
+    let counters = &desk.counters;
+    let counts = [
+        ("midwatch_alerts_received_total", "Alerts judged", &counters.alerts_received),
+        ("midwatch_alerts_refused_total", "Alerts that could not be read", &counters.alerts_rejected),
+        ("midwatch_payloads_refused_total", "Webhook bodies refused with 400", &counters.payloads_rejected),
+        ("midwatch_incidents_opened_total", "Incidents opened", &counters.incidents_opened),
+        ("midwatch_chat_posts_total", "Messages posted", &counters.posts),
+        ("midwatch_chat_edits_total", "Messages edited", &counters.edits),
+        ("midwatch_chat_errors_total", "Deliveries that failed and were postponed", &counters.post_errors),
+        ("midwatch_model_calls_total", "Calls of the model", &counters.model_calls),
+        ("midwatch_model_tokens_total", "Tokens in and out", &counters.model_tokens),
+        ("midwatch_executions_total", "Executions begun", &counters.executions),
+    ];
+    for (name, help, counter) in counts {
+        let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} counter\n{name} {}", counter.load(Ordering::Relaxed));
+    }
+    if let Ok(funnel) = desk.store.funnel(0).await {
+        let _ = writeln!(text, "# HELP midwatch_alerts_judged Alerts in the ledger by verdict and reason.\n# TYPE midwatch_alerts_judged gauge");
+        for count in funnel {
+            let _ = writeln!(
+                text,
+                "midwatch_alerts_judged{{verdict=\"{}\",reason=\"{}\"}} {}",
+                count.verdict, count.reason, count.count
+            );
+        }
+    }
+    for (name, help, value) in [
+        ("midwatch_inbox_open", "Inbox rows that wait", desk.store.inbox_depth().await),
+        ("midwatch_outbox_open", "Messages that wait", desk.store.outbox_depth().await),
+    ] {
+        if let Ok(value) = value {
+            let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} gauge\n{name} {value}");
+        }
+    }
+    let paused = i32::from(desk.paused().await.is_some());
+    let _ = writeln!(text, "# HELP midwatch_paused Whether executions are paused.\n# TYPE midwatch_paused gauge\nmidwatch_paused {paused}");
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+/// The durable inbox behind chats and sources.
+pub struct DeskInbox {
+    pub desk: Arc<Desk>,
+    /// Name of the chat, so that answers go back to it.
+    pub chat: String,
+}
+
+#[async_trait]
+impl Inbox for DeskInbox {
+    async fn accept(&self, dedupe: &str, act: FromPeople) -> Result<(), InboxFull> {
+        let body = serde_json::to_string(&act).map_err(|error| InboxFull(error.to_string()))?;
+        let dedupe = format!("{}:{dedupe}", self.chat);
+        self.desk
+            .store
+            .take_in(&self.chat, "people", Some(&dedupe), &body, self.desk.clock.wall_now())
+            .await
+            .map_err(|error| InboxFull(error.to_string()))?;
+        self.desk.bells.people.notify_one();
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl AlertSink for DeskInbox {
+    async fn accept(&self, batch: AlertBatch) -> anyhow::Result<()> {
+        // P11: more than this waiting, and Kafka keeps what comes.
+        while self.desk.store.inbox_depth().await? >= self.desk.config.server.max_inbox && !self.desk.stopping() {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        self.desk
+            .store
+            .take_in("kafka", "alerts", Some(&batch.dedupe), &batch.payloads, self.desk.clock.wall_now())
+            .await?;
+        self.desk.bells.alerts.notify_one();
+        Ok(())
+    }
+
+    async fn dead_letter(&self, reason: &str, topic: &str, partition: i32, offset: i64) -> anyhow::Result<()> {
+        let subject = format!("{topic}/{partition}@{offset}");
+        self.desk.audit("alert.dead_letter", &subject, json!({"reason": reason})).await?;
+        Ok(())
+    }
+}
