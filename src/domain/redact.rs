@@ -36,6 +36,15 @@ const RULES: &[Rule] = &[
         mark: "credential",
     },
     Rule { pattern: r"(?i)\b(bearer\s+)[A-Za-z0-9._~+/=-]{12,}", mark: "bearer token" },
+    // A changed variable (`DB_PASSWORD/value: old -> new`), and one in a manifest or its diff.
+    Rule {
+        pattern: r"(?i)((?:password|passwd|secret|token|api_?key|credential|private_?key)[a-z0-9_]*/value: )[^\n]+",
+        mark: "secret",
+    },
+    Rule {
+        pattern: r"(?i)(name: [a-z0-9_.-]*(?:password|passwd|secret|token|api_?key|credential|private_?key)[a-z0-9_.-]*\s*\n[ +-]*value: )[^\n]+",
+        mark: "secret",
+    },
     Rule {
         pattern: r#"(?i)((?:[a-z0-9]+[_.-])*(?:password|passwd|passphrase|pwd|secret|secret[_-]?key|secret[_-]?access[_-]?key|api[_-]?key|access[_-]?token|auth[_-]?token|refresh[_-]?token|client[_-]?secret|private[_-]?key|credentials?|token)["']?\s*(?:=|:|=>)\s*["']?)[^\s"',;&}\[\]]{4,}"#,
         mark: "secret",
@@ -136,6 +145,15 @@ mod tests {
                 a
                 [private key redacted]
                 b"#]],
+        );
+        check("env/DB_PASSWORD/value: old1 -> new1", expect_test::expect!["env/DB_PASSWORD/value: [secret redacted]"]);
+        check(
+            "+  - name: API_TOKEN\n+    value: abc\n   - name: POOL\n     value: '2'",
+            expect_test::expect![[r#"
+                +  - name: API_TOKEN
+                +    value: [secret redacted]
+                   - name: POOL
+                     value: '2'"#]],
         );
         check("sk-proj-abcdefghijklmnopqrstuvwx", expect_test::expect!["[API key redacted]"]);
     }
