@@ -122,10 +122,14 @@ async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
         ("midwatch_executions_total", "Executions begun", &counters.executions),
     ];
     for (name, help, counter) in counts {
-        let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} counter\n{name} {}", counter.load(Ordering::Relaxed));
+        let _ =
+            writeln!(text, "# HELP {name} {help}.\n# TYPE {name} counter\n{name} {}", counter.load(Ordering::Relaxed));
     }
     if let Ok(funnel) = desk.store.funnel(0).await {
-        let _ = writeln!(text, "# HELP midwatch_alerts_judged Alerts in the ledger by verdict and reason.\n# TYPE midwatch_alerts_judged gauge");
+        let _ = writeln!(
+            text,
+            "# HELP midwatch_alerts_judged Alerts in the ledger by verdict and reason.\n# TYPE midwatch_alerts_judged gauge"
+        );
         for count in funnel {
             let _ = writeln!(
                 text,
@@ -143,7 +147,10 @@ async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
         }
     }
     let paused = i32::from(desk.paused().await.is_some());
-    let _ = writeln!(text, "# HELP midwatch_paused Whether executions are paused.\n# TYPE midwatch_paused gauge\nmidwatch_paused {paused}");
+    let _ = writeln!(
+        text,
+        "# HELP midwatch_paused Whether executions are paused.\n# TYPE midwatch_paused gauge\nmidwatch_paused {paused}"
+    );
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 

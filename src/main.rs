@@ -1,3 +1,5 @@
+//! argv to exit code; everything else is in the library.
+
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    midwatch::cli::run()
 }

@@ -17,8 +17,6 @@ pub fn init(form: LogForm, default_filter: &str) {
     // A second call (tests in one process) keeps the first subscriber.
     let _ = match form {
         LogForm::Text => registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr)).try_init(),
-        LogForm::Json => {
-            registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).try_init()
-        }
+        LogForm::Json => registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).try_init(),
     };
 }

@@ -167,3 +167,18 @@ pub fn default_edges() -> Vec<EdgeQuery> {
         },
     ]
 }
+
+impl super::Signals {
+    /// The defaults against given addresses.
+    pub fn of(prometheus_url: &str, loki_url: Option<&str>) -> Self {
+        Self {
+            prometheus_url: prometheus_url.to_owned(),
+            loki_url: loki_url.map(str::to_owned),
+            bearer_token: super::Secret::default(),
+            log_service_label: super::default_log_label(),
+            baseline_days: super::default_baseline_days(),
+            query: defaults(),
+            edges: default_edges(),
+        }
+    }
+}

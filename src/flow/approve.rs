@@ -53,7 +53,9 @@ pub async fn vote(
                 return Err(FlowError::Refused(format!("{plan} does not exist")));
             };
             if record.plan.digest.short() != digest {
-                return Err(FlowError::Refused("the plan has changed since this card was made; use the newest card".into()));
+                return Err(FlowError::Refused(
+                    "the plan has changed since this card was made; use the newest card".into(),
+                ));
             }
             if record.outcome != Outcome::Proposed {
                 return Err(FlowError::Refused(already(&record)));
@@ -67,7 +69,11 @@ pub async fn vote(
             if decision == Decision::Approve
                 && (record.approved_by.contains(&person) || record.plan.requester.as_ref() == Some(&person))
             {
-                return Err(FlowError::Refused(format!("your vote is already counted ({} of {})", record.approved_by.len(), record.plan.approvals_needed)));
+                return Err(FlowError::Refused(format!(
+                    "your vote is already counted ({} of {})",
+                    record.approved_by.len(),
+                    record.plan.approvals_needed
+                )));
             }
             change.batch.votes.push((plan.to_string(), person.clone(), format!("{decision:?}").to_lowercase()));
             change.record(IncidentEvent::Voted {
@@ -90,7 +96,12 @@ pub async fn vote(
                     change.record(IncidentEvent::HandedOver { because: because.clone() })?;
                     change.tell(
                         &format!("note/{plan}/rejected"),
-                        &Effect::Note { card: narrative::note("Rejected. The incident is in people's hands; nothing was changed.", Tone::Neutral) },
+                        &Effect::Note {
+                            card: narrative::note(
+                                "Rejected. The incident is in people's hands; nothing was changed.",
+                                Tone::Neutral,
+                            ),
+                        },
                     );
                     "rejected; nothing will be changed".to_owned()
                 }
@@ -98,7 +109,8 @@ pub async fn vote(
                     let votes = change.incident().plan(&plan).map_or(0, |record| record.approved_by.len());
                     let needed = record.plan.approvals_needed;
                     if votes >= needed {
-                        let by = change.incident().plan(&plan).map(|record| record.approved_by.clone()).unwrap_or_default();
+                        let by =
+                            change.incident().plan(&plan).map(|record| record.approved_by.clone()).unwrap_or_default();
                         change.record(IncidentEvent::PlanApproved {
                             plan: plan.clone(),
                             by,
@@ -144,11 +156,15 @@ pub async fn run_expiry(desk: Arc<Desk>) -> Result<(), FlowError> {
             let expired = desk
                 .change(&incident.id, |change| {
                     change.record(IncidentEvent::PlanExpired { plan: plan.clone() })?;
-                    change.record(IncidentEvent::HandedOver { because: "nobody decided on the plan in time".into() })?;
+                    change
+                        .record(IncidentEvent::HandedOver { because: "nobody decided on the plan in time".into() })?;
                     change.tell(&format!("plan/{plan}"), &Effect::Approval { plan: plan.clone() });
                     change.tell("root", &Effect::Root);
                     let text = "Nobody decided in time. The incident is in people's hands; nothing was changed.";
-                    change.tell(&format!("note/{plan}/expired"), &Effect::Note { card: narrative::note(text, Tone::Alarm) });
+                    change.tell(
+                        &format!("note/{plan}/expired"),
+                        &Effect::Note { card: narrative::note(text, Tone::Alarm) },
+                    );
                     Ok(())
                 })
                 .await;

@@ -25,13 +25,26 @@ pub enum Effect {
     Root,
     /// The narrative in the thread.
     Diagnosis,
-    Approval { plan: PlanId },
+    Approval {
+        plan: PlanId,
+    },
     /// A line in the incident's thread.
-    Note { card: Card },
+    Note {
+        card: Card,
+    },
     /// An answer where somebody asked.
-    Reply { chat: String, place: Place, card: Card },
+    Reply {
+        chat: String,
+        place: Place,
+        card: Card,
+    },
     /// To one person only; dropped when it fails.
-    Whisper { chat: String, place: Place, to: crate::domain::id::PersonId, card: Card },
+    Whisper {
+        chat: String,
+        place: Place,
+        to: crate::domain::id::PersonId,
+        card: Card,
+    },
 }
 
 const ROOT_EDIT_EVERY: Duration = Duration::from_secs(3);
@@ -140,7 +153,10 @@ async fn in_thread(desk: &Desk, row: &OutboxRow, effect: &Effect) -> Result<(), 
         } else if let Some(root) = root {
             send(desk, seat, row, &root.channel.clone(), Some(&root), &card, Some(&id)).await?;
         } else if !matches!(incident.state, State::Merged { .. }) {
-            return Err(Failure::Later("the incident's root message is not posted yet".into(), Some(Duration::from_millis(50))));
+            return Err(Failure::Later(
+                "the incident's root message is not posted yet".into(),
+                Some(Duration::from_millis(50)),
+            ));
         }
     }
     Ok(())
@@ -164,7 +180,8 @@ async fn send(
         return Ok(());
     }
     // Tried before with an unknown result: perhaps it is there.
-    let found = if row.attempts > 0 { seat.chat.find(channel, thread, &key).await.map_err(Failure::Chat)? } else { None };
+    let found =
+        if row.attempts > 0 { seat.chat.find(channel, thread, &key).await.map_err(Failure::Chat)? } else { None };
     let message = match found {
         Some(message) => message,
         None => {
@@ -207,7 +224,9 @@ async fn postpone(desk: &Desk, row: &OutboxRow, failure: &Failure) -> Result<(),
     let (text, pause, state) = match failure {
         Failure::Chat(ChatError::RateLimited(pause)) => ("rate limited".to_owned(), *pause, "due"),
         Failure::Chat(ChatError::Refused(why)) => (why.clone(), Duration::ZERO, "failed"),
-        Failure::Chat(error @ (ChatError::Unknown(_) | ChatError::Unavailable(_))) => (error.to_string(), backoff, "due"),
+        Failure::Chat(error @ (ChatError::Unknown(_) | ChatError::Unavailable(_))) => {
+            (error.to_string(), backoff, "due")
+        }
         Failure::Later(why, pause) => (why.clone(), pause.unwrap_or(backoff), "due"),
         Failure::Give(why) => (why.clone(), Duration::ZERO, "failed"),
     };

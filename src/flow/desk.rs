@@ -161,10 +161,8 @@ impl Desk {
 
     /// A decision that belongs to no incident.
     pub async fn audit(&self, kind: &str, subject: &str, body: serde_json::Value) -> Result<(), FlowError> {
-        let batch = Batch {
-            audit: vec![AuditEntry { kind: kind.into(), subject: subject.into(), body }],
-            ..Batch::default()
-        };
+        let batch =
+            Batch { audit: vec![AuditEntry { kind: kind.into(), subject: subject.into(), body }], ..Batch::default() };
         self.store.commit(batch, self.clock.wall_now()).await?;
         Ok(())
     }

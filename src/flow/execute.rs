@@ -49,7 +49,10 @@ async fn due(desk: &Desk) -> Result<Vec<(IncidentId, PlanId)>, FlowError> {
         .filter_map(|incident| match &incident.state {
             State::Executing { plan } | State::Verifying { plan } => {
                 let open = incident.plan(plan).is_some_and(|record| {
-                    matches!(record.outcome, Outcome::Approved | Outcome::Started | Outcome::Written | Outcome::NotVerified)
+                    matches!(
+                        record.outcome,
+                        Outcome::Approved | Outcome::Started | Outcome::Written | Outcome::NotVerified
+                    )
                 });
                 open.then(|| (incident.id.clone(), plan.clone()))
             }
@@ -97,8 +100,10 @@ async fn start(desk: &Desk, incident: &Incident, record: &PlanRecord, cluster: &
         Ruling::Unattended { .. } => Ok(()),
         Ruling::NeedsApproval { approvals, .. } => {
             let votes = desk.store.votes(plan.id.as_str()).await?;
-            let valid =
-                votes.iter().filter(|(person, decision)| decision == "approve" && desk.policy.may_approve(person)).count();
+            let valid = votes
+                .iter()
+                .filter(|(person, decision)| decision == "approve" && desk.policy.may_approve(person))
+                .count();
             if valid >= *approvals { Ok(()) } else { Err(format!("{valid} of {approvals} approvals are valid now")) }
         }
     };
@@ -145,7 +150,13 @@ async fn start(desk: &Desk, incident: &Incident, record: &PlanRecord, cluster: &
     write(desk, id, plan, cluster, &dry_run).await
 }
 
-async fn write(desk: &Desk, id: &IncidentId, plan: &Plan, cluster: &dyn Cluster, dry_run: &DryRun) -> Result<(), FlowError> {
+async fn write(
+    desk: &Desk,
+    id: &IncidentId,
+    plan: &Plan,
+    cluster: &dyn Cluster,
+    dry_run: &DryRun,
+) -> Result<(), FlowError> {
     match cluster.apply(&plan.action, &dry_run.resource_version).await {
         Ok(applied) => wrote(desk, id, plan, &format!("generation {}", applied.generation)).await,
         Err(ClusterError::Unknown(why)) => {
@@ -158,14 +169,24 @@ async fn write(desk: &Desk, id: &IncidentId, plan: &Plan, cluster: &dyn Cluster,
 }
 
 /// Claimed before, answer never seen: the cluster knows whether the write took effect.
-async fn recover(desk: &Desk, incident: &Incident, record: &PlanRecord, cluster: &dyn Cluster) -> Result<(), FlowError> {
+async fn recover(
+    desk: &Desk,
+    incident: &Incident,
+    record: &PlanRecord,
+    cluster: &dyn Cluster,
+) -> Result<(), FlowError> {
     let plan = &record.plan;
     match cluster.dry_run(&plan.action).await {
         // The object already is what the action makes of it.
-        Ok(now) if now.before == now.after => wrote(desk, &incident.id, plan, "found in the cluster after an unknown answer").await,
+        Ok(now) if now.before == now.after => {
+            wrote(desk, &incident.id, plan, "found in the cluster after an unknown answer").await
+        }
         Ok(_) => match &plan.action {
             // A restart leaves a mark that a second dry run would only renew.
-            Action::Restart { .. } => fail(desk, &incident.id, &plan.id, "whether the restart was written is not known; it is not repeated").await,
+            Action::Restart { .. } => {
+                fail(desk, &incident.id, &plan.id, "whether the restart was written is not known; it is not repeated")
+                    .await
+            }
             Action::Scale { .. } | Action::RollBack { .. } => {
                 fail(desk, &incident.id, &plan.id, "the write did not take effect and is not repeated").await
             }
@@ -270,7 +291,12 @@ async fn verify(desk: &Desk, id: &IncidentId, record: &PlanRecord, cluster: &dyn
     }
 }
 
-async fn look(desk: &Desk, id: &IncidentId, plan: &Plan, cluster: &dyn Cluster) -> Result<(Vec<String>, bool), FlowError> {
+async fn look(
+    desk: &Desk,
+    id: &IncidentId,
+    plan: &Plan,
+    cluster: &dyn Cluster,
+) -> Result<(Vec<String>, bool), FlowError> {
     let mut facts = vec![];
     let mut well = true;
     let target = plan.action.target();
@@ -301,8 +327,10 @@ async fn look(desk: &Desk, id: &IncidentId, plan: &Plan, cluster: &dyn Cluster) 
         for check in &plan.checks {
             match signals.instant(&check.query, desk.clock.event_now()).await {
                 Ok(series) => {
-                    let value =
-                        series.iter().find(|one| one.label(&check.label) == Some(check.service.as_str())).and_then(|one| one.last());
+                    let value = series
+                        .iter()
+                        .find(|one| one.label(&check.label) == Some(check.service.as_str()))
+                        .and_then(|one| one.last());
                     let passes = value.is_none_or(|value| check.passes(value));
                     well &= passes;
                     facts.push(format!(
@@ -343,7 +371,10 @@ async fn verified(desk: &Desk, id: &IncidentId, plan: &Plan, facts: Vec<String>)
         let because = format!("{} helped; verified from telemetry", plan.action);
         change.record(IncidentEvent::Resolved { because: because.clone(), event_at: event_now })?;
         tell_plan(change, plan);
-        change.tell(&format!("note/{}/verified", plan.id), &Effect::Note { card: narrative::note(&format!("Resolved: {because}."), Tone::Good) });
+        change.tell(
+            &format!("note/{}/verified", plan.id),
+            &Effect::Note { card: narrative::note(&format!("Resolved: {because}."), Tone::Good) },
+        );
         Ok(())
     })
     .await?;
@@ -428,7 +459,14 @@ async fn restorable(cluster: &dyn Cluster, action: &Action) -> Option<Action> {
 }
 
 async fn fail(desk: &Desk, id: &IncidentId, plan: &PlanId, because: &str) -> Result<(), FlowError> {
-    hand_over(desk, id, plan, IncidentEvent::ExecutionFailed { plan: plan.clone(), because: because.to_owned() }, because).await
+    hand_over(
+        desk,
+        id,
+        plan,
+        IncidentEvent::ExecutionFailed { plan: plan.clone(), because: because.to_owned() },
+        because,
+    )
+    .await
 }
 
 async fn void(desk: &Desk, id: &IncidentId, plan: &Plan, because: &str) -> Result<(), FlowError> {
@@ -436,7 +474,13 @@ async fn void(desk: &Desk, id: &IncidentId, plan: &Plan, because: &str) -> Resul
     hand_over(desk, id, &plan.id, event, because).await
 }
 
-async fn hand_over(desk: &Desk, id: &IncidentId, plan: &PlanId, event: IncidentEvent, because: &str) -> Result<(), FlowError> {
+async fn hand_over(
+    desk: &Desk,
+    id: &IncidentId,
+    plan: &PlanId,
+    event: IncidentEvent,
+    because: &str,
+) -> Result<(), FlowError> {
     warn!(incident = %id, %plan, because, "the plan is not carried out");
     desk.change(id, |change| {
         change.record(event.clone())?;

@@ -330,21 +330,14 @@ impl Watchkeeper {
         wall_now: Timestamp,
         event_now: Timestamp,
     ) -> Result<(), FlowError> {
-        let ids: BTreeSet<IncidentId> = touched
-            .joined
-            .keys()
-            .chain(touched.resolved.keys())
-            .chain(touched.drafts.keys())
-            .cloned()
-            .collect();
+        let ids: BTreeSet<IncidentId> =
+            touched.joined.keys().chain(touched.resolved.keys()).chain(touched.drafts.keys()).cloned().collect();
         for _ in 0..8 {
             let mut attempt = clone_batch(&batch);
             for id in &ids {
                 let mut draft = match touched.drafts.get(id) {
                     Some(draft) => draft.clone(),
-                    None => Draft::of(
-                        desk.store.incident(id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?,
-                    ),
+                    None => Draft::of(desk.store.incident(id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?),
                 };
                 if let Some(alerts) = touched.joined.get(id) {
                     draft.record(IncidentEvent::AlertsJoined { alerts: alerts.clone() }, wall_now)?;
@@ -404,10 +397,9 @@ fn alerts_of(row: &InboxRow) -> Vec<Result<Alert, BadAlert>> {
     };
     // A Kafka batch is an array of payloads, each of them a group or a single alert.
     match payload {
-        Value::Array(payloads) => payloads
-            .iter()
-            .flat_map(|payload| read_payload(payload).unwrap_or_else(|bad| vec![Err(bad)]))
-            .collect(),
+        Value::Array(payloads) => {
+            payloads.iter().flat_map(|payload| read_payload(payload).unwrap_or_else(|bad| vec![Err(bad)])).collect()
+        }
         payload => read_payload(&payload).unwrap_or_else(|bad| vec![Err(bad)]),
     }
 }

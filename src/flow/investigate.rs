@@ -144,17 +144,33 @@ fn remember_evidence(
     use crate::domain::evidence::{EvidenceKind, Taint};
     let mut add = |kind, query: &str, summary: String, body: String| {
         dossier.add(
-            observe::Exhibit { kind, source: "memory", query, summary, body, series: vec![], taint: Taint::UserWritable },
+            observe::Exhibit {
+                kind,
+                source: "memory",
+                query,
+                summary,
+                body,
+                series: vec![],
+                taint: Taint::UserWritable,
+            },
             event_now,
         );
     };
     if let Some(first) = runbooks.first() {
-        let body =
-            runbooks.iter().map(|one| format!("# {} / {}\n{}", one.chunk.title, one.chunk.heading, one.chunk.text)).collect::<Vec<_>>();
-        add(EvidenceKind::Runbook, "runbooks for these symptoms", format!("runbook: {}", first.chunk.title), body.join("\n\n"));
+        let body = runbooks
+            .iter()
+            .map(|one| format!("# {} / {}\n{}", one.chunk.title, one.chunk.heading, one.chunk.text))
+            .collect::<Vec<_>>();
+        add(
+            EvidenceKind::Runbook,
+            "runbooks for these symptoms",
+            format!("runbook: {}", first.chunk.title),
+            body.join("\n\n"),
+        );
     }
     if let Some(first) = past.first() {
-        let body = past.iter().map(|one| format!("{}: {} ({})", one.incident, one.title, one.because)).collect::<Vec<_>>();
+        let body =
+            past.iter().map(|one| format!("{}: {} ({})", one.incident, one.title, one.because)).collect::<Vec<_>>();
         add(
             EvidenceKind::PastIncident,
             "past incidents with these symptoms",
@@ -200,8 +216,12 @@ async fn concrete(
     service: &str,
 ) -> Result<(Plan, Ruling), String> {
     let cluster = desk.cluster.as_ref().ok_or("no cluster is configured (key: kubernetes)")?;
-    let incident =
-        desk.store.incident(id).await.map_err(|error| error.to_string())?.ok_or_else(|| format!("{id} does not exist"))?;
+    let incident = desk
+        .store
+        .incident(id)
+        .await
+        .map_err(|error| error.to_string())?
+        .ok_or_else(|| format!("{id} does not exist"))?;
     let workload = workload_of(cluster.as_ref(), service).await?;
     let action = action_for(cluster.as_ref(), &incident, picture, diagnosis, &workload).await?;
     let ruling = desk.policy.rule(&action);
@@ -243,9 +263,10 @@ async fn workload_of(cluster: &dyn Cluster, service: &str) -> Result<Workload, S
     match (found.next(), found.next()) {
         (Some(workload), None) => Ok(workload),
         (None, _) => Err(format!("{service} is not a workload of this cluster")),
-        (Some(one), Some(other)) => {
-            Err(format!("{service} is not unique: {}/{} and {}/{}", one.namespace, one.name, other.namespace, other.name))
-        }
+        (Some(one), Some(other)) => Err(format!(
+            "{service} is not unique: {}/{} and {}/{}",
+            one.namespace, one.name, other.namespace, other.name
+        )),
     }
 }
 
@@ -306,7 +327,8 @@ fn checks(desk: &Desk, picture: &Picture, service: &str) -> Vec<SuccessCheck> {
     odd.iter()
         .filter_map(|reading| {
             let query = config.query.iter().find(|query| query.name == reading.signal)?;
-            let scale = reading.baseline.spread.max((reading.baseline.high - reading.baseline.low) / 4.0).max(query.floor);
+            let scale =
+                reading.baseline.spread.max((reading.baseline.high - reading.baseline.low) / 4.0).max(query.floor);
             let (bound, direction) = match query.worse {
                 Worse::Higher => (reading.baseline.high + scale, Direction::AtMost),
                 Worse::Lower => (reading.baseline.low - scale, Direction::AtLeast),
@@ -327,7 +349,9 @@ fn checks(desk: &Desk, picture: &Picture, service: &str) -> Vec<SuccessCheck> {
 
 async fn ask(desk: &Desk, id: &IncidentId, plan: Plan, ruling: Ruling) -> Result<(), FlowError> {
     let words = match &ruling {
-        Ruling::Refused { because } | Ruling::NeedsApproval { because, .. } | Ruling::Unattended { because } => because.clone(),
+        Ruling::Refused { because } | Ruling::NeedsApproval { because, .. } | Ruling::Unattended { because } => {
+            because.clone()
+        }
     };
     let unattended = matches!(ruling, Ruling::Unattended { .. });
     if unattended && let Some(why) = desk.paused().await {

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use tracing::warn;
 
 use super::desk::Desk;
@@ -20,7 +21,7 @@ use crate::domain::redact::redact;
 use crate::domain::root_cause::{EdgeReading, Gauge, Picture, Reading, Sign, SignKind, Worse, amount, read};
 use crate::domain::time::Timestamp;
 use crate::domain::topology::{EdgeKind, NodeKind, Topology};
-use crate::ports::{Cluster, SignalError, Signals, Window};
+use crate::ports::{Cluster, LogLine, SignalError, Signals, Window};
 
 /// Evidence in the making, numbered behind what the incident has.
 pub struct Dossier {
@@ -157,26 +158,35 @@ async fn measure(
         .map(|query| (query.name.as_str(), query.promql.as_str()))
         .chain(config.edges.iter().map(|edge| (edge.name.as_str(), edge.promql.as_str())))
         .collect();
-    let answers: Vec<(usize, Result<(Vec<Series>, Vec<Series>), SignalError>)> = futures::stream::iter(queries.iter().enumerate())
-        .map(|(at, (_, promql))| async move {
-            let (now, before) = futures::join!(signals.range(promql, recent), signals.range(promql, past));
-            (at, now.map(|now| (now, before.unwrap_or_default())))
+    type Answer = (usize, Result<(Vec<Series>, Vec<Series>), SignalError>);
+    let asked: Vec<BoxFuture<'_, Answer>> = queries
+        .iter()
+        .enumerate()
+        .map(|(at, (_, promql))| {
+            async move {
+                let (now, before) = futures::join!(signals.range(promql, recent), signals.range(promql, past));
+                (at, now.map(|now| (now, before.unwrap_or_default())))
+            }
+            .boxed()
         })
-        .buffer_unordered(4)
-        .collect()
-        .await;
+        .collect();
+    let answers: Vec<Answer> = futures::stream::iter(asked).buffer_unordered(4).collect().await;
     let mut answers: BTreeMap<usize, _> = answers.into_iter().collect();
     for (at, query) in config.query.iter().enumerate() {
         match answers.remove(&at) {
             Some(Ok((now, before))) => {
                 let gauge = Gauge { floor: query.floor, worse: query.worse, limit: query.limit };
-                let mut readings = readings(&now, &before, gauge, |series| series.label(&query.label).map(str::to_owned));
+                let mut readings =
+                    readings(&now, &before, gauge, |series| series.label(&query.label).map(str::to_owned));
                 readings.retain(|(node, ..)| !node.is_empty());
                 let odd: Vec<_> = readings.iter().filter(|reading| reading.3 >= 1.0).collect();
                 let evidence = (!odd.is_empty()).then(|| {
                     let names: BTreeSet<&str> = odd.iter().map(|reading| reading.0.as_str()).collect();
-                    let kept: Vec<Series> =
-                        now.iter().filter(|one| one.label(&query.label).is_some_and(|n| names.contains(n))).cloned().collect();
+                    let kept: Vec<Series> = now
+                        .iter()
+                        .filter(|one| one.label(&query.label).is_some_and(|n| names.contains(n)))
+                        .cloned()
+                        .collect();
                     let lines: Vec<String> = odd
                         .iter()
                         .map(|(node, baseline, worst, deviation, onset)| {
@@ -194,7 +204,11 @@ async fn measure(
                             kind: EvidenceKind::Metric,
                             source: "prometheus",
                             query: &query.promql,
-                            summary: format!("{}: {}", query.name.replace('_', " "), lines.first().cloned().unwrap_or_default()),
+                            summary: format!(
+                                "{}: {}",
+                                query.name.replace('_', " "),
+                                lines.first().cloned().unwrap_or_default()
+                            ),
                             body: lines.join("\n"),
                             series: kept,
                             taint: Taint::Observed,
@@ -202,19 +216,23 @@ async fn measure(
                         event_now,
                     )
                 });
-                picture.readings.extend(readings.into_iter().map(|(node, baseline, worst, deviation, onset)| Reading {
-                    evidence: if deviation >= 1.0 { evidence.clone() } else { None },
-                    node,
-                    signal: query.name.clone(),
-                    class: query.class,
-                    unit: query.unit.clone(),
-                    baseline,
-                    worst,
-                    deviation,
-                    onset,
+                picture.readings.extend(readings.into_iter().map(|(node, baseline, worst, deviation, onset)| {
+                    Reading {
+                        evidence: if deviation >= 1.0 { evidence.clone() } else { None },
+                        node,
+                        signal: query.name.clone(),
+                        class: query.class,
+                        unit: query.unit.clone(),
+                        baseline,
+                        worst,
+                        deviation,
+                        onset,
+                    }
                 }));
             }
-            Some(Err(error)) => warn!(incident = %incident.id, signal = query.name, %error, "a signal could not be read"),
+            Some(Err(error)) => {
+                warn!(incident = %incident.id, signal = query.name, %error, "a signal could not be read")
+            }
             None => {}
         }
     }
@@ -301,11 +319,18 @@ async fn cluster_signs(
     let mut signs: Vec<(String, SignKind, String, Option<Timestamp>)> = vec![];
     if let Ok(nodes) = &nodes {
         for node in nodes.iter().filter(|node| !node.ready) {
-            signs.push((node.name.clone(), SignKind::HostDown, format!("host not ready: {}", node.troubles.join(", ")), None));
+            signs.push((
+                node.name.clone(),
+                SignKind::HostDown,
+                format!("host not ready: {}", node.troubles.join(", ")),
+                None,
+            ));
         }
     }
-    let hosts_down: BTreeSet<&str> =
-        nodes.as_ref().map(|nodes| nodes.iter().filter(|node| !node.ready).map(|node| node.name.as_str()).collect()).unwrap_or_default();
+    let hosts_down: BTreeSet<&str> = nodes
+        .as_ref()
+        .map(|nodes| nodes.iter().filter(|node| !node.ready).map(|node| node.name.as_str()).collect())
+        .unwrap_or_default();
     if let Ok(pods) = &pods {
         for pod in pods {
             let on_dead_host = pod.node.as_deref().is_some_and(|node| hosts_down.contains(node));
@@ -332,7 +357,12 @@ async fn cluster_signs(
             ));
             let oom = event.reason.contains("OOM") || event.message.contains("OOMKilled");
             if oom && let Some(service) = pod_service(&event.object) {
-                signs.push((service, SignKind::OutOfMemory, format!("event {} on {}", event.reason, event.object), Some(event.last_at)));
+                signs.push((
+                    service,
+                    SignKind::OutOfMemory,
+                    format!("event {} on {}", event.reason, event.object),
+                    Some(event.last_at),
+                ));
             }
         }
     }
@@ -380,7 +410,10 @@ fn note_changes(changes: Vec<Change>, event_now: Timestamp, dossier: &mut Dossie
         .collect();
     let summary = match changes.len() {
         0 => "no change in the last 24 hours".to_owned(),
-        count => format!("{count} changes in the last 24 hours, the latest: {}", changes.iter().max_by_key(|c| c.at).map(|c| c.id.as_str()).unwrap_or_default()),
+        count => format!(
+            "{count} changes in the last 24 hours, the latest: {}",
+            changes.iter().max_by_key(|c| c.at).map(|c| c.id.as_str()).unwrap_or_default()
+        ),
     };
     let exhibit = Exhibit {
         kind: EvidenceKind::Change,
@@ -439,23 +472,26 @@ async fn log_signs(
         .collect();
     let label = &config.log_service_label;
     let start = (incident.since - LOG_WINDOW).min(event_now - LOG_WINDOW);
-    let answers: Vec<_> = futures::stream::iter(affected)
-        .map(|node| async move {
-            let query = format!(
-                "{{{label}=\"{}\"}} |~ \"(?i)(error|fatal|exception|panic|timeout|refused|exhausted|expired|denied|no space|killed|unavailable|slow)\"",
-                node.replace(['"', '\\'], "")
-            );
-            let before = start - Duration::from_secs(3600);
-            let (now, past) = futures::join!(
-                signals.logs(&query, start, event_now, LOG_LINES),
-                signals.logs(&query, before, start, LOG_LINES)
-            );
-            (node, query, now, past.unwrap_or_default())
+    type Answer = (String, String, Result<Vec<LogLine>, SignalError>, Vec<LogLine>);
+    let asked: Vec<BoxFuture<'_, Answer>> = affected
+        .into_iter()
+        .map(|node| {
+            async move {
+                let query = format!(
+                    "{{{label}=\"{}\"}} |~ \"(?i)(error|fatal|exception|panic|timeout|refused|exhausted|expired|denied|no space|killed|unavailable|slow)\"",
+                    node.replace(['"', '\\'], "")
+                );
+                let before = start - Duration::from_secs(3600);
+                let (now, past) = futures::join!(
+                    signals.logs(&query, start, event_now, LOG_LINES),
+                    signals.logs(&query, before, start, LOG_LINES)
+                );
+                (node, query, now, past.unwrap_or_default())
+            }
+            .boxed()
         })
-        .buffer_unordered(4)
-        .collect()
-        .await;
-    let mut answers = answers;
+        .collect();
+    let mut answers: Vec<Answer> = futures::stream::iter(asked).buffer_unordered(4).collect().await;
     answers.sort_by(|one, other| one.0.cmp(&other.0));
     for (node, query, now, past) in answers {
         let Ok(now) = now else { continue };
@@ -478,7 +514,9 @@ async fn log_signs(
         let body: Vec<String> = ranked
             .iter()
             .take(20)
-            .map(|(template, (count, first, raw))| format!("x{count} since {} {template}\n    e.g. {raw}", first.clock_time()))
+            .map(|(template, (count, first, raw))| {
+                format!("x{count} since {} {template}\n    e.g. {raw}", first.clock_time())
+            })
             .collect();
         let evidence = dossier.add(
             Exhibit {
@@ -536,7 +574,11 @@ fn sign_of(line: &str, other_nodes: &[String]) -> Option<SignKind> {
 }
 
 /// Reads who depends on whom from the service graph, and what runs where from the cluster.
-pub async fn discover(signals: Option<&Arc<dyn Signals>>, cluster: Option<&Arc<dyn Cluster>>, at: Timestamp) -> Topology {
+pub async fn discover(
+    signals: Option<&Arc<dyn Signals>>,
+    cluster: Option<&Arc<dyn Cluster>>,
+    at: Timestamp,
+) -> Topology {
     let mut topology = Topology::default();
     let mut ours: BTreeMap<String, NodeKind> = BTreeMap::new();
     if let Some(cluster) = cluster {
@@ -593,10 +635,20 @@ fn kind_of(name: &str, labels: Option<&crate::domain::alert::Labels>) -> NodeKin
         .and_then(|labels| labels.get("app.kubernetes.io/component").or_else(|| labels.get("component")))
         .map_or("", String::as_str);
     let text = format!("{name} {component}").to_ascii_lowercase();
-    let has = |words: &[&str]| {
-        text.split(|c: char| !c.is_ascii_alphanumeric()).any(|part| words.contains(&part))
-    };
-    if has(&["db", "database", "postgres", "postgresql", "mysql", "mariadb", "mongo", "mongodb", "redis", "cache", "pg"]) {
+    let has = |words: &[&str]| text.split(|c: char| !c.is_ascii_alphanumeric()).any(|part| words.contains(&part));
+    if has(&[
+        "db",
+        "database",
+        "postgres",
+        "postgresql",
+        "mysql",
+        "mariadb",
+        "mongo",
+        "mongodb",
+        "redis",
+        "cache",
+        "pg",
+    ]) {
         NodeKind::Database
     } else if has(&["queue", "kafka", "rabbitmq", "nats", "broker", "mq"]) {
         NodeKind::Queue

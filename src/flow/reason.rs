@@ -64,7 +64,11 @@ pub async fn with_model(
                 record(desk, incident, &machine, vec![step], &[]).await?;
             }
             Next::RunTools(calls) => {
-                let newest = desk.store.incident(&incident.id).await?.ok_or_else(|| FlowError::NoIncident(incident.id.clone()))?;
+                let newest = desk
+                    .store
+                    .incident(&incident.id)
+                    .await?
+                    .ok_or_else(|| FlowError::NoIncident(incident.id.clone()))?;
                 let mut dossier = Dossier::new(&newest);
                 let asked = Instant::now();
                 let answers = futures::future::join_all(calls.iter().map(|call| toolbox.run(call, &context))).await;
@@ -84,10 +88,6 @@ pub async fn with_model(
                         };
                         dossier.add(exhibit, desk.clock.event_now())
                     });
-                    let text = match &evidence {
-                        Some(id) => format!("[{}] {}", id.mark(), answer.text),
-                        None => answer.text,
-                    };
                     steps.push(ReasoningStep {
                         number: machine.spent.steps as usize,
                         thought: String::new(),
@@ -97,7 +97,7 @@ pub async fn with_model(
                         ms,
                         tokens: 0,
                     });
-                    results.push(ToolResult { call_id: call.id.clone(), text, evidence });
+                    results.push(ToolResult { call_id: call.id.clone(), text: answer.text, evidence });
                 }
                 machine = machine.on_tools(results, desk.clock.wall_now());
                 record(desk, incident, &machine, steps, &dossier.evidence).await?;
@@ -107,7 +107,11 @@ pub async fn with_model(
     settle(desk, model.name(), incident, picture, conclusion, baseline).await
 }
 
-async fn ask(desk: &Desk, model: &Arc<dyn Model>, request: ModelRequest) -> Result<crate::ports::ModelReply, crate::ports::ModelError> {
+async fn ask(
+    desk: &Desk,
+    model: &Arc<dyn Model>,
+    request: ModelRequest,
+) -> Result<crate::ports::ModelReply, crate::ports::ModelError> {
     Counters::add(&desk.counters.model_calls, 1);
     let reply = model.complete(request).await;
     match &reply {
@@ -201,7 +205,8 @@ async fn open(
     };
     let evidence = desk.store.evidence_of(&incident.id).await?;
     let body_of = |kind| evidence.iter().find(|one| one.kind == kind).map(|one| (one.source.clone(), one.body.clone()));
-    let untrusted = |(source, body): (String, String)| Untrusted::new(&source, &body.chars().take(4_000).collect::<String>());
+    let untrusted =
+        |(source, body): (String, String)| Untrusted::new(&source, &body.chars().take(4_000).collect::<String>());
     use crate::domain::evidence::EvidenceKind;
     let view = BriefView {
         incident: incident.id.to_string(),
@@ -211,13 +216,23 @@ async fn open(
         since: incident.since.to_string(),
         now: desk.clock.event_now().to_string(),
         alerts: untrusted(body_of(EvidenceKind::Alert).unwrap_or_default()),
-        candidates: ranking.iter().take(5).enumerate().map(|(at, candidate)| CandidateView::of(at + 1, candidate)).collect(),
+        candidates: ranking
+            .iter()
+            .take(5)
+            .enumerate()
+            .map(|(at, candidate)| CandidateView::of(at + 1, candidate))
+            .collect(),
         changes: body_of(EvidenceKind::Change).map(untrusted),
         topology: excerpt(picture, incident),
         evidence: evidence.iter().map(EvidenceView::of).collect(),
         runbooks: runbooks
             .iter()
-            .map(|one| Untrusted::new(&format!("runbook {}", one.chunk.title), &format!("{}\n{}", one.chunk.heading, one.chunk.text)))
+            .map(|one| {
+                Untrusted::new(
+                    &format!("runbook {}", one.chunk.title),
+                    &format!("{}\n{}", one.chunk.heading, one.chunk.text),
+                )
+            })
             .collect(),
         past: incident
             .recalled
@@ -287,7 +302,8 @@ async fn context(desk: &Desk, incident: &Incident, picture: &Picture) -> ToolCon
                     RecallKind::Runbook => Kind::Runbook,
                     RecallKind::PastIncident => Kind::PostMortem,
                 };
-                let query = Query { text: asked.text, kinds: vec![kind], tenant, limit: asked.limit, ..Query::default() };
+                let query =
+                    Query { text: asked.text, kinds: vec![kind], tenant, limit: asked.limit, ..Query::default() };
                 let found = memory.recall(query).await.map_err(|error| error.to_string())?;
                 Ok(found
                     .into_iter()
@@ -309,7 +325,11 @@ async fn context(desk: &Desk, incident: &Incident, picture: &Picture) -> ToolCon
         topology: Arc::new(picture.topology.clone()),
         changes: Arc::new(picture.changes.clone()),
         measures: Arc::new(measures.collect()),
-        log_label: desk.config.signals.as_ref().map_or_else(|| "app".into(), |signals| signals.log_service_label.clone()),
+        log_label: desk
+            .config
+            .signals
+            .as_ref()
+            .map_or_else(|| "app".into(), |signals| signals.log_service_label.clone()),
         recall,
         event_now: desk.clock.event_now(),
         incident: incident.id.clone(),

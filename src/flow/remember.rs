@@ -81,15 +81,22 @@ async fn write(desk: &Desk, incident: &Incident) -> Result<(), FlowError> {
 
 /// How the incident showed itself: what the next one is compared with.
 pub fn symptoms(incident: &Incident) -> String {
-    let mut kinds: Vec<(usize, String)> =
-        incident.alerts.values().map(|group| (group.count, format!("{} about {}", group.name, group.subject))).collect();
+    let mut kinds: Vec<(usize, String)> = incident
+        .alerts
+        .values()
+        .map(|group| (group.count, format!("{} about {}", group.name, group.subject)))
+        .collect();
     kinds.sort_by(|one, other| other.cmp(one));
     let kinds: Vec<String> = kinds.into_iter().take(12).map(|(_, text)| text).collect();
     format!("{}. {}", incident.title, kinds.join("; "))
 }
 
 /// Past incidents and runbooks that resemble this one; `None` when memory does not answer.
-pub async fn recall(desk: &Desk, incident: &Incident, cause: Option<&str>) -> Option<(Vec<PastIncident>, Vec<crate::memory::Recalled>)> {
+pub async fn recall(
+    desk: &Desk,
+    incident: &Incident,
+    cause: Option<&str>,
+) -> Option<(Vec<PastIncident>, Vec<crate::memory::Recalled>)> {
     let memory = desk.memory.as_ref()?;
     let mut alerts: Vec<String> = incident.alerts.values().map(|group| group.name.clone()).collect();
     alerts.sort();
@@ -102,8 +109,10 @@ pub async fn recall(desk: &Desk, incident: &Incident, cause: Option<&str>) -> Op
         tenant: Tenant::new(incident.cluster.clone(), incident.team.clone()),
         limit,
     };
-    let (past, runbooks) =
-        futures::join!(memory.similar_incidents(query(vec![Kind::PostMortem], 3)), memory.recall(query(vec![Kind::Runbook], 4)));
+    let (past, runbooks) = futures::join!(
+        memory.similar_incidents(query(vec![Kind::PostMortem], 3)),
+        memory.recall(query(vec![Kind::Runbook], 4))
+    );
     match (past, runbooks) {
         (Ok(past), Ok(runbooks)) => {
             let mut seen = std::collections::BTreeSet::new();
@@ -135,10 +144,7 @@ async fn render(desk: &Desk, incident: &Incident) -> Result<String, FlowError> {
         .filter_map(|row| {
             let event: IncidentEvent = serde_json::from_str(&row.body).ok()?;
             let text = super::respond::tell_event(&event)?;
-            Some(prompt::PostMortemMoment {
-                at: crate::domain::time::Timestamp::from_millis(row.at).to_string(),
-                text,
-            })
+            Some(prompt::PostMortemMoment { at: crate::domain::time::Timestamp::from_millis(row.at).to_string(), text })
         })
         .collect();
     let diagnosis = incident.diagnosis.as_ref();

@@ -8,7 +8,6 @@ use tracing::{error, info};
 use super::approve;
 use super::deliver::Effect;
 use super::desk::{Desk, FlowError};
-use super::investigate;
 use crate::domain::card::{ButtonAction, Card, Span, Tone};
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Decision, Incident, IncidentEvent, State};
@@ -70,9 +69,9 @@ async fn answer_row(desk: &Arc<Desk>, row: &InboxRow) -> Result<(), FlowError> {
 
 fn place_of(act: &FromPeople) -> (&Place, &Person) {
     match act {
-        FromPeople::Click { place, by, .. } | FromPeople::Command { place, by, .. } | FromPeople::Mention { place, by, .. } => {
-            (place, by)
-        }
+        FromPeople::Click { place, by, .. }
+        | FromPeople::Command { place, by, .. }
+        | FromPeople::Mention { place, by, .. } => (place, by),
     }
 }
 
@@ -121,7 +120,10 @@ async fn click(
             };
             let id = IncidentId::new(plan.as_str().split('.').next().unwrap_or_default());
             desk.change(&id, |change| {
-                change.record(IncidentEvent::PlanVoided { plan: plan.clone(), because: format!("{} asked for more", by.name) })?;
+                change.record(IncidentEvent::PlanVoided {
+                    plan: plan.clone(),
+                    because: format!("{} asked for more", by.name),
+                })?;
                 change.record(IncidentEvent::HandedOver { because: "more was asked; looking again".into() })?;
                 change.record(IncidentEvent::InvestigationStarted {
                     reasoner: desk.reasoner_name(),
@@ -165,7 +167,9 @@ async fn click(
                 .await?;
             // One vote a person: a changed one takes the old one back.
             let delta = i64::from(helpful) * 2 - 1 - before.map_or(0, |before| i64::from(before) * 2 - 1);
-            if delta != 0 && let Some(memory) = &desk.memory {
+            if delta != 0
+                && let Some(memory) = &desk.memory
+            {
                 let tenant = Tenant::new(incident.cluster.clone(), incident.team.clone());
                 if let Err(failure) = memory.vote(&tenant, &format!("post-mortem/{id}"), delta).await {
                     info!(incident = %id, error = %failure, "the vote is in the log; memory has no post-mortem to weigh yet");
@@ -212,7 +216,8 @@ pub async fn command(desk: &Arc<Desk>, by: &Person, text: &str) -> Result<Card, 
         "explain" => Ok(wrong("explain needs something to explain", "explain INC-1")),
         "runbook" => Ok(wrong("runbook needs words to look for", "runbook connection pool exhausted")),
         other => {
-            let nearest = COMMANDS.iter().map(|(name, _)| *name).min_by_key(|name| edits(name, other)).unwrap_or("help");
+            let nearest =
+                COMMANDS.iter().map(|(name, _)| *name).min_by_key(|name| edits(name, other)).unwrap_or("help");
             Ok(wrong(&format!("I don't know {other:?}; did you mean {nearest}?"), nearest))
         }
     }
@@ -223,7 +228,10 @@ fn wrong(what: &str, example: &str) -> Card {
 }
 
 fn help() -> Card {
-    answer("I stand the watch. Ask me:", COMMANDS.iter().map(|(_, usage)| vec![Span::code(format!("/ops {usage}"))]).collect())
+    answer(
+        "I stand the watch. Ask me:",
+        COMMANDS.iter().map(|(_, usage)| vec![Span::code(format!("/ops {usage}"))]).collect(),
+    )
 }
 
 /// Levenshtein distance; commands are short.
@@ -284,8 +292,12 @@ async fn incidents(desk: &Desk) -> Result<Card, FlowError> {
 async fn diagnose(desk: &Desk, service: &str) -> Result<Card, FlowError> {
     let topology = desk.topology().await;
     if !topology.is_empty() && !topology.contains(service) {
-        let nearest = topology.nodes().map(|(name, _)| name).min_by_key(|name| edits(name, service)).unwrap_or_default();
-        return Ok(wrong(&format!("I don't know a service {service:?}; did you mean {nearest}?"), &format!("diagnose {nearest}")));
+        let nearest =
+            topology.nodes().map(|(name, _)| name).min_by_key(|name| edits(name, service)).unwrap_or_default();
+        return Ok(wrong(
+            &format!("I don't know a service {service:?}; did you mean {nearest}?"),
+            &format!("diagnose {nearest}"),
+        ));
     }
     let mut blank = Incident::blank(IncidentId::numbered(0));
     blank.since = desk.clock.event_now();
@@ -324,10 +336,12 @@ async fn explain(desk: &Desk, what: &str) -> Result<Card, FlowError> {
     if let Some(id) = IncidentId::parse(what)
         && let Some(incident) = desk.store.incident(&id).await?
     {
-        let mut lines = vec![vec![Span::plain(format!("{}: {}", incident.severity.as_str(), incident.severity_because))]];
+        let mut lines =
+            vec![vec![Span::plain(format!("{}: {}", incident.severity.as_str(), incident.severity_because))]];
         for candidate in incident.candidates.iter().take(4) {
             let why = candidate.supports.first().map(|claim| claim.text.clone()).unwrap_or_default();
-            let against = candidate.contradicts.first().map(|claim| format!("; against it: {}", claim.text)).unwrap_or_default();
+            let against =
+                candidate.contradicts.first().map(|claim| format!("; against it: {}", claim.text)).unwrap_or_default();
             lines.push(vec![
                 Span::code(candidate.node.clone()),
                 Span::plain(format!(" score {:.2}: ", candidate.score)),
@@ -364,7 +378,13 @@ async fn runbook_for(desk: &Desk, words: &str) -> Result<Card, FlowError> {
     let Some(memory) = &desk.memory else {
         return Ok(note("No memory is open; runbooks cannot be searched.", Tone::Neutral));
     };
-    let query = Query { text: words.to_owned(), kinds: vec![Kind::Runbook], limit: 4, tenant: Tenant::everyone(), ..Query::default() };
+    let query = Query {
+        text: words.to_owned(),
+        kinds: vec![Kind::Runbook],
+        limit: 4,
+        tenant: Tenant::everyone(),
+        ..Query::default()
+    };
     match memory.recall(query).await {
         Ok(found) => Ok(runbook_card(&found)),
         Err(failure) => Ok(note(&format!("Memory does not answer: {failure}"), Tone::Alarm)),
@@ -382,7 +402,15 @@ fn runbook_card(found: &[crate::memory::Recalled]) -> Card {
     };
     let mut card = answer(
         &first.chunk.title,
-        found.iter().map(|one| vec![Span::bold(format!("{}: ", one.chunk.heading)), Span::quoted(one.chunk.text.chars().take(700).collect::<String>())]).collect(),
+        found
+            .iter()
+            .map(|one| {
+                vec![
+                    Span::bold(format!("{}: ", one.chunk.heading)),
+                    Span::quoted(one.chunk.text.chars().take(700).collect::<String>()),
+                ]
+            })
+            .collect(),
     );
     card.blocks.push(crate::domain::card::Block::Context { spans: vec![Span::plain(first.why.clone())] });
     card
@@ -391,7 +419,13 @@ fn runbook_card(found: &[crate::memory::Recalled]) -> Card {
 async fn audit(desk: &Desk) -> Result<Card, FlowError> {
     let report = desk.store.verify_audit().await?;
     let text = match &report.fault {
-        None => format!("The audit chain is whole: {} rows, {} events of {} incidents, head {}", report.rows, report.events, report.incidents, &report.head[..12]),
+        None => format!(
+            "The audit chain is whole: {} rows, {} events of {} incidents, head {}",
+            report.rows,
+            report.events,
+            report.incidents,
+            &report.head[..12]
+        ),
         Some(fault) => format!("The audit chain is BROKEN at {}: {}", fault.row, fault.what),
     };
     Ok(note(&text, if report.fault.is_none() { Tone::Good } else { Tone::Alarm }))
@@ -402,7 +436,8 @@ async fn pause(desk: &Desk, by: &Person, reason: Option<String>) -> Result<Card,
     if reason.is_none() && !desk.policy.may_approve(by.id.as_str()) {
         return Err(FlowError::Refused("resume needs somebody whom policy.approvers names".into()));
     }
-    let value = serde_json::to_string(&reason.as_ref().map(|reason| format!("{reason} ({})", by.name))).unwrap_or_default();
+    let value =
+        serde_json::to_string(&reason.as_ref().map(|reason| format!("{reason} ({})", by.name))).unwrap_or_default();
     let batch = Batch {
         settings: vec![("paused".into(), value)],
         audit: vec![AuditEntry {
@@ -431,14 +466,16 @@ async fn mention(desk: &Arc<Desk>, place: &Place, by: &Person, text: &str) -> Re
     let incident = desk.store.incident(&id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?;
     let lower = text.to_lowercase();
     let asks = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    if asks(&["investigate again", "look again"]) && matches!(incident.state, State::HandedOver { .. } | State::Diagnosed) {
-        let again = desk.clone();
-        let id = id.clone();
-        tokio::spawn(async move {
-            if let Err(failure) = investigate::investigate(&again, &id).await {
-                error!(incident = %id, error = %failure, "the investigation that was asked for failed");
-            }
-        });
+    if asks(&["investigate again", "look again"])
+        && matches!(incident.state, State::HandedOver { .. } | State::Diagnosed)
+    {
+        desk.change(&id, |change| {
+            let because = format!("{} asked to look again", by.name);
+            change.record(IncidentEvent::InvestigationStarted { reasoner: desk.reasoner_name(), because })?;
+            change.tell("root", &Effect::Root);
+            Ok(())
+        })
+        .await?;
         return Ok(note("Looking again; the diagnosis follows here.", Tone::Working));
     }
     if asks(&["what changed", "changes", "deploy", "rollout"]) {
@@ -449,7 +486,8 @@ async fn mention(desk: &Arc<Desk>, place: &Place, by: &Person, text: &str) -> Re
             .plans
             .iter()
             .map(|record| {
-                let mut spans = vec![Span::plain(format!("{}: {}; ", record.plan.action, record.outcome.word().replace('_', " ")))];
+                let mut spans =
+                    vec![Span::plain(format!("{}: {}; ", record.plan.action, record.outcome.word().replace('_', " ")))];
                 spans.extend(record.approved_by.iter().map(|by| Span::Person { id: by.clone() }));
                 spans
             })
@@ -463,7 +501,12 @@ async fn mention(desk: &Arc<Desk>, place: &Place, by: &Person, text: &str) -> Re
                 .supports
                 .iter()
                 .map(|claim| vec![Span::plain("for: "), Span::quoted(claim.text.clone())])
-                .chain(candidate.contradicts.iter().map(|claim| vec![Span::plain("against: "), Span::quoted(claim.text.clone())]))
+                .chain(
+                    candidate
+                        .contradicts
+                        .iter()
+                        .map(|claim| vec![Span::plain("against: "), Span::quoted(claim.text.clone())]),
+                )
                 .collect(),
             None => incident
                 .candidates
@@ -481,17 +524,28 @@ async fn mention(desk: &Arc<Desk>, place: &Place, by: &Person, text: &str) -> Re
         return runbook(desk, &id).await;
     }
     if asks(&["status", "state", "how is", "fixed"]) {
-        let lines = vec![
-            vec![Span::plain(format!("{}; {} of {} alerts firing", narrative::state_words(&incident.state), incident.firing(), incident.alert_count()))],
-        ];
+        let lines = vec![vec![Span::plain(format!(
+            "{}; {} of {} alerts firing",
+            narrative::state_words(&incident.state),
+            incident.firing(),
+            incident.alert_count()
+        ))]];
         return Ok(answer(&incident.title, lines));
     }
     Ok(answer(
         "Without a free conversation I answer these:",
-        ["what changed?", "why not <service>?", "who approved this?", "what is in the logs?", "which runbook?", "status?", "look again"]
-            .into_iter()
-            .map(|question| vec![Span::code(question)])
-            .collect(),
+        [
+            "what changed?",
+            "why not <service>?",
+            "who approved this?",
+            "what is in the logs?",
+            "which runbook?",
+            "status?",
+            "look again",
+        ]
+        .into_iter()
+        .map(|question| vec![Span::code(question)])
+        .collect(),
     ))
 }
 
@@ -505,7 +559,11 @@ async fn evidence_lines(
     let mut lines = vec![];
     for one in evidence.iter().filter(|one| one.kind == kind).rev().take(4) {
         for line in one.body.lines().take(8) {
-            lines.push(vec![Span::quoted(line.to_owned()), Span::plain(" "), Span::Evidence { id: one.id.to_string() }]);
+            lines.push(vec![
+                Span::quoted(line.to_owned()),
+                Span::plain(" "),
+                Span::Evidence { id: one.id.to_string() },
+            ]);
         }
     }
     if lines.is_empty() {
@@ -539,13 +597,14 @@ pub fn tell_event(event: &IncidentEvent) -> Option<String> {
         ),
         E::Ranked { candidates } => format!(
             "candidates: {}",
-            candidates.iter().take(3).map(|one| format!("{} ({:.2})", one.node, one.score)).collect::<Vec<_>>().join(", ")
+            candidates
+                .iter()
+                .take(3)
+                .map(|one| format!("{} ({:.2})", one.node, one.score))
+                .collect::<Vec<_>>()
+                .join(", ")
         ),
-        E::Diagnosed { diagnosis } => format!(
-            "diagnosed ({}): {}",
-            diagnosis.verdict.word(),
-            diagnosis.mechanism
-        ),
+        E::Diagnosed { diagnosis } => format!("diagnosed ({}): {}", diagnosis.verdict.word(), diagnosis.mechanism),
         E::PlanProposed { plan, ruling } => format!("proposed: {} ({} risk; {ruling})", plan.action, plan.tier),
         E::PlanRefused { because } => format!("no action proposed: {because}"),
         E::Voted { by, decision, .. } => format!("{by} votes {decision:?}").to_lowercase(),

@@ -1,0 +1,345 @@
+//! The composition root: configuration to parts, parts to tasks, and their end in order.
+
+mod assets;
+mod pages;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::sync::{RwLock, watch};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::adapters::embedder::EmbedderChoice;
+use crate::adapters::kafka::{AlertConsumer, AlertSink};
+use crate::adapters::kubernetes::{Access, KubernetesCluster};
+use crate::adapters::openai::OpenAiModel;
+use crate::adapters::signals::{Credentials, Endpoint, SignalsClient};
+use crate::adapters::slack::{self, SlackChat, SlackConfig};
+use crate::api::{self, DeskInbox};
+use crate::config::{Config, Kubernetes, Secret};
+use crate::console::{Console, Settings};
+use crate::domain::topology::Topology;
+use crate::flow::desk::{Bells, ChatSeat, Counters};
+use crate::flow::{self, Desk};
+use crate::memory::{Memory, MemoryConfig, Tenant};
+use crate::ports::{Clock, Cluster, Model, Signals};
+use crate::prompt::Prompts;
+use crate::store::Store;
+
+pub use assets::runbook_folder;
+use pages::{ConsoleMessages, DeskPages};
+
+/// A running watch.
+pub struct App {
+    pub desk: Arc<Desk>,
+    /// Where the console answers, when it does.
+    pub console_url: Option<String>,
+    pub api_url: String,
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+    console: Option<Arc<Console>>,
+    sockets: Option<slack::SlackSockets>,
+}
+
+impl App {
+    /// Opens everything that the configuration names and starts the watch.
+    pub async fn start(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(&config.store.data_dir)
+            .with_context(|| format!("store.data_dir {} cannot be created", config.store.data_dir.display()))?;
+        let (stop, stopped) = watch::channel(false);
+        let store = Arc::new(Store::open(&config.store_address()).await?);
+        let memory = open_memory(&config).await;
+        let signals = signals(&config)?;
+        let cluster = cluster(&config).await?;
+        let model = model(&config)?;
+        let prompts = Prompts::load(config.prompts.dir.as_deref())?;
+        let mut chats = vec![];
+        let console = match config.console.enabled {
+            true => {
+                let messages = Arc::new(ConsoleMessages { store: store.clone() });
+                let settings = Settings::default();
+                let console = Console::new(settings.clone(), messages, clock.clone()).await?;
+                let channel = settings.channels.first().cloned().unwrap_or_else(|| "ops".into());
+                chats.push(ChatSeat { chat: console.clone(), channel });
+                Some(console)
+            }
+            false => None,
+        };
+        let slack_chat = slack_chat(&config)?;
+        if let (Some(chat), Some(slack)) = (&slack_chat, &config.slack) {
+            use crate::ports::Chat as _;
+            match chat.check().await {
+                Ok(who) => info!(who, "slack"),
+                // Late is better than never: the outbox keeps what is to be said.
+                Err(failure) => warn!(error = %failure, "slack does not answer yet"),
+            }
+            chats.push(ChatSeat { chat: Arc::new(chat.clone()), channel: slack.channel.clone() });
+        }
+        let policy = config.policy.policy();
+        let desk = Arc::new(Desk {
+            store,
+            clock,
+            policy,
+            signals,
+            cluster,
+            model,
+            memory,
+            prompts,
+            chats,
+            topology: RwLock::new(Arc::new(Topology::default())),
+            changes: RwLock::new(Arc::new(vec![])),
+            bells: Bells::default(),
+            counters: Counters::default(),
+            stop: stopped,
+            numbering: tokio::sync::Mutex::new(()),
+            config,
+        });
+        let mut app = Self {
+            desk,
+            console_url: None,
+            api_url: String::new(),
+            tasks: JoinSet::new(),
+            stop,
+            console,
+            sockets: None,
+        };
+        app.discover().await;
+        app.spawn_flows();
+        app.serve_doors(slack_chat).await?;
+        app.spawn_kafka()?;
+        Ok(app)
+    }
+
+    /// Who depends on whom is read before the first alert and refreshed every minute.
+    async fn discover(&mut self) {
+        let desk = self.desk.clone();
+        refresh_topology(&desk).await;
+        self.tasks.spawn(async move {
+            while !desk.stopping() {
+                desk.wait(&tokio::sync::Notify::new(), Duration::from_secs(60)).await;
+                refresh_topology(&desk).await;
+            }
+        });
+    }
+
+    fn spawn_flows(&mut self) {
+        macro_rules! drive {
+            ($name:literal, $run:path) => {{
+                let desk = self.desk.clone();
+                self.tasks.spawn(async move {
+                    // A driver that fails is started again: the store knows where it was.
+                    while !desk.stopping() {
+                        if let Err(failure) = $run(desk.clone()).await {
+                            error!(driver = $name, error = %failure, "started again");
+                            tokio::time::sleep(Duration::from_millis(500)).await;
+                        }
+                    }
+                });
+            }};
+        }
+        drive!("intake", flow::intake::run);
+        drive!("investigate", flow::investigate::run);
+        drive!("execute", flow::execute::run);
+        drive!("deliver", flow::deliver::run);
+        drive!("respond", flow::respond::run);
+        drive!("approvals", flow::approve::run_expiry);
+        drive!("remember", flow::remember::run);
+    }
+
+    async fn serve_doors(&mut self, slack_chat: Option<SlackChat>) -> anyhow::Result<()> {
+        let config = &self.desk.config;
+        let mut router = api::router(self.desk.clone());
+        if let (Some(chat), Some(slack)) = (slack_chat, &config.slack) {
+            let inbox = Arc::new(DeskInbox { desk: self.desk.clone(), chat: "slack".into() });
+            let intake = slack::Intake::new(chat.clone(), inbox);
+            if slack.app_token.reveal().is_some() {
+                self.sockets = Some(slack::connect(&chat, intake.clone()).await?);
+            }
+            let secrets: Vec<String> =
+                slack.signing_secrets.iter().filter_map(Secret::reveal).map(str::to_owned).collect();
+            if !secrets.is_empty() {
+                router = router.merge(slack::events::router(intake, secrets, self.desk.clock.clone()));
+            }
+        }
+        self.api_url = format!("http://{}", self.serve("server.listen", &config.server.listen.clone(), router).await?);
+        if let Some(console) = self.console.clone() {
+            let inbox = Arc::new(DeskInbox { desk: self.desk.clone(), chat: "console".into() });
+            let pages = Arc::new(DeskPages { desk: self.desk.clone(), console: console.clone() });
+            let router = crate::console::router(console, inbox, pages);
+            let listen = self.desk.config.console.listen.clone();
+            self.console_url = Some(format!("http://{}", self.serve("console.listen", &listen, router).await?));
+        }
+        Ok(())
+    }
+
+    async fn serve(&mut self, key: &str, listen: &str, router: axum::Router) -> anyhow::Result<std::net::SocketAddr> {
+        let listener = TcpListener::bind(listen).await.with_context(|| {
+            format!("{key}: cannot listen on {listen}; is another midwatch running? Choose another port")
+        })?;
+        let address = listener.local_addr()?;
+        let mut stop = self.stop.subscribe();
+        self.tasks.spawn(async move {
+            let ended = async move {
+                let _ = stop.changed().await;
+            };
+            if let Err(failure) = axum::serve(listener, router).with_graceful_shutdown(ended).await {
+                error!(error = %failure, "a server ended");
+            }
+        });
+        Ok(address)
+    }
+
+    fn spawn_kafka(&mut self) -> anyhow::Result<()> {
+        let Some(kafka) = &self.desk.config.kafka else { return Ok(()) };
+        let consumer = AlertConsumer::connect(kafka).with_context(|| {
+            "kafka: librdkafka refuses these settings; TLS and SCRAM need a build with --features kafka-tls (key: kafka.properties)"
+        })?;
+        let sink: Arc<dyn AlertSink> = Arc::new(DeskInbox { desk: self.desk.clone(), chat: "kafka".into() });
+        let stop = self.stop.subscribe();
+        self.tasks.spawn(consumer.run(sink, stop));
+        Ok(())
+    }
+
+    /// Doors first, then drivers, then the store: what was accepted is durable, what was decided too.
+    pub async fn shutdown(mut self) {
+        if let Some(console) = &self.console {
+            console.close();
+        }
+        if let Some(sockets) = self.sockets.take() {
+            sockets.shutdown().await;
+        }
+        // No receiver left means that everything has ended by itself.
+        let _ = self.stop.send(true);
+        let drained =
+            tokio::time::timeout(Duration::from_secs(8), async { while self.tasks.join_next().await.is_some() {} });
+        if drained.await.is_err() {
+            warn!("some tasks did not end in time; what they did not finish is done after the next start");
+            self.tasks.shutdown().await;
+        }
+        self.desk.store.close().await;
+    }
+}
+
+pub async fn refresh_topology(desk: &Desk) {
+    let topology = flow::observe::discover(desk.signals.as_ref(), desk.cluster.as_ref(), desk.clock.event_now()).await;
+    if !topology.is_empty() {
+        *desk.topology.write().await = Arc::new(topology);
+    }
+}
+
+/// The watch goes on without memory, and says so.
+async fn open_memory(config: &Config) -> Option<Arc<Memory>> {
+    let choice = match (&config.embedder.onnx_runtime, &config.embedder.model_dir) {
+        (Some(onnx_runtime), Some(model_dir)) => {
+            EmbedderChoice::Fastembed { onnx_runtime: onnx_runtime.clone(), model_dir: model_dir.clone() }
+        }
+        _ => EmbedderChoice::Static,
+    };
+    let place = match &config.memory.qdrant_url {
+        Some(url) => MemoryConfig::Server {
+            url: url.clone(),
+            api_key: config.memory.api_key.reveal().map(str::to_owned),
+            collection: config.memory.collection.clone().unwrap_or_else(|| "midwatch".into()),
+        },
+        None => MemoryConfig::Edge { dir: config.store.data_dir.join("memory") },
+    };
+    let embedder = match tokio::task::spawn_blocking(move || choice.open()).await {
+        Ok(Ok(embedder)) => embedder,
+        Ok(Err(failure)) => {
+            error!(error = %failure, "no embedder: the watch stands without memory");
+            return None;
+        }
+        Err(_) => return None,
+    };
+    let memory = match Memory::open(&place, embedder).await {
+        Ok(memory) => Arc::new(memory),
+        Err(failure) => {
+            error!(error = %failure, "the watch stands without memory");
+            return None;
+        }
+    };
+    let folder = runbook_folder(config);
+    let shelf = memory.clone();
+    tokio::spawn(async move {
+        match shelf.load_runbooks(&folder, &Tenant::everyone()).await {
+            Ok(loaded) => {
+                for bad in &loaded.bad {
+                    warn!(reason = %bad, "a runbook was left out");
+                }
+                info!(indexed = loaded.indexed, unchanged = loaded.unchanged, "runbooks");
+            }
+            Err(failure) => warn!(error = %failure, "runbooks could not be loaded"),
+        }
+    });
+    Some(memory)
+}
+
+pub fn signals(config: &Config) -> anyhow::Result<Option<Arc<dyn Signals>>> {
+    let Some(signals) = &config.signals else { return Ok(None) };
+    let credentials = match signals.bearer_token.reveal() {
+        Some(token) => Credentials::Bearer(token.to_owned()),
+        None => Credentials::None,
+    };
+    let endpoint = |url: &str| -> anyhow::Result<Endpoint> {
+        Ok(Endpoint { url: url.parse()?, credentials: credentials.clone() })
+    };
+    let loki = signals.loki_url.as_deref().map(endpoint).transpose()?;
+    let client = SignalsClient::new(Some(endpoint(&signals.prometheus_url)?), loki)?;
+    Ok(Some(Arc::new(client)))
+}
+
+pub async fn cluster(config: &Config) -> anyhow::Result<Option<Arc<dyn Cluster>>> {
+    let Some(kubernetes) = &config.kubernetes else { return Ok(None) };
+    let (reader, writer) = access(kubernetes);
+    let cluster = KubernetesCluster::connect(&reader, writer.as_ref()).await.context("kubernetes")?;
+    Ok(Some(Arc::new(cluster)))
+}
+
+fn access(kubernetes: &Kubernetes) -> (Access, Option<Access>) {
+    let reveal = |secret: &Secret| secret.reveal().map(str::to_owned);
+    match &kubernetes.url {
+        Some(url) => {
+            let reader = Access::Url { url: url.clone(), token: reveal(&kubernetes.token) };
+            let writer =
+                reveal(&kubernetes.write_token).map(|token| Access::Url { url: url.clone(), token: Some(token) });
+            (reader, writer)
+        }
+        None => {
+            let path = std::env::var("KUBECONFIG").ok().unwrap_or_else(|| {
+                let home = std::env::var("HOME").unwrap_or_default();
+                PathBuf::from(home).join(".kube/config").display().to_string()
+            });
+            let reader = match &kubernetes.context {
+                Some(context) => Access::Kubeconfig { path: path.clone(), context: Some(context.clone()) },
+                None => Access::Inferred,
+            };
+            let writer = kubernetes
+                .write_context
+                .as_ref()
+                .map(|context| Access::Kubeconfig { path, context: Some(context.clone()) });
+            (reader, writer)
+        }
+    }
+}
+
+pub fn model(config: &Config) -> anyhow::Result<Option<Arc<dyn Model>>> {
+    let Some(model) = &config.model else { return Ok(None) };
+    let base = model.base_url.as_deref().unwrap_or("https://api.openai.com/v1");
+    Ok(Some(Arc::new(OpenAiModel::new(base, model.api_key.reveal().unwrap_or("none"), &model.name)?)))
+}
+
+pub fn slack_chat(config: &Config) -> anyhow::Result<Option<SlackChat>> {
+    let Some(slack) = &config.slack else { return Ok(None) };
+    let reveal = |secret: &Secret| secret.reveal().map(str::to_owned);
+    let mut settings = SlackConfig::new(slack.bot_token.reveal().unwrap_or_default(), &slack.channel);
+    settings.app_token = reveal(&slack.app_token);
+    settings.signing_secrets = slack.signing_secrets.iter().filter_map(reveal).collect();
+    settings.api_base.clone_from(&slack.api_base);
+    settings.team_id.clone_from(&slack.team_id);
+    settings.console_base = Some(config.console_url());
+    Ok(Some(SlackChat::new(settings)?))
+}

@@ -1,0 +1,385 @@
+//! What the console's pages show, derived from the store.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::console::view::{
+    AlertRow, Candidate, ChangeMark, Confidence, Edge, EvidenceItem, Fact, Funnel, FunnelStage, IncidentPage,
+    IncidentRow, LeftOut, Node, NodeState, PlanView, RootCause, Series, StatusView, TimelineItem, Topology,
+    TranscriptStep,
+};
+use crate::console::{Console, ConsoleStore, Metric, Pages, StoredMessage, funnel_svg, metric_svg, topology_svg};
+use crate::domain::action::Undo;
+use crate::domain::card::Span;
+use crate::domain::evidence::{Evidence, EvidenceKind};
+use crate::domain::id::IncidentId;
+use crate::domain::incident::{Incident, IncidentEvent, Outcome, State};
+use crate::domain::narrative;
+use crate::domain::time::Timestamp;
+use crate::domain::topology::{EdgeKind, NodeKind};
+use crate::flow::Desk;
+use crate::flow::respond::tell_event;
+use crate::store::{Scope, Store};
+
+/// The console's messages in the SQL store.
+pub struct ConsoleMessages {
+    pub store: Arc<Store>,
+}
+
+#[async_trait]
+impl ConsoleStore for ConsoleMessages {
+    async fn save_message(&self, message: &StoredMessage) -> anyhow::Result<()> {
+        let body = serde_json::to_string(message)?;
+        Ok(self.store.save_message(&message.channel, &message.ts, &body).await?)
+    }
+
+    async fn load_messages(&self) -> anyhow::Result<Vec<StoredMessage>> {
+        let bodies = self.store.messages().await?;
+        Ok(bodies.iter().map(|body| serde_json::from_str(body)).collect::<Result<_, _>>()?)
+    }
+}
+
+pub struct DeskPages {
+    pub desk: Arc<Desk>,
+    pub console: Arc<Console>,
+}
+
+#[async_trait]
+impl Pages for DeskPages {
+    async fn incidents(&self) -> Vec<IncidentRow> {
+        let incidents = self.desk.store.incidents(Scope::All).await.unwrap_or_default();
+        let mut rows = vec![];
+        for incident in
+            incidents.iter().rev().filter(|incident| !matches!(incident.state, State::Merged { .. })).take(200)
+        {
+            rows.push(self.row(incident).await);
+        }
+        rows
+    }
+
+    async fn incident(&self, id: &str) -> Option<IncidentPage> {
+        let id = IncidentId::parse(id)?;
+        let incident = self.desk.store.incident(&id).await.ok()??;
+        let evidence = self.desk.store.evidence_of(&id).await.unwrap_or_default();
+        let events = self.desk.store.events(&id).await.unwrap_or_default();
+        let mut timeline = vec![];
+        let mut transcript = vec![];
+        for row in &events {
+            let Ok(event) = serde_json::from_str::<IncidentEvent>(&row.body) else { continue };
+            let at = Timestamp::from_millis(row.at);
+            if let IncidentEvent::Reasoned { step } = &event {
+                transcript.push(TranscriptStep {
+                    step: step.number,
+                    thought: step.thought.clone(),
+                    tool: step.tool.clone().unwrap_or_default(),
+                    arguments: step.arguments.clone().unwrap_or_default(),
+                    evidence: step.evidence.as_ref().map(ToString::to_string),
+                    ms: step.ms,
+                    tokens: step.tokens,
+                    ..TranscriptStep::default()
+                });
+            }
+            if let Some(text) = tell_event(&event) {
+                let cited = match &event {
+                    IncidentEvent::EvidenceStored { evidence, .. } => vec![evidence.to_string()],
+                    IncidentEvent::Diagnosed { diagnosis } => diagnosis
+                        .claims
+                        .iter()
+                        .flat_map(|claim| claim.evidence.iter().map(ToString::to_string))
+                        .collect(),
+                    _ => vec![],
+                };
+                timeline.push(TimelineItem {
+                    at,
+                    kind: row.kind.clone(),
+                    text,
+                    evidence: cited,
+                    ..TimelineItem::default()
+                });
+            }
+        }
+        let diagnosis = incident.diagnosis.as_ref();
+        let marks = marks(&incident);
+        Some(IncidentPage {
+            row: self.row(&incident).await,
+            owner: incident.owner.clone(),
+            confidence: diagnosis
+                .map(|diagnosis| Confidence { word: diagnosis.verdict.word().into(), number: diagnosis.confidence }),
+            root_cause: diagnosis.and_then(|diagnosis| {
+                Some(RootCause { service: diagnosis.service.clone()?, change: diagnosis.change.clone() })
+            }),
+            summary: summary(&incident),
+            timeline,
+            candidates: incident
+                .candidates
+                .iter()
+                .enumerate()
+                .map(|(at, candidate)| Candidate {
+                    rank: at + 1,
+                    node: candidate.node.clone(),
+                    score: candidate.score,
+                    supports: candidate.supports.iter().map(|claim| claim.text.clone()).collect(),
+                    against: candidate.contradicts.iter().map(|claim| claim.text.clone()).collect(),
+                })
+                .collect(),
+            evidence: evidence.iter().map(|one| item(one, &marks)).collect(),
+            alerts: incident
+                .alerts
+                .values()
+                .map(|group| AlertRow {
+                    name: group.name.clone(),
+                    subject: group.subject.clone(),
+                    severity: group.severity.as_str().into(),
+                    count: group.count,
+                    first_at: group.first_at,
+                    last_at: group.last_at,
+                    verdict: "joined".into(),
+                    reason: format!("{} still firing", group.count - group.resolved),
+                })
+                .collect(),
+            plan: incident.plans.last().map(plan_view),
+            topology: self.graph(&incident).await,
+            transcript,
+            post_mortem: incident.post_mortem.clone(),
+            funnel: None,
+        })
+    }
+
+    async fn evidence(&self, id: &str) -> Option<EvidenceItem> {
+        let evidence = self.desk.store.evidence(id).await.ok()??;
+        let incident = self.desk.store.incident(&evidence.incident).await.ok()??;
+        Some(item(&evidence, &marks(&incident)))
+    }
+
+    /// `INC-1/signals.svg`, `INC-1/topology.svg`, `funnel.svg`
+    async fn picture(&self, path: &str) -> Option<String> {
+        if path == "funnel.svg" {
+            return Some(funnel_svg(&self.status().await.funnel));
+        }
+        let (id, which) = path.split_once('/')?;
+        let id = IncidentId::parse(id)?;
+        let incident = self.desk.store.incident(&id).await.ok()??;
+        match which {
+            "topology.svg" => {
+                let graph = self.graph(&incident).await;
+                Some(topology_svg(&graph.nodes, &graph.edges))
+            }
+            "signals.svg" => self.signals_picture(&incident).await,
+            _ => None,
+        }
+    }
+
+    async fn status(&self) -> StatusView {
+        let open = self.desk.store.incidents(Scope::NotOver).await.unwrap_or_default();
+        let all = self.desk.store.incidents(Scope::All).await.unwrap_or_default();
+        let counts = self.desk.store.funnel(0).await.unwrap_or_default();
+        let sum = |verdict: &str| {
+            counts.iter().filter(|count| count.verdict == verdict).map(|count| count.count).sum::<i64>()
+        };
+        let (admitted, suppressed) = (sum("admit"), sum("suppress"));
+        let duplicates: i64 = counts.iter().filter(|count| count.reason == "duplicate").map(|count| count.count).sum();
+        let left = |wanted: &dyn Fn(&str) -> bool| -> Vec<LeftOut> {
+            counts
+                .iter()
+                .filter(|count| count.verdict == "suppress" && wanted(&count.reason))
+                .map(|count| LeftOut { reason: count.reason.replace('_', " "), count: count.count.max(0) as u64 })
+                .collect()
+        };
+        let stage =
+            |name: &str, count: i64, left_out| FunnelStage { name: name.into(), count: count.max(0) as u64, left_out };
+        let shown = all.iter().filter(|incident| !matches!(incident.state, State::Merged { .. })).count() as i64;
+        let (head_seq, head) = self.desk.store.audit_head().await.unwrap_or_default();
+        StatusView {
+            version: env!("CARGO_PKG_VERSION").into(),
+            model: self
+                .desk
+                .model
+                .as_ref()
+                .map_or_else(|| "no model configured".into(), |model| model.name().to_owned()),
+            paused: self.desk.paused().await,
+            open_incidents: open.len(),
+            pending_approvals: open.iter().filter(|incident| matches!(incident.state, State::Awaiting { .. })).count(),
+            facts: vec![
+                Fact { name: "store".into(), value: self.desk.store.kind().into() },
+                Fact {
+                    name: "audit".into(),
+                    value: format!("{head_seq} rows, head {}", head.get(..12).unwrap_or_default()),
+                },
+            ],
+            funnel: Funnel {
+                stages: vec![
+                    stage("raw", admitted + suppressed, left(&|reason| reason == "duplicate")),
+                    stage("unique", admitted + suppressed - duplicates, left(&|reason| reason != "duplicate")),
+                    stage("admitted", admitted, vec![]),
+                    stage("incidents", shown, vec![]),
+                ],
+            },
+        }
+    }
+}
+
+impl DeskPages {
+    async fn row(&self, incident: &Incident) -> IncidentRow {
+        let root = self.desk.store.posted(&format!("{}/root@console", incident.id)).await.ok().flatten();
+        IncidentRow {
+            id: incident.id.to_string(),
+            title: incident.title.clone(),
+            severity: incident.severity.as_str().into(),
+            state: narrative::state_words(&incident.state).into(),
+            service: incident
+                .diagnosis
+                .as_ref()
+                .and_then(|diagnosis| diagnosis.service.clone())
+                .or_else(|| incident.candidates.first().map(|candidate| candidate.node.clone()))
+                .unwrap_or_default(),
+            opened_at: incident.opened_at,
+            closed_at: incident.state.is_over().then_some(incident.updated_at),
+            alerts: incident.alert_count(),
+            needs_you: matches!(incident.state, State::Awaiting { .. } | State::HandedOver { .. }),
+            channel: root.as_ref().map(|message| message.channel.clone()),
+            ts: root.map(|message| message.ts),
+        }
+    }
+
+    async fn graph(&self, incident: &Incident) -> Topology {
+        let topology = self.desk.topology().await;
+        let cause = incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.service.as_deref());
+        let affected: BTreeSet<&str> = incident.subjects();
+        let shown = |name: &str, kind: NodeKind| kind != NodeKind::Host || cause == Some(name);
+        let nodes: Vec<Node> = topology
+            .nodes()
+            .filter(|(name, kind)| shown(name, *kind))
+            .map(|(name, kind)| Node {
+                id: name.to_owned(),
+                kind: format!("{kind:?}").to_lowercase(),
+                state: if cause == Some(name) {
+                    NodeState::Cause
+                } else if affected.contains(name) || incident.candidates.iter().any(|candidate| candidate.node == name)
+                {
+                    NodeState::Affected
+                } else {
+                    NodeState::Ok
+                },
+            })
+            .collect();
+        let known: BTreeSet<&str> = nodes.iter().map(|node| node.id.as_str()).collect();
+        let edges = topology
+            .edges()
+            .filter(|(from, to, kind)| {
+                (*kind == EdgeKind::Calls || cause == Some(*to)) && known.contains(from) && known.contains(to)
+            })
+            .map(|(from, to, _)| Edge { from: from.to_owned(), to: to.to_owned() })
+            .collect();
+        Topology { nodes, edges }
+    }
+
+    /// The signal of the cause that left its band, else the first metric that was kept.
+    async fn signals_picture(&self, incident: &Incident) -> Option<String> {
+        let evidence = self.desk.store.evidence_of(&incident.id).await.ok()?;
+        let cause = incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.service.clone());
+        let cited: BTreeSet<_> = incident
+            .diagnosis
+            .iter()
+            .flat_map(|diagnosis| diagnosis.claims.iter().flat_map(|claim| claim.evidence.iter().cloned()))
+            .collect();
+        let metrics = evidence.iter().filter(|one| one.kind == EvidenceKind::Metric && !one.series.is_empty());
+        let chosen = metrics
+            .clone()
+            .find(|one| cited.contains(&one.id) && cause.as_deref().is_some_and(|cause| one.body.contains(cause)))
+            .or_else(|| metrics.clone().next())?;
+        let marks = marks(incident);
+        let shown = item(chosen, &marks);
+        let mut series = shown.series.unwrap_or_default();
+        // The cause first, then what follows; more than six lines nobody reads.
+        series.sort_by_key(|one| cause.as_deref().is_none_or(|cause| !one.name.contains(cause)));
+        series.truncate(6);
+        Some(metric_svg(&Metric {
+            title: &chosen.summary,
+            unit: &shown.unit,
+            series: &series,
+            onset: shown.onset,
+            change: shown.change.as_ref(),
+            band: None,
+        }))
+    }
+}
+
+struct Marks {
+    onset: Timestamp,
+    change: Option<ChangeMark>,
+}
+
+fn marks(incident: &Incident) -> Marks {
+    Marks { onset: incident.since, change: None }
+}
+
+fn item(evidence: &Evidence, marks: &Marks) -> EvidenceItem {
+    let series: Vec<Series> = evidence
+        .series
+        .iter()
+        .map(|series| {
+            let names: Vec<&str> =
+                series.labels.iter().filter(|(name, _)| *name != "__name__").map(|(_, value)| value.as_str()).collect();
+            Series { name: names.join(" "), points: series.points.clone() }
+        })
+        .collect();
+    EvidenceItem {
+        id: evidence.id.to_string(),
+        mark: evidence.id.mark().into(),
+        kind: match evidence.kind {
+            EvidenceKind::Metric => crate::console::view::EvidenceKind::Metric,
+            EvidenceKind::Log => crate::console::view::EvidenceKind::Log,
+            EvidenceKind::Kubernetes => crate::console::view::EvidenceKind::Kubernetes,
+            EvidenceKind::Change => crate::console::view::EvidenceKind::Change,
+            EvidenceKind::Topology => crate::console::view::EvidenceKind::Topology,
+            EvidenceKind::Runbook => crate::console::view::EvidenceKind::Runbook,
+            EvidenceKind::PastIncident | EvidenceKind::Alert => crate::console::view::EvidenceKind::Incident,
+        },
+        source: evidence.source.clone(),
+        query: evidence.query.clone(),
+        summary: evidence.summary.clone(),
+        digest: evidence.digest.short().into(),
+        at: evidence.observed_at,
+        body: evidence.body.clone(),
+        series: (!series.is_empty()).then_some(series),
+        onset: Some(marks.onset),
+        change: marks.change.clone(),
+        ..EvidenceItem::default()
+    }
+}
+
+fn summary(incident: &Incident) -> Vec<Span> {
+    match &incident.diagnosis {
+        Some(diagnosis) => vec![Span::quoted(diagnosis.mechanism.clone())],
+        None => vec![Span::plain(incident.severity_because.clone())],
+    }
+}
+
+fn plan_view(record: &crate::domain::incident::PlanRecord) -> PlanView {
+    let plan = &record.plan;
+    PlanView {
+        id: plan.id.to_string(),
+        action: plan.action.to_string(),
+        target: plan.action.target().to_string(),
+        uid: plan.action.target().uid.clone(),
+        tier: plan.tier.to_string(),
+        blast_radius: plan.blast.text.clone(),
+        diff: plan.diff.clone(),
+        undo: match &plan.undo {
+            Undo::By(action) => action.to_string(),
+            Undo::None(why) => format!("none: {why}"),
+        },
+        success_check: plan
+            .checks
+            .iter()
+            .map(|check| format!("{} {}", check.service, check.signal.replace('_', " ")))
+            .collect::<Vec<_>>()
+            .join(", "),
+        digest: plan.digest.short().into(),
+        expires_at: (record.outcome == Outcome::Proposed).then_some(plan.expires_at),
+        votes: record.approved_by.clone(),
+        state: record.outcome.word().replace('_', " "),
+    }
+}

@@ -1,0 +1,184 @@
+//! The command line: words to configuration to what is asked.
+
+mod check;
+mod demo;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::app::App;
+use crate::config::Config;
+use crate::ports::SystemClock;
+use crate::store::Store;
+use crate::telemetry::{self, LogForm};
+
+/// Stands the on-call watch: alerts in, incidents, causes, approved remediation, the story in chat.
+#[derive(Debug, Parser)]
+#[command(name = "midwatch", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// Configuration file (TOML).
+    #[arg(long, global = true, env = "MIDWATCH_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Logs as JSON lines on stderr.
+    #[arg(long, global = true)]
+    log_json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Stand the watch with the configured systems.
+    Serve,
+    /// A simulated night on embedded parts: no keys, no servers.
+    Demo(DemoArgs),
+    /// Validate configuration, runbooks and prompts, and reach every configured system.
+    Check,
+    /// The chain of decisions.
+    Audit {
+        #[command(subcommand)]
+        what: AuditCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum AuditCommand {
+    /// Recompute the chain; names the first row that does not fit.
+    Verify {
+        /// Where the state lives (SQLite); default: what the configuration says.
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// Without a page; ends when the night is over.
+    #[arg(long)]
+    pub headless: bool,
+    /// Answer the approval card with yes.
+    #[arg(long, conflicts_with = "deny")]
+    pub approve: bool,
+    /// Answer the approval card with no.
+    #[arg(long)]
+    pub deny: bool,
+    /// One JSON document on stdout at the end.
+    #[arg(long)]
+    pub json: bool,
+    /// Which night: 1 is the one of the README, every other number draws another.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How many alerts the night has.
+    #[arg(long, default_value_t = 847, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub storm: u64,
+    /// Where its state lives; a fresh temporary folder without it.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Brokers of a real Kafka instead of the embedded one.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub kafka: Option<String>,
+    /// A real PostgreSQL instead of SQLite (`postgres://...`).
+    #[arg(long, value_name = "URL")]
+    pub postgres: Option<String>,
+    /// A real Qdrant (gRPC) instead of the embedded one.
+    #[arg(long, value_name = "URL")]
+    pub qdrant: Option<String>,
+    /// Where the page is served.
+    #[arg(long, default_value = "127.0.0.1:7717")]
+    pub listen: String,
+    /// Event seconds per second during the storm.
+    #[arg(long, default_value_t = 60.0)]
+    pub speed: f64,
+}
+
+/// Runs what was asked. Errors that a person can mend end with 2, a night that was not cured with 3.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    // One crypto provider for everything; a second installation is harmless.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let filter = match &cli.command {
+        Command::Demo(_) => "warn",
+        Command::Serve => "info",
+        Command::Check | Command::Audit { .. } => "error",
+    };
+    telemetry::init(if cli.log_json { LogForm::Json } else { LogForm::Text }, filter);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(failure) => return complain(&anyhow::anyhow!("the runtime cannot start: {failure}")),
+    };
+    let outcome = runtime.block_on(dispatch(cli));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    outcome.unwrap_or_else(|failure| complain(&failure))
+}
+
+fn complain(failure: &anyhow::Error) -> ExitCode {
+    eprintln!("midwatch: {failure:#}");
+    ExitCode::from(2)
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let environment = |name: &str| std::env::var(name).ok();
+    match cli.command {
+        Command::Demo(args) => {
+            let config = Config::load(cli.config.as_deref(), &environment)?;
+            demo::run(config, args).await
+        }
+        Command::Serve => serve(Config::load(cli.config.as_deref(), &environment)?).await,
+        Command::Check => check::run(cli.config.as_deref(), &environment).await,
+        Command::Audit { what: AuditCommand::Verify { data_dir } } => {
+            let mut config = Config::load(cli.config.as_deref(), &environment)?;
+            if let Some(data_dir) = data_dir {
+                config.store.url = None;
+                config.store.data_dir = data_dir;
+            }
+            audit_verify(&config).await
+        }
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+    let app = App::start(config, Arc::new(SystemClock)).await?;
+    tracing::info!(
+        api = app.api_url,
+        console = app.console_url.as_deref().unwrap_or("off"),
+        "midwatch stands the watch"
+    );
+    wait_for_signal().await?;
+    tracing::info!("ending in order");
+    app.shutdown().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn wait_for_signal() -> anyhow::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result?,
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+async fn audit_verify(config: &Config) -> anyhow::Result<ExitCode> {
+    let address = config.store_address();
+    if config.store.url.is_none() && !PathBuf::from(&address).exists() {
+        anyhow::bail!("{address} does not exist; give the folder that `--data-dir` named when the watch ran");
+    }
+    let store = Store::open(&address).await?;
+    let report = store.verify_audit().await?;
+    Ok(match &report.fault {
+        None => {
+            println!(
+                "audit ok: {} rows, {} events of {} incidents, head {}",
+                report.rows, report.events, report.incidents, report.head
+            );
+            ExitCode::SUCCESS
+        }
+        Some(fault) => {
+            println!("audit BROKEN: {} {}", fault.row, fault.what);
+            ExitCode::from(1)
+        }
+    })
+}

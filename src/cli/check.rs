@@ -1,0 +1,138 @@
+//! `midwatch check`: everything that can be wrong before the first alert, with its remedy.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::adapters::kafka::AlertConsumer;
+use crate::app;
+use crate::config::Config;
+use crate::domain::runbook::Runbook;
+use crate::ports::Chat as _;
+use crate::prompt::Prompts;
+use crate::store::Store;
+
+/// Prints one line a thing; exit code 1 when anything is not as it should be.
+pub async fn run(file: Option<&Path>, environment: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<ExitCode> {
+    let mut findings = Findings::default();
+    let config = match Config::load(file, environment) {
+        Ok(config) => {
+            findings.good("configuration", file.map_or_else(|| "defaults".into(), |file| file.display().to_string()));
+            config
+        }
+        Err(error) => {
+            findings.bad("configuration", error.to_string());
+            return Ok(findings.end());
+        }
+    };
+    match Prompts::load(config.prompts.dir.as_deref()).and_then(|prompts| prompts.check()) {
+        Ok(line) => findings.good("prompts", line),
+        Err(error) => findings.bad("prompts", error.to_string()),
+    }
+    let folder = app::runbook_folder(&config);
+    let (mut count, mut errors) = (0, vec![]);
+    walk(&folder, &mut |path| match std::fs::read_to_string(path) {
+        Ok(text) => match Runbook::parse(&path.display().to_string(), &text) {
+            Ok(_) => count += 1,
+            Err(bad) => errors.push(bad.to_string()),
+        },
+        Err(error) => errors.push(format!("{}: {error}", path.display())),
+    });
+    match errors.is_empty() {
+        true if count > 0 => findings.good("runbooks", format!("{count} in {}", folder.display())),
+        true => findings.bad("runbooks", format!("none in {} (key: runbooks.dir)", folder.display())),
+        false => errors.into_iter().for_each(|error| findings.bad("runbooks", error)),
+    }
+    match Store::open(&config.store_address()).await {
+        Ok(store) => findings.good("store", store.kind().to_owned()),
+        Err(error) => findings.bad("store", error.to_string()),
+    }
+    reach(&config, &mut findings).await;
+    Ok(findings.end())
+}
+
+async fn reach(config: &Config, findings: &mut Findings) {
+    match &config.kafka {
+        None => findings.note("kafka", "not configured; alerts come by webhook only"),
+        Some(kafka) => match AlertConsumer::connect(kafka).and_then(|consumer| consumer.describe()) {
+            Ok(line) => findings.good("kafka", line),
+            Err(error) => findings.bad(
+                "kafka",
+                format!(
+                    "{error} (key: kafka.brokers = {:?}; TLS and SCRAM need a build with --features kafka-tls)",
+                    kafka.brokers
+                ),
+            ),
+        },
+    }
+    match app::signals(config) {
+        Ok(None) => findings.note("signals", "not configured; no metrics and logs are read"),
+        Ok(Some(signals)) => match signals.check().await {
+            Ok(line) => findings.good("signals", line),
+            Err(error) => findings.bad("signals", format!("{error} (keys: signals.prometheus_url, signals.loki_url)")),
+        },
+        Err(error) => findings.bad("signals", format!("{error:#}")),
+    }
+    match app::cluster(config).await {
+        Ok(None) => findings.note("kubernetes", "not configured; no remediation is possible"),
+        Ok(Some(cluster)) => match cluster.check().await {
+            Ok(line) => findings.good("kubernetes", line),
+            Err(error) => findings.bad("kubernetes", format!("{error} (keys: kubernetes.url, kubernetes.token)")),
+        },
+        Err(error) => findings.bad("kubernetes", format!("{error:#}")),
+    }
+    match app::model(config) {
+        Ok(None) => findings.note("model", "no model configured; the watch reasons deterministically"),
+        Ok(Some(model)) => match model.check().await {
+            Ok(line) => findings.good("model", line),
+            Err(error) => findings.bad("model", format!("{error} (keys: model.base_url, model.name, OPENAI_API_KEY)")),
+        },
+        Err(error) => findings.bad("model", format!("{error:#}")),
+    }
+    match app::slack_chat(config) {
+        Ok(None) => findings.note("slack", "not configured; the console is the chat"),
+        Ok(Some(chat)) => match chat.check().await {
+            Ok(line) => findings.good("slack", line),
+            Err(error) => findings.bad("slack", format!("{error} (keys: slack.bot_token, slack.channel)")),
+        },
+        Err(error) => findings.bad("slack", format!("{error:#}")),
+    }
+    if config.policy.approvers.is_empty() {
+        findings.note("policy", "policy.approvers is empty: nobody can approve, every plan goes to people");
+    } else {
+        findings.good("policy", format!("{} approvers", config.policy.approvers.len()));
+    }
+}
+
+fn walk(folder: &Path, visit: &mut dyn FnMut(&Path)) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            walk(&path, visit);
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            visit(&path);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Findings {
+    bad: usize,
+}
+
+impl Findings {
+    fn good(&mut self, what: &str, line: String) {
+        println!("ok    {what}: {line}");
+    }
+    fn note(&mut self, what: &str, line: &str) {
+        println!("--    {what}: {line}");
+    }
+    fn bad(&mut self, what: &str, line: String) {
+        self.bad += 1;
+        println!("FAIL  {what}: {line}");
+    }
+    fn end(self) -> ExitCode {
+        if self.bad == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }
+    }
+}

@@ -1,0 +1,560 @@
+//! A night on the simulated estate: the harness plays estate, clock and, headless, the person.
+//!
+//! The watch under test is the same `App` that production runs, over the same wires. The harness
+//! alone asks the estate for the truth, after the run.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use rdkafka::ClientConfig;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
+use serde_json::{Value, json};
+
+use super::{DemoArgs, wait_for_signal};
+use crate::app::App;
+use crate::config::{Config, Kafka, Kubernetes, Secret, Signals};
+use crate::domain::id::PersonId;
+use crate::domain::incident::{Incident, Outcome, State};
+use crate::flow::Desk;
+use crate::ports::{FromPeople, Person, Place};
+use crate::store::Scope;
+use crate::world::{Estate, NightOptions};
+
+pub async fn run(config: Config, args: DemoArgs) -> anyhow::Result<ExitCode> {
+    let night = Night::begin(config, args).await?;
+    let outcome = night.live().await;
+    night.end(outcome).await
+}
+
+struct Night {
+    args: DemoArgs,
+    estate: Arc<Estate>,
+    app: App,
+    producer: FutureProducer,
+    /// Dies with the harness; nothing of it outlives the demo.
+    _broker: Option<MockCluster<'static, DefaultProducerContext>>,
+    _temporary: Option<tempfile::TempDir>,
+    data_dir: PathBuf,
+    started: Instant,
+    ready_ms: u64,
+    topic: String,
+}
+
+#[derive(Default)]
+struct Lived {
+    learned: usize,
+    before: i64,
+    before_incidents: usize,
+    sent: usize,
+    opened_ms: Option<u64>,
+    first_message_ms: Option<u64>,
+    diagnosis_ms: Option<u64>,
+    approval_to_verified_ms: Option<u64>,
+    storm_ms: u64,
+}
+
+/// Partitions of the embedded topic; keys keep one alert's notifications in order.
+const PARTITIONS: i32 = 4;
+/// The embedded broker drops what is more than about 5 MB behind per partition.
+const AHEAD: i64 = 6;
+
+impl Night {
+    async fn begin(mut config: Config, args: DemoArgs) -> anyhow::Result<Self> {
+        let started = Instant::now();
+        let topic = "alerts".to_owned();
+        let (broker, brokers) = match &args.kafka {
+            Some(brokers) => (None, brokers.clone()),
+            None => {
+                let broker = MockCluster::new(1).context("the embedded Kafka cannot start")?;
+                let brokers = broker.bootstrap_servers();
+                broker.create_topic(&topic, PARTITIONS, 1)?;
+                broker.create_topic("alerts.dead-letter", 1, 1)?;
+                (Some(broker), brokers)
+            }
+        };
+        // On a shared broker each night has its own topic and group.
+        let topic = match &args.kafka {
+            Some(_) => format!("midwatch-demo-{}-{}", args.seed, std::process::id()),
+            None => topic,
+        };
+        if args.kafka.is_some() {
+            create_topic(&brokers, &topic).await?;
+        }
+        let (temporary, data_dir) = match &args.data_dir {
+            Some(folder) => (None, folder.clone()),
+            None => {
+                let folder = tempfile::Builder::new().prefix("midwatch-demo-").tempdir()?;
+                let path = folder.path().to_owned();
+                (Some(folder), path)
+            }
+        };
+        let options = NightOptions { seed: args.seed, storm: args.storm as usize, quiet_days: 7 };
+        say(&args, "the estate lives through seven quiet days ...");
+        let estate = Arc::new(Estate::serve(options).await?);
+        config.store.data_dir.clone_from(&data_dir);
+        config.store.url.clone_from(&args.postgres);
+        config.memory.qdrant_url = args.qdrant.clone().or(config.memory.qdrant_url);
+        config.kafka = Some(Kafka {
+            brokers: brokers.clone(),
+            topic: topic.clone(),
+            dead_letter_topic: "alerts.dead-letter".into(),
+            group: format!("midwatch-demo-{}", std::process::id()),
+            properties: config.kafka.map(|kafka| kafka.properties).unwrap_or_default(),
+        });
+        config.signals = Some(Signals::of(estate.prometheus_url(), Some(estate.loki_url())));
+        config.kubernetes = Some(Kubernetes {
+            cluster: Some(estate.cluster()),
+            url: Some(estate.kubernetes_url().to_owned()),
+            token: Secret::new("demo-read"),
+            write_token: Secret::new("demo-write"),
+            ..Kubernetes::default()
+        });
+        config.console.enabled = true;
+        config.console.listen = if args.headless { "127.0.0.1:0".into() } else { args.listen.clone() };
+        config.server.listen = "127.0.0.1:0".into();
+        config.policy.approvers.push("local/you".into());
+        let app = App::start(config, Arc::new(estate.clock().clone())).await?;
+        let ready_ms = started.elapsed().as_millis() as u64;
+        let producer: FutureProducer = ClientConfig::new()
+            .set("bootstrap.servers", &brokers)
+            .set("linger.ms", "5")
+            .set("message.timeout.ms", "30000")
+            .create()?;
+        Ok(Self {
+            args,
+            estate,
+            app,
+            producer,
+            _broker: broker,
+            _temporary: temporary,
+            data_dir,
+            started,
+            ready_ms,
+            topic,
+        })
+    }
+
+    async fn live(&self) -> anyhow::Result<Lived> {
+        let desk = &self.app.desk;
+        let mut lived = Lived { before_incidents: desk.store.incidents(Scope::All).await?.len(), ..Lived::default() };
+        let quiet = self.estate.quiet_alerts();
+        lived.learned = quiet.iter().filter(|alert| alert["status"] == "firing").count();
+        say(&self.args, &format!("{} notifications of the quiet days teach what is normal ...", quiet.len()));
+        let already = desk.store.last_inbox_id().await?;
+        self.send(quiet).await?;
+        self.settled(already, quiet.len()).await?;
+        lived.before = desk.store.last_inbox_id().await?;
+        self.until_the_storm(&mut lived).await?;
+        if let Some(url) = self.app.console_url.as_ref().filter(|_| !self.args.headless) {
+            eprintln!("\n  It is 02:17. Open {url}\n");
+        }
+        self.storm(&mut lived).await?;
+        Ok(lived)
+    }
+
+    /// The night in fast motion until its first critical alert.
+    async fn until_the_storm(&self, lived: &mut Lived) -> anyhow::Result<()> {
+        let clock = self.estate.clock();
+        for _ in 0..240 {
+            clock.jump_to(clock.event_now() + Duration::from_secs(15));
+            let estate = self.estate.clone();
+            tokio::task::spawn_blocking(move || estate.advance()).await?;
+            if self.estate.storm_began() {
+                crate::app::refresh_topology(&self.app.desk).await;
+                clock.set_speed(self.args.speed);
+                self.estate.run();
+                return Ok(());
+            }
+            lived.sent += self.send_due().await?;
+        }
+        anyhow::bail!("the night of seed {} has no critical alert within an hour", self.args.seed)
+    }
+
+    async fn storm(&self, lived: &mut Lived) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let limit = Duration::from_secs(if self.args.headless { 240 } else { 24 * 3600 });
+        let mut answered = false;
+        let mut slowed = false;
+        let mut approved_at: Option<Instant> = None;
+        let mut opened: Option<Instant> = None;
+        let clock = self.estate.clock();
+        let signal = wait_for_signal();
+        tokio::pin!(signal);
+        loop {
+            lived.sent += self.send_due().await?;
+            if lived.storm_ms == 0 && self.estate.storm_is_over() {
+                lived.storm_ms = began.elapsed().as_millis() as u64;
+            }
+            let incidents = self.night_incidents(lived).await?;
+            if opened.is_none() && !incidents.is_empty() {
+                opened = Some(Instant::now());
+                lived.opened_ms = Some(began.elapsed().as_millis() as u64);
+            }
+            if lived.first_message_ms.is_none()
+                && let Some(opened) = opened
+                && self.app.desk.store.posted_count().await? > 0
+            {
+                lived.first_message_ms = Some(opened.elapsed().as_millis() as u64);
+            }
+            if lived.diagnosis_ms.is_none()
+                && let Some(opened) = opened
+                && incidents.iter().any(|incident| incident.diagnosis.is_some())
+            {
+                lived.diagnosis_ms = Some(opened.elapsed().as_millis() as u64);
+            }
+            let waiting = incidents.iter().find_map(|incident| match &incident.state {
+                State::Awaiting { plan } => incident.plan(plan).map(|record| record.plan.clone()),
+                _ => None,
+            });
+            // While a person thinks, the night passes at the pace of the person's own clock.
+            let person = waiting.is_some() && !self.args.approve && !self.args.deny;
+            if person != slowed && self.estate.storm_is_over() {
+                clock.set_speed(if person { 1.0 } else { self.args.speed });
+                slowed = person;
+            }
+            if let Some(plan) = waiting
+                && !answered
+                && self.estate.storm_is_over()
+                && (self.args.approve || self.args.deny)
+            {
+                answered = true;
+                approved_at = Some(Instant::now());
+                self.click(&plan).await?;
+            }
+            let acted = incidents
+                .iter()
+                .any(|incident| matches!(incident.state, State::Executing { .. } | State::Verifying { .. }));
+            if acted && approved_at.is_none() {
+                approved_at = Some(Instant::now());
+            }
+            let main = main_incident(&incidents);
+            if let Some(main) = main
+                && self.estate.storm_is_over()
+                && self.drained(lived).await?
+                && is_told(main)
+            {
+                if matches!(main.state, State::Resolved { .. }) {
+                    lived.approval_to_verified_ms = approved_at.map(|at| at.elapsed().as_millis() as u64);
+                }
+                if self.args.headless {
+                    self.delivered().await?;
+                    return Ok(());
+                }
+            }
+            if began.elapsed() > limit {
+                return Ok(());
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(15)) => {}
+                result = &mut signal => {
+                    result?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn night_incidents(&self, lived: &Lived) -> anyhow::Result<Vec<Incident>> {
+        let all = self.app.desk.store.incidents(Scope::All).await?;
+        Ok(all
+            .into_iter()
+            .skip(lived.before_incidents)
+            .filter(|incident| !matches!(incident.state, State::Merged { .. }))
+            .collect())
+    }
+
+    /// Presses the button of the card, as the person at the console would.
+    async fn click(&self, plan: &crate::domain::plan::Plan) -> anyhow::Result<()> {
+        use crate::domain::card::ButtonAction;
+        let inbox = crate::api::DeskInbox { desk: self.app.desk.clone(), chat: "console".into() };
+        let place = Place { channel: "ops".into(), thread: None, message: None };
+        let by = Person { id: PersonId::new("local/you"), name: "you".into() };
+        let (action, reason) = match self.args.approve {
+            true => (ButtonAction::Approve, None),
+            false => (ButtonAction::Reject, Some("denied by --deny".to_owned())),
+        };
+        let value = format!("{}.{}", plan.id, plan.digest.short());
+        let act = FromPeople::Click { place, by, action, value, reason };
+        crate::ports::Inbox::accept(&inbox, &format!("demo-{}", plan.id), act).await?;
+        Ok(())
+    }
+
+    async fn send_due(&self) -> anyhow::Result<usize> {
+        let due = self.estate.due_alerts();
+        let firing = due.iter().filter(|alert| alert["status"] == "firing").count();
+        self.send(&due).await?;
+        Ok(firing)
+    }
+
+    async fn send(&self, alerts: &[Value]) -> anyhow::Result<()> {
+        for chunk in alerts.chunks(2_000) {
+            // The embedded broker forgets what is too far ahead of its consumer.
+            while self.app.desk.store.inbox_depth().await? > AHEAD {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let mut sent = vec![];
+            for alert in chunk {
+                let key = alert["fingerprint"].as_str().unwrap_or_default();
+                let payload = alert.to_string();
+                let record = FutureRecord::to(&self.topic).key(key).payload(&payload);
+                sent.push(self.producer.send_result(record).map_err(|(failure, _)| failure)?);
+            }
+            for delivery in sent {
+                delivery.await?.map_err(|(failure, _)| failure)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until `count` alerts behind `already` have been judged.
+    async fn settled(&self, already: i64, count: usize) -> anyhow::Result<()> {
+        let patience = Instant::now() + Duration::from_secs(60);
+        loop {
+            let judged: i64 = self.app.desk.store.funnel(already).await?.iter().map(|count| count.count).sum();
+            if judged >= count as i64 {
+                return Ok(());
+            }
+            anyhow::ensure!(
+                Instant::now() < patience,
+                "only {judged} of {count} alerts came through Kafka within a minute"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Everything that was sent has been judged.
+    async fn drained(&self, lived: &Lived) -> anyhow::Result<bool> {
+        let judged: i64 = self
+            .app
+            .desk
+            .store
+            .funnel(lived.before)
+            .await?
+            .iter()
+            .filter(|count| count.verdict != "resolve")
+            .map(|count| count.count)
+            .sum();
+        Ok(judged >= lived.sent as i64)
+    }
+
+    async fn delivered(&self) -> anyhow::Result<()> {
+        let patience = Instant::now() + Duration::from_secs(8);
+        while self.app.desk.store.outbox_depth().await? > 0 && Instant::now() < patience {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    async fn end(self, outcome: anyhow::Result<Lived>) -> anyhow::Result<ExitCode> {
+        let lived = match outcome {
+            Ok(lived) => lived,
+            Err(failure) => {
+                self.app.shutdown().await;
+                return Err(failure);
+            }
+        };
+        let incidents = self.night_incidents(&lived).await?;
+        let report = self.report(&lived, &incidents).await?;
+        let cured = main_incident(&incidents).is_some_and(|main| {
+            matches!(main.state, State::Resolved { .. })
+                && main.plans.iter().any(|plan| plan.outcome == Outcome::Verified)
+        });
+        if self.args.json {
+            println!("{}", serde_json::to_string_pretty(&report)?);
+        } else {
+            print_summary(&report);
+        }
+        let data_dir = self.data_dir.clone();
+        let kept = self.args.data_dir.is_some();
+        self.estate.stop();
+        self.app.shutdown().await;
+        if kept && !self.args.json {
+            eprintln!("state: {}", data_dir.display());
+        }
+        Ok(if cured { ExitCode::SUCCESS } else { ExitCode::from(3) })
+    }
+
+    async fn report(&self, lived: &Lived, incidents: &[Incident]) -> anyhow::Result<Value> {
+        let desk = &self.app.desk;
+        let funnel = desk.store.funnel(lived.before).await?;
+        let received: i64 = funnel.iter().filter(|count| count.verdict != "resolve").map(|count| count.count).sum();
+        let suppressed: serde_json::Map<String, Value> = funnel
+            .iter()
+            .filter(|count| count.verdict == "suppress")
+            .map(|count| (count.reason.clone(), json!(count.count)))
+            .collect();
+        let admitted: serde_json::Map<String, Value> = funnel
+            .iter()
+            .filter(|count| count.verdict == "admit")
+            .map(|count| (count.reason.clone(), json!(count.count)))
+            .collect();
+        let truth = self.estate.truth();
+        let main = main_incident(incidents);
+        let found = main.and_then(|main| main.diagnosis.as_ref());
+        let correct =
+            found.is_some_and(|found| found.service.as_deref() == Some(&truth.service) && found.change == truth.change);
+        let writes = self.estate.writes();
+        let foreign: Vec<&String> =
+            writes.iter().filter(|write| !write.ends_with(&format!("/{}", truth.service))).collect();
+        let recalled: Vec<&str> =
+            incidents.iter().flat_map(|incident| incident.recalled.iter().map(|past| past.incident.as_str())).collect();
+        let mut pages = vec![];
+        for incident in incidents {
+            pages.push(incident_report(desk, incident).await?);
+        }
+        let seconds = (lived.storm_ms.max(1)) as f64 / 1000.0;
+        Ok(json!({
+            "seed": self.args.seed,
+            "alerts_received": received,
+            "alerts_suppressed": suppressed,
+            "alerts_admitted": admitted,
+            "learning": {"days": 7, "alerts": lived.learned},
+            "incidents": pages,
+            "recalled_incidents": recalled,
+            "messages_posted": desk.counters.posts.load(std::sync::atomic::Ordering::Relaxed),
+            "model": desk.model.as_ref().map_or("none", |model| model.name()),
+            "timings_ms": {
+                "start_to_ready": self.ready_ms,
+                "incident_opened": lived.opened_ms,
+                "first_message": lived.first_message_ms,
+                "diagnosis": lived.diagnosis_ms,
+                "approval_to_verified": lived.approval_to_verified_ms,
+                "storm": lived.storm_ms,
+                "total": self.started.elapsed().as_millis() as u64,
+            },
+            "alerts_per_second": (received as f64 / seconds).round(),
+            "resident_mib": resident_mib(),
+            "store": desk.store.kind(),
+            "writes": writes,
+            "wrote_elsewhere": foreign,
+            "cured": self.estate.is_cured(),
+            "truth": truth,
+            "correct": correct,
+        }))
+    }
+}
+
+async fn incident_report(desk: &Desk, incident: &Incident) -> anyhow::Result<Value> {
+    let diagnosis = incident.diagnosis.as_ref();
+    let actions: Vec<Value> = incident
+        .plans
+        .iter()
+        .map(|record| {
+            json!({
+                "action": record.plan.action.verb(),
+                "what": record.plan.action.to_string(),
+                "target": record.plan.action.target().to_string(),
+                "tier": record.plan.tier,
+                "approved_by": record.approved_by,
+                "outcome": record.outcome.word(),
+                "verified": record.outcome == Outcome::Verified,
+            })
+        })
+        .collect();
+    Ok(json!({
+        "id": incident.id,
+        "title": incident.title,
+        "severity": incident.severity,
+        "state": incident.state.word(),
+        "alerts": incident.alert_count(),
+        "root_cause": {
+            "service": diagnosis.and_then(|diagnosis| diagnosis.service.clone()),
+            "change": diagnosis.and_then(|diagnosis| diagnosis.change.clone()),
+            "mechanism": diagnosis.map(|diagnosis| diagnosis.mechanism.clone()),
+        },
+        "confidence": diagnosis.map_or(0.0, |diagnosis| (diagnosis.confidence * 1000.0).round() / 1000.0),
+        "verdict": diagnosis.map(|diagnosis| diagnosis.verdict),
+        "evidence": desk.store.evidence_of(&incident.id).await?.len(),
+        "candidates": incident.candidates.iter().take(4).map(|one| json!([one.node, (one.score * 100.0).round() / 100.0])).collect::<Vec<_>>(),
+        "actions": actions,
+        "handed_over": match &incident.state {
+            State::HandedOver { because } => Some(because.clone()),
+            _ => None,
+        },
+        "post_mortem": incident.post_mortem.is_some(),
+    }))
+}
+
+/// The incident that the night is about: the one with the most alerts.
+fn main_incident(incidents: &[Incident]) -> Option<&Incident> {
+    incidents.iter().max_by_key(|incident| (incident.alert_count(), std::cmp::Reverse(incident.id.clone())))
+}
+
+/// Nothing more will happen to it without a person.
+fn is_told(incident: &Incident) -> bool {
+    match &incident.state {
+        State::Resolved { .. } => incident.post_mortem.is_some(),
+        State::HandedOver { .. } => true,
+        State::Open
+        | State::Investigating
+        | State::Diagnosed
+        | State::Awaiting { .. }
+        | State::Executing { .. }
+        | State::Verifying { .. }
+        | State::Merged { .. } => false,
+    }
+}
+
+async fn create_topic(brokers: &str, topic: &str) -> anyhow::Result<()> {
+    use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+    let admin: AdminClient<rdkafka::client::DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    let topics = [
+        NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1)),
+        NewTopic::new("alerts.dead-letter", 1, TopicReplication::Fixed(1)),
+    ];
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
+    let results = admin.create_topics(&topics, &options).await.with_context(|| format!("--kafka {brokers}"))?;
+    for result in results {
+        match result {
+            Ok(_) | Err((_, rdkafka::types::RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((name, code)) => anyhow::bail!("topic {name} cannot be created: {code}"),
+        }
+    }
+    Ok(())
+}
+
+fn resident_mib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib / 1024)
+}
+
+fn say(args: &DemoArgs, line: &str) {
+    if !args.json {
+        eprintln!("{line}");
+    }
+}
+
+fn print_summary(report: &Value) {
+    println!("alerts received   {}", report["alerts_received"]);
+    println!("suppressed        {}", report["alerts_suppressed"]);
+    for incident in report["incidents"].as_array().into_iter().flatten() {
+        println!(
+            "{} {} {} ({} alerts): {}",
+            incident["id"].as_str().unwrap_or_default(),
+            incident["severity"].as_str().unwrap_or_default(),
+            incident["title"].as_str().unwrap_or_default(),
+            incident["alerts"],
+            incident["state"].as_str().unwrap_or_default()
+        );
+        println!("  cause    {}", incident["root_cause"]["mechanism"].as_str().unwrap_or("not known"));
+        for action in incident["actions"].as_array().into_iter().flatten() {
+            println!(
+                "  action   {}: {}",
+                action["what"].as_str().unwrap_or_default(),
+                action["outcome"].as_str().unwrap_or_default()
+            );
+        }
+        if let Some(why) = incident["handed_over"].as_str() {
+            println!("  handed to people: {why}");
+        }
+    }
+    println!("timings (ms)      {}", report["timings_ms"]);
+    println!("the estate says   {}", report["truth"]);
+    println!("correct           {}", report["correct"]);
+}
