@@ -44,6 +44,23 @@ impl KubeState {
         }
     }
 
+    /// Only the workloads whose pods are on the move; owners are ReplicaSets and StatefulSets.
+    pub(super) fn reconcile_owners(&mut self, owners: &std::collections::BTreeSet<String>, now: i64) {
+        let concerned = |name: &str| {
+            owners.iter().any(|owner| owner == name || owner.strip_prefix(name).is_some_and(|rest| rest.starts_with('-')))
+        };
+        let keys = |state: &Self, resource| -> Vec<Name> {
+            let name = |it: &Value| (text(it, "/metadata/namespace").to_owned(), text(it, "/metadata/name").to_owned());
+            state.list(resource).filter(|it| concerned(text(it, "/metadata/name"))).map(name).collect()
+        };
+        for key in keys(self, DEPLOYMENTS) {
+            self.reconcile_deployment(&key, now);
+        }
+        for key in keys(self, super::kinds::STATEFUL_SETS) {
+            self.reconcile_stateful_set(&key, now);
+        }
+    }
+
     fn reconcile_deployment(&mut self, key: &Name, now: i64) {
         let Some(mut deployment) = self.get(DEPLOYMENTS, &key.0, &key.1).cloned() else { return };
         let paused = deployment.pointer("/spec/paused").and_then(Value::as_bool).unwrap_or(false);

@@ -54,6 +54,14 @@ impl PodRun {
         }
     }
 
+    /// Runs, has been ready long enough to count as available, and is wanted.
+    pub fn is_settled(&self, now: i64) -> bool {
+        self.deleting.is_none()
+            && self.ready
+            && matches!(self.stage, Stage::Running { .. })
+            && now - self.ready_since > 25_000
+    }
+
     /// The reason the container waits, if it does.
     pub fn waiting(&self) -> Option<&'static str> {
         match self.stage {
@@ -71,6 +79,12 @@ impl KubeState {
         let keys: Vec<Name> = self.runs.keys().cloned().collect();
         for key in keys {
             let Some(view) = self.view(&key) else { continue };
+            let steady = self.runs.get(&key).is_some_and(|run| {
+                run.is_settled(now) && !self.nodes_down.contains_key(&run.node)
+            });
+            if steady && readiness(&view) == PodHealth::Ready {
+                continue;
+            }
             let Some(mut run) = self.runs.remove(&key) else { continue };
             let Some(pod) = self.get(PODS, &key.0, &key.1).cloned() else { continue };
             let down = self.nodes_down.get(&run.node).copied();

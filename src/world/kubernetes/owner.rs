@@ -16,7 +16,9 @@ use super::{
     annotation, number, set, stamp, text, unset,
 };
 
-const TICK_MILLIS: i64 = 2_000;
+const TICK_MILLIS: i64 = 3_000;
+/// Controllers look at everything this often; in between only at what moves.
+const RESYNC_MILLIS: i64 = 120_000;
 const LONGEST_CATCH_UP: i64 = 900_000;
 
 impl KubeState {
@@ -186,8 +188,17 @@ impl KubeState {
 
     fn tick(&mut self, now: i64, readiness: &mut dyn FnMut(&PodView) -> PodHealth) {
         self.run_pods(now, readiness);
-        self.reconcile(now);
-        self.forget_events(now);
+        let resync = self.last_step.is_none_or(|last| last.div_euclid(RESYNC_MILLIS) != now.div_euclid(RESYNC_MILLIS));
+        if resync {
+            self.reconcile(now);
+            self.forget_events(now);
+        } else {
+            let moving: std::collections::BTreeSet<String> =
+                self.runs.values().filter(|run| !run.is_settled(now)).map(|run| run.owner.clone()).collect();
+            if !moving.is_empty() {
+                self.reconcile_owners(&moving, now);
+            }
+        }
     }
 
     /// The pods of a service in every namespace, by name.
