@@ -211,7 +211,7 @@ impl Picture {
 
     /// What a fault of `node` can explain: its dependents, and through a shared dependency that it
     /// overloads (connections, volume) that dependency and its other clients.
-    fn explains(&self, node: &str) -> BTreeSet<String> {
+    pub fn explains(&self, node: &str) -> BTreeSet<String> {
         let mut reached: BTreeSet<String> = self.topology.blast_radius(node).into_iter().collect();
         let early = self.own(node).iter().filter_map(|reading| reading.onset).min();
         if let Some(early) = early {

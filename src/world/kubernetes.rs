@@ -167,6 +167,8 @@ pub struct KubeState {
     writes: Vec<Write>,
     logs: Option<LogSource>,
     last_step: Option<i64>,
+    /// Of the pods that are ready, only these are asked how they fare; `None`: all.
+    disturbed: Option<std::collections::BTreeSet<String>>,
 }
 
 impl KubeState {
@@ -182,7 +184,13 @@ impl KubeState {
             writes: Vec::new(),
             logs: None,
             last_step: None,
+            disturbed: None,
         }
+    }
+
+    /// Names the only ready pods whose health may differ from ready in the next step.
+    pub fn disturb(&mut self, names: impl IntoIterator<Item = String>) {
+        self.disturbed = Some(names.into_iter().collect());
     }
 
     /// Says where pod logs come from. The source is called without the state's lock.

@@ -47,9 +47,12 @@ pub struct Estate {
 
 /// Draws the estate of a seed and lives through its quiet days.
 fn draw(options: NightOptions) -> (Sim, SeriesStore, Vec<Value>) {
+    let began = std::time::Instant::now();
     let mut sim = Sim::new(options.seed);
+    let drawn = began.elapsed();
     let mut store = SeriesStore::new();
     sim.quiet(options.quiet_days, &mut store);
+    tracing::debug!(?drawn, lived = ?began.elapsed(), "the estate has lived through its quiet days");
     let quiet = quiet_history(&sim, options.quiet_days);
     (sim, store, quiet)
 }

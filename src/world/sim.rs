@@ -162,6 +162,7 @@ impl Sim {
             }
             self.happen(at);
             let crash = std::mem::take(&mut self.crash);
+            self.kube().disturb(crash.keys().cloned());
             self.kube().step(at, &mut |pod| match crash.get(&pod.name) {
                 // Killed once: the container that comes after it starts afresh.
                 Some(restarts) if *restarts == pod.restarts => {
@@ -852,7 +853,9 @@ mod tests {
             let t = std::time::Instant::now();
             sim.advance(NIGHT + 20 * MINUTE, &mut store, &mut |_| {});
             eprintln!("night {:?}", t.elapsed());
-            nights.push(sim.conditions.iter().map(|it| format!("{:.4} {:.4}", it.errors, it.seconds)).collect::<Vec<_>>());
+            nights.push(
+                sim.conditions.iter().map(|it| format!("{:.4} {:.4}", it.errors, it.seconds)).collect::<Vec<_>>(),
+            );
         }
         assert_eq!(nights[0], nights[1]);
     }

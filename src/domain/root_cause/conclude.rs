@@ -13,7 +13,7 @@ pub fn conclude(picture: &Picture, ranking: &[Candidate]) -> Diagnosis {
     let Some(first) = ranking.first() else {
         return unknown("nothing deviates from its baseline; the alerts stand alone", vec![]);
     };
-    let confidence = confidence(ranking);
+    let confidence = confidence(picture, ranking);
     let mechanism = mechanism(picture, first);
     let change = mechanism.blames_change.then(|| first.change.clone()).flatten();
     let verdict = verdict(first, confidence);
@@ -63,16 +63,26 @@ fn unknown(why: &str, claims: Vec<Claim>) -> Diagnosis {
     }
 }
 
-/// Share of the first candidate among the leading ones, softened: 0.5 when two are level.
-fn confidence(ranking: &[Candidate]) -> f64 {
-    let first = ranking[0].score;
-    if first <= 0.0 {
+/// From the margin to the next candidate that is no consequence of the first, and the strength of
+/// the first. A victim that scores high does not make its cause less certain.
+fn confidence(picture: &Picture, ranking: &[Candidate]) -> f64 {
+    let (first, score) = (&ranking[0], ranking[0].score);
+    if score <= 0.0 {
         return 0.0;
     }
-    let second = ranking.get(1).map_or(0.0, |candidate| candidate.score.max(0.0));
-    let margin = (first - second) / first;
-    let strength = 1.0 - (-first / 2.0).exp();
-    (0.4 + 0.6 * (margin * 2.0).min(1.0)) * strength
+    let consequences = picture.explains(&first.node);
+    let earlier = |node: &str| match (picture.onset(node), picture.onset(&first.node)) {
+        (Some(theirs), Some(ours)) => theirs + std::time::Duration::from_secs(30) < ours,
+        _ => false,
+    };
+    let rival = ranking
+        .iter()
+        .skip(1)
+        .find(|other| !consequences.contains(&other.node) || earlier(&other.node))
+        .map_or(0.0, |other| other.score.max(0.0));
+    let margin = (score - rival) / score;
+    let strength = 1.0 - (-score / 2.0).exp();
+    (0.4 + 0.6 * (margin * 2.0).clamp(0.0, 1.0)) * strength
 }
 
 fn verdict(first: &Candidate, confidence: f64) -> Verdict {

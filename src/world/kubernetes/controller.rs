@@ -47,7 +47,9 @@ impl KubeState {
     /// Only the workloads whose pods are on the move; owners are ReplicaSets and StatefulSets.
     pub(super) fn reconcile_owners(&mut self, owners: &std::collections::BTreeSet<String>, now: i64) {
         let concerned = |name: &str| {
-            owners.iter().any(|owner| owner == name || owner.strip_prefix(name).is_some_and(|rest| rest.starts_with('-')))
+            owners
+                .iter()
+                .any(|owner| owner == name || owner.strip_prefix(name).is_some_and(|rest| rest.starts_with('-')))
         };
         let keys = |state: &Self, resource| -> Vec<Name> {
             let name = |it: &Value| (text(it, "/metadata/namespace").to_owned(), text(it, "/metadata/name").to_owned());

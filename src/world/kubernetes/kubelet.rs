@@ -78,10 +78,13 @@ impl KubeState {
     pub(super) fn run_pods(&mut self, now: i64, readiness: &mut dyn FnMut(&PodView) -> PodHealth) {
         let keys: Vec<Name> = self.runs.keys().cloned().collect();
         for key in keys {
+            let steady =
+                self.runs.get(&key).is_some_and(|run| run.is_settled(now) && !self.nodes_down.contains_key(&run.node));
+            // Building a view costs far more than asking; most pods run undisturbed.
+            if steady && self.disturbed.as_ref().is_some_and(|names| !names.contains(&key.1)) {
+                continue;
+            }
             let Some(view) = self.view(&key) else { continue };
-            let steady = self.runs.get(&key).is_some_and(|run| {
-                run.is_settled(now) && !self.nodes_down.contains_key(&run.node)
-            });
             if steady && readiness(&view) == PodHealth::Ready {
                 continue;
             }
