@@ -171,7 +171,11 @@ impl Night {
             }
             lived.sent += self.send_due().await?;
         }
-        anyhow::bail!("the night of seed {} has no critical alert within an hour", self.args.seed)
+        anyhow::bail!(
+            "the night of seed {} has no critical alert within an hour: {:?}",
+            self.args.seed,
+            self.estate.truth()
+        )
     }
 
     async fn storm(&self, lived: &mut Lived) -> anyhow::Result<()> {

@@ -479,7 +479,8 @@ fn reassess(draft: &mut Draft, topology: &Topology, wall_now: Timestamp) -> Resu
 
 /// An incident that nobody acts on closes when its alerts have ended.
 fn close_when_quiet(draft: &mut Draft, wall_now: Timestamp, event_now: Timestamp) -> Result<(), FlowError> {
-    let idle = matches!(draft.incident.state, State::Open | State::Diagnosed | State::HandedOver { .. });
+    // An open one is looked at first: what ended by itself within a minute will be back.
+    let idle = matches!(draft.incident.state, State::HandedOver { .. });
     if idle && draft.incident.firing() == 0 {
         let because = "all its alerts have ended".to_owned();
         draft.record(IncidentEvent::Resolved { because, event_at: event_now }, wall_now)?;

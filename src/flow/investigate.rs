@@ -195,9 +195,14 @@ async fn propose(desk: &Desk, id: &IncidentId, picture: &Picture, diagnosis: &Di
             }
         }
     };
+    let event_now = desk.clock.event_now();
     desk.change(id, |change| {
         change.record(IncidentEvent::PlanRefused { because: refused.clone() })?;
         change.record(IncidentEvent::HandedOver { because: refused.clone() })?;
+        if change.incident().firing() == 0 {
+            let because = "all its alerts had ended before anybody had to act".to_owned();
+            change.record(IncidentEvent::Resolved { because, event_at: event_now })?;
+        }
         change.tell("root", &Effect::Root);
         let text = format!("No action is proposed: {refused}. This needs a person.");
         change.tell("note/handed-over", &Effect::Note { card: narrative::note(&text, Tone::Alarm) });

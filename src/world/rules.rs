@@ -295,23 +295,12 @@ fn rules(sim: &Sim) -> BTreeMap<Series, Active> {
                     format!("{} of requests fail", percent(condition.errors)),
                 );
             }
-            let usual = node.own_seconds * 2.1 + 0.25;
-            if condition.seconds * 2.1 > usual * 5.0 {
-                fire(
-                    "HighLatencyP99",
-                    "critical",
-                    None,
-                    condition.seconds * 2.1,
-                    format!("p99 is {:.2} s", condition.seconds * 2.1),
-                );
-            } else if condition.seconds * 2.1 > usual * 2.5 {
-                fire(
-                    "ElevatedLatencyP99",
-                    "warning",
-                    None,
-                    condition.seconds * 2.1,
-                    format!("p99 is {:.2} s", condition.seconds * 2.1),
-                );
+            // As teams set them: a multiple of what the service does on its slowest usual day.
+            let (p99, usual) = (condition.seconds * 2.1, sim.usual_seconds[index] * 2.1);
+            if p99 > usual * 3.0 + 0.25 {
+                fire("HighLatencyP99", "critical", None, p99, format!("p99 is {p99:.2} s"));
+            } else if p99 > usual * 2.0 + 0.1 {
+                fire("ElevatedLatencyP99", "warning", None, p99, format!("p99 is {p99:.2} s"));
             }
             if condition.threads > 0.9 {
                 fire(

@@ -97,6 +97,9 @@ pub struct Sim {
     /// Pods whose container is about to be killed, with the restarts they had then.
     crash: BTreeMap<String, i64>,
     recorder: Recorder,
+    /// The slowest that each node was on the quiet days: what its alerts are set by.
+    pub usual_seconds: Vec<f64>,
+    mean_rates: Vec<f64>,
 }
 
 pub const NIGHT: i64 = 1_795_140_000_000; // 2026-11-20T02:00:00Z
@@ -112,6 +115,8 @@ impl Sim {
         Self {
             seed,
             recorder: Recorder::new(&estate),
+            usual_seconds: vec![0.0; count],
+            mean_rates: estate.mean_rates(),
             conditions: vec![Condition::default(); count],
             applied: vec![false; script.innocents.len()],
             estate,
@@ -146,6 +151,9 @@ impl Sim {
         let mut at = start;
         while at < NIGHT - 3 * HOUR {
             self.tick(at, MINUTE, &pods, store);
+            for (usual, condition) in self.usual_seconds.iter_mut().zip(&self.conditions) {
+                *usual = usual.max(condition.seconds);
+            }
             at += MINUTE;
         }
         self.now = at - MINUTE;
@@ -311,7 +319,7 @@ impl Sim {
     fn capacity(&self, index: usize, faulty_share: f64) -> f64 {
         let node = &self.estate.nodes[index];
         match &self.script.fault {
-            Fault::SlowImage { at } if *at == index => node.capacity * (1.0 - 0.86 * faulty_share),
+            Fault::SlowImage { at } if *at == index => node.capacity * (1.0 - 0.9 * faulty_share),
             Fault::TrafficCpu { at, .. } if *at == index => node.capacity * 0.62,
             // The others were planned for such a day.
             Fault::TrafficCpu { .. } | Fault::TrafficPool { .. } => node.capacity * 2.6,
@@ -625,7 +633,11 @@ impl Sim {
                 Fault::PoolTooSmall { at: bad } if bad == index => {
                     node.pool * (1.0 - faulty_share) + 2.0 * faulty_share
                 }
-                Fault::TrafficPool { at: bad, .. } if bad == index => (node.pool * 0.42).max(3.0),
+                // Enough for the busiest usual hour, and half as much again.
+                Fault::TrafficPool { at: bad, .. } if bad == index => {
+                    let mean = self.mean_rates[index] * share / node.replicas.max(1) as f64;
+                    mean * (self.estate.nodes[to].own_seconds + 0.004) * 2.1 * 4.5 + 0.7
+                }
                 _ => node.pool,
             };
             let busy = condition.rate * share / serving * (callee.seconds + 0.004);

@@ -43,6 +43,9 @@ pub fn read(
     let Some(onset_index) = onset_index(&scored) else {
         return Some((baseline, last, 0.0, None));
     };
+    if is_blip(&scored[onset_index..]) {
+        return Some((baseline, last, 0.0, None));
+    }
     let (_, worst, deviation) = scored[onset_index..]
         .iter()
         .copied()
@@ -76,6 +79,14 @@ fn onset_index(scored: &[(Timestamp, f64, f64)]) -> Option<usize> {
     Some(start)
 }
 
+/// Left its band for a moment and has been back since: a rollout, a batch, nothing to explain an
+/// incident that goes on.
+fn is_blip(since_onset: &[(Timestamp, f64, f64)]) -> bool {
+    let out = since_onset.iter().filter(|(_, _, deviation)| *deviation >= OUT).count();
+    let back = since_onset.iter().rev().take_while(|(_, _, deviation)| *deviation < OUT).count();
+    back >= 4 && out <= 8
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +106,7 @@ mod tests {
         check(&[12.0, 11.0, 13.0, 12.0], Worse::Higher, "12 false None");
         check(&[12.0, 11.0, 15.0, 18.0, 25.0, 40.0], Worse::Higher, "40 true Some(2)");
         check(&[12.0, 11.0, 30.0, 12.0, 11.0, 12.0, 25.0, 40.0], Worse::Higher, "40 true Some(6)");
+        check(&[12.0, 30.0, 31.0, 12.0, 11.0, 12.0, 13.0], Worse::Higher, "13 false None");
         check(&[12.0, 11.0, 2.0, 1.0], Worse::Lower, "1 true Some(2)");
         check(&[12.0, 11.0, 2.0, 1.0], Worse::Higher, "1 false None");
     }
