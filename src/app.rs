@@ -168,7 +168,7 @@ impl App {
         self.api_url = format!("http://{}", self.serve("server.listen", &config.server.listen.clone(), router).await?);
         if let Some(console) = self.console.clone() {
             let inbox = Arc::new(DeskInbox { desk: self.desk.clone(), chat: "console".into() });
-            let pages = Arc::new(DeskPages { desk: self.desk.clone(), console: console.clone() });
+            let pages = Arc::new(DeskPages { desk: self.desk.clone() });
             let router = crate::console::router(console, inbox, pages);
             let listen = self.desk.config.console.listen.clone();
             self.console_url = Some(format!("http://{}", self.serve("console.listen", &listen, router).await?));

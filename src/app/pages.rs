@@ -10,7 +10,7 @@ use crate::console::view::{
     IncidentRow, LeftOut, Node, NodeState, PlanView, RootCause, Series, StatusView, TimelineItem, Topology,
     TranscriptStep,
 };
-use crate::console::{Console, ConsoleStore, Metric, Pages, StoredMessage, funnel_svg, metric_svg, topology_svg};
+use crate::console::{ConsoleStore, Metric, Pages, StoredMessage, funnel_svg, metric_svg, topology_svg};
 use crate::domain::action::Undo;
 use crate::domain::card::Span;
 use crate::domain::evidence::{Evidence, EvidenceKind};
@@ -43,7 +43,6 @@ impl ConsoleStore for ConsoleMessages {
 
 pub struct DeskPages {
     pub desk: Arc<Desk>,
-    pub console: Arc<Console>,
 }
 
 #[async_trait]

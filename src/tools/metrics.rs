@@ -51,7 +51,7 @@ impl Tool for MetricsRange {
         judge_promql(&query)?;
         let (start, end) = window(minutes, until, context)?;
         let series = signals(context)?.range(&query, window_of(start, end)).await?;
-        let mut digests: Vec<_> = series.iter().filter_map(|series| Digest::of(series)).collect();
+        let mut digests: Vec<_> = series.iter().filter_map(Digest::of).collect();
         digests.sort_by(|one, other| other.moved.total_cmp(&one.moved));
         let lines: Vec<_> = digests.iter().take(SHOWN).map(|digest| digest.line.clone()).collect();
         let summary = match digests.first() {

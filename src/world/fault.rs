@@ -69,11 +69,17 @@ impl Fault {
         };
         let calls_role =
             |at: usize, role: Role| estate.nodes[at].calls.iter().any(|call| estate.nodes[call.to].role == role);
-        let services = by_role(Role::Service);
+        // Nobody is woken by a service that hardly anybody calls.
+        let rates = estate.mean_rates();
+        let mut services = by_role(Role::Service);
+        services.retain(|at| rates[*at] > estate.traffic * 0.06);
+        if services.is_empty() {
+            services = by_role(Role::Service);
+        }
         let with_db: Vec<usize> = services.iter().copied().filter(|at| calls_role(*at, Role::Database)).collect();
         let with_callee: Vec<usize> = services.iter().copied().filter(|at| calls_role(*at, Role::Service)).collect();
         let (databases, externals) = (by_role(Role::Database), by_role(Role::External));
-        let changes = seed % 4 != 0 && random.chance(0.65);
+        let changes = !seed.is_multiple_of(4) && random.chance(0.65);
         let any = |random: &mut Random, list: &[usize]| {
             if list.is_empty() { *random.pick(&services) } else { *random.pick(list) }
         };

@@ -69,7 +69,7 @@ async fn query_range(State(loki): State<Loki>, Query(asked): Query<Asked>, body:
     let mut streams: BTreeMap<BTreeMap<String, String>, Vec<(i64, String)>> = BTreeMap::new();
     let mut lines = parsed.lines(&sim, start, end);
     drop(sim);
-    lines.sort_by(|one, other| one.0.cmp(&other.0));
+    lines.sort_by_key(|line| line.0);
     if !forward {
         lines.reverse();
     }

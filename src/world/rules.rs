@@ -277,7 +277,7 @@ fn rules(sim: &Sim) -> BTreeMap<Series, Active> {
         };
         let serves = matches!(node.role, Role::Gateway | Role::Service | Role::Worker);
         let percent = |share: f64| format!("{:.1} %", share * 100.0);
-        if serves && condition.rate > 0.5 {
+        if serves && condition.rate > 0.05 {
             if condition.errors > 0.05 {
                 fire(
                     "HighErrorRate",

@@ -636,7 +636,7 @@ impl Sim {
                 // Enough for the busiest usual hour, and half as much again.
                 Fault::TrafficPool { at: bad, .. } if bad == index => {
                     let mean = self.mean_rates[index] * share / node.replicas.max(1) as f64;
-                    mean * (self.estate.nodes[to].own_seconds + 0.004) * 2.1 * 4.5 + 0.7
+                    mean * (self.estate.nodes[to].own_seconds + 0.004) * 2.1 * 4.5 + 0.02
                 }
                 _ => node.pool,
             };

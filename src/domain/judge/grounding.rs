@@ -176,8 +176,7 @@ fn unit(rest: &[char]) -> Option<f64> {
         _ => 1.0,
     };
     let glued_word = !spaced && word.chars().count() > 3;
-    let hash =
-        !spaced && rest.iter().skip(word.chars().count()).next().is_some_and(char::is_ascii_digit) && !word.is_empty();
+    let hash = !spaced && rest.get(word.chars().count()).is_some_and(char::is_ascii_digit) && !word.is_empty();
     (!glued_word && !hash).then_some(scale)
 }
 
