@@ -1,5 +1,9 @@
 //! Black-box tests through the built program and real wires.
 
+mod door;
 mod fake_qdrant;
+mod harness;
 mod memory;
+mod real;
 mod slack;
+mod watch;

@@ -1,0 +1,261 @@
+//! What comes in from outside: webhook, Kafka, configuration. Nothing accepted is lost; nothing
+//! refused goes without a reason and a remedy.
+
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use rdkafka::ClientConfig;
+use rdkafka::Message as _;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::message::Headers as _;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use serde_json::{Value, json};
+
+use crate::harness::{Watch, alert, free_address, group, run, text};
+
+#[tokio::test]
+async fn an_alert_through_the_webhook_becomes_an_incident() {
+    let watch = Watch::start("").await;
+    let (status, said) = watch.post(group(&[alert("HighErrorRate", "checkout")])).await;
+    assert_eq!((status, said.as_str()), (202, r#"{"status":"accepted"}"#));
+    let incident = watch.incident("checkout").await;
+    assert_eq!(incident["alerts"], 1, "{incident}");
+    assert!(incident["id"].is_string() && incident["state"].is_string(), "{incident}");
+
+    // The other two shapes.
+    assert_eq!(watch.post(alert("DiskFull", "ledger").to_string()).await.0, 202);
+    assert_eq!(watch.post(json!([alert("QueueStuck", "mailer")]).to_string()).await.0, 202);
+    watch.incident("ledger").await;
+    watch.incident("mailer").await;
+}
+
+/// P1: after the 202 the alert outlives the process.
+#[tokio::test]
+async fn what_was_accepted_survives_kill_9() {
+    let mut watch = Watch::start("").await;
+    for round in 0..4 {
+        let service = format!("survivor-{round}");
+        let (status, said) = watch.post(group(&[alert("HighErrorRate", &service)])).await;
+        watch.kill();
+        assert_eq!(status, 202, "{said}");
+        watch.again().await;
+        watch.incident(&service).await;
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_refused_with_reason_and_remedy() {
+    let watch = Watch::start("").await;
+    let unnamed = json!({"status": "firing", "labels": {"severity": "critical"}}).to_string();
+    let mut long = alert("HighErrorRate", "checkout");
+    long["labels"]["query"] = json!("q".repeat(3_000_000));
+    let mut longer = alert("HighErrorRate", "checkout");
+    longer["labels"]["query"] = json!("q".repeat(5_000_000));
+    let cases: [(&str, Vec<u8>, u16, &[&str]); 9] = [
+        ("malformed", b"{\"alerts\": [".to_vec(), 400, &["not JSON", "line 1"]),
+        ("empty", vec![], 400, &["not JSON"]),
+        ("not UTF-8", vec![b'"', 0xff, 0xfe, b'"'], 400, &["UTF-8"]),
+        ("a number", b"42".to_vec(), 400, &["Alertmanager webhook (v4)"]),
+        ("unknown shape", b"{\"events\": []}".to_vec(), 400, &["`alerts`", "found only", "events"]),
+        ("no alert", group(&[]).into_bytes(), 400, &["no alert"]),
+        ("no alertname", unnamed.into_bytes(), 400, &["alertname", "missing"]),
+        ("a label of 3 MB", group(&[long]).into_bytes(), 400, &["`query`", "3000000", "2048", "annotation"]),
+        ("a body of 5 MB", group(&[longer]).into_bytes(), 413, &["limit"]),
+    ];
+    for (name, body, expected, words) in cases {
+        let (status, said) = watch.post(body).await;
+        assert_eq!(status, expected, "{name}: {said}");
+        for word in words {
+            assert!(said.contains(word), "{name}: {said}\n does not say {word:?}");
+        }
+        assert!(said.len() < 2_000, "{name}: the answer repeats the body");
+        let said: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{name}: not the usual shape: {said}"));
+        for key in ["error", "remedy"] {
+            assert!(said[key].as_str().is_some_and(|text| text.len() > 5), "{name}: no {key}: {said}");
+        }
+    }
+    assert_eq!(watch.incidents().await, Vec::<Value>::new());
+
+    // It still listens.
+    watch.post(group(&[alert("HighErrorRate", "after-all-that")])).await;
+    watch.incident("after-all-that").await;
+}
+
+#[tokio::test]
+async fn strangers_are_turned_away() {
+    let watch = Watch::start("").await;
+    for who in ["Bearer wrong", "Bearer ", "", "Basic dGVzdA==", crate::harness::TOKEN] {
+        let (status, said) = watch.post_as(who, group(&[alert("HighErrorRate", "checkout")])).await;
+        assert_eq!(status, 401, "{who:?}: {said}");
+        assert!(said.contains("bearer token") && said.contains("server.webhook_token"), "{who:?}: {said}");
+    }
+    assert_eq!(watch.incidents().await, Vec::<Value>::new());
+    assert_eq!(watch.get("/webhooks/alertmanager").await.0, 405);
+}
+
+#[tokio::test]
+async fn a_bad_alert_does_not_take_its_group_along() {
+    let watch = Watch::start("").await;
+    let bad = json!({"status": "firing", "labels": {"severity": "critical"}, "startsAt": "yesterday"});
+    let (status, said) = watch.post(group(&[bad, alert("HighErrorRate", "checkout")])).await;
+    assert_eq!(status, 202, "{said}");
+    assert_eq!(watch.incident("checkout").await["alerts"], 1);
+    watch
+        .eventually("refused alert in the metrics", async || {
+            (watch.metric("midwatch_alerts_refused_total").await == 1.0).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn the_same_alert_fifty_times_is_one() {
+    let watch = Watch::start("").await;
+    let body = group(&[alert("HighErrorRate", "checkout")]);
+    for _ in 0..50 {
+        assert_eq!(watch.post(body.clone()).await.0, 202);
+    }
+    watch
+        .eventually("judgement of all fifty", async || {
+            (watch.metric("midwatch_alerts_received_total").await == 50.0).then_some(())
+        })
+        .await;
+    let incidents = watch.incidents().await;
+    assert_eq!(incidents.len(), 1, "{incidents:?}");
+    assert_eq!(incidents[0]["alerts"], 1, "{incidents:?}");
+}
+
+#[tokio::test]
+async fn health_and_metrics_are_there() {
+    let watch = Watch::start("").await;
+    assert_eq!(watch.get("/healthz").await, (200, "ok\n".into()));
+    assert_eq!(watch.get("/readyz").await, (200, "ready\n".into()));
+    watch.post("nonsense").await;
+    let (status, text) = watch.get("/metrics").await;
+    assert_eq!(status, 200);
+    for line in text.lines() {
+        if let Some(comment) = line.strip_prefix("# ") {
+            assert!(comment.starts_with("HELP midwatch_") || comment.starts_with("TYPE midwatch_"), "{line}");
+        } else {
+            let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line}"));
+            let family = name.split('{').next().unwrap();
+            assert!(text.contains(&format!("# TYPE {family} ")) && value.parse::<f64>().is_ok(), "{line}");
+        }
+    }
+    assert_eq!(watch.metric("midwatch_payloads_refused_total").await, 1.0);
+    assert_eq!(watch.metric("midwatch_paused").await, 0.0);
+}
+
+#[test]
+fn a_typo_in_the_configuration_is_found_by_line_and_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("typo.toml");
+    std::fs::write(&config, "[server]\nlisten = \"127.0.0.1:1\"\n\n[kafka]\nbroker = \"localhost:9092\"\n").unwrap();
+    let ended = run(["serve", "--config", text(&config)]).expect(2);
+    assert!(ended.stderr.contains("typo.toml:5:") && ended.stderr.contains("`broker`"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("brokers"), "it names the right key: {}", ended.stderr);
+
+    let ended = run(["serve", "--config", text(&folder.path().join("nowhere.toml"))]).expect(2);
+    assert!(ended.stderr.contains("nowhere.toml") && ended.stderr.contains("--config"), "{}", ended.stderr);
+}
+
+#[test]
+fn check_names_what_is_well_and_the_key_of_what_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("check.toml");
+    let text_of = |more: &str| format!("[store]\ndata_dir = {:?}\n\n{more}", folder.path().join("data"));
+    std::fs::write(&config, text_of("")).unwrap();
+    let good = run(["check", "--config", text(&config)]).expect(0);
+    for what in ["configuration", "prompts", "runbooks", "store"] {
+        assert!(good.stdout.contains(&format!("ok    {what}: ")), "{what}\n{}", good.stdout);
+    }
+    assert!(!good.stdout.contains("FAIL"), "{}", good.stdout);
+
+    let nobody = free_address();
+    std::fs::write(&config, text_of(&format!("[signals]\nprometheus_url = \"http://{nobody}\"\n"))).unwrap();
+    let bad = run(["check", "--config", text(&config)]).expect(1);
+    let line = bad.stdout.lines().find(|line| line.starts_with("FAIL")).unwrap_or_else(|| panic!("{}", bad.stdout));
+    assert!(line.contains("signals.prometheus_url") && line.contains(&nobody), "{line}");
+    assert!(bad.stdout.contains("ok    store: "), "{}", bad.stdout);
+}
+
+#[tokio::test]
+async fn check_reaches_a_real_prometheus() {
+    let Some(url) = crate::harness::real("MIDWATCH_TEST_PROMETHEUS") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("check.toml");
+    let data = folder.path().join("data");
+    std::fs::write(&config, format!("[store]\ndata_dir = {data:?}\n\n[signals]\nprometheus_url = \"{url}\"\n"))
+        .unwrap();
+    let ended = run(["check", "--config", text(&config)]).expect(0);
+    assert!(ended.stdout.contains("ok    signals: "), "{}", ended.stdout);
+}
+
+/// The next message of the topic with its `midwatch-reason`.
+async fn next_dead_letter(brokers: &str, topic: &str) -> (Vec<u8>, String) {
+    let consumer: StreamConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", format!("{topic}-reader"))
+        .set("auto.offset.reset", "earliest")
+        .create()
+        .unwrap();
+    consumer.subscribe(&[topic]).unwrap();
+    let mut stream = consumer.stream();
+    let deadline = Instant::now() + Duration::from_secs(40);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let next =
+            tokio::time::timeout(left, stream.next()).await.expect("a message on the dead-letter topic").unwrap();
+        // Until the group has met, errors come and go.
+        let Ok(message) = next else { continue };
+        let headers = message.headers().expect("headers");
+        let reason = headers.iter().find(|header| header.key == "midwatch-reason").expect("midwatch-reason");
+        let reason = String::from_utf8(reason.value.unwrap().to_vec()).unwrap();
+        return (message.payload().unwrap_or_default().to_vec(), reason);
+    }
+}
+
+#[tokio::test]
+async fn poison_on_kafka_is_set_aside_and_the_rest_goes_on() {
+    let (mock, brokers) = match crate::harness::real("MIDWATCH_TEST_KAFKA") {
+        Some(brokers) => (None, brokers),
+        None => {
+            let mock = MockCluster::new(1).unwrap();
+            let brokers = mock.bootstrap_servers();
+            (Some(mock), brokers)
+        }
+    };
+    let topic = format!("alerts-{}", std::process::id());
+    let dead = format!("{topic}.dead");
+    match &mock {
+        Some(mock) => [&topic, &dead].iter().for_each(|name| mock.create_topic(name, 1, 1).unwrap()),
+        None => {
+            let admin: AdminClient<DefaultClientContext> =
+                ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
+            let topics = [&topic, &dead].map(|name| NewTopic::new(name, 1, TopicReplication::Fixed(1)));
+            for made in admin.create_topics(&topics, &AdminOptions::new()).await.unwrap() {
+                made.unwrap();
+            }
+        }
+    }
+    let producer: FutureProducer = ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
+    let send = async |payload: &str| {
+        let record = FutureRecord::to(&topic).key("k").payload(payload);
+        producer.send(record, Duration::from_secs(20)).await.unwrap();
+    };
+    send(&group(&[alert("HighErrorRate", "before-poison")])).await;
+    send("{ this is not JSON").await;
+    send(&alert("HighErrorRate", "after-poison").to_string()).await;
+
+    let kafka = format!(
+        "[kafka]\nbrokers = \"{brokers}\"\ntopic = \"{topic}\"\ndead_letter_topic = \"{dead}\"\ngroup = \"{topic}\"\n"
+    );
+    let watch = Watch::start(&kafka).await;
+    watch.incident("before-poison").await;
+    watch.incident("after-poison").await;
+    let (payload, reason) = next_dead_letter(&brokers, &dead).await;
+    assert_eq!(payload, b"{ this is not JSON");
+    assert!(reason.contains("not JSON"), "{reason}");
+}
