@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -39,7 +40,7 @@ async fn ready(State(desk): State<Arc<Desk>>) -> Response {
 }
 
 /// An Alertmanager webhook (v4), an array of alerts, or one alert.
-async fn webhook(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn webhook(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
     if let Some(token) = desk.config.server.webhook_token.reveal() {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if !same(given.as_bytes(), format!("Bearer {token}").as_bytes()) {
@@ -50,6 +51,15 @@ async fn webhook(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes)
             );
         }
     }
+    let body = match body {
+        Ok(body) => body,
+        Err(refused) => {
+            Counters::add(&desk.counters.payloads_rejected, 1);
+            let limit = desk.config.server.max_body_bytes;
+            let what = format!("the body cannot be read: {refused}; the limit is {limit} bytes");
+            return problem(refused.status(), &what, "send smaller groups, or raise server.max_body_bytes");
+        }
+    };
     let payload = match vet(&body) {
         Ok(payload) => payload,
         Err(reason) => {

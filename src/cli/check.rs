@@ -68,7 +68,10 @@ async fn reach(config: &Config, findings: &mut Findings) {
         Ok(None) => findings.note("signals", "not configured; no metrics and logs are read"),
         Ok(Some(signals)) => match signals.check().await {
             Ok(line) => findings.good("signals", line),
-            Err(error) => findings.bad("signals", format!("{error} (keys: signals.prometheus_url, signals.loki_url)")),
+            Err(error) => {
+                let url = config.signals.as_ref().map_or("", |signals| signals.prometheus_url.as_str());
+                findings.bad("signals", format!("{error} (keys: signals.prometheus_url = {url:?}, signals.loki_url)"));
+            }
         },
         Err(error) => findings.bad("signals", format!("{error:#}")),
     }

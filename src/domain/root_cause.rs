@@ -395,11 +395,15 @@ fn blame_dependencies(picture: &Picture, node: &str, own: &[&Reading], onset: Op
                 picture.own(client).into_iter().filter(|reading| reading.signal != "threads").collect::<Vec<_>>();
             let first = theirs.iter().filter_map(|reading| reading.onset).min()?;
             let strongest = theirs.first()?;
-            (onset.is_none_or(|mine| first + Duration::from_secs(45) < mine)).then_some((
-                client,
-                first,
-                strongest.deviation,
-            ))
+            let before = onset.is_none_or(|mine| first + Duration::from_secs(45) < mine);
+            // A client that was changed and runs out of something other than connections is the
+            // likelier source, even where both leave their bands in the same minutes.
+            let changed = picture.fitting_change(client).is_some()
+                && theirs.iter().any(|reading| {
+                    reading.signal != "pool"
+                        && onset.is_none_or(|mine| reading.onset.is_some_and(|at| at <= mine + SKEW))
+                });
+            (before || changed).then_some((client, first, strongest.deviation))
         })
         .min_by_key(|(_, first, _)| *first);
     if let Some((client, first, deviation)) = overrun {
