@@ -166,7 +166,10 @@ impl AlertConsumer {
             .collect::<Vec<_>>()
             .join(",");
         let payloads = format!("[{}]", batch.payloads.join(","));
-        sink.accept(AlertBatch { payloads, messages: batch.payloads.len(), dedupe: format!("kafka:{dedupe}") }).await
+        // Offsets begin again when a topic is made anew: the group and the content belong to the name.
+        let content = crate::domain::id::Digest::of(payloads.as_bytes());
+        let dedupe = format!("kafka:{}:{}:{dedupe}", self.config.group, content.short());
+        sink.accept(AlertBatch { payloads, messages: batch.payloads.len(), dedupe }).await
     }
 
     async fn dead_letter(&self, poison: &Poison) -> anyhow::Result<()> {
