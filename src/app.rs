@@ -121,7 +121,9 @@ impl App {
         self.tasks.spawn(async move {
             while !desk.stopping() {
                 desk.wait(&tokio::sync::Notify::new(), Duration::from_secs(60)).await;
-                refresh_topology(&desk).await;
+                if !desk.stopping() {
+                    refresh_topology(&desk).await;
+                }
             }
         });
     }

@@ -100,8 +100,8 @@ pub fn run() -> ExitCode {
     // One crypto provider for everything; a second installation is harmless.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let filter = match &cli.command {
-        Command::Demo(_) => "warn",
-        Command::Serve => "info",
+        Command::Demo(_) => "warn,qdrant_edge=error,kube_client=off",
+        Command::Serve => "info,qdrant_edge=error",
         Command::Check | Command::Audit { .. } => "error",
     };
     telemetry::init(if cli.log_json { LogForm::Json } else { LogForm::Text }, filter);

@@ -19,9 +19,10 @@ use crate::app::App;
 use crate::config::{Config, Kafka, Kubernetes, Secret, Signals};
 use crate::domain::id::PersonId;
 use crate::domain::incident::{Incident, Outcome, State};
+use crate::domain::time::Timestamp;
 use crate::flow::Desk;
 use crate::ports::{FromPeople, Person, Place};
-use crate::store::Scope;
+use crate::store::{Scope, Store};
 use crate::world::{Estate, NightOptions};
 
 pub async fn run(config: Config, args: DemoArgs) -> anyhow::Result<ExitCode> {
@@ -92,11 +93,12 @@ impl Night {
                 (Some(folder), path)
             }
         };
-        let options = NightOptions { seed: args.seed, storm: args.storm as usize, quiet_days: 7 };
-        say(&args, "the estate lives through seven quiet days ...");
-        let estate = Arc::new(Estate::serve(options).await?);
         config.store.data_dir.clone_from(&data_dir);
         config.store.url.clone_from(&args.postgres);
+        let after = lived_until(&config).await?;
+        let options = NightOptions { seed: args.seed, storm: args.storm as usize, quiet_days: 7, after };
+        say(&args, "the estate lives through seven quiet days ...");
+        let estate = Arc::new(Estate::serve(options).await?);
         config.memory.qdrant_url = args.qdrant.clone().or(config.memory.qdrant_url);
         config.kafka = Some(Kafka {
             brokers: brokers.clone(),
@@ -228,6 +230,8 @@ impl Night {
                 answered = true;
                 approved_at = Some(Instant::now());
                 self.click(&plan).await?;
+                // Nobody watches the estate recover.
+                clock.set_speed(self.args.speed * 2.0);
             }
             let acted = incidents
                 .iter()
@@ -374,8 +378,8 @@ impl Night {
         }
         let data_dir = self.data_dir.clone();
         let kept = self.args.data_dir.is_some();
-        self.estate.stop();
         self.app.shutdown().await;
+        self.estate.stop();
         if kept && !self.args.json {
             eprintln!("state: {}", data_dir.display());
         }
@@ -501,6 +505,16 @@ fn is_told(incident: &Incident) -> bool {
         | State::Verifying { .. }
         | State::Merged { .. } => false,
     }
+}
+
+/// Time only moves on: a second night in one store comes weeks after the first.
+async fn lived_until(config: &Config) -> anyhow::Result<Option<Timestamp>> {
+    std::fs::create_dir_all(&config.store.data_dir)
+        .with_context(|| format!("--data-dir {} cannot be created", config.store.data_dir.display()))?;
+    let store = Store::open(&config.store_address()).await?;
+    let last = store.last_alert_start().await?;
+    store.close().await;
+    Ok(last)
 }
 
 async fn create_topic(brokers: &str, topic: &str) -> anyhow::Result<()> {

@@ -207,6 +207,13 @@ impl Store {
         })?)
     }
 
+    /// The start of the newest alert that has been judged.
+    pub async fn last_alert_start(&self) -> Result<Option<Timestamp>, StoreError> {
+        let last: Option<i64> =
+            on!(self, pool => sqlx::query_scalar("SELECT max(starts_at) FROM alert").fetch_one(pool).await)?;
+        Ok(last.map(Timestamp::from_millis))
+    }
+
     pub async fn last_inbox_id(&self) -> Result<i64, StoreError> {
         let last: Option<i64> =
             on!(self, pool => sqlx::query_scalar("SELECT max(id) FROM inbox").fetch_one(pool).await)?;

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::{Value, json};
 
 use super::estate::Role;
+use super::promql::SeriesStore;
 use super::random::{Random, noise};
-use super::sim::{HOUR, MINUTE, NIGHT, Sim};
+use super::sim::{HOUR, MINUTE, Sim};
 use crate::domain::alert::{Fingerprint, Labels};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,7 +80,7 @@ impl Alerting {
     /// Evaluates the rules after a tick.
     pub fn evaluate(&mut self, sim: &Sim) {
         let at = sim.now;
-        if at < NIGHT {
+        if at < sim.night {
             return;
         }
         self.background(sim);
@@ -177,10 +178,29 @@ impl Alerting {
     }
 }
 
+/// The estate of a seed with a fault that wakes somebody.
+///
+/// A small pool hurts nobody while few people are awake: a fault that no critical rule sees within
+/// the hour is drawn again.
+pub fn draw(seed: u64, night: i64) -> Sim {
+    const ATTEMPTS: u32 = 32;
+    let attempt = (0..ATTEMPTS).find(|attempt| {
+        let mut dry = Sim::new(seed, *attempt, night);
+        let mut discarded = SeriesStore::new();
+        let mut alerting = Alerting::new(seed, 1);
+        dry.quiet(1, 10 * MINUTE, &mut discarded);
+        (0..=40).any(|minute| {
+            dry.advance(night + minute * MINUTE, &mut discarded, &mut |sim| alerting.evaluate(sim));
+            alerting.storm_began().is_some()
+        })
+    });
+    Sim::new(seed, attempt.unwrap_or(0), night)
+}
+
 /// Alerts of the quiet days: daily peaks, nightly batches, flapping edges. Each goes away by itself.
 pub fn quiet_history(sim: &Sim, days: u32) -> Vec<Value> {
     let mut history = vec![];
-    let start = NIGHT - i64::from(days) * 24 * HOUR;
+    let start = sim.night - i64::from(days) * 24 * HOUR;
     let services: Vec<usize> = (0..sim.estate.nodes.len())
         .filter(|at| matches!(sim.estate.nodes[*at].role, Role::Service | Role::Gateway | Role::Worker))
         .collect();

@@ -13,7 +13,7 @@ use super::loki;
 use super::prometheus;
 use super::promql::SeriesStore;
 use super::rules::{Alerting, quiet_history};
-use super::sim::{NIGHT, Sim};
+use super::sim::{DAY, MINUTE, NIGHT, Sim};
 use crate::domain::time::Timestamp;
 
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +22,19 @@ pub struct NightOptions {
     /// Firing notifications of the night, in all.
     pub storm: usize,
     pub quiet_days: u32,
+    /// The last instant that an earlier night has left in the watch's store, if there was one.
+    pub after: Option<Timestamp>,
+}
+
+impl NightOptions {
+    /// 02:00 of the first week whose quiet days begin after everything that has been lived through.
+    fn night(&self) -> i64 {
+        const WEEK: i64 = 7 * DAY;
+        let quiet = i64::from(self.quiet_days) * DAY;
+        let lived = self.after.map_or(i64::MIN / 2, Timestamp::millis);
+        let weeks = (lived + quiet + DAY - NIGHT).max(0).div_euclid(WEEK);
+        NIGHT + if lived + quiet < NIGHT { 0 } else { (weeks + 1) * WEEK }
+    }
 }
 
 /// What really happened, for the harness after the run.
@@ -48,10 +61,10 @@ pub struct Estate {
 /// Draws the estate of a seed and lives through its quiet days.
 fn draw(options: NightOptions) -> (Sim, SeriesStore, Vec<Value>) {
     let began = std::time::Instant::now();
-    let mut sim = Sim::new(options.seed);
+    let mut sim = super::rules::draw(options.seed, options.night());
     let drawn = began.elapsed();
     let mut store = SeriesStore::new();
-    sim.quiet(options.quiet_days, &mut store);
+    sim.quiet(options.quiet_days, MINUTE, &mut store);
     tracing::debug!(?drawn, lived = ?began.elapsed(), "the estate has lived through its quiet days");
     let quiet = quiet_history(&sim, options.quiet_days);
     (sim, store, quiet)
@@ -61,7 +74,7 @@ impl Estate {
     /// Starts the estate at the beginning of its night (02:00), `clock` standing there.
     pub async fn serve(options: NightOptions) -> anyhow::Result<Self> {
         let (sim, store, quiet) = tokio::task::spawn_blocking(move || draw(options)).await?;
-        let clock = SimClock::starting_at(Timestamp::from_millis(NIGHT), 0.0);
+        let clock = SimClock::starting_at(Timestamp::from_millis(options.night()), 0.0);
         let (stop, _) = watch::channel(false);
         let sim = Arc::new(Mutex::new(sim));
         let store = Arc::new(RwLock::new(store));
@@ -210,7 +223,7 @@ fn pod_log(sim: &Sim, pod: &str, tail: usize, now: i64) -> String {
         return String::new();
     };
     let mut lines: Vec<String> = vec![];
-    let mut at = now - 15 * super::sim::MINUTE;
+    let mut at = now - 15 * MINUTE;
     at -= at.rem_euclid(15_000);
     while at <= now {
         let mut written = loki::written(sim, index, at);

@@ -79,6 +79,8 @@ pub struct Innocent {
 
 pub struct Sim {
     pub seed: u64,
+    /// 02:00 of the night that is told.
+    pub night: i64,
     pub estate: Estate,
     pub script: Script,
     pub kube: Arc<Mutex<KubeState>>,
@@ -102,19 +104,25 @@ pub struct Sim {
     mean_rates: Vec<f64>,
 }
 
+/// The first night that can be told; every later one is whole weeks after it.
 pub const NIGHT: i64 = 1_795_140_000_000; // 2026-11-20T02:00:00Z
 
 impl Sim {
-    pub fn new(seed: u64) -> Self {
+    /// `attempt` draws another fault for the same estate: see `rules::draw`.
+    pub fn new(seed: u64, attempt: u32, night: i64) -> Self {
         let mut random = Random::new(seed);
         let estate = Estate::draw(seed, &mut random);
+        for _ in 0..attempt {
+            random.unit();
+        }
         let fault = Fault::draw(seed, &estate, &mut random);
-        let script = script(seed, &estate, fault, &mut random);
-        let kube = build_cluster(seed, &estate);
+        let script = script(seed, night, &estate, fault, &mut random);
+        let kube = build_cluster(seed, night, &estate);
         let count = estate.nodes.len();
         Self {
             seed,
-            recorder: Recorder::new(&estate),
+            night,
+            recorder: Recorder::new(night),
             usual_seconds: vec![0.0; count],
             mean_rates: estate.mean_rates(),
             conditions: vec![Condition::default(); count],
@@ -139,8 +147,8 @@ impl Sim {
     }
 
     /// Quiet days: nothing is rolled out that matters, pods stay as they are.
-    pub fn quiet(&mut self, days: u32, store: &mut SeriesStore) {
-        let start = NIGHT - i64::from(days) * DAY;
+    pub fn quiet(&mut self, days: u32, step: i64, store: &mut SeriesStore) {
+        let start = self.night - i64::from(days) * DAY;
         self.kube().step(start - HOUR, &mut |_| PodHealth::Ready);
         let mut at = start - HOUR;
         while at < start - HOUR + 4 * MINUTE {
@@ -149,21 +157,21 @@ impl Sim {
         }
         let pods = self.kube().all_pods();
         let mut at = start;
-        while at < NIGHT - 3 * HOUR {
-            self.tick(at, MINUTE, &pods, store);
+        while at < self.night - 3 * HOUR {
+            self.tick(at, step, &pods, store);
             for (usual, condition) in self.usual_seconds.iter_mut().zip(&self.conditions) {
                 *usual = usual.max(condition.seconds);
             }
-            at += MINUTE;
+            at += step;
         }
-        self.now = at - MINUTE;
+        self.now = at - step;
     }
 
     /// Moves on to `until` in steps of 15 s.
     pub fn advance(&mut self, until: i64, store: &mut SeriesStore, each: &mut dyn FnMut(&Self)) {
         // Far from the night the step is a minute, as in the quiet days.
         while self.now < until {
-            let step = if self.now < NIGHT - 10 * MINUTE { MINUTE } else { 15_000 };
+            let step = if self.now < self.night - 10 * MINUTE { MINUTE } else { 15_000 };
             let at = self.now + step;
             if at > until {
                 break;
@@ -344,7 +352,7 @@ impl Sim {
                 self.condition(at, index, rates[index], &by_service[index], &conditions, &before, &mut troubles[index]);
         }
         for (index, list) in troubles.into_iter().enumerate() {
-            if !list.is_empty() && at > NIGHT - 3 * HOUR {
+            if !list.is_empty() && at > self.night - 3 * HOUR {
                 self.troubles.insert((at, index), list);
             }
         }
@@ -747,19 +755,19 @@ impl Sim {
     }
 }
 
-fn script(seed: u64, estate: &Estate, fault: Fault, random: &mut Random) -> Script {
+fn script(seed: u64, night: i64, estate: &Estate, fault: Fault, random: &mut Random) -> Script {
     let onset = match (seed, &fault) {
-        (1, _) => NIGHT + 3 * MINUTE,
+        (1, _) => night + 3 * MINUTE,
         // What grows slowly begins earlier, so that nights are of like length.
-        (_, Fault::AgedLeak { .. }) => NIGHT - 12 * MINUTE,
-        _ => NIGHT + (random.between(2.0, 12.0) * MINUTE as f64) as i64,
+        (_, Fault::AgedLeak { .. }) => night - 12 * MINUTE,
+        _ => night + (random.between(2.0, 12.0) * MINUTE as f64) as i64,
     };
     let mut innocents = vec![];
     if seed == 1 {
         let node = estate.find("recommendations").unwrap_or(0);
-        innocents.push(Innocent { at: NIGHT + 10 * MINUTE, node, image: true });
+        innocents.push(Innocent { at: night + 10 * MINUTE, node, image: true });
         let search = estate.find("search").unwrap_or(0);
-        innocents.push(Innocent { at: NIGHT - 100 * MINUTE, node: search, image: false });
+        innocents.push(Innocent { at: night - 100 * MINUTE, node: search, image: false });
     } else {
         let services: Vec<usize> =
             (0..estate.nodes.len()).filter(|at| estate.nodes[*at].role == Role::Service).collect();
@@ -793,11 +801,15 @@ fn base_config(name: &str) -> BTreeMap<String, String> {
     ])
 }
 
-fn build_cluster(seed: u64, estate: &Estate) -> KubeState {
+fn build_cluster(seed: u64, night: i64, estate: &Estate) -> KubeState {
     let mut kube = KubeState::new(seed);
-    let start = NIGHT - 8 * DAY;
+    let start = night - 8 * DAY;
+    // Room for a rollout's surge and for the loss of one host.
+    let asked: i64 = estate.nodes.iter().map(|node| node.replicas * node.cpu_millis / 2).sum();
+    let wanted = asked as f64 * 1.4 / 1000.0 / (estate.hosts.len() as f64 - 1.0).max(1.0);
+    let cpus = [8, 16, 32, 64].into_iter().find(|cpus| f64::from(*cpus) >= wanted).unwrap_or(96);
     for host in &estate.hosts {
-        kube.add_node(host, start - 60 * DAY);
+        kube.add_node(host, cpus, start - 60 * DAY);
     }
     for (at, node) in estate.nodes.iter().enumerate() {
         if node.role == Role::External {
@@ -856,11 +868,11 @@ mod tests {
         let mut nights = vec![];
         for _ in 0..2 {
             let t = std::time::Instant::now();
-            let mut sim = Sim::new(1);
+            let mut sim = Sim::new(1, 0, NIGHT);
             eprintln!("new {:?}", t.elapsed());
             let mut store = SeriesStore::new();
             let t = std::time::Instant::now();
-            sim.quiet(1, &mut store);
+            sim.quiet(1, MINUTE, &mut store);
             eprintln!("quiet {:?}", t.elapsed());
             let t = std::time::Instant::now();
             sim.advance(NIGHT + 20 * MINUTE, &mut store, &mut |_| {});

@@ -12,15 +12,15 @@ pub(super) const CAUSE: &str = "kubernetes.io/change-cause";
 pub(super) const TEMPLATE_HASH: &str = "pod-template-hash";
 pub(super) const SET_HASH: &str = "controller-revision-hash";
 
-pub(super) fn node(name: &str, index: usize, at: i64) -> Value {
+pub(super) fn node(name: &str, index: usize, cpus: u32, at: i64) -> Value {
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
         json!({"type": kind, "status": status, "reason": reason, "message": message,
                "lastHeartbeatTime": stamp(at), "lastTransitionTime": stamp(at)})
     };
-    let size = json!({"cpu": "8", "memory": "32Gi", "pods": "110", "ephemeral-storage": "100Gi"});
+    let size = json!({"cpu": cpus.to_string(), "memory": format!("{}Gi", cpus * 4), "pods": "110", "ephemeral-storage": "100Gi"});
     json!({
         "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux",
-            "kubernetes.io/arch": "amd64", "node.kubernetes.io/instance-type": "standard-8"}, "annotations": {}},
+            "kubernetes.io/arch": "amd64", "node.kubernetes.io/instance-type": format!("standard-{cpus}")}, "annotations": {}},
         "spec": {"podCIDR": format!("10.244.{index}.0/24")},
         "status": {
             "addresses": [{"type": "InternalIP", "address": format!("10.0.0.{}", 10 + index)},

@@ -18,15 +18,15 @@ use super::{
 
 const TICK_MILLIS: i64 = 3_000;
 /// Controllers look at everything this often; in between only at what moves.
-const RESYNC_MILLIS: i64 = 120_000;
+const RESYNC_MILLIS: i64 = 600_000;
 const LONGEST_CATCH_UP: i64 = 900_000;
 
 impl KubeState {
     /// Adds a node of 8 cores and 32 GiB.
-    pub fn add_node(&mut self, name: &str, at: i64) {
+    pub fn add_node(&mut self, name: &str, cpus: u32, at: i64) {
         let index = self.list(NODES).count() + 1;
         self.add_namespace("default", at);
-        self.put(NODES, build::node(name, index, at), at);
+        self.put(NODES, build::node(name, index, cpus, at), at);
     }
 
     /// Takes a node's kubelet away or gives it back. Its pods turn unready at once, and are evicted after five minutes;
@@ -180,6 +180,7 @@ impl KubeState {
         let mut at = (from + TICK_MILLIS).max(now - LONGEST_CATCH_UP);
         while at < now {
             self.tick(at, readiness);
+            self.last_step = Some(at);
             at += TICK_MILLIS;
         }
         self.tick(now, readiness);

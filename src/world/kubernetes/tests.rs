@@ -43,7 +43,7 @@ fn ready(_: &PodView) -> PodHealth {
 fn cluster() -> KubeState {
     let mut state = KubeState::new(7);
     for node in ["node-1", "node-2", "node-3"] {
-        state.add_node(node, START);
+        state.add_node(node, 8, START);
     }
     state.add_deployment(&spec("session", WorkloadKind::Deployment), START);
     state.step(START, &mut ready);

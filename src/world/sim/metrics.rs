@@ -6,7 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use super::super::estate::{Estate, Role};
 use super::super::kubernetes::{DeploymentView, KubeState, PodView};
 use super::super::promql::{SeriesId, SeriesStore};
-use super::{Condition, MINUTE, NIGHT};
+use super::{Condition, MINUTE};
 
 /// Counters live here; the store keeps what was scraped.
 pub struct Recorder {
@@ -14,6 +14,7 @@ pub struct Recorder {
     series: HashMap<u64, (SeriesId, f64), BuildHasherDefault<Identity>>,
     edges: HashMap<(usize, usize, &'static str), (SeriesId, f64)>,
     deployments: Vec<DeploymentView>,
+    night: i64,
     seen_at: i64,
 }
 
@@ -43,8 +44,8 @@ fn fnv(start: u64, bytes: &[u8]) -> u64 {
 const SLOW: i64 = 4 * MINUTE;
 
 impl Recorder {
-    pub fn new(_estate: &Estate) -> Self {
-        Self { series: HashMap::default(), edges: HashMap::new(), deployments: vec![], seen_at: 0 }
+    pub fn new(night: i64) -> Self {
+        Self { series: HashMap::default(), edges: HashMap::new(), deployments: vec![], night, seen_at: 0 }
     }
 
     #[allow(clippy::too_many_arguments)] // one scrape of everything
@@ -251,7 +252,7 @@ impl Recorder {
                     self.gauge(store, "probe_success", name, "", &base, at, f64::from(u8::from(condition.probe_ok)));
                     let expires = match certificate {
                         (Some(expired), onset) if expired == index => onset,
-                        _ => NIGHT + (40 + index as i64) * 86_400_000,
+                        _ => self.night + (40 + index as i64) * 86_400_000,
                     };
                     self.gauge(store, "probe_ssl_earliest_cert_expiry", name, "", &base, at, expires as f64 / 1000.0);
                 }
@@ -296,7 +297,7 @@ impl Recorder {
 
     fn cluster(&mut self, at: i64, estate: &Estate, kube: &KubeState, store: &mut SeriesStore) {
         // Nothing is rolled out on the quiet days; in the night every look counts.
-        if at >= NIGHT - 10 * MINUTE || at - self.seen_at >= 240 * MINUTE {
+        if at >= self.night - 10 * MINUTE || at - self.seen_at >= 240 * MINUTE {
             self.deployments = kube.deployments();
             self.seen_at = at;
         }
