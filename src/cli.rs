@@ -1,5 +1,6 @@
 //! The command line: words to configuration to what is asked.
 
+mod bench;
 mod check;
 mod demo;
 
@@ -37,6 +38,8 @@ enum Command {
     Demo(DemoArgs),
     /// Validate configuration, runbooks and prompts, and reach every configured system.
     Check,
+    /// Measure start, memory, a night and a large storm, each in a process of its own.
+    Bench(BenchArgs),
     /// The chain of decisions.
     Audit {
         #[command(subcommand)]
@@ -52,6 +55,16 @@ enum AuditCommand {
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
     },
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct BenchArgs {
+    /// How many alerts the large storm has.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub storm: u64,
+    /// One JSON document instead of the table.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -102,7 +115,7 @@ pub fn run() -> ExitCode {
     let filter = match &cli.command {
         Command::Demo(_) => "warn,qdrant_edge=error,kube_client=off",
         Command::Serve => "info,qdrant_edge=error",
-        Command::Check | Command::Audit { .. } => "error",
+        Command::Check | Command::Bench(_) | Command::Audit { .. } => "error",
     };
     telemetry::init(if cli.log_json { LogForm::Json } else { LogForm::Text }, filter);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -127,6 +140,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             demo::run(config, args).await
         }
         Command::Serve => serve(Config::load(cli.config.as_deref(), &environment)?).await,
+        Command::Bench(args) => bench::run(args).await,
         Command::Check => check::run(cli.config.as_deref(), &environment).await,
         Command::Audit { what: AuditCommand::Verify { data_dir } } => {
             let mut config = Config::load(cli.config.as_deref(), &environment)?;

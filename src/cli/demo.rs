@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -43,6 +44,8 @@ struct Night {
     started: Instant,
     ready_ms: u64,
     topic: String,
+    /// Notifications given to Kafka so far.
+    sent: AtomicU64,
 }
 
 #[derive(Default)]
@@ -60,8 +63,9 @@ struct Lived {
 
 /// Partitions of the embedded topic; keys keep one alert's notifications in order.
 const PARTITIONS: i32 = 4;
-/// The embedded broker drops what is more than about 5 MB behind per partition.
-const AHEAD: i64 = 6;
+/// The embedded broker keeps about 5 MB per partition and drops the oldest: no more alerts than
+/// this are sent ahead of the watch.
+const AHEAD: u64 = 6_000;
 
 impl Night {
     async fn begin(mut config: Config, args: DemoArgs) -> anyhow::Result<Self> {
@@ -137,6 +141,7 @@ impl Night {
             started,
             ready_ms,
             topic,
+            sent: AtomicU64::new(0),
         })
     }
 
@@ -301,9 +306,12 @@ impl Night {
     async fn send(&self, alerts: &[Value]) -> anyhow::Result<()> {
         for chunk in alerts.chunks(2_000) {
             // The embedded broker forgets what is too far ahead of its consumer.
-            while self.app.desk.store.inbox_depth().await? > AHEAD {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+            while self.sent.load(Ordering::Relaxed)
+                > self.app.desk.counters.alerts_received.load(Ordering::Relaxed) + AHEAD
+            {
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
+            self.sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             let mut sent = vec![];
             for alert in chunk {
                 let key = alert["fingerprint"].as_str().unwrap_or_default();
@@ -423,7 +431,7 @@ impl Night {
             "learning": {"days": 7, "alerts": lived.learned},
             "incidents": pages,
             "recalled_incidents": recalled,
-            "messages_posted": desk.counters.posts.load(std::sync::atomic::Ordering::Relaxed),
+            "messages_posted": desk.counters.posts.load(Ordering::Relaxed),
             "model": desk.model.as_ref().map_or("none", |model| model.name()),
             "timings_ms": {
                 "start_to_ready": self.ready_ms,
