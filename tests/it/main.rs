@@ -5,5 +5,6 @@ mod fake_qdrant;
 mod harness;
 mod memory;
 mod real;
+mod rooms;
 mod slack;
 mod watch;
