@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod demo;
+mod eval;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +41,11 @@ enum Command {
     Check,
     /// Measure start, memory, a night and a large storm, each in a process of its own.
     Bench(BenchArgs),
+    /// Measure a part of the product on data of your own.
+    Eval {
+        #[command(subcommand)]
+        suite: eval::Suite,
+    },
     /// The chain of decisions.
     Audit {
         #[command(subcommand)]
@@ -115,7 +121,7 @@ pub fn run() -> ExitCode {
     let filter = match &cli.command {
         Command::Demo(_) => "warn,qdrant_edge=error,kube_client=off",
         Command::Serve => "info,qdrant_edge=error",
-        Command::Check | Command::Bench(_) | Command::Audit { .. } => "error",
+        Command::Check | Command::Bench(_) | Command::Eval { .. } | Command::Audit { .. } => "error",
     };
     telemetry::init(if cli.log_json { LogForm::Json } else { LogForm::Text }, filter);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -140,6 +146,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             demo::run(config, args).await
         }
         Command::Serve => serve(Config::load(cli.config.as_deref(), &environment)?).await,
+        Command::Eval { suite } => {
+            let config = Config::load(cli.config.as_deref(), &environment)?;
+            eval::run(&config, suite)
+        }
         Command::Bench(args) => bench::run(args).await,
         Command::Check => check::run(cli.config.as_deref(), &environment).await,
         Command::Audit { what: AuditCommand::Verify { data_dir } } => {

@@ -509,6 +509,7 @@ impl Config {
             window: Duration::from_secs(self.correlation.window_seconds),
             reach: self.correlation.reach,
             warnings_open: self.correlation.warnings_open,
+            ..correlate::Rules::default()
         }
     }
 

@@ -22,3 +22,4 @@ pub mod root_cause;
 pub mod runbook;
 pub mod time;
 pub mod topology;
+pub mod triage;

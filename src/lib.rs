@@ -23,6 +23,7 @@ pub mod flow;
 pub mod adapters;
 pub mod api;
 pub mod console;
+pub mod eval;
 pub mod telemetry;
 pub mod world;
 

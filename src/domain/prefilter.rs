@@ -152,6 +152,8 @@ pub struct Prefilter {
 }
 
 const FLAP_WINDOW: Duration = Duration::from_secs(3600);
+/// Alertmanager's default of the same name: who says nothing for so long has ended.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(300);
 const RATE_WINDOW: Duration = Duration::from_secs(300);
 const FAMILY_MEMORY: usize = 256;
 const HISTORY: usize = 4096;
@@ -207,10 +209,16 @@ impl Prefilter {
     fn fire(&mut self, alert: &Alert, event_now: Timestamp) -> Verdict {
         let starts_at = alert.starts_at;
         if let Some(seen) = self.seen.get_mut(&alert.fingerprint) {
+            let silent = event_now.since(seen.last_at);
             seen.last_at = event_now;
             if let Some(first_at) = seen.firing_since {
-                seen.repeats += 1;
-                return Verdict::Suppress { reason: Suppression::Duplicate { first_at, times: seen.repeats } };
+                // A later start is a new firing whose end before was lost, unless the sender has no
+                // memory of starts and simply speaks again.
+                if starts_at <= seen.newest_start || silent <= RESOLVE_TIMEOUT {
+                    seen.repeats += 1;
+                    return Verdict::Suppress { reason: Suppression::Duplicate { first_at, times: seen.repeats } };
+                }
+                seen.transitions.push_back(starts_at);
             }
             if seen.newest_end.is_some_and(|end| starts_at < end) && starts_at <= seen.newest_start {
                 return Verdict::Suppress { reason: Suppression::Stale { newest: seen.newest_start } };

@@ -13,20 +13,17 @@ use tracing::{error, info, warn};
 use super::deliver::Effect;
 use super::desk::{Counters, Desk, FlowError};
 use crate::domain::alert::{Alert, BadAlert, Fingerprint, Severity, read_payload};
-use crate::domain::correlate::{Correlator, Placement};
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, JoinedAlert, ResolvedAlert, Sev, State};
-use crate::domain::prefilter::{Prefilter, Verdict};
 use crate::domain::time::Timestamp;
 use crate::domain::topology::{NodeKind, Topology};
+use crate::domain::triage::{Gathered, Judged, Rules, Triage};
 use crate::store::{AuditEntry, Batch, Draft, InboxRow, LedgerRow, NewEffect, StoreError};
 
 /// What is kept in memory between batches.
 pub struct Watchkeeper {
-    prefilter: Prefilter,
-    correlator: Correlator,
+    triage: Triage,
     firing: HashMap<Fingerprint, (String, String)>,
-    next_number: i64,
 }
 
 const BATCH: i64 = 64;
@@ -65,23 +62,24 @@ struct Touched {
 
 impl Watchkeeper {
     async fn rebuild(desk: &Desk) -> Result<Self, FlowError> {
-        let mut keeper = Self {
-            prefilter: Prefilter::new(desk.config.prefilter_rules()),
-            correlator: Correlator::new(desk.config.correlation_rules()),
-            firing: HashMap::new(),
-            next_number: desk.store.next_incident_number().await?,
-        };
+        let rules = Rules { prefilter: desk.config.prefilter_rules(), correlation: desk.config.correlation_rules() };
+        let triage = Triage::new(rules, desk.store.next_incident_number().await?);
+        let mut keeper = Self { triage, firing: HashMap::new() };
         for alert in desk.store.recent_firing(20_000).await? {
             // The past teaches the prefilter again; its verdicts of then are in the ledger.
-            keeper.prefilter.judge(&alert, alert.starts_at);
+            keeper.triage.prefilter.judge(&alert, alert.starts_at);
         }
+        let mut clusters: HashMap<IncidentId, String> = HashMap::new();
         for incident in desk.store.incidents(crate::store::Scope::NotOver).await? {
-            keeper.correlator.opened(&incident.id, &incident.cluster, incident.since);
+            keeper.triage.correlator.opened(&incident.id, incident.since);
+            clusters.insert(incident.id.clone(), incident.cluster.clone());
         }
+        let topology = desk.topology().await;
         for (incident, fingerprint, subject, name, starts_at) in desk.store.open_members().await? {
             if let Some(fingerprint) = Fingerprint::parse(&fingerprint) {
-                let at = Timestamp::from_millis(starts_at);
-                keeper.correlator.joined(&IncidentId::new(incident), fingerprint, &subject, at);
+                let (at, incident) = (Timestamp::from_millis(starts_at), IncidentId::new(incident));
+                let cluster = clusters.get(&incident).map_or("default", String::as_str);
+                keeper.triage.correlator.joined(&incident, fingerprint, cluster, &subject, at, true, &topology);
                 keeper.firing.insert(fingerprint, (name, subject));
             }
         }
@@ -92,13 +90,16 @@ impl Watchkeeper {
         let wall_now = desk.clock.wall_now();
         let event_now = desk.clock.event_now();
         let topology = desk.topology().await;
+        for incident in desk.store.pinned_incidents().await? {
+            self.triage.correlator.pin(&incident);
+        }
         let mut batch = Batch::default();
         let mut touched = Touched::default();
         for row in rows {
             batch.inbox_done.push(row.id);
             for outcome in alerts_of(row) {
                 match outcome {
-                    Ok(alert) => self.judge(desk, row, &alert, event_now, &topology, &mut batch, &mut touched).await?,
+                    Ok(alert) => self.judge(desk, row, &alert, event_now, &topology, &mut batch, &mut touched)?,
                     Err(bad) => {
                         Counters::add(&desk.counters.alerts_rejected, 1);
                         warn!(inbox = row.id, reason = %bad, "an alert was refused");
@@ -111,7 +112,7 @@ impl Watchkeeper {
                 }
             }
         }
-        self.merge(desk, &topology, &mut batch, &mut touched).await?;
+        self.merge(desk, &mut batch, &mut touched).await?;
         let suppressed = batch.ledger.iter().filter(|row| row.verdict == "suppress").count();
         if suppressed > 0 {
             // One line for the batch: the ledger holds each alert with its reason.
@@ -127,96 +128,90 @@ impl Watchkeeper {
     }
 
     #[allow(clippy::too_many_arguments)] // one call site; a struct would only rename the list
-    async fn judge(
+    fn judge(
         &mut self,
         desk: &Desk,
         row: &InboxRow,
         alert: &Alert,
         event_now: Timestamp,
-        topology: &Topology,
+        topology: &Arc<Topology>,
         batch: &mut Batch,
         touched: &mut Touched,
     ) -> Result<(), FlowError> {
         Counters::add(&desk.counters.alerts_received, 1);
-        let verdict = self.prefilter.judge(alert, event_now);
         let mut ledger = ledger_row(row, alert);
-        match verdict {
-            Verdict::Suppress { reason } => {
+        match self.triage.judge(alert, event_now, topology) {
+            Judged::Suppressed { reason, incident } => {
                 ledger.verdict = "suppress";
                 ledger.reason = reason.name().into();
                 ledger.explanation = reason.explain();
-                if let Some(incident) = self.correlator.incident_of(alert.fingerprint) {
-                    ledger.incident = Some(incident.to_string());
-                }
+                ledger.incident = incident.map(|incident| incident.to_string());
             }
-            Verdict::Resolve => {
+            Judged::Resolved { incident } => {
                 ledger.verdict = "resolve";
                 ledger.reason = "resolved".into();
                 ledger.explanation = "the firing has ended".into();
-                let member = self.correlator.incident_of(alert.fingerprint).cloned();
-                if let (Some(incident), Some((name, subject))) = (member, self.firing.remove(&alert.fingerprint)) {
+                if let (Some(incident), Some((name, subject))) = (incident, self.firing.remove(&alert.fingerprint)) {
                     ledger.incident = Some(incident.to_string());
                     let resolved = ResolvedAlert { fingerprint: alert.fingerprint, name, subject };
                     touched.resolved.entry(incident).or_default().push(resolved);
                 }
             }
-            Verdict::Admit { because, .. } => {
-                ledger.verdict = "admit";
+            Judged::Waits { because } => {
                 ledger.labels = Some(alert.labels.clone());
-                let (placement, why) = self.place(desk, alert, topology, batch, touched).await?;
-                ledger.reason = placement.into();
-                ledger.incident = self.correlator.incident_of(alert.fingerprint).map(ToString::to_string);
+                ledger.reason = "waits".into();
+                ledger.explanation = because;
+            }
+            Judged::Joined { incident, why, because, again } => {
+                ledger.labels = Some(alert.labels.clone());
+                ledger.reason = "joined".into();
+                ledger.incident = Some(incident.to_string());
+                let why = why.to_string();
+                self.join(&incident, alert, &why, again, touched);
                 ledger.explanation = format!("{because}; {why}");
+            }
+            Judged::Opened { incident, because, gathers } => {
+                ledger.labels = Some(alert.labels.clone());
+                ledger.reason = "opened".into();
+                ledger.incident = Some(incident.to_string());
+                ledger.explanation.clone_from(&because);
+                self.open(desk, &incident, alert, &because, touched)?;
+                for gathered in gathers {
+                    self.gather(&incident, gathered, batch, touched);
+                }
             }
         }
         batch.ledger.push(ledger);
         Ok(())
     }
 
-    async fn place(
+    fn open(
         &mut self,
         desk: &Desk,
+        id: &IncidentId,
         alert: &Alert,
-        topology: &Topology,
-        batch: &mut Batch,
+        because: &str,
         touched: &mut Touched,
-    ) -> Result<(&'static str, String), FlowError> {
-        let was_member = self.correlator.incident_of(alert.fingerprint).is_some();
-        match self.correlator.place(alert, topology) {
-            Placement::Wait { because } => Ok(("waits", because)),
-            Placement::Join { incident, because } => {
-                self.join(&incident, alert, &because, was_member, touched);
-                Ok(("joined", because))
-            }
-            Placement::Open { because, gathers } => {
-                let id = IncidentId::numbered(self.next_number);
-                self.next_number += 1;
-                let subject = alert.subject().unwrap_or("unknown");
-                let mut draft = Draft::of(Incident::blank(id.clone()));
-                draft.record(
-                    IncidentEvent::Opened {
-                        cluster: alert.cluster().to_owned(),
-                        team: alert.team().unwrap_or("default").to_owned(),
-                        title: format!("{subject}: {}", alert.name()),
-                        severity: if alert.severity() == Severity::Critical { Sev::Two } else { Sev::Three },
-                        because: because.clone(),
-                        event_at: alert.starts_at,
-                    },
-                    desk.clock.wall_now(),
-                )?;
-                info!(incident = %id, %subject, because, "incident opened");
-                Counters::add(&desk.counters.incidents_opened, 1);
-                touched.drafts.insert(id.clone(), draft);
-                touched.opened.insert(id.clone());
-                self.correlator.opened(&id, alert.cluster(), alert.starts_at);
-                self.correlator.joined(&id, alert.fingerprint, subject, alert.starts_at);
-                self.join(&id, alert, &because, false, touched);
-                for fingerprint in gathers {
-                    self.gather(&id, fingerprint, batch, touched);
-                }
-                Ok(("opened", because))
-            }
-        }
+    ) -> Result<(), FlowError> {
+        let subject = alert.subject().unwrap_or("unknown");
+        let mut draft = Draft::of(Incident::blank(id.clone()));
+        draft.record(
+            IncidentEvent::Opened {
+                cluster: alert.cluster().to_owned(),
+                team: alert.team().unwrap_or("default").to_owned(),
+                title: format!("{subject}: {}", alert.name()),
+                severity: if alert.severity() == Severity::Critical { Sev::Two } else { Sev::Three },
+                because: because.to_owned(),
+                event_at: alert.starts_at,
+            },
+            desk.clock.wall_now(),
+        )?;
+        info!(incident = %id, %subject, because, "incident opened");
+        Counters::add(&desk.counters.incidents_opened, 1);
+        touched.drafts.insert(id.clone(), draft);
+        touched.opened.insert(id.clone());
+        self.join(id, alert, because, false, touched);
+        Ok(())
     }
 
     fn join(&mut self, incident: &IncidentId, alert: &Alert, because: &str, again: bool, touched: &mut Touched) {
@@ -234,39 +229,27 @@ impl Watchkeeper {
     }
 
     /// A warning that waited for company has found it.
-    fn gather(&mut self, id: &IncidentId, fingerprint: Fingerprint, batch: &mut Batch, touched: &mut Touched) {
-        let Some((subject, at)) = self.correlator.waiting_subject(fingerprint) else { return };
-        self.correlator.joined(id, fingerprint, &subject, at);
-        let name = batch
-            .ledger
-            .iter()
-            .rev()
-            .find(|row| row.fingerprint == fingerprint.to_string())
-            .map_or_else(|| "earlier warning".to_owned(), |row| row.name.clone());
+    fn gather(&mut self, id: &IncidentId, gathered: Gathered, batch: &mut Batch, touched: &mut Touched) {
+        let Gathered { fingerprint, name, subject, starts_at } = gathered;
         self.firing.insert(fingerprint, (name.clone(), subject.clone()));
-        for row in batch.ledger.iter_mut().filter(|row| row.fingerprint == fingerprint.to_string()) {
+        let text = fingerprint.to_string();
+        for row in batch.ledger.iter_mut().filter(|row| row.fingerprint == text) {
             row.incident = Some(id.to_string());
         }
-        batch.ledger_incident.push((fingerprint.to_string(), id.clone()));
+        batch.ledger_incident.push((text, id.clone()));
         touched.joined.entry(id.clone()).or_default().push(JoinedAlert {
             fingerprint,
             name,
             subject,
             severity: Severity::Warning,
-            starts_at: at,
+            starts_at,
             because: "waited for company near it".into(),
             again: false,
         });
     }
 
-    async fn merge(
-        &mut self,
-        desk: &Desk,
-        topology: &Topology,
-        batch: &mut Batch,
-        touched: &mut Touched,
-    ) -> Result<(), FlowError> {
-        for merge in self.correlator.merges(topology) {
+    async fn merge(&mut self, desk: &Desk, batch: &mut Batch, touched: &mut Touched) -> Result<(), FlowError> {
+        for merge in self.triage.correlator.merges() {
             for id in [&merge.from, &merge.into] {
                 if !touched.drafts.contains_key(id) {
                     let incident = desk.store.incident(id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?;
@@ -349,7 +332,7 @@ impl Watchkeeper {
                     close_when_quiet(&mut draft, wall_now, event_now)?;
                 }
                 if draft.incident.state.is_over() {
-                    self.correlator.closed(id);
+                    self.triage.correlator.closed(id);
                 }
                 attempt.effects.push(NewEffect {
                     key: format!("{id}/root"),

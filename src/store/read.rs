@@ -207,6 +207,18 @@ impl Store {
         })?)
     }
 
+    /// Incidents that people already decide about or that are acted on.
+    pub async fn pinned_incidents(&self) -> Result<Vec<IncidentId>, StoreError> {
+        let ids: Vec<String> = on!(self, pool => {
+            sqlx::query_scalar(
+                "SELECT id FROM incident WHERE NOT is_over AND state NOT IN ('open', 'investigating', 'diagnosed')",
+            )
+            .fetch_all(pool)
+            .await
+        })?;
+        Ok(ids.into_iter().map(IncidentId::new).collect())
+    }
+
     /// The start of the newest alert that has been judged.
     pub async fn last_alert_start(&self) -> Result<Option<Timestamp>, StoreError> {
         let last: Option<i64> =

@@ -1,0 +1,160 @@
+//! `midwatch eval`: a table for people, `--json` one document.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::config::Config;
+use crate::domain::topology::Topology;
+use crate::domain::triage::Rules;
+use crate::eval::storm;
+use crate::eval::triage::{self, Case};
+
+#[derive(Debug, Subcommand)]
+pub enum Suite {
+    /// Alerts with known incidents: what is joined, told and lost.
+    Triage(TriageArgs),
+    /// Storms that this program draws: many faults at once.
+    Storms(StormArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct TriageArgs {
+    /// JSON lines in time order, each an alert with `truth`.
+    #[arg(long, value_name = "FILE")]
+    alerts: PathBuf,
+    /// `{"nodes": [...], "edges": [{"from": caller, "to": callee}]}`
+    #[arg(long, value_name = "FILE")]
+    topology: Option<PathBuf>,
+    /// Each alert's verdict with its reason.
+    #[arg(long)]
+    explain: bool,
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct StormArgs {
+    /// Seeds, as `2..60:2` (from, to, step) or a list `1,3,5`.
+    #[arg(long, default_value = "2..60:2")]
+    seeds: String,
+    /// Writes alerts and topology of each storm there instead of measuring.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Without the topology.
+    #[arg(long)]
+    blind: bool,
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(config: &Config, suite: Suite) -> anyhow::Result<ExitCode> {
+    let rules = Rules { prefilter: config.prefilter_rules(), correlation: config.correlation_rules() };
+    match suite {
+        Suite::Triage(args) => {
+            let cases = triage::load(&args.alerts)?;
+            let topology = Arc::new(match &args.topology {
+                Some(path) => triage::load_topology(path)?,
+                None => Topology::default(),
+            });
+            let run = triage::run(&cases, &topology, rules);
+            let mut report = triage::report(&cases, &run);
+            if args.explain {
+                report.verdicts = run.verdicts;
+            }
+            print(&report, args.json)
+        }
+        Suite::Storms(args) => storms(&rules, &args),
+    }
+}
+
+fn storms(rules: &Rules, args: &StormArgs) -> anyhow::Result<ExitCode> {
+    let mut rows = vec![];
+    for seed in seeds(&args.seeds)? {
+        let storm = storm::draw(seed);
+        if let Some(folder) = &args.out {
+            std::fs::create_dir_all(folder)?;
+            let lines: Vec<String> = storm.alerts.iter().map(ToString::to_string).collect();
+            std::fs::write(folder.join(format!("{seed}.alerts.jsonl")), lines.join("\n") + "\n")?;
+            std::fs::write(folder.join(format!("{seed}.topology.json")), storm.topology.to_string())?;
+            continue;
+        }
+        let folder = tempfile::tempdir()?;
+        let (alerts, chart) = (folder.path().join("alerts.jsonl"), folder.path().join("topology.json"));
+        let lines: Vec<String> = storm.alerts.iter().map(ToString::to_string).collect();
+        std::fs::write(&alerts, lines.join("\n"))?;
+        std::fs::write(&chart, storm.topology.to_string())?;
+        let cases: Vec<Case> = triage::load(&alerts)?;
+        let topology = Arc::new(if args.blind { Topology::default() } else { triage::load_topology(&chart)? });
+        let run = triage::run(&cases, &topology, rules.clone());
+        rows.push((seed, storm.faults, triage::report(&cases, &run)));
+    }
+    let mean = |of: &dyn Fn(&triage::Report) -> f64| {
+        rows.iter().map(|(_, _, report)| of(report)).sum::<f64>() / rows.len().max(1) as f64
+    };
+    let total = json!({
+        "storms": rows.len(),
+        "truth_recall": mean(&|report| report.truth_recall),
+        "truth_recall_strict": mean(&|report| report.truth_recall_strict),
+        "purity": mean(&|report| report.purity),
+        "ari": mean(&|report| report.ari),
+        "notifications": rows.iter().map(|(_, _, report)| report.notifications).sum::<usize>(),
+        "alertmanager_notifications": rows.iter().map(|(_, _, report)| report.alertmanager_notifications).sum::<usize>(),
+        "alerts": rows.iter().map(|(_, _, report)| report.alerts).sum::<usize>(),
+    });
+    if args.json {
+        let cases: Vec<_> = rows
+            .iter()
+            .map(|(seed, faults, report)| json!({"seed": seed, "faults": faults, "report": report}))
+            .collect();
+        println!("{}", json!({"mean": total, "cases": cases}));
+    } else if args.out.is_none() {
+        println!("seed faults alerts incidents told  am-told recall strict purity   ari");
+        for (seed, faults, report) in &rows {
+            println!(
+                "{seed:>4} {faults:>6} {:>6} {:>9} {:>4} {:>8} {:>6.2} {:>6.2} {:>6.3} {:>5.2}",
+                report.alerts,
+                report.incidents,
+                report.notifications,
+                report.alertmanager_notifications,
+                report.truth_recall,
+                report.truth_recall_strict,
+                report.purity,
+                report.ari
+            );
+        }
+        println!("{total:#}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn seeds(text: &str) -> anyhow::Result<Vec<u64>> {
+    let wrong = || anyhow::anyhow!("--seeds {text}: write `from..to`, `from..to:step` or `1,2,3`");
+    if let Some((from, rest)) = text.split_once("..") {
+        let (to, step) = rest.split_once(':').unwrap_or((rest, "1"));
+        let (from, to): (u64, u64) = (from.parse().map_err(|_| wrong())?, to.parse().map_err(|_| wrong())?);
+        let step: usize = step.parse().map_err(|_| wrong())?;
+        anyhow::ensure!(step > 0, wrong());
+        return Ok((from..to).step_by(step).collect());
+    }
+    text.split(',').map(|seed| seed.trim().parse().map_err(|_| wrong())).collect()
+}
+
+fn print<T: Serialize>(report: &T, as_json: bool) -> anyhow::Result<ExitCode> {
+    let value = serde_json::to_value(report)?;
+    if as_json {
+        println!("{}", serde_json::to_string_pretty(&value)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    for (name, value) in value.as_object().into_iter().flatten() {
+        match value {
+            serde_json::Value::Array(rows) => rows.iter().for_each(|row| println!("{row}")),
+            value => println!("{name:<28} {value}"),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,113 @@
+//! Where alerts come from, by labels: a disk, a host or a tenant that several subjects share.
+
+use std::hash::{Hash as _, Hasher as _};
+
+use rustc_hash::{FxHashMap, FxHasher};
+
+use super::super::alert::Alert;
+use super::super::time::Timestamp;
+
+/// Labels whose value names one place. Environments, regions, teams and the like hold everything.
+const NAMES: [&str; 23] = [
+    "instance",
+    "host",
+    "hostname",
+    "node",
+    "nodename",
+    "kubernetes_node",
+    "pod",
+    "vm",
+    "device",
+    "disk",
+    "volume",
+    "persistentvolumeclaim",
+    "database",
+    "db",
+    "datname",
+    "queue",
+    "topic",
+    "rack",
+    "switch",
+    "tenant",
+    "customer",
+    "host_name",
+    "server",
+];
+/// A value that more subjects than this have had is no place.
+const MAX_SUBJECTS: usize = 6;
+const MAX_PLACES: usize = 200_000;
+
+#[derive(Debug)]
+struct Place {
+    subjects: Vec<u32>,
+    last_at: Timestamp,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    known: FxHashMap<u64, Place>,
+}
+
+fn key(cluster: &str, name: &str, value: &str) -> u64 {
+    let mut hasher = FxHasher::default();
+    // A port does not make another place.
+    let value = match name {
+        "instance" => value.rsplit_once(':').map_or(value, |(host, _)| host),
+        _ => value,
+    };
+    (cluster, value).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Tenants of one machine are neighbours by chance; users of one volume or queue are not.
+pub(super) fn weight(label: &str) -> f64 {
+    match label {
+        "device"
+        | "disk"
+        | "volume"
+        | "persistentvolumeclaim"
+        | "database"
+        | "db"
+        | "datname"
+        | "queue"
+        | "topic"
+        | "tenant"
+        | "customer"
+        | "pod"
+        | "switch" => 0.7,
+        _ => 0.3,
+    }
+}
+
+impl Places {
+    pub fn note(&mut self, alert: &Alert, node: u32, at: Timestamp) {
+        if self.known.len() > MAX_PLACES {
+            let mut ages: Vec<Timestamp> = self.known.values().map(|place| place.last_at).collect();
+            ages.sort_unstable();
+            let cut = ages[ages.len() / 2];
+            self.known.retain(|_, place| place.last_at > cut);
+        }
+        for name in NAMES {
+            let Some(value) = alert.label(name) else { continue };
+            let entry = self.known.entry(key(alert.cluster(), name, value));
+            let place = entry.or_insert(Place { subjects: vec![], last_at: at });
+            place.last_at = place.last_at.max(at);
+            if place.subjects.len() <= MAX_SUBJECTS && !place.subjects.contains(&node) {
+                place.subjects.push(node);
+            }
+        }
+    }
+
+    /// Other subjects that share a place with the alert, and the label that says so.
+    pub fn shared(&self, alert: &Alert, node: u32) -> Vec<(u32, &'static str)> {
+        let mut shared = vec![];
+        for name in NAMES {
+            let Some(value) = alert.label(name) else { continue };
+            let Some(place) = self.known.get(&key(alert.cluster(), name, value)) else { continue };
+            if place.subjects.len() <= MAX_SUBJECTS {
+                shared.extend(place.subjects.iter().filter(|other| **other != node).map(|other| (*other, name)));
+            }
+        }
+        shared
+    }
+}

@@ -1,0 +1,132 @@
+use super::*;
+use crate::domain::alert::{Labels, Status};
+use crate::domain::topology::EdgeKind;
+
+const NOW: i64 = 1_795_000_000;
+
+fn alert(service: &str, name: &str, severity: &str, second: i64) -> Alert {
+    let labels = Labels::from([
+        ("alertname".into(), name.into()),
+        ("service".into(), service.into()),
+        ("severity".into(), severity.into()),
+    ]);
+    Alert {
+        fingerprint: Fingerprint::of(&labels),
+        status: Status::Firing,
+        labels,
+        annotations: Labels::new(),
+        starts_at: Timestamp::from_secs(NOW + second),
+        ends_at: None,
+        value: None,
+    }
+}
+
+fn chart(edges: &[(&str, &str)]) -> Arc<Topology> {
+    let mut topology = Topology::default();
+    for (from, to) in edges {
+        topology.add_edge(from, to, EdgeKind::Calls);
+    }
+    Arc::new(topology)
+}
+
+/// Places the alert and names the incident that it opens.
+fn take(correlator: &mut Correlator, alert: &Alert, topology: &Arc<Topology>) -> Option<String> {
+    match correlator.place(alert, topology) {
+        Placement::Join { incident, .. } => Some(incident.to_string()),
+        Placement::Wait { .. } => None,
+        Placement::Open { gathers, .. } => {
+            let id = IncidentId::numbered(i64::from(correlator.next_key) + 1);
+            correlator.opened(&id, alert.starts_at);
+            let subject = alert.subject().unwrap();
+            correlator.joined(&id, alert.fingerprint, alert.cluster(), subject, alert.starts_at, true, topology);
+            for fingerprint in gathers {
+                let (_, subject, at) = correlator.waiting(fingerprint).unwrap();
+                correlator.joined(&id, fingerprint, alert.cluster(), &subject, at, false, topology);
+            }
+            Some(id.to_string())
+        }
+    }
+}
+
+#[test]
+fn failure_travels_to_callers() {
+    let topology = chart(&[("door", "a"), ("door", "b"), ("a", "db1"), ("b", "db2")]);
+    let mut correlator = Correlator::new(Rules::default());
+    let first = take(&mut correlator, &alert("db1", "Down", "critical", 0), &topology);
+    assert_eq!(take(&mut correlator, &alert("a", "Errors", "critical", 40), &topology), first);
+    assert_eq!(take(&mut correlator, &alert("door", "Errors", "warning", 80), &topology), first);
+}
+
+#[test]
+fn a_common_caller_does_not_join_two_faults() {
+    let topology = chart(&[("door", "a"), ("door", "b"), ("a", "db1"), ("b", "db2")]);
+    let mut correlator = Correlator::new(Rules::default());
+    let first = take(&mut correlator, &alert("a", "Errors", "critical", 0), &topology);
+    assert_eq!(take(&mut correlator, &alert("door", "Errors", "critical", 30), &topology), first);
+    let second = take(&mut correlator, &alert("b", "Errors", "critical", 60), &topology);
+    assert!(second.is_some() && second != first);
+    assert!(correlator.merges().is_empty());
+}
+
+#[test]
+fn a_cause_that_speaks_last_makes_one_of_two() {
+    let topology = chart(&[("a", "db"), ("b", "db")]);
+    let mut correlator = Correlator::new(Rules::default());
+    let first = take(&mut correlator, &alert("a", "Errors", "critical", 0), &topology);
+    let second = take(&mut correlator, &alert("b", "Errors", "critical", 20), &topology);
+    assert_ne!(first, second);
+    let third = take(&mut correlator, &alert("db", "Down", "critical", 45), &topology);
+    assert_eq!(third, first);
+    let merges = correlator.merges();
+    assert_eq!(merges.len(), 1, "{merges:?}");
+    assert_eq!(merges[0].into.to_string(), first.unwrap());
+    let again = alert("b", "Errors", "critical", 20);
+    assert_eq!(correlator.incident_of(again.fingerprint), Some(&merges[0].into));
+}
+
+#[test]
+fn what_all_need_is_the_cause_even_when_it_is_silent() {
+    let topology = chart(&[("a", "ext"), ("b", "ext"), ("c", "ext")]);
+    let mut correlator = Correlator::new(Rules::default());
+    for (at, service) in ["a", "b", "c"].iter().enumerate() {
+        take(&mut correlator, &alert(service, "Errors", "critical", 10 * at as i64), &topology);
+    }
+    assert_eq!(correlator.load().0, 1);
+}
+
+#[test]
+fn a_decision_is_not_pulled_from_under_people() {
+    let topology = chart(&[("a", "db"), ("b", "db")]);
+    let mut correlator = Correlator::new(Rules::default());
+    let first = take(&mut correlator, &alert("a", "Errors", "critical", 0), &topology).unwrap();
+    let second = take(&mut correlator, &alert("b", "Errors", "critical", 20), &topology).unwrap();
+    correlator.pin(&IncidentId::new(first));
+    correlator.pin(&IncidentId::new(second));
+    take(&mut correlator, &alert("db", "Down", "critical", 45), &topology);
+    assert!(correlator.merges().is_empty());
+}
+
+#[test]
+fn a_warning_waits_and_is_gathered() {
+    let topology = chart(&[("a", "db")]);
+    let mut correlator = Correlator::new(Rules::default());
+    let warning = alert("a", "Slow", "warning", 0);
+    assert_eq!(take(&mut correlator, &warning, &topology), None);
+    let opened = take(&mut correlator, &alert("db", "Down", "critical", 60), &topology);
+    assert_eq!(correlator.incident_of(warning.fingerprint).map(ToString::to_string), opened);
+}
+
+#[test]
+fn what_followed_before_follows_again() {
+    let topology = Arc::new(Topology::default());
+    let mut correlator = Correlator::new(Rules::default());
+    for day in 0..4 {
+        let at = day * 86_400;
+        let first = take(&mut correlator, &alert("mains", "PowerLoss", "critical", at), &topology).unwrap();
+        let second = take(&mut correlator, &alert("cooling", "TooWarm", "critical", at + 60), &topology).unwrap();
+        assert_eq!(first == second, day == 3, "day {day}");
+        for id in [first, second] {
+            correlator.closed(&IncidentId::new(id));
+        }
+    }
+}
