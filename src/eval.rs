@@ -3,33 +3,49 @@
 //! No suite knows a data set by name, and none has a setting of its own: what is measured is what
 //! the watch does with the configuration that it was given.
 
+pub mod agreement;
+pub mod anomaly;
+mod instant;
+pub mod logs;
 pub mod score;
+pub mod series;
 pub mod storm;
+mod table;
 pub mod triage;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A file that cannot be measured: which, where, why.
-#[derive(Debug, thiserror::Error)]
-pub enum EvalError {
-    #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: std::io::Error },
-    #[error("{} line {line}: {reason}", path.display())]
-    Line { path: PathBuf, line: usize, reason: String },
-    #[error("{}: {reason}", path.display())]
-    File { path: PathBuf, reason: String },
+/// What is wrong with the data that was given. The person who gave it acts.
+#[derive(Debug)]
+pub struct EvalError {
+    pub path: PathBuf,
+    /// Counted from 1, where one line is to blame.
+    pub line: Option<u64>,
+    pub reason: String,
 }
 
 impl EvalError {
-    pub fn line(path: &Path, line: usize, reason: impl ToString) -> Self {
-        Self::Line { path: path.to_owned(), line, reason: reason.to_string() }
+    pub fn file(path: &Path, reason: impl fmt::Display) -> Self {
+        Self { path: path.to_owned(), line: None, reason: reason.to_string() }
     }
 
-    pub fn file(path: &Path, reason: impl ToString) -> Self {
-        Self::File { path: path.to_owned(), reason: reason.to_string() }
+    pub fn line(path: &Path, line: u64, reason: impl fmt::Display) -> Self {
+        Self { path: path.to_owned(), line: Some(line), reason: reason.to_string() }
     }
 }
 
+impl fmt::Display for EvalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{}: line {line}: {}", self.path.display(), self.reason),
+            None => write!(f, "{}: {}", self.path.display(), self.reason),
+        }
+    }
+}
+
+impl std::error::Error for EvalError {}
+
 pub fn read(path: &Path) -> Result<String, EvalError> {
-    std::fs::read_to_string(path).map_err(|source| EvalError::Io { path: path.to_owned(), source })
+    std::fs::read_to_string(path).map_err(|failure| EvalError::file(path, failure))
 }

@@ -11,15 +11,29 @@ use serde_json::json;
 use crate::config::Config;
 use crate::domain::topology::Topology;
 use crate::domain::triage::Rules;
-use crate::eval::storm;
 use crate::eval::triage::{self, Case};
+use crate::eval::{anomaly, logs, series, storm};
 
 #[derive(Debug, Subcommand)]
 pub enum Suite {
+    /// Isolation Forest on tables of numbers (`*.csv`, last column `label`).
+    Anomaly(DataArgs),
+    /// Streaming scores of time series (`*.csv`: timestamp, values, label; optional `NAME.train.csv`).
+    Series(DataArgs),
+    /// Log templates (`*_structured.csv`).
+    Logs(DataArgs),
     /// Alerts with known incidents: what is joined, told and lost.
     Triage(TriageArgs),
     /// Storms that this program draws: many faults at once.
     Storms(StormArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -55,6 +69,9 @@ pub struct StormArgs {
 pub fn run(config: &Config, suite: Suite) -> anyhow::Result<ExitCode> {
     let rules = Rules { prefilter: config.prefilter_rules(), correlation: config.correlation_rules() };
     match suite {
+        Suite::Anomaly(args) => table(&anomaly::run(&args.data)?, args.json),
+        Suite::Series(args) => table(&series::run(&args.data)?, args.json),
+        Suite::Logs(args) => table(&logs::run(&args.data)?, args.json),
         Suite::Triage(args) => {
             let cases = triage::load(&args.alerts)?;
             let topology = Arc::new(match &args.topology {
@@ -142,6 +159,14 @@ fn seeds(text: &str) -> anyhow::Result<Vec<u64>> {
         return Ok((from..to).step_by(step).collect());
     }
     text.split(',').map(|seed| seed.trim().parse().map_err(|_| wrong())).collect()
+}
+
+fn table<T: Serialize + std::fmt::Display>(report: &T, as_json: bool) -> anyhow::Result<ExitCode> {
+    match as_json {
+        true => println!("{}", serde_json::to_string_pretty(report)?),
+        false => println!("{report}"),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print<T: Serialize>(report: &T, as_json: bool) -> anyhow::Result<ExitCode> {

@@ -299,6 +299,12 @@ pub enum BadAlert {
     LabelTooLong(String, usize),
     #[error("{0} labels; the limit is {MAX_LABELS}")]
     TooManyLabels(usize),
+    /// One payload of a batch, with what its refusal said.
+    #[error("{0}")]
+    Unreadable(String),
+    /// A mapping of the configuration, and what it did not find.
+    #[error("mapping `{0}`: {1}")]
+    Mapped(String, String),
 }
 
 type StaticText = &'static str;

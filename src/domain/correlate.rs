@@ -41,11 +41,19 @@ pub struct Rules {
     pub warnings_open: usize,
     /// The strength, 0 to 1, from which an alert joins.
     pub join_from: f64,
+    /// A warning that still fires after this time is an incident of its own.
+    pub persists: Duration,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { window: Duration::from_secs(15 * 60), reach: 2, warnings_open: 4, join_from: 0.5 }
+        Self {
+            window: Duration::from_secs(15 * 60),
+            reach: 2,
+            warnings_open: 4,
+            join_from: 0.5,
+            persists: Duration::from_secs(600),
+        }
     }
 }
 
@@ -272,10 +280,32 @@ impl Correlator {
         }
     }
 
+    /// Warnings that have waited so long that company no longer matters. They wait no more; whether
+    /// they still fire is for the caller to know.
+    pub fn overdue(&mut self, event_now: Timestamp) -> Vec<Fingerprint> {
+        let due = |one: &Waiting| event_now.since(one.at) >= self.rules.persists;
+        self.waiting.iter().filter(|one| due(one)).map(|one| one.fingerprint).collect()
+    }
+
+    pub fn is_overdue(&self, event_now: Timestamp) -> bool {
+        self.waiting.front().is_some_and(|one| event_now.since(one.at) >= self.rules.persists)
+    }
+
+    /// The firing ended before it found company.
+    pub fn ended(&mut self, fingerprint: Fingerprint) {
+        self.forget_waiting(fingerprint);
+    }
+
     /// Name, subject and start of a waiting alert, which the caller needs when it gathers it.
     pub fn waiting(&self, fingerprint: Fingerprint) -> Option<(Arc<str>, Arc<str>, Timestamp)> {
         let found = self.waiting.iter().find(|one| one.fingerprint == fingerprint)?;
         Some((found.name.clone(), self.graph.at(found.node).subject.clone(), found.at))
+    }
+
+    /// The cluster that a waiting alert is about.
+    pub fn cluster_of_waiting(&self, fingerprint: Fingerprint) -> Option<Arc<str>> {
+        let found = self.waiting.iter().find(|one| one.fingerprint == fingerprint)?;
+        Some(self.graph.at(found.node).cluster.clone())
     }
 
     pub fn incident_of(&self, fingerprint: Fingerprint) -> Option<&IncidentId> {
@@ -487,13 +517,13 @@ impl Correlator {
         }
     }
 
-    /// Waiting warnings about the node and what needs it.
+    /// Waiting warnings about the node, what it needs and what needs it.
     fn waiting_near(&self, node: u32, at: Timestamp) -> Vec<&Waiting> {
         let known = self.graph.at(node);
-        let near = |other: u32| other == node || known.callers.contains(&other);
+        let near = |other: u32| other == node || known.callers.contains(&other) || known.callees.contains(&other);
         let some = |other: &u32| self.graph.at(*other).waiting > 0;
         // Most alerts have no warning near them, and the list need not be walked to know it.
-        if known.waiting == 0 && !known.callers.iter().any(some) {
+        if known.waiting == 0 && !known.callers.iter().chain(known.callees.iter()).any(some) {
             return vec![];
         }
         self.waiting.iter().filter(|one| near(one.node) && at.abs_diff(one.at) <= self.rules.window).collect()

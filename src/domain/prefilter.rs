@@ -175,6 +175,10 @@ impl Prefilter {
         }
     }
 
+    pub fn is_firing(&self, fingerprint: Fingerprint) -> bool {
+        self.seen.get(&fingerprint).is_some_and(|seen| seen.firing_since.is_some())
+    }
+
     /// Rows that the forest has learned from so far.
     pub fn learned(&self) -> usize {
         self.history.len()

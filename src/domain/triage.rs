@@ -9,7 +9,7 @@ use super::alert::{Alert, Fingerprint, Severity};
 use super::correlate::{self, Correlator, Merge, Placement, Why};
 use super::id::IncidentId;
 use super::prefilter::{self, Prefilter, Suppression, Verdict};
-use super::time::Timestamp;
+use super::time::{Timestamp, spoken};
 use super::topology::Topology;
 
 #[derive(Debug, Clone, Default)]
@@ -55,6 +55,15 @@ pub struct Gathered {
     pub starts_at: Timestamp,
 }
 
+/// A warning that did not go away by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Persisting {
+    pub incident: IncidentId,
+    pub cluster: String,
+    pub alert: Gathered,
+    pub because: String,
+}
+
 pub struct Triage {
     pub prefilter: Prefilter,
     pub correlator: Correlator,
@@ -72,7 +81,10 @@ impl Triage {
             Verdict::Suppress { reason } => {
                 Judged::Suppressed { reason, incident: self.correlator.incident_of(alert.fingerprint).cloned() }
             }
-            Verdict::Resolve => Judged::Resolved { incident: self.correlator.incident_of(alert.fingerprint).cloned() },
+            Verdict::Resolve => {
+                self.correlator.ended(alert.fingerprint);
+                Judged::Resolved { incident: self.correlator.incident_of(alert.fingerprint).cloned() }
+            }
             Verdict::Admit { because, .. } => self.place(alert, because, topology),
         }
     }
@@ -105,6 +117,33 @@ impl Triage {
                 Judged::Opened { incident, because: why, gathers }
             }
         }
+    }
+
+    /// Whether `overdue` has something to say.
+    pub fn is_overdue(&self, event_now: Timestamp) -> bool {
+        self.correlator.is_overdue(event_now)
+    }
+
+    /// Warnings that fire on and on without company, each an incident of its own by now.
+    pub fn overdue(&mut self, event_now: Timestamp, topology: &Arc<Topology>) -> Vec<Persisting> {
+        let mut opened = vec![];
+        for fingerprint in self.correlator.overdue(event_now) {
+            let known = self.correlator.waiting(fingerprint).zip(self.correlator.cluster_of_waiting(fingerprint));
+            let Some(((name, subject, starts_at), cluster)) = known else { continue };
+            if !self.prefilter.is_firing(fingerprint) {
+                self.correlator.ended(fingerprint);
+                continue;
+            }
+            let incident = IncidentId::numbered(self.next_number);
+            self.next_number += 1;
+            self.correlator.opened(&incident, starts_at);
+            self.correlator.joined(&incident, fingerprint, &cluster, &subject, starts_at, false, topology);
+            let because =
+                format!("a warning about {subject} has been firing for {}", spoken(event_now.since(starts_at)));
+            let alert = Gathered { fingerprint, name: name.to_string(), subject: subject.to_string(), starts_at };
+            opened.push(Persisting { incident, cluster: cluster.to_string(), alert, because });
+        }
+        opened
     }
 
     /// Incidents that have become one since the last call.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{EvalError, read, score};
+use super::{EvalError, agreement, read};
 use crate::domain::alert::{Alert, Fingerprint, Status, read_payload};
 use crate::domain::id::IncidentId;
 use crate::domain::time::Timestamp;
@@ -64,22 +64,23 @@ pub struct Verdict {
 const QUIET: Duration = Duration::from_secs(300);
 
 pub fn load(path: &Path) -> Result<Vec<Case>, EvalError> {
-    let file = std::fs::File::open(path).map_err(|source| EvalError::Io { path: path.to_owned(), source })?;
+    let file = std::fs::File::open(path).map_err(|failure| EvalError::file(path, failure))?;
     let mut cases = vec![];
     for (number, line) in BufReader::new(file).lines().enumerate() {
-        let line = line.map_err(|source| EvalError::line(path, number + 1, source))?;
+        let line = line.map_err(|source| EvalError::line(path, number as u64 + 1, source))?;
         if line.trim().is_empty() {
             continue;
         }
-        let value: Value = serde_json::from_str(&line).map_err(|failure| EvalError::line(path, number + 1, failure))?;
+        let value: Value =
+            serde_json::from_str(&line).map_err(|failure| EvalError::line(path, number as u64 + 1, failure))?;
         let truth = match value.get("truth") {
             None | Some(Value::Null) => None,
             Some(Value::String(truth)) => Some(truth.clone()),
             Some(other) => Some(other.to_string()),
         };
-        let alerts = read_payload(&value).map_err(|bad| EvalError::line(path, number + 1, bad))?;
+        let alerts = read_payload(&value).map_err(|bad| EvalError::line(path, number as u64 + 1, bad))?;
         for alert in alerts {
-            let mut alert = alert.map_err(|bad| EvalError::line(path, number + 1, bad))?;
+            let mut alert = alert.map_err(|bad| EvalError::line(path, number as u64 + 1, bad))?;
             // Without a status a line tells of a whole firing: it arrives at its start and is over
             // at its end, without a line of its own.
             if value.get("status").is_none() && alert.status == Status::Resolved {
@@ -174,6 +175,15 @@ pub fn run(cases: &[Case], topology: &Arc<Topology>, rules: Rules) -> Run {
                 if still.is_empty() {
                     quiet.insert(id, end);
                 }
+            }
+        }
+        for persisting in triage.overdue(case.at, topology) {
+            run.notified.insert(persisting.incident.clone());
+            run.notifications += 1;
+            let fingerprint = persisting.alert.fingerprint;
+            firing.entry(persisting.incident.clone()).or_default().insert(fingerprint);
+            for earlier in waiting.remove(&fingerprint).unwrap_or_default() {
+                run.incident_of[earlier] = Some(persisting.incident.clone());
             }
         }
         if let (Status::Firing, Some(end)) = (case.alert.status, case.alert.ends_at) {
@@ -314,7 +324,7 @@ pub fn report(cases: &[Case], run: &Run) -> Report {
         truth_recall: share(seen.len(), names.len()),
         truth_recall_strict: share(owned.len(), names.len()),
         purity: share(right, all),
-        ari: score::adjusted_rand(&pairs),
+        ari: agreement::adjusted_rand(&pairs),
         alerts_per_s: (cases.len() as f64 / run.seconds.max(1e-9)).round(),
         alertmanager_notifications: alertmanager(cases),
         verdicts: vec![],

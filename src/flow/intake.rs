@@ -17,7 +17,7 @@ use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, JoinedAlert, ResolvedAlert, Sev, State};
 use crate::domain::time::Timestamp;
 use crate::domain::topology::{NodeKind, Topology};
-use crate::domain::triage::{Gathered, Judged, Rules, Triage};
+use crate::domain::triage::{Gathered, Judged, Persisting, Rules, Triage};
 use crate::store::{AuditEntry, Batch, Draft, InboxRow, LedgerRow, NewEffect, StoreError};
 
 /// What is kept in memory between batches.
@@ -33,7 +33,9 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
     let mut keeper = Watchkeeper::rebuild(&desk).await?;
     while !desk.stopping() {
         match desk.store.inbox_open("alerts", BATCH).await {
-            Ok(rows) if rows.is_empty() => desk.wait(&desk.bells.alerts, Duration::from_millis(500)).await,
+            Ok(rows) if rows.is_empty() && !keeper.triage.is_overdue(desk.clock.event_now()) => {
+                desk.wait(&desk.bells.alerts, Duration::from_millis(500)).await;
+            }
             Ok(rows) => {
                 if let Err(failure) = keeper.fold(&desk, &rows).await {
                     error!(error = %failure, "alerts stay in the inbox and are tried again");
@@ -112,6 +114,9 @@ impl Watchkeeper {
                 }
             }
         }
+        for persisting in self.triage.overdue(event_now, &topology) {
+            self.persist(desk, persisting, &mut batch, &mut touched)?;
+        }
         self.merge(desk, &mut batch, &mut touched).await?;
         let suppressed = batch.ledger.iter().filter(|row| row.verdict == "suppress").count();
         if suppressed > 0 {
@@ -121,7 +126,8 @@ impl Watchkeeper {
                 *reasons.entry(&row.reason).or_default() += 1;
             }
             let body = serde_json::json!({"suppressed": reasons});
-            let subject = format!("inbox {}-{}", rows[0].id, rows[rows.len() - 1].id);
+            let (first, last) = (rows.first().map_or(0, |row| row.id), rows.last().map_or(0, |row| row.id));
+            let subject = format!("inbox {first}-{last}");
             batch.audit.push(AuditEntry { kind: "alerts.suppressed".into(), subject, body });
         }
         self.write(desk, batch, touched, &topology, wall_now, event_now).await
@@ -211,6 +217,35 @@ impl Watchkeeper {
         touched.drafts.insert(id.clone(), draft);
         touched.opened.insert(id.clone());
         self.join(id, alert, because, false, touched);
+        Ok(())
+    }
+
+    /// A warning that waited in vain and fires on.
+    fn persist(
+        &mut self,
+        desk: &Desk,
+        persisting: Persisting,
+        batch: &mut Batch,
+        touched: &mut Touched,
+    ) -> Result<(), FlowError> {
+        let Persisting { incident: id, cluster, alert, because } = persisting;
+        let mut draft = Draft::of(Incident::blank(id.clone()));
+        draft.record(
+            IncidentEvent::Opened {
+                cluster,
+                team: "default".into(),
+                title: format!("{}: {}", alert.subject, alert.name),
+                severity: Sev::Three,
+                because: because.clone(),
+                event_at: alert.starts_at,
+            },
+            desk.clock.wall_now(),
+        )?;
+        info!(incident = %id, subject = alert.subject, because, "incident opened");
+        Counters::add(&desk.counters.incidents_opened, 1);
+        touched.drafts.insert(id.clone(), draft);
+        touched.opened.insert(id.clone());
+        self.gather(&id, alert, batch, touched);
         Ok(())
     }
 

@@ -133,8 +133,12 @@ impl Correlator {
             match self.active(*callee, at) {
                 // What merely warns may be ill or well; it takes another reason beside it.
                 Some(key) => {
-                    let strength = if self.graph.at(*callee).critical { 0.9 } else { 0.45 };
-                    heard.push((key, Link::Needs, *callee, strength, 0.0, 0.0));
+                    let (link, strength) = match self.graph.at(*callee).critical {
+                        true => (Link::Needs, 0.9),
+                        false if self.other_root_needs(*callee, node, key, at) => (Link::CommonNeed, 0.7),
+                        false => (Link::Needs, 0.45),
+                    };
+                    heard.push((key, link, *callee, strength, 0.0, 0.0));
                 }
                 None => self.through_silent(node, *callee, at, &mut heard),
             }
@@ -179,6 +183,19 @@ impl Correlator {
         }
         let (total, key, other, link, voices) = best?;
         (total >= self.rules.join_from).then(|| (key, self.why(link, node, Some(other), at, voices)))
+    }
+
+    /// Whether a root of the incident, other than `node`, needs `callee`, and fell ill at about the same time.
+    fn other_root_needs(&self, callee: u32, node: u32, key: u32, at: Timestamp) -> bool {
+        let callers = &self.graph.at(callee).callers;
+        self.open.get(&key).is_some_and(|open| {
+            open.roots.iter().any(|root| {
+                *root != node
+                    && callers.contains(root)
+                    && self.graph.at(*root).critical
+                    && self.graph.at(*root).first_at.abs_diff(at) <= TOGETHER
+            })
+        })
     }
 
     /// `node` needs `silent`, about which nothing is heard: what lies behind it, and who else needs it.

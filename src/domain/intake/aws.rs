@@ -1,0 +1,205 @@
+//! CloudWatch alarms, as SNS delivers them (enveloped or raw) and as EventBridge does.
+//!
+//! The alarm's ARN names account, region and alarm in both, so that an alarm has one identity by either
+//! road. SNS names the region for people ("US East (N. Virginia)").
+
+use serde_json::Value;
+
+use crate::domain::alert::{BadAlert, Labels, Status};
+
+use super::draft::{Draft, shown};
+use super::read::{Object, brief, first, number, object, text};
+use super::times::instant;
+use super::{BadPayload, Door, Format, Remark, SnsHost, Taken};
+
+const STATES: &str = "\"ALARM\", \"OK\" or \"INSUFFICIENT_DATA\"";
+
+/// The envelope: a notification is opened and its message read as a payload of its own; a request to
+/// confirm is told. Signatures are not checked here, which needs a fetched certificate.
+/// <https://docs.aws.amazon.com/sns/latest/dg/SendMessageToHttp.prepare.html>
+pub fn open_sns(payload: &Value, door: &Door<'_>, taken: &mut Taken) -> Result<(), BadPayload> {
+    let envelope = object(Some(payload), "payload")?;
+    let topic = text(envelope, "TopicArn").unwrap_or_default().chars().take(300).collect::<String>();
+    match text(envelope, "Type").unwrap_or_default() {
+        "Notification" => {
+            let message =
+                text(envelope, "Message").ok_or(BadAlert::Missing("Message", "the JSON of an alarm as text"))?;
+            let inner: Value = serde_json::from_str(message).map_err(|_| {
+                BadAlert::BadField("Message", brief(&Value::from(message)), "the JSON of an alarm as text")
+            })?;
+            door.deeper(Some(Format::Sns))?.open(&inner, taken)
+        }
+        "SubscriptionConfirmation" | "UnsubscribeConfirmation" => {
+            let url = text(envelope, "SubscribeURL").ok_or(BadAlert::Missing("SubscribeURL", "an https URL"))?;
+            let url: String = url.chars().take(2_048).collect();
+            let host = host_of(&url);
+            taken.remarks.push(Remark::ConfirmSubscription { topic, subscribe_url: url, host });
+            Ok(())
+        }
+        other => {
+            const TYPES: &str = "\"Notification\" or \"SubscriptionConfirmation\"";
+            Err(BadAlert::BadField("Type", brief(&Value::from(other)), TYPES).into())
+        }
+    }
+}
+
+fn host_of(url: &str) -> SnsHost {
+    let Some(rest) = url.strip_prefix("https://") else { return SnsHost::Foreign };
+    let host = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    let of_amazon = host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn");
+    let plain = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-');
+    if of_amazon && plain && host.starts_with("sns.") { SnsHost::Amazon } else { SnsHost::Foreign }
+}
+
+pub fn take(format: Format, payload: &Value, door: &Door<'_>, taken: &mut Taken) -> Result<(), BadPayload> {
+    let payload = object(Some(payload), "payload")?;
+    let draft = match format {
+        Format::EventBridge => event(payload, taken)?,
+        _ => message(payload, taken)?,
+    };
+    if let Some(draft) = draft {
+        taken.alerts.push(draft.finish(format, door)?);
+    }
+    Ok(())
+}
+
+/// `{"AlarmName", "NewStateValue", "StateChangeTime", "Trigger": {"Dimensions": [{"name", "value"}]}}`
+fn message(alarm: &Object, taken: &mut Taken) -> Result<Option<Draft>, BadAlert> {
+    let name = first(alarm, &["AlarmName"]).ok_or(BadAlert::Missing("AlarmName", "the name of the alarm"))?;
+    let Some(status) = status(text(alarm, "NewStateValue"), "NewStateValue", &name, taken)? else { return Ok(None) };
+    let arn = first(alarm, &["AlarmArn"]);
+    let account = first(alarm, &["AWSAccountId"]);
+    let mut draft = draft(status, &name, arn.as_deref(), account, first(alarm, &["Region"]));
+    draft.annotation("description", first(alarm, &["AlarmDescription"]));
+    draft.annotation("summary", first(alarm, &["NewStateReason"]));
+    draft.annotation("old_state", first(alarm, &["OldStateValue"]));
+    let trigger = alarm.get("Trigger").and_then(Value::as_object);
+    if let Some(trigger) = trigger {
+        metric(&mut draft, first(trigger, &["MetricName"]), first(trigger, &["Namespace"]));
+        draft.annotation("threshold", first(trigger, &["Threshold"]));
+        draft.annotation("comparison", first(trigger, &["ComparisonOperator"]));
+        for item in trigger.get("Dimensions").and_then(Value::as_array).into_iter().flatten() {
+            let Some(item) = item.as_object() else { continue };
+            if let Some(name) = first(item, &["name", "Name"]) {
+                dimension(&mut draft, &name, first(item, &["value", "Value"]));
+            }
+        }
+    }
+    draft.value = text(alarm, "NewStateReason").and_then(datapoint);
+    let at = instant(alarm.get("StateChangeTime"), "StateChangeTime")?;
+    match status {
+        Status::Firing => draft.starts_at = at,
+        Status::Resolved => draft.ends_at = at,
+    }
+    Ok(Some(draft))
+}
+
+/// `{"detail-type": "CloudWatch Alarm State Change", "detail": {"alarmName", "state", "previousState",
+/// "configuration": {"metrics": [{"metricStat": {"metric": {...}}}]}}}`
+fn event(event: &Object, taken: &mut Taken) -> Result<Option<Draft>, BadAlert> {
+    let kind = text(event, "detail-type").unwrap_or_default();
+    if kind == "CloudWatch Alarm Configuration Change" {
+        taken.remarks.push(Remark::PassedOver("the configuration of a CloudWatch alarm was changed".to_owned()));
+        return Ok(None);
+    }
+    if !kind.starts_with("CloudWatch Alarm") {
+        let wanted = "\"CloudWatch Alarm State Change\"; write a mapping for other events";
+        return Err(BadAlert::BadField("detail-type", brief(&Value::from(kind)), wanted));
+    }
+    let detail = object(event.get("detail"), "detail")?;
+    let state = object(detail.get("state"), "detail.state")?;
+    let name = first(detail, &["alarmName"]).ok_or(BadAlert::Missing("detail.alarmName", "the name of the alarm"))?;
+    let Some(status) = status(text(state, "value"), "detail.state.value", &name, taken)? else { return Ok(None) };
+    let arns = event.get("resources").and_then(Value::as_array);
+    let arn = arns.into_iter().flatten().filter_map(Value::as_str).find(|arn| arn.contains(":alarm:"));
+    let mut draft = draft(status, &name, arn, first(event, &["account"]), first(event, &["region"]));
+    draft.annotation("summary", first(state, &["reason"]));
+    let previous = detail.get("previousState").and_then(Value::as_object);
+    draft.annotation("old_state", previous.and_then(|previous| first(previous, &["value"])));
+    if let Some(configuration) = detail.get("configuration").and_then(Value::as_object) {
+        draft.annotation("description", first(configuration, &["description"]));
+        let metrics = configuration.get("metrics").and_then(Value::as_array);
+        let stat = metrics.into_iter().flatten().find_map(|metric| metric.pointer("/metricStat/metric")?.as_object());
+        if let Some(stat) = stat {
+            metric(&mut draft, first(stat, &["name"]), first(stat, &["namespace"]));
+            for (name, value) in stat.get("dimensions").and_then(Value::as_object).into_iter().flatten() {
+                dimension(&mut draft, name, shown(value));
+            }
+        }
+    }
+    draft.value = text(state, "reason").and_then(datapoint);
+    let at = instant(state.get("timestamp").or_else(|| event.get("time")), "detail.state.timestamp")?;
+    match status {
+        Status::Firing => draft.starts_at = at,
+        Status::Resolved => {
+            draft.ends_at = at;
+            // When it went into the state that it has left now.
+            let was_firing = previous.filter(|previous| text(previous, "value") == Some("ALARM"));
+            draft.starts_at = instant(was_firing.and_then(|p| p.get("timestamp")), "detail.previousState.timestamp")?;
+        }
+    }
+    Ok(Some(draft))
+}
+
+fn status(state: Option<&str>, field: &'static str, name: &str, taken: &mut Taken) -> Result<Option<Status>, BadAlert> {
+    match state {
+        Some("ALARM") => Ok(Some(Status::Firing)),
+        Some("OK") => Ok(Some(Status::Resolved)),
+        // It says nothing of the metric: what fires goes on firing, what does not does not begin.
+        Some("INSUFFICIENT_DATA") => {
+            let name: String = name.chars().take(120).collect();
+            taken.remarks.push(Remark::PassedOver(format!("CloudWatch has too little data for {name}")));
+            Ok(None)
+        }
+        Some(other) => Err(BadAlert::BadField(field, brief(&Value::from(other)), STATES)),
+        None => Err(BadAlert::Missing(field, STATES)),
+    }
+}
+
+fn draft(status: Status, name: &str, arn: Option<&str>, account: Option<String>, region: Option<String>) -> Draft {
+    // arn:aws:cloudwatch:us-east-1:123456789012:alarm:Name
+    let mut parts = arn.into_iter().flat_map(|arn| arn.split(':')).skip(3);
+    let region = parts.next().filter(|part| !part.is_empty()).map(str::to_owned).or(region);
+    let account = parts.next().filter(|part| !part.is_empty()).map(str::to_owned).or(account);
+    let key = Labels::from([
+        ("alertname".to_owned(), name.to_owned()),
+        ("aws_account".to_owned(), account.clone().unwrap_or_default()),
+        ("region".to_owned(), region.clone().unwrap_or_default()),
+    ]);
+    let mut draft = Draft::keyed(status, key);
+    draft.label("alertname", Some(name));
+    draft.label("aws_account", account);
+    draft.label("region", region);
+    draft.annotation("alarm_arn", arn);
+    draft
+}
+
+/// CloudWatch's namespace ("AWS/EC2") is no namespace of Kubernetes.
+fn metric(draft: &mut Draft, name: Option<String>, namespace: Option<String>) {
+    draft.label("metric", name);
+    draft.label("cloudwatch_namespace", namespace);
+}
+
+fn dimension(draft: &mut Draft, name: &str, value: Option<String>) {
+    // What the rest of the watch calls these things.
+    let known = match name {
+        "InstanceId" => Some("node"),
+        "ServiceName" | "FunctionName" | "DBInstanceIdentifier" | "LoadBalancer" | "QueueName" | "Service" => {
+            Some("service")
+        }
+        "ClusterName" => Some("cluster"),
+        "Namespace" => Some("namespace"),
+        "PodName" => Some("pod"),
+        _ => None,
+    };
+    if let Some(known) = known {
+        draft.label_if_absent(known, value.clone());
+    }
+    draft.label_if_absent(name, value);
+}
+
+/// The newest in `... datapoints [99.5 (02/10/19 16:59:00), 98.1 (...)] was greater than ...`.
+fn datapoint(reason: &str) -> Option<f64> {
+    let inside = reason.split_once(" [")?.1;
+    number(&Value::from(inside.split([' ', ',', ']']).next()?))
+}

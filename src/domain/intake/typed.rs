@@ -1,0 +1,138 @@
+//! Alertmanager's shapes read from bytes without a tree of values between.
+//!
+//! Only the plain cases: whatever is unusual (a number as label, `status` as object, Grafana's fields)
+//! gives `None`, and the tree decides. So both roads have one result.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use crate::domain::alert::{BadAlert, Labels};
+use crate::domain::time::Timestamp;
+
+use super::alertmanager::{status_of, unsaid, value_of};
+use super::draft::{Draft, Identity, NOTE_SOURCE};
+use super::times::instant_of;
+use super::{Format, Taken};
+
+pub fn take(payload: &[u8], received_at: Timestamp) -> Option<Taken> {
+    let first = payload.iter().find(|byte| !byte.is_ascii_whitespace())?;
+    let alerts = match first {
+        b'[' => serde_json::from_slice::<Vec<Plain<'_>>>(payload).ok()?,
+        b'{' => serde_json::from_slice::<Group<'_>>(payload).ok().filter(Group::is_plain)?.alerts,
+        _ => return None,
+    };
+    if alerts.iter().any(|alert| !alert.is_plain()) {
+        return None;
+    }
+    let mut taken = Taken { alerts: Vec::with_capacity(alerts.len()), ..Taken::default() };
+    for alert in alerts {
+        match alert.draft(received_at).and_then(|draft| draft.finish_marked(received_at)) {
+            Ok(alert) => taken.alerts.push(alert),
+            Err(bad) => taken.refused.push(bad),
+        }
+    }
+    Some(taken)
+}
+
+/// Webhook v4. The fields that are not alerts' are those by which other formats are told apart.
+#[derive(Deserialize)]
+struct Group<'a> {
+    #[serde(borrow)]
+    alerts: Vec<Plain<'a>>,
+    #[serde(rename = "orgId")]
+    org_id: Option<IgnoredAny>,
+    labels: Option<IgnoredAny>,
+    specversion: Option<IgnoredAny>,
+    event_action: Option<IgnoredAny>,
+    #[serde(rename = "Type")]
+    sns_type: Option<IgnoredAny>,
+    #[serde(rename = "detail-type")]
+    detail_type: Option<IgnoredAny>,
+    #[serde(rename = "AlarmName")]
+    alarm_name: Option<IgnoredAny>,
+    data: Option<IgnoredAny>,
+}
+
+impl Group<'_> {
+    fn is_plain(&self) -> bool {
+        let others = [
+            &self.org_id,
+            &self.labels,
+            &self.specversion,
+            &self.event_action,
+            &self.sns_type,
+            &self.detail_type,
+            &self.alarm_name,
+            &self.data,
+        ];
+        others.iter().all(|other| other.is_none())
+    }
+}
+
+#[derive(Deserialize)]
+struct Plain<'a> {
+    labels: Labels,
+    annotations: Option<Labels>,
+    #[serde(borrow)]
+    status: Option<Text<'a>>,
+    #[serde(borrow, rename = "startsAt")]
+    starts_at: Option<Text<'a>>,
+    #[serde(borrow, rename = "endsAt")]
+    ends_at: Option<Text<'a>>,
+    value: Option<Value>,
+    state: Option<IgnoredAny>,
+    #[serde(rename = "activeAt")]
+    active_at: Option<IgnoredAny>,
+    specversion: Option<IgnoredAny>,
+    alerts: Option<IgnoredAny>,
+    values: Option<IgnoredAny>,
+    #[serde(rename = "valueString")]
+    value_string: Option<IgnoredAny>,
+    #[serde(rename = "silenceURL")]
+    silence_url: Option<IgnoredAny>,
+    #[serde(rename = "dashboardURL")]
+    dashboard_url: Option<IgnoredAny>,
+    #[serde(rename = "panelURL")]
+    panel_url: Option<IgnoredAny>,
+}
+
+/// Borrowed from the payload unless it has escapes; `Option<Cow<str>>` would always be a copy.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Plain<'_> {
+    fn is_plain(&self) -> bool {
+        let others = [
+            &self.state,
+            &self.active_at,
+            &self.specversion,
+            &self.alerts,
+            &self.values,
+            &self.value_string,
+            &self.silence_url,
+            &self.dashboard_url,
+            &self.panel_url,
+        ];
+        // A text that is no status is told by the tree, which has its JSON form.
+        others.iter().all(|other| other.is_none())
+            && self.status.as_ref().is_none_or(|status| status_of(&status.0).is_some())
+    }
+
+    fn draft(self, received_at: Timestamp) -> Result<Draft, BadAlert> {
+        let time = |text: &Option<Text<'_>>, field| match text {
+            Some(text) => instant_of(&text.0, field),
+            None => Ok(None),
+        };
+        let starts_at = time(&self.starts_at, "startsAt")?;
+        let ends_at = time(&self.ends_at, "endsAt")?;
+        let status =
+            self.status.as_ref().and_then(|text| status_of(&text.0)).unwrap_or_else(|| unsaid(ends_at, received_at));
+        let mut annotations = self.annotations.unwrap_or_default();
+        let value = value_of(self.value.as_ref(), &annotations);
+        annotations.insert(NOTE_SOURCE.to_owned(), Format::AlertmanagerAlert.name().to_owned());
+        Ok(Draft { labels: self.labels, annotations, identity: Identity::Labels, status, starts_at, ends_at, value })
+    }
+}

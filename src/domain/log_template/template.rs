@@ -1,0 +1,217 @@
+//! A template: the slots that a log statement prints, and how much two of them have in common.
+
+use super::token::{Kind, Token};
+use super::words::{Grip, sense};
+
+#[derive(Clone, Debug)]
+pub struct Slot {
+    pub kind: SlotKind,
+    pub spaced: bool,
+    /// The text that was seen first.
+    pub text: Box<str>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SlotKind {
+    Word {
+        hash: u64,
+        grip: Grip,
+    },
+    Mark {
+        hash: u64,
+    },
+    /// A value by position, the same one so far.
+    Held {
+        hash: u64,
+    },
+    /// One value; so far every one looked like a value.
+    Value,
+    /// One value, and plain words have stood here: names.
+    Open,
+    /// Any number of tokens.
+    Gap,
+}
+
+/// What two sequences of slots share, if they can be one template.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Kinship {
+    /// Half words they agree on.
+    pub matched: u32,
+    /// Agreement that is asked for, given the places where they differ.
+    pub cost: u32,
+}
+
+impl Kinship {
+    pub fn is_same(self) -> bool {
+        self.cost == 0
+    }
+
+    pub fn is_enough(self) -> bool {
+        self.matched >= self.cost
+    }
+}
+
+pub fn slots_of(line: &str, tokens: &[Token]) -> Vec<Slot> {
+    tokens
+        .iter()
+        .map(|token| Slot {
+            kind: match token.kind {
+                Kind::Word(grip) => SlotKind::Word { hash: token.hash, grip },
+                Kind::Mark => SlotKind::Mark { hash: token.hash },
+                Kind::Held => SlotKind::Held { hash: token.hash },
+                Kind::Value => SlotKind::Value,
+            },
+            spaced: token.spaced,
+            text: match token.kind {
+                Kind::Value => Box::default(),
+                Kind::Word(_) | Kind::Mark | Kind::Held => line[token.start as usize..token.end as usize].into(),
+            },
+        })
+        .collect()
+}
+
+/// Compares slot by slot; `None`: a difference that no agreement outweighs.
+pub fn kinship(one: &[Slot], other: &[Slot]) -> Option<Kinship> {
+    if one.len() != other.len() {
+        return None;
+    }
+    let mut kinship = Kinship { matched: 0, cost: 0 };
+    for (place, (left, right)) in one.iter().zip(other).enumerate() {
+        if let (SlotKind::Word { hash: a, grip }, SlotKind::Word { hash: b, .. }) = (left.kind, right.kind)
+            && a == b
+        {
+            // Function words and keys are in many templates.
+            kinship.matched += if grip == Grip::Glue { 1 } else { 2 };
+            continue;
+        }
+        let cost = difference(left.kind, right.kind, || stance(one, place))?;
+        kinship.cost += if place == 0 { 2 * cost } else { cost };
+    }
+    Some(kinship)
+}
+
+/// What the neighbours of a word say about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stance {
+    /// Behind `for`, `user`: a name is expected here.
+    Name,
+    /// Before a value: says what kind of value it is.
+    Label,
+    Neutral,
+}
+
+pub fn stance(slots: &[Slot], place: usize) -> Stance {
+    let before = place.checked_sub(1).and_then(|before| slots.get(before));
+    if before
+        .is_some_and(|slot| matches!(slot.kind, SlotKind::Word { .. }) && sense(slot.text.as_bytes()).introduces_name())
+    {
+        return Stance::Name;
+    }
+    let mut behind = slots.iter().skip(place + 1);
+    let next = behind.next().map(|slot| slot.kind);
+    let quoted = matches!(next, Some(SlotKind::Mark { .. })) && behind.next().is_some_and(|slot| is_value(slot.kind));
+    if quoted || next.is_some_and(is_value) { Stance::Label } else { Stance::Neutral }
+}
+
+/// What one differing place costs, in half words of agreement.
+fn difference(left: SlotKind, right: SlotKind, stance: impl Fn() -> Stance) -> Option<u32> {
+    use SlotKind::{Gap, Held, Mark, Open, Value, Word};
+    match (left, right) {
+        (Mark { hash: a }, Mark { hash: b }) if a == b => Some(0),
+        (Word { grip: a, .. }, Word { grip: b, .. }) => match a.min(b) {
+            Grip::Glue | Grip::Firm => None,
+            Grip::Capital => (stance() == Stance::Name).then_some(3),
+            Grip::Plain => Some(match stance() {
+                Stance::Name => 6,
+                Stance::Neutral => 10,
+                Stance::Label => 16,
+            }),
+            Grip::Loose => Some(4),
+        },
+        (Value | Held { .. } | Open, Value | Held { .. } | Open) => Some(0),
+        (Open, Word { grip, .. }) | (Word { grip, .. }, Open) => match grip {
+            Grip::Glue => None,
+            Grip::Firm => Some(4),
+            Grip::Capital => Some(if stance() == Stance::Name { 0 } else { 4 }),
+            Grip::Plain | Grip::Loose => Some(0),
+        },
+        (Value | Held { .. }, Word { grip, .. }) | (Word { grip, .. }, Value | Held { .. }) => match grip {
+            Grip::Glue | Grip::Firm => None,
+            Grip::Capital => (stance() == Stance::Name).then_some(3),
+            Grip::Plain => Some(if stance() == Stance::Name { 4 } else { 10 }),
+            Grip::Loose => Some(4),
+        },
+        (Gap, Gap) => Some(0),
+        (Gap, _) | (_, Gap) => None,
+        (Mark { .. }, _) | (_, Mark { .. }) => None,
+    }
+}
+
+fn is_value(kind: SlotKind) -> bool {
+    matches!(kind, SlotKind::Value | SlotKind::Held { .. } | SlotKind::Open)
+}
+
+/// Makes `slots` cover `other` too; both of one length.
+pub fn generalise(slots: &mut [Slot], other: &[Slot]) {
+    for (slot, other) in slots.iter_mut().zip(other) {
+        slot.kind = covering(slot.kind, other.kind);
+    }
+}
+
+fn covering(left: SlotKind, right: SlotKind) -> SlotKind {
+    use SlotKind::{Gap, Held, Mark, Open, Value, Word};
+    match (left, right) {
+        (Word { hash: a, .. }, Word { hash: b, .. })
+        | (Mark { hash: a }, Mark { hash: b })
+        | (Held { hash: a }, Held { hash: b })
+            if a == b =>
+        {
+            left
+        }
+        (Gap, _) | (_, Gap) => Gap,
+        (Word { .. } | Open, _) | (_, Word { .. } | Open) => Open,
+        (Value | Held { .. } | Mark { .. }, Value | Held { .. } | Mark { .. }) => Value,
+    }
+}
+
+/// Whether `slots`, which hold one gap, cover `line`.
+pub fn spans(slots: &[Slot], line: &[Slot]) -> bool {
+    let Some(gap) = slots.iter().position(|slot| slot.kind == SlotKind::Gap) else { return false };
+    let (head, tail) = (&slots[..gap], &slots[gap + 1..]);
+    if line.len() < head.len() + tail.len() {
+        return false;
+    }
+    let middle = &line[head.len()..line.len() - tail.len()];
+    let same = |one: &[Slot], other: &[Slot]| kinship(one, other).is_some_and(Kinship::is_same);
+    let free = tail.is_empty() || middle.iter().all(|slot| is_value_like(slot.kind));
+    free && same(head, &line[..head.len()]) && same(tail, &line[line.len() - tail.len()..])
+}
+
+/// Could be a value, or a part of one.
+pub fn is_value_like(kind: SlotKind) -> bool {
+    match kind {
+        SlotKind::Word { grip, .. } => grip >= Grip::Plain,
+        SlotKind::Mark { .. } => false,
+        SlotKind::Held { .. } | SlotKind::Value | SlotKind::Open | SlotKind::Gap => true,
+    }
+}
+
+/// `Failed password for <*> from <*> port <*> ssh2`
+pub fn render(slots: &[Slot]) -> String {
+    let mut text = String::with_capacity(slots.len() * 8);
+    for slot in slots {
+        let shown = match slot.kind {
+            SlotKind::Word { .. } | SlotKind::Mark { .. } | SlotKind::Held { .. } => &*slot.text,
+            SlotKind::Value | SlotKind::Open | SlotKind::Gap => "<*>",
+        };
+        // Neighbouring values are one value, and a gap that is empty leaves no white space.
+        if shown == "<*>" && text.ends_with("<*>") {
+            continue;
+        }
+        if slot.spaced && !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(shown);
+    }
+    text
+}
