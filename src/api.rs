@@ -26,7 +26,9 @@ pub fn router(desk: Arc<Desk>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .route("/webhooks/alertmanager", post(webhook))
+        // The format is told by the content; the last word of the path is for people who read logs.
+        .route("/webhooks/{source}", post(webhook))
+        .route("/api/v1/silences", get(silences))
         .route("/api/v1/incidents", get(incidents))
         .layer(DefaultBodyLimit::max(limit))
         .with_state(desk)
@@ -43,7 +45,7 @@ async fn ready(State(desk): State<Arc<Desk>>) -> Response {
 async fn webhook(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
     if let Some(token) = desk.config.server.webhook_token.reveal() {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if !same(given.as_bytes(), format!("Bearer {token}").as_bytes()) {
+        if !same(given.as_bytes(), format!("Bearer {token}").as_bytes()) && !is_password(given, token) {
             return problem(
                 StatusCode::UNAUTHORIZED,
                 "the bearer token is missing or wrong",
@@ -60,7 +62,8 @@ async fn webhook(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Result
             return problem(refused.status(), &what, "send smaller groups, or raise server.max_body_bytes");
         }
     };
-    let payload = match vet(&body) {
+    let body = in_binary_mode(&headers, body);
+    let payload = match desk.config.mappings().map_err(|bad| bad.to_string()).and_then(|known| vet(&body, &known)) {
         Ok(payload) => payload,
         Err(reason) => {
             Counters::add(&desk.counters.payloads_rejected, 1);
@@ -78,6 +81,40 @@ async fn webhook(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Result
             (StatusCode::ACCEPTED, Json(json!({"status": "accepted"}))).into_response()
         }
         Err(error) => later(&error.to_string()),
+    }
+}
+
+/// Senders that can only put credentials into their URL (Amazon SNS) give the token as a password.
+fn is_password(given: &str, token: &str) -> bool {
+    use base64::Engine as _;
+    let decoded = given.strip_prefix("Basic ").and_then(|text| {
+        let bytes = base64::engine::general_purpose::STANDARD.decode(text.trim()).ok()?;
+        String::from_utf8(bytes).ok()
+    });
+    decoded.is_some_and(|pair| pair.split_once(':').is_some_and(|(_, given)| same(given.as_bytes(), token.as_bytes())))
+}
+
+/// A CloudEvent in binary mode has its attributes in headers: it is put into the structured form, so
+/// that the inbox holds all of it.
+fn in_binary_mode(headers: &HeaderMap, body: Bytes) -> Bytes {
+    if !headers.contains_key("ce-specversion") {
+        return body;
+    }
+    let Ok(data) = serde_json::from_slice::<serde_json::Value>(&body) else { return body };
+    let mut event = serde_json::Map::new();
+    for (name, value) in headers {
+        if let (Some(name), Ok(value)) = (name.as_str().strip_prefix("ce-"), value.to_str()) {
+            event.insert(name.to_owned(), json!(value));
+        }
+    }
+    event.insert("data".into(), data);
+    serde_json::Value::Object(event).to_string().into()
+}
+
+async fn silences(State(desk): State<Arc<Desk>>) -> Response {
+    match crate::flow::silence::all(&desk).await {
+        Ok(silences) => Json(json!(silences.list().collect::<Vec<_>>())).into_response(),
+        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string(), "try again"),
     }
 }
 

@@ -197,7 +197,7 @@ impl App {
 
     fn spawn_kafka(&mut self) -> anyhow::Result<()> {
         let Some(kafka) = &self.desk.config.kafka else { return Ok(()) };
-        let consumer = AlertConsumer::connect(kafka).with_context(|| {
+        let consumer = AlertConsumer::connect(kafka, self.desk.config.mappings()?).with_context(|| {
             "kafka: librdkafka refuses these settings; TLS and SCRAM need a build with --features kafka-tls (key: kafka.properties)"
         })?;
         let sink: Arc<dyn AlertSink> = Arc::new(DeskInbox { desk: self.desk.clone(), chat: "kafka".into() });
@@ -331,7 +331,8 @@ fn access(kubernetes: &Kubernetes) -> (Access, Option<Access>) {
 pub fn model(config: &Config) -> anyhow::Result<Option<Arc<dyn Model>>> {
     let Some(model) = &config.model else { return Ok(None) };
     let base = model.base_url.as_deref().unwrap_or("https://api.openai.com/v1");
-    Ok(Some(Arc::new(OpenAiModel::new(base, model.api_key.reveal().unwrap_or("none"), &model.name)?)))
+    let attempt = Duration::from_secs(model.reply_seconds.max(1));
+    Ok(Some(Arc::new(OpenAiModel::new(base, model.api_key.reveal().unwrap_or("none"), &model.name, attempt)?)))
 }
 
 pub fn slack_chat(config: &Config) -> anyhow::Result<Option<SlackChat>> {

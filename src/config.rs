@@ -9,8 +9,15 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::domain::alert::Severity;
+use crate::domain::intake::{Mapping, Mappings};
+use crate::domain::intent::Intent;
+use crate::domain::intent::alertmanager::Alertmanager;
+use crate::domain::intent::inhibit::{InhibitRule, Limits};
+use crate::domain::intent::silence::Silences;
+use crate::domain::intent::window::{Window, Windows};
 use crate::domain::policy::{Autonomy, Policy};
 use crate::domain::prefilter::AnomalyMode;
+use crate::domain::triage;
 use crate::domain::{correlate, prefilter};
 
 pub use signals::{EdgeQuery, SignalQuery};
@@ -31,6 +38,8 @@ pub struct Config {
     pub slack: Option<Slack>,
     pub prefilter: PrefilterConfig,
     pub correlation: Correlation,
+    pub intent: IntentConfig,
+    pub intake: IntakeConfig,
     pub policy: PolicyConfig,
     pub investigation: InvestigationConfig,
     pub prompts: Prompts,
@@ -170,6 +179,13 @@ pub struct ModelConfig {
     pub api_key: Secret,
     #[serde(default)]
     pub mode: ModelMode,
+    /// For one reply; self-hosted models may think for minutes.
+    #[serde(default = "reply_seconds")]
+    pub reply_seconds: u64,
+}
+
+fn reply_seconds() -> u64 {
+    120
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
@@ -329,6 +345,25 @@ pub struct Prompts {
     pub dir: Option<PathBuf>,
 }
 
+/// Which alerts need nobody, said ahead.
+#[derive(Debug, Clone, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct IntentConfig {
+    /// An Alertmanager configuration whose inhibition rules, time intervals and routes count here too.
+    pub alertmanager: Option<PathBuf>,
+    /// Maintenance and change windows.
+    pub window: Vec<Window>,
+    /// In Alertmanager's words: `source_matchers`, `target_matchers`, `equal`.
+    pub inhibit: Vec<InhibitRule>,
+}
+
+/// Formats of alerts beyond those that are known.
+#[derive(Debug, Clone, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct IntakeConfig {
+    pub mapping: Vec<Mapping>,
+}
+
 #[derive(Debug, Clone, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Runbooks {
@@ -400,7 +435,8 @@ impl Config {
             self.model = Some(ModelConfig {
                 base_url: known.as_ref().and_then(|model| model.base_url.clone()),
                 api_key: known.as_ref().map(|model| model.api_key.clone()).unwrap_or_default(),
-                mode: known.map(|model| model.mode).unwrap_or_default(),
+                mode: known.as_ref().map(|model| model.mode).unwrap_or_default(),
+                reply_seconds: known.map_or_else(reply_seconds, |model| model.reply_seconds),
                 name,
             });
         }
@@ -420,7 +456,37 @@ impl Config {
         }
     }
 
+    /// What people have said ahead: windows, inhibition rules, an Alertmanager's configuration.
+    pub fn intent(&self) -> Result<Intent, ConfigError> {
+        let wrong = |key, reason: String, remedy| ConfigError::Value { key, reason, remedy };
+        let mut alertmanager = match &self.intent.alertmanager {
+            None => Alertmanager::default(),
+            Some(path) => {
+                let fail = |reason: String| {
+                    let remedy = "Give a file that `amtool check-config` accepts, or leave the key out.";
+                    wrong("intent.alertmanager", format!("{}: {reason}", path.display()), remedy)
+                };
+                let text = std::fs::read_to_string(path).map_err(|failure| fail(failure.to_string()))?;
+                Alertmanager::read(&text).map_err(|failure| fail(failure.to_string()))?
+            }
+        };
+        alertmanager.inhibit_rules.extend(self.intent.inhibit.iter().cloned());
+        let windows = Windows::new(self.intent.window.clone())
+            .map_err(|bad| wrong("intent.window", bad.to_string(), "See deploy/midwatch.example.toml."))?;
+        Ok(Intent::new(Silences::default(), windows, alertmanager, Limits::default()))
+    }
+
+    pub fn mappings(&self) -> Result<Mappings, ConfigError> {
+        Mappings::compile(self.intake.mapping.clone()).map_err(|bad| ConfigError::Value {
+            key: "intake.mapping",
+            reason: bad.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+            remedy: "See deploy/midwatch.example.toml for a mapping that works.",
+        })
+    }
+
     fn validate(&self) -> Result<(), ConfigError> {
+        self.intent()?;
+        self.mappings()?;
         let value = |key, reason: String, remedy| Err(ConfigError::Value { key, reason, remedy });
         for (key, listen) in [("server.listen", &self.server.listen), ("console.listen", &self.console.listen)] {
             if listen.parse::<std::net::SocketAddr>().is_err() {
@@ -502,6 +568,14 @@ impl Config {
             never_suppress: self.prefilter.never_suppress.clone(),
             ..prefilter::Rules::default()
         }
+    }
+
+    pub fn triage_rules(&self) -> Result<triage::Rules, ConfigError> {
+        Ok(triage::Rules {
+            prefilter: self.prefilter_rules(),
+            correlation: self.correlation_rules(),
+            intent: self.intent()?,
+        })
     }
 
     pub fn correlation_rules(&self) -> correlate::Rules {

@@ -11,5 +11,6 @@ pub mod observe;
 pub mod reason;
 pub mod remember;
 pub mod respond;
+pub mod silence;
 
 pub use desk::{Desk, FlowError};

@@ -13,12 +13,12 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
-use serde_json::Value;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::config::Kafka;
-use crate::domain::alert::read_payload;
+use crate::domain::intake::{Mappings, take_bytes};
+use crate::domain::time::Timestamp;
 
 /// One polled batch, as it goes into the inbox: a JSON array of payloads.
 pub struct AlertBatch {
@@ -39,6 +39,7 @@ pub struct AlertConsumer {
     consumer: StreamConsumer,
     producer: FutureProducer,
     config: Kafka,
+    mappings: Mappings,
 }
 
 const BATCH_MESSAGES: usize = 500;
@@ -48,7 +49,7 @@ const BATCH_WAIT: Duration = Duration::from_millis(40);
 const MAX_MESSAGE: usize = 4 << 20;
 
 impl AlertConsumer {
-    pub fn connect(config: &Kafka) -> Result<Self, KafkaError> {
+    pub fn connect(config: &Kafka, mappings: Mappings) -> Result<Self, KafkaError> {
         let mut settings = ClientConfig::new();
         settings
             .set("bootstrap.servers", &config.brokers)
@@ -70,7 +71,7 @@ impl AlertConsumer {
         }
         let consumer: StreamConsumer = settings.create()?;
         consumer.subscribe(&[&config.topic])?;
-        Ok(Self { consumer, producer: producer.create()?, config: config.clone() })
+        Ok(Self { consumer, producer: producer.create()?, config: config.clone(), mappings })
     }
 
     /// Brokers and partitions, for `midwatch check`.
@@ -106,7 +107,8 @@ impl AlertConsumer {
                     }
                     Ok(Some(Ok(message))) => {
                         until.get_or_insert_with(|| Instant::now() + BATCH_WAIT);
-                        batch.take(message.topic(), message.partition(), message.offset(), message.payload());
+                        let place = (message.topic(), message.partition(), message.offset());
+                        batch.take(place, message.payload(), &self.mappings);
                         if batch.payloads.len() >= BATCH_MESSAGES || batch.bytes >= BATCH_BYTES {
                             break;
                         }
@@ -221,12 +223,12 @@ struct Poison {
 }
 
 impl Pending {
-    fn take(&mut self, topic: &str, partition: i32, offset: i64, payload: Option<&[u8]>) {
+    fn take(&mut self, (topic, partition, offset): (&str, i32, i64), payload: Option<&[u8]>, mappings: &Mappings) {
         let place = (topic.to_owned(), partition);
         self.first.entry(place.clone()).or_insert(offset);
         self.offsets.insert(place, offset);
         let payload = payload.unwrap_or_default();
-        match vet(payload) {
+        match vet(payload, mappings) {
             Ok(text) => {
                 self.bytes += text.len();
                 self.payloads.push(text);
@@ -240,17 +242,18 @@ impl Pending {
 }
 
 /// The payload as JSON text, or why it is poison: nothing in it can ever become an alert.
-pub fn vet(payload: &[u8]) -> Result<String, String> {
+pub fn vet(payload: &[u8], mappings: &Mappings) -> Result<String, String> {
     if payload.len() > MAX_MESSAGE {
         return Err(format!("{} bytes; the limit is {MAX_MESSAGE}", payload.len()));
     }
     let text = std::str::from_utf8(payload).map_err(|_| "the message is not UTF-8".to_owned())?;
-    let value: Value = serde_json::from_str(text).map_err(|error| format!("the message is not JSON: {error}"))?;
-    let alerts = read_payload(&value).map_err(|bad| bad.to_string())?;
-    match alerts.iter().find_map(|alert| alert.as_ref().err()) {
+    // Only the shape is looked at here; times are read when the alert is judged.
+    let taken = take_bytes(payload, mappings, Timestamp::default()).map_err(|bad| bad.to_string())?;
+    let understood = taken.alerts.len() + taken.knowledge.len() + taken.remarks.len();
+    match taken.refused.first() {
         // A group with some good alerts goes on; its bad ones are refused one by one, with the reason.
-        Some(bad) if alerts.iter().all(Result::is_err) => Err(bad.to_string()),
-        _ if alerts.is_empty() => Err("the message holds no alert".to_owned()),
+        Some(bad) if understood == 0 => Err(bad.to_string()),
+        None if understood == 0 => Err("the message holds no alert".to_owned()),
         _ => Ok(text.to_owned()),
     }
 }

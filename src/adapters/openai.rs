@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::ports::{Model, ModelError, ModelMessage, ModelReply, ModelRequest, ToolCall, ToolSchema};
 
-pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(120);
 /// A server that asks for more patience than this is treated as away.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 const DEFAULT_PAUSE: Duration = Duration::from_millis(500);
@@ -41,8 +41,8 @@ impl fmt::Debug for OpenAiModel {
 
 impl OpenAiModel {
     /// `base_url` with its version, such as `https://api.openai.com/v1` or `http://127.0.0.1:11434/v1`.
-    pub fn new(base_url: &str, api_key: &str, model: &str) -> Result<Self, ModelError> {
-        Self::with_attempt_timeout(base_url, api_key, model, ATTEMPT_TIMEOUT)
+    pub fn new(base_url: &str, api_key: &str, model: &str, attempt: Duration) -> Result<Self, ModelError> {
+        Self::with_attempt_timeout(base_url, api_key, model, attempt)
     }
 
     fn with_attempt_timeout(

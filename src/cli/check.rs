@@ -53,7 +53,9 @@ pub async fn run(file: Option<&Path>, environment: &dyn Fn(&str) -> Option<Strin
 async fn reach(config: &Config, findings: &mut Findings) {
     match &config.kafka {
         None => findings.note("kafka", "not configured; alerts come by webhook only"),
-        Some(kafka) => match AlertConsumer::connect(kafka).and_then(|consumer| consumer.describe()) {
+        Some(kafka) => match AlertConsumer::connect(kafka, config.mappings().unwrap_or_default())
+            .and_then(|consumer| consumer.describe())
+        {
             Ok(line) => findings.good("kafka", line),
             Err(error) => findings.bad(
                 "kafka",
@@ -98,6 +100,16 @@ async fn reach(config: &Config, findings: &mut Findings) {
             Err(error) => findings.bad("slack", format!("{error} (keys: slack.bot_token, slack.channel)")),
         },
         Err(error) => findings.bad("slack", format!("{error:#}")),
+    }
+    match config.intent() {
+        Ok(intent) => {
+            let rules = intent.alertmanager().inhibit_rules.len();
+            findings.good("intent", format!("{} windows, {rules} inhibition rules", intent.windows().list().len()));
+            for what in &intent.alertmanager().unsupported {
+                findings.note("intent.alertmanager", &format!("{what} is not honoured"));
+            }
+        }
+        Err(error) => findings.bad("intent", error.to_string()),
     }
     if config.policy.approvers.is_empty() {
         findings.note("policy", "policy.approvers is empty: nobody can approve, every plan goes to people");

@@ -67,7 +67,7 @@ pub struct StormArgs {
 }
 
 pub fn run(config: &Config, suite: Suite) -> anyhow::Result<ExitCode> {
-    let rules = Rules { prefilter: config.prefilter_rules(), correlation: config.correlation_rules() };
+    let rules = config.triage_rules()?;
     match suite {
         Suite::Anomaly(args) => table(&anomaly::run(&args.data)?, args.json),
         Suite::Series(args) => table(&series::run(&args.data)?, args.json),

@@ -221,6 +221,13 @@ impl Correlator {
             (_, _, instances) if instances >= INSTANCES_OPEN => Some(format!("{instances} warnings about {subject}")),
             _ => None,
         };
+        if company.is_some()
+            && let Some((key, caller)) = self.downstream(node, at)
+        {
+            let voices = Voices { time: 1.0, topology: 0.6, ..Voices::default() };
+            let why = self.why(Link::InTheWakeOf, node, Some(caller), at, voices);
+            return self.join(key, node, alert, why);
+        }
         if let Some(company) = company {
             let because = format!("{company} within {}", spoken(COMPANY));
             let gathers = near.iter().map(|one| one.fingerprint).collect();
@@ -285,6 +292,26 @@ impl Correlator {
     pub fn overdue(&mut self, event_now: Timestamp) -> Vec<Fingerprint> {
         let due = |one: &Waiting| event_now.since(one.at) >= self.rules.persists;
         self.waiting.iter().filter(|one| due(one)).map(|one| one.fingerprint).collect()
+    }
+
+    /// The incident that a waiting alert would belong to now: its subject's, or that of who calls it.
+    pub fn home(&self, fingerprint: Fingerprint) -> Option<IncidentId> {
+        let found = self.waiting.iter().find(|one| one.fingerprint == fingerprint)?;
+        let at = self.graph.at(found.node).last_at.max(found.at);
+        let key = self.active(found.node, at).or_else(|| self.downstream(found.node, at).map(|(key, _)| key))?;
+        self.open.get(&key).map(|open| open.id.clone())
+    }
+
+    /// An open incident of a caller that is critical, for a queue: it fills because those who empty it
+    /// fail. Other warnings below an incident may be faults of their own.
+    fn downstream(&self, node: u32, at: Timestamp) -> Option<(u32, u32)> {
+        if !self.graph.at(node).queue {
+            return None;
+        }
+        let callers = self.graph.at(node).callers.iter();
+        callers
+            .filter(|caller| self.graph.at(**caller).critical)
+            .find_map(|caller| Some((self.active(*caller, at)?, *caller)))
     }
 
     pub fn is_overdue(&self, event_now: Timestamp) -> bool {

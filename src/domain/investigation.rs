@@ -407,7 +407,12 @@ impl Investigation {
                     .map(|result| ModelMessage::Tool { call_id: result.call_id.clone(), text: answer(result) }),
             ),
             (Mode::Text, Step::Tools { results }) => {
-                let text = results.iter().map(|result| format!("Observation: {}", answer(result))).collect::<Vec<_>>();
+                // Several actions run at once: each answer says which of them it belongs to.
+                let many = results.len() > 1;
+                let label =
+                    |number: usize| if many { format!("Observation {}: ", number + 1) } else { "Observation: ".into() };
+                let said = results.iter().enumerate();
+                let text: Vec<String> = said.map(|(number, result)| label(number) + &answer(result)).collect();
                 messages.push(ModelMessage::User { text: text.join("\n\n") });
             }
             (Mode::Native | Mode::Text, Step::Repair { text }) => {

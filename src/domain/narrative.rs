@@ -120,7 +120,11 @@ pub fn diagnosis(incident: &Incident) -> Card {
         None | Some("none") => {
             "no model configured: reasoned from topology, onset order, changes and runbooks".to_owned()
         }
-        Some(model) => format!("reasoned with {model}; claims without evidence were dropped by code"),
+        // The diagnosis knows who reached it: a model that was asked may have said nothing that holds.
+        Some(_) if diagnosis.reasoner.starts_with("none") => {
+            format!("reasoned without a model: {}", diagnosis.reasoner)
+        }
+        Some(model) => format!("reasoned with {model}; only claims that the evidence carries are shown"),
     })];
     if let Some(runbook) = incident.runbooks.first() {
         context.push(Span::plain("; runbook: "));

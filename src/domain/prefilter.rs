@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::alert::{Alert, Fingerprint, Severity, Status};
 use super::anomaly::{Baseline, IsolationForest};
+use super::intent::Muted;
 use super::time::{Timestamp, spoken};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -84,12 +85,44 @@ pub enum Suppression {
     Flapping {
         transitions: usize,
     },
+    /// People, or the system that sent it, said that it needs nobody now.
+    Muted {
+        by: Mute,
+    },
     /// The forest finds it like the alerts of quiet days.
     NotAnomalous {
         score: f64,
         threshold: f64,
         because: String,
     },
+}
+
+/// Who muted an alert.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "mute", rename_all = "snake_case")]
+pub enum Mute {
+    Here(Muted),
+    /// The sender has already decided; in its own words.
+    AtTheSource {
+        name: String,
+        said: String,
+    },
+}
+
+impl Mute {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Here(muted) => muted.name(),
+            Self::AtTheSource { .. } => "muted_at_source",
+        }
+    }
+
+    fn explain(&self) -> String {
+        match self {
+            Self::Here(muted) => muted.explain(),
+            Self::AtTheSource { name, said } => format!("{name} at the source: {said}"),
+        }
+    }
 }
 
 impl Suppression {
@@ -100,6 +133,7 @@ impl Suppression {
             Self::Stale { .. } => "stale",
             Self::BelowFloor { .. } => "below_severity_floor",
             Self::Flapping { .. } => "flapping",
+            Self::Muted { by } => by.name(),
             Self::NotAnomalous { .. } => "not_anomalous",
         }
     }
@@ -116,6 +150,7 @@ impl Suppression {
                 format!("severity {} is below the floor {}", severity.as_str(), floor.as_str())
             }
             Self::Flapping { transitions } => format!("changed state {transitions} times within an hour"),
+            Self::Muted { by } => by.explain(),
             Self::NotAnomalous { score, threshold, because } => {
                 format!("looks like a quiet day (score {score:.2} above {threshold:.2}): {because}")
             }
@@ -132,6 +167,8 @@ struct Seen {
     repeats: u64,
     transitions: VecDeque<Timestamp>,
     last_at: Timestamp,
+    /// Somebody muted this firing; it is judged again when it speaks again.
+    held: bool,
 }
 
 /// Alerts of one name about one subject.
@@ -179,6 +216,13 @@ impl Prefilter {
         self.seen.get(&fingerprint).is_some_and(|seen| seen.firing_since.is_some())
     }
 
+    /// The firing was muted: its next notification is no duplicate, since nobody was told of it.
+    pub fn hold(&mut self, fingerprint: Fingerprint) {
+        if let Some(seen) = self.seen.get_mut(&fingerprint) {
+            seen.held = true;
+        }
+    }
+
     /// Rows that the forest has learned from so far.
     pub fn learned(&self) -> usize {
         self.history.len()
@@ -215,6 +259,9 @@ impl Prefilter {
         if let Some(seen) = self.seen.get_mut(&alert.fingerprint) {
             let silent = event_now.since(seen.last_at);
             seen.last_at = event_now;
+            if seen.firing_since.is_some() && std::mem::take(&mut seen.held) {
+                return Verdict::Admit { because: "it still fires and was muted before".into(), score: None };
+            }
             if let Some(first_at) = seen.firing_since {
                 // A later start is a new firing whose end before was lost, unless the sender has no
                 // memory of starts and simply speaks again.
@@ -235,6 +282,7 @@ impl Prefilter {
             repeats: 0,
             transitions: VecDeque::new(),
             last_at: event_now,
+            held: false,
         });
         seen.firing_since = Some(starts_at);
         seen.newest_start = seen.newest_start.max(starts_at);

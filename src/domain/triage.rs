@@ -5,10 +5,14 @@
 
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
 use super::alert::{Alert, Fingerprint, Severity};
 use super::correlate::{self, Correlator, Merge, Placement, Why};
 use super::id::IncidentId;
-use super::prefilter::{self, Prefilter, Suppression, Verdict};
+use super::intake::{Knowledge, Known};
+use super::intent::Intent;
+use super::prefilter::{self, Mute, Prefilter, Suppression, Verdict};
 use super::time::{Timestamp, spoken};
 use super::topology::Topology;
 
@@ -16,6 +20,7 @@ use super::topology::Topology;
 pub struct Rules {
     pub prefilter: prefilter::Rules,
     pub correlation: correlate::Rules,
+    pub intent: Intent,
 }
 
 /// What became of one alert.
@@ -59,6 +64,8 @@ pub struct Gathered {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Persisting {
     pub incident: IncidentId,
+    /// A new incident; otherwise it joins one near it.
+    pub opened: bool,
     pub cluster: String,
     pub alert: Gathered,
     pub because: String,
@@ -67,26 +74,75 @@ pub struct Persisting {
 pub struct Triage {
     pub prefilter: Prefilter,
     pub correlator: Correlator,
+    pub intent: Intent,
+    /// What the senders said of alerts, until when.
+    elsewhere: FxHashMap<Fingerprint, (Mute, Option<Timestamp>)>,
     next_number: i64,
 }
+
+/// Facts of senders that are kept at once; beyond that all are forgotten and told again by the next events.
+const MAX_ELSEWHERE: usize = 100_000;
 
 impl Triage {
     /// `next_number` is the number of the next incident that it opens.
     pub fn new(rules: Rules, next_number: i64) -> Self {
-        Self { prefilter: Prefilter::new(rules.prefilter), correlator: Correlator::new(rules.correlation), next_number }
+        Self {
+            prefilter: Prefilter::new(rules.prefilter),
+            correlator: Correlator::new(rules.correlation),
+            intent: rules.intent,
+            elsewhere: FxHashMap::default(),
+            next_number,
+        }
     }
 
     pub fn judge(&mut self, alert: &Alert, event_now: Timestamp, topology: &Arc<Topology>) -> Judged {
+        self.intent.observe(alert, event_now);
         match self.prefilter.judge(alert, event_now) {
             Verdict::Suppress { reason } => {
                 Judged::Suppressed { reason, incident: self.correlator.incident_of(alert.fingerprint).cloned() }
             }
             Verdict::Resolve => {
                 self.correlator.ended(alert.fingerprint);
+                self.elsewhere.remove(&alert.fingerprint);
                 Judged::Resolved { incident: self.correlator.incident_of(alert.fingerprint).cloned() }
             }
-            Verdict::Admit { because, .. } => self.place(alert, because, topology),
+            Verdict::Admit { because, .. } => match self.muted(alert, event_now) {
+                Some(by) => {
+                    self.prefilter.hold(alert.fingerprint);
+                    let incident = self.correlator.incident_of(alert.fingerprint).cloned();
+                    Judged::Suppressed { reason: Suppression::Muted { by }, incident }
+                }
+                None => self.place(alert, because, topology),
+            },
         }
+    }
+
+    fn muted(&self, alert: &Alert, event_now: Timestamp) -> Option<Mute> {
+        if let Some(muted) = self.intent.judge(alert, event_now) {
+            return Some(Mute::Here(muted));
+        }
+        let (mute, until) = self.elsewhere.get(&alert.fingerprint)?;
+        until.is_none_or(|until| event_now < until).then(|| mute.clone())
+    }
+
+    /// A sender's own decision about an alert of its own.
+    pub fn know(&mut self, fact: &Knowledge) {
+        let said = |ids: &[String]| ids.join(", ");
+        let (mute, until) = match &fact.known {
+            Known::Silenced { by, until, comment } => {
+                let said = format!("{comment} (silence {})", said(by));
+                (Mute::AtTheSource { name: "silenced".into(), said }, *until)
+            }
+            Known::Inhibited { by, rules } => {
+                let said = format!("by {} {}", said(by), said(rules)).trim().to_owned();
+                (Mute::AtTheSource { name: "inhibited".into(), said }, None)
+            }
+            Known::Acknowledged | Known::Grouped { .. } => return,
+        };
+        if self.elsewhere.len() >= MAX_ELSEWHERE {
+            self.elsewhere.clear();
+        }
+        self.elsewhere.insert(fact.about, (mute, until));
     }
 
     fn place(&mut self, alert: &Alert, because: String, topology: &Arc<Topology>) -> Judged {
@@ -126,7 +182,7 @@ impl Triage {
 
     /// Warnings that fire on and on without company, each an incident of its own by now.
     pub fn overdue(&mut self, event_now: Timestamp, topology: &Arc<Topology>) -> Vec<Persisting> {
-        let mut opened = vec![];
+        let mut overdue = vec![];
         for fingerprint in self.correlator.overdue(event_now) {
             let known = self.correlator.waiting(fingerprint).zip(self.correlator.cluster_of_waiting(fingerprint));
             let Some(((name, subject, starts_at), cluster)) = known else { continue };
@@ -134,16 +190,21 @@ impl Triage {
                 self.correlator.ended(fingerprint);
                 continue;
             }
-            let incident = IncidentId::numbered(self.next_number);
-            self.next_number += 1;
-            self.correlator.opened(&incident, starts_at);
+            let lasts = spoken(event_now.since(starts_at));
+            let (incident, opened, because) = match self.correlator.home(fingerprint) {
+                Some(incident) => (incident, false, format!("{subject} still warns after {lasts}, near this incident")),
+                None => {
+                    let incident = IncidentId::numbered(self.next_number);
+                    self.next_number += 1;
+                    self.correlator.opened(&incident, starts_at);
+                    (incident, true, format!("a warning about {subject} has been firing for {lasts}"))
+                }
+            };
             self.correlator.joined(&incident, fingerprint, &cluster, &subject, starts_at, false, topology);
-            let because =
-                format!("a warning about {subject} has been firing for {}", spoken(event_now.since(starts_at)));
             let alert = Gathered { fingerprint, name: name.to_string(), subject: subject.to_string(), starts_at };
-            opened.push(Persisting { incident, cluster: cluster.to_string(), alert, because });
+            overdue.push(Persisting { incident, opened, cluster: cluster.to_string(), alert, because });
         }
-        opened
+        overdue
     }
 
     /// Incidents that have become one since the last call.

@@ -178,8 +178,10 @@ pub fn run(cases: &[Case], topology: &Arc<Topology>, rules: Rules) -> Run {
             }
         }
         for persisting in triage.overdue(case.at, topology) {
-            run.notified.insert(persisting.incident.clone());
-            run.notifications += 1;
+            if persisting.opened {
+                run.notified.insert(persisting.incident.clone());
+                run.notifications += 1;
+            }
             let fingerprint = persisting.alert.fingerprint;
             firing.entry(persisting.incident.clone()).or_default().insert(fingerprint);
             for earlier in waiting.remove(&fingerprint).unwrap_or_default() {

@@ -7,22 +7,28 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use tracing::{error, info, warn};
 
 use super::deliver::Effect;
 use super::desk::{Counters, Desk, FlowError};
-use crate::domain::alert::{Alert, BadAlert, Fingerprint, Severity, read_payload};
+use super::silence::SILENCES;
+use crate::config::ConfigError;
+use crate::domain::alert::{Alert, BadAlert, Fingerprint, Severity};
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, JoinedAlert, ResolvedAlert, Sev, State};
+use crate::domain::intake::{Mappings, Taken, take_bytes};
+use crate::domain::intent::silence::{Silence, Silences};
 use crate::domain::time::Timestamp;
 use crate::domain::topology::{NodeKind, Topology};
-use crate::domain::triage::{Gathered, Judged, Persisting, Rules, Triage};
+use crate::domain::triage::{Gathered, Judged, Persisting, Triage};
 use crate::store::{AuditEntry, Batch, Draft, InboxRow, LedgerRow, NewEffect, StoreError};
 
 /// What is kept in memory between batches.
 pub struct Watchkeeper {
     triage: Triage,
+    mappings: Mappings,
+    /// As they are stored; read again when they differ.
+    silences: String,
     firing: HashMap<Fingerprint, (String, String)>,
 }
 
@@ -64,9 +70,11 @@ struct Touched {
 
 impl Watchkeeper {
     async fn rebuild(desk: &Desk) -> Result<Self, FlowError> {
-        let rules = Rules { prefilter: desk.config.prefilter_rules(), correlation: desk.config.correlation_rules() };
+        let wrong = |failure: ConfigError| FlowError::Refused(failure.to_string());
+        let rules = desk.config.triage_rules().map_err(wrong)?;
         let triage = Triage::new(rules, desk.store.next_incident_number().await?);
-        let mut keeper = Self { triage, firing: HashMap::new() };
+        let mappings = desk.config.mappings().map_err(wrong)?;
+        let mut keeper = Self { triage, mappings, silences: String::new(), firing: HashMap::new() };
         for alert in desk.store.recent_firing(20_000).await? {
             // The past teaches the prefilter again; its verdicts of then are in the ledger.
             keeper.triage.prefilter.judge(&alert, alert.starts_at);
@@ -92,6 +100,7 @@ impl Watchkeeper {
         let wall_now = desk.clock.wall_now();
         let event_now = desk.clock.event_now();
         let topology = desk.topology().await;
+        self.read_silences(desk).await?;
         for incident in desk.store.pinned_incidents().await? {
             self.triage.correlator.pin(&incident);
         }
@@ -99,19 +108,34 @@ impl Watchkeeper {
         let mut touched = Touched::default();
         for row in rows {
             batch.inbox_done.push(row.id);
-            for outcome in alerts_of(row) {
-                match outcome {
-                    Ok(alert) => self.judge(desk, row, &alert, event_now, &topology, &mut batch, &mut touched)?,
-                    Err(bad) => {
-                        Counters::add(&desk.counters.alerts_rejected, 1);
-                        warn!(inbox = row.id, reason = %bad, "an alert was refused");
-                        batch.audit.push(AuditEntry {
-                            kind: "alert.refused".into(),
-                            subject: format!("inbox {}", row.id),
-                            body: serde_json::json!({"reason": bad.to_string(), "source": row.source}),
-                        });
-                    }
-                }
+            // What has no time of its own happened when it came in, on the clock of events.
+            let waited = wall_now.since(Timestamp::from_millis(row.received_at));
+            let taken = take_bytes(row.body.as_bytes(), &self.mappings, event_now - waited);
+            let taken = taken.unwrap_or_else(|bad| Taken {
+                refused: vec![BadAlert::Unreadable(bad.to_string())],
+                ..Taken::default()
+            });
+            for fact in &taken.knowledge {
+                self.triage.know(fact);
+            }
+            for alert in &taken.alerts {
+                self.judge(desk, row, alert, event_now, &topology, &mut batch, &mut touched)?;
+            }
+            for bad in &taken.refused {
+                Counters::add(&desk.counters.alerts_rejected, 1);
+                warn!(inbox = row.id, reason = %bad, "an alert was refused");
+                batch.audit.push(AuditEntry {
+                    kind: "alert.refused".into(),
+                    subject: format!("inbox {}", row.id),
+                    body: serde_json::json!({"reason": bad.to_string(), "source": row.source}),
+                });
+            }
+            for remark in &taken.remarks {
+                batch.audit.push(AuditEntry {
+                    kind: "intake.remark".into(),
+                    subject: format!("inbox {}", row.id),
+                    body: serde_json::json!({"said": remark.to_string(), "source": row.source}),
+                });
             }
         }
         for persisting in self.triage.overdue(event_now, &topology) {
@@ -131,6 +155,17 @@ impl Watchkeeper {
             batch.audit.push(AuditEntry { kind: "alerts.suppressed".into(), subject, body });
         }
         self.write(desk, batch, touched, &topology, wall_now, event_now).await
+    }
+
+    /// People silence while the watch runs.
+    async fn read_silences(&mut self, desk: &Desk) -> Result<(), FlowError> {
+        let stored = desk.store.setting(SILENCES).await?.unwrap_or_default();
+        if stored != self.silences {
+            let silences: Vec<Silence> = serde_json::from_str(&stored).unwrap_or_default();
+            self.triage.intent.silences = Silences::restore(silences);
+            self.silences = stored;
+        }
+        Ok(())
     }
 
     #[allow(clippy::too_many_arguments)] // one call site; a struct would only rename the list
@@ -228,7 +263,11 @@ impl Watchkeeper {
         batch: &mut Batch,
         touched: &mut Touched,
     ) -> Result<(), FlowError> {
-        let Persisting { incident: id, cluster, alert, because } = persisting;
+        let Persisting { incident: id, opened, cluster, alert, because } = persisting;
+        if !opened {
+            self.gather(&id, alert, batch, touched);
+            return Ok(());
+        }
         let mut draft = Draft::of(Incident::blank(id.clone()));
         draft.record(
             IncidentEvent::Opened {
@@ -406,19 +445,6 @@ fn clone_batch(batch: &Batch) -> Batch {
         moved: batch.moved.clone(),
         ledger_incident: batch.ledger_incident.clone(),
         ..Batch::default()
-    }
-}
-
-fn alerts_of(row: &InboxRow) -> Vec<Result<Alert, BadAlert>> {
-    let Ok(payload) = serde_json::from_str::<Value>(&row.body) else {
-        return vec![Err(BadAlert::NotAnObject)];
-    };
-    // A Kafka batch is an array of payloads, each of them a group or a single alert.
-    match payload {
-        Value::Array(payloads) => {
-            payloads.iter().flat_map(|payload| read_payload(payload).unwrap_or_else(|bad| vec![Err(bad)])).collect()
-        }
-        payload => read_payload(&payload).unwrap_or_else(|bad| vec![Err(bad)]),
     }
 }
 

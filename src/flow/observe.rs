@@ -10,12 +10,13 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use tracing::warn;
 
-use super::desk::Desk;
+use super::desk::{Desk, FlowError};
 use crate::config::Signals as SignalsConfig;
+use crate::domain::action::Action;
 use crate::domain::change::Change;
 use crate::domain::evidence::{Evidence, EvidenceKind, Series, Taint};
 use crate::domain::id::{Digest, EvidenceId, IncidentId};
-use crate::domain::incident::Incident;
+use crate::domain::incident::{Incident, Outcome};
 use crate::domain::log_template::template_of;
 use crate::domain::redact::redact;
 use crate::domain::root_cause::{EdgeReading, Gauge, Picture, Reading, Sign, SignKind, Worse, amount, read};
@@ -88,7 +89,14 @@ pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) ->
     if let Some(cluster) = &desk.cluster {
         cluster_signs(cluster.as_ref(), incident, event_now, dossier, &mut picture).await;
         match crate::tools::changes_of(cluster, event_now - Duration::from_secs(24 * 3600)).await {
-            Ok(changes) => note_changes(changes, event_now, dossier, &mut picture),
+            Ok(changes) => {
+                let own = own_rollbacks(desk, event_now).await.unwrap_or_else(|error| {
+                    warn!(incident = %incident.id, %error, "own rollbacks could not be read");
+                    vec![]
+                });
+                let changes = changes.into_iter().filter(|change| !own.iter().any(|one| one.made(change))).collect();
+                note_changes(changes, event_now, dossier, &mut picture);
+            }
             Err(error) => warn!(incident = %incident.id, %error, "changes could not be read"),
         }
     }
@@ -393,6 +401,38 @@ async fn cluster_signs(
         at,
         evidence: Some(evidence.clone()),
     }));
+}
+
+/// A rollback that we carried out. What it made is a remedy, not a change to blame.
+struct OwnRollback {
+    namespace: String,
+    workload: String,
+    from_revision: i64,
+}
+
+impl OwnRollback {
+    /// The controller gives what it goes back to the next free number.
+    fn made(&self, change: &Change) -> bool {
+        change.namespace == self.namespace
+            && change.workload == self.workload
+            && change.to_revision == self.from_revision + 1
+    }
+}
+
+async fn own_rollbacks(desk: &Desk, event_now: Timestamp) -> Result<Vec<OwnRollback>, FlowError> {
+    let day = Duration::from_secs(24 * 3600);
+    let incidents = desk.store.incidents(crate::store::Scope::All).await?;
+    let lately = incidents.into_iter().filter(|incident| event_now.since(incident.since) < day);
+    let done = lately.flat_map(|incident| incident.plans).filter(|record| {
+        matches!(record.outcome, Outcome::Started | Outcome::Written | Outcome::Verified | Outcome::NotVerified)
+    });
+    let rollbacks = done.filter_map(|record| match record.plan.action {
+        Action::RollBack { target, from_revision, .. } => {
+            Some(OwnRollback { namespace: target.namespace, workload: target.name, from_revision })
+        }
+        Action::Restart { .. } | Action::Scale { .. } => None,
+    });
+    Ok(rollbacks.collect())
 }
 
 fn note_changes(changes: Vec<Change>, event_now: Timestamp, dossier: &mut Dossier, picture: &mut Picture) {

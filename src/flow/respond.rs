@@ -184,13 +184,19 @@ fn incident_id(value: &str) -> Result<IncidentId, FlowError> {
     IncidentId::parse(value).ok_or_else(|| FlowError::Refused(format!("{value:?} names no incident; try INC-1")))
 }
 
-pub const COMMANDS: [(&str, &str); 9] = [
+pub const COMMANDS: [(&str, &str); 12] = [
     ("diagnose", "diagnose <service>: what its signals, changes and neighbours say now"),
     ("status", "status: open incidents, the noise funnel, model, pause state"),
     ("incidents", "incidents: the open ones"),
     ("explain", "explain <INC-1 | alert name | fingerprint>: why it was joined, muted or ranked so"),
     ("runbook", "runbook <words>: the best runbook for them"),
     ("audit", "audit: verify the chain of decisions"),
+    (
+        "silence",
+        "silence <matchers> for <time> because <reason>: mutes alerts, e.g. silence service=checkout for 2h because load test",
+    ),
+    ("silences", "silences: what is muted now, and until when"),
+    ("unsilence", "unsilence <id>: ends a silence"),
     ("pause", "pause <reason>: nothing is executed until resume"),
     ("resume", "resume: executions are possible again"),
     ("help", "help: this list"),
@@ -209,6 +215,9 @@ pub async fn command(desk: &Arc<Desk>, by: &Person, text: &str) -> Result<Card, 
         "explain" if !rest.is_empty() => explain(desk, &rest).await,
         "runbook" if !rest.is_empty() => runbook_for(desk, &rest).await,
         "audit" => audit(desk).await,
+        "silence" => super::silence::create(desk, by, &rest).await,
+        "silences" => super::silence::list(desk).await,
+        "unsilence" => super::silence::expire(desk, by, &rest).await,
         "pause" if rest.is_empty() => Ok(wrong("pause needs a reason", "pause config push in progress")),
         "pause" => pause(desk, by, Some(rest)).await,
         "resume" => pause(desk, by, None).await,

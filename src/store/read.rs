@@ -183,7 +183,8 @@ impl Store {
             .map(|(fingerprint, starts_at, value, labels)| {
                 let labels: Labels = parse("alert", &fingerprint, &labels)?;
                 Ok(Alert {
-                    fingerprint: Fingerprint::of(&labels),
+                    // Not of the labels: some senders name their alerts themselves.
+                    fingerprint: Fingerprint::parse(&fingerprint).unwrap_or_else(|| Fingerprint::of(&labels)),
                     status: Status::Firing,
                     labels,
                     annotations: Labels::new(),

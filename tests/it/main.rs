@@ -4,6 +4,7 @@ mod door;
 mod fake_qdrant;
 mod harness;
 mod memory;
+mod noise;
 mod real;
 mod rooms;
 mod slack;

@@ -12,6 +12,7 @@ pub(super) struct Node {
     pub cluster: Arc<str>,
     pub subject: Arc<str>,
     pub host: bool,
+    pub queue: bool,
     /// Whether the topology knows it.
     pub charted: bool,
     pub callees: Arc<[u32]>,
@@ -73,6 +74,7 @@ impl Graph {
             cluster: cluster.clone(),
             subject: subject.clone(),
             host: false,
+            queue: false,
             charted: false,
             callees: Arc::new([]),
             callers: Arc::new([]),
@@ -93,6 +95,7 @@ impl Graph {
         let callers: Vec<u32> = topology.dependents(&subject).map(|name| self.intern(&cluster, name)).collect();
         let node = self.at_mut(number);
         node.charted = topology.contains(&subject);
+        node.queue = topology.kind(&subject) == Some(NodeKind::Queue);
         node.host = topology.kind(&subject) == Some(NodeKind::Host);
         node.callees = callees.into();
         node.callers = callers.into();

@@ -43,6 +43,8 @@ pub enum Link {
     CommonNeed,
     /// Needs it through something that says nothing.
     NeedsThroughSilent,
+    /// A queue that warns, and who writes to it or reads it is part of the incident.
+    InTheWakeOf,
     /// They share a place that few share.
     Place(&'static str),
     /// It has followed before.
@@ -80,6 +82,7 @@ impl fmt::Display for Why {
                 write!(f, "{subject} and {other} need the same thing, and most of what needs it alerts")?
             }
             Link::NeedsThroughSilent => write!(f, "{subject} needs {other} through something that is silent")?,
+            Link::InTheWakeOf => write!(f, "{other}, which uses the queue {subject}, is part of the incident")?,
             Link::Place(label) => write!(f, "{subject} and {other} share a {label}")?,
             Link::Follows => write!(f, "{subject} has followed {other} before")?,
         }

@@ -1,0 +1,146 @@
+//! The doors for what people run, and what people have said ahead, through the built program.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Watch, alert};
+
+fn fixtures() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/intake");
+    let mut found: Vec<(String, String)> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .map(|path| (path.file_stem().unwrap().to_string_lossy().into_owned(), std::fs::read_to_string(path).unwrap()))
+        .collect();
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn every_known_sender_is_understood() {
+    let watch = Watch::start("").await;
+    let mut sent = 0;
+    for (name, body) in fixtures() {
+        // The mapping is a user's own; without it the door says what it looked for.
+        if name.contains("mapping") || name.contains("zabbix") || name.contains("binary") {
+            continue;
+        }
+        let (status, text) = watch.post(body).await;
+        assert_eq!(status, 202, "{name}: {text}");
+        sent += 1;
+    }
+    assert!(sent >= 16, "only {sent} fixtures");
+    let judged = watch
+        .eventually("alerts of all senders", async || {
+            let judged = watch.metric("midwatch_alerts_received_total").await;
+            (judged >= 16.0).then_some(judged)
+        })
+        .await;
+    assert!(judged >= 16.0);
+}
+
+#[tokio::test]
+async fn an_unknown_shape_names_what_was_looked_for() {
+    let watch = Watch::start("").await;
+    let (status, text) = watch.post(json!({"subject": "printer on fire", "body": "help"}).to_string()).await;
+    assert_eq!(status, 400, "{text}");
+    for word in ["no known format", "labels", "Alertmanager"] {
+        assert!(text.to_lowercase().contains(&word.to_lowercase()), "{word}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_mapping_of_the_users_own_is_a_door() {
+    let mapping = r#"
+[[intake.mapping]]
+name = "printer"
+when = { "/source" = { equals = "printer" } }
+labels = { alertname = "/trouble", service = "printer-{/room}", severity = "/weight" }
+"#;
+    let watch = Watch::start(mapping).await;
+    let body = json!({"source": "printer", "trouble": "OnFire", "room": "b12", "weight": "critical"});
+    let (status, text) = watch.post(body.to_string()).await;
+    assert_eq!(status, 202, "{text}");
+    watch.incident("printer-b12").await;
+}
+
+#[tokio::test]
+async fn a_window_mutes_with_its_reason_and_only_what_it_names() {
+    let window = r#"
+[[intent.window]]
+name = "long maintenance"
+matchers = ['service="quiet-one"']
+kind = "maintenance"
+schedule = { once = { start = "2020-01-01T00:00:00Z", end = "2199-01-01T00:00:00Z" } }
+"#;
+    let watch = Watch::start(window).await;
+    for service in ["quiet-one", "loud-one"] {
+        let (status, text) = watch.post(json!([alert("Down", service)]).to_string()).await;
+        assert_eq!(status, 202, "{text}");
+    }
+    watch.incident("loud-one").await;
+    let (_, metrics) = watch.get("/metrics").await;
+    let muted = metrics.lines().any(|line| line.contains("window") && line.ends_with(" 1"));
+    assert!(muted, "{metrics}");
+    let incidents: Vec<Value> = watch.incidents().await;
+    assert!(!incidents.iter().any(|incident| incident.to_string().contains("quiet-one")), "{incidents:?}");
+}
+
+#[tokio::test]
+async fn a_source_alert_inhibits_its_targets() {
+    let rule = r#"
+[[intent.inhibit]]
+source_matchers = ['alertname="SiteDown"']
+target_matchers = ['alertname="Slow"']
+equal = ["namespace"]
+"#;
+    let watch = Watch::start(rule).await;
+    let (status, _) = watch.post(json!([alert("SiteDown", "edge")]).to_string()).await;
+    assert_eq!(status, 202);
+    watch.incident("edge").await;
+    let (status, _) = watch.post(json!([alert("Slow", "behind")]).to_string()).await;
+    assert_eq!(status, 202);
+    watch
+        .eventually("an inhibited alert", async || {
+            let (_, metrics) = watch.get("/metrics").await;
+            metrics.lines().any(|line| line.contains("inhibited") && line.ends_with(" 1")).then_some(())
+        })
+        .await;
+    assert!(!watch.incidents().await.iter().any(|incident| incident.to_string().contains("behind")));
+}
+
+#[tokio::test]
+async fn a_wrong_rule_stops_the_start_with_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("midwatch.toml");
+    std::fs::write(
+        &config,
+        "[[intent.window]]\nname = \"w\"\nmatchers = ['service=~\"(\"']\nkind = \"change\"\nschedule = { weekly = \"sun 02:00-04:00\" }\n",
+    )
+    .unwrap();
+    let ended = crate::harness::run(["check", "--config", config.to_str().unwrap()]);
+    assert_ne!(ended.code, Some(0));
+    let said = format!("{}{}", ended.stdout, ended.stderr);
+    assert!(said.contains("midwatch.toml:3") || said.contains("matchers"), "{said}");
+}
+
+#[test]
+fn triage_is_measured_on_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("storms");
+    crate::harness::run(["eval", "storms", "--seeds", "2", "--out", out.to_str().unwrap()]).expect(0);
+    let (alerts, chart) = (out.join("2.alerts.jsonl"), out.join("2.topology.json"));
+    let words = ["eval", "triage", "--alerts", alerts.to_str().unwrap(), "--topology", chart.to_str().unwrap()];
+    let report = crate::harness::run(words.iter().chain(&["--json", "--explain"])).expect(0).report();
+    assert_eq!(report["truth_recall"], 1.0, "{report}");
+    assert!(report["purity"].as_f64().unwrap() > 0.8, "{report}");
+    let verdicts = report["verdicts"].as_array().unwrap();
+    assert_eq!(verdicts.len(), report["alerts"].as_u64().unwrap() as usize);
+    assert!(verdicts.iter().all(|verdict| !verdict["reason"].as_str().unwrap().is_empty()));
+
+    std::fs::write(&alerts, "{\"labels\": {\"alertname\": \"a\"}, \"startsAt\": \"yesterday\"}\n").unwrap();
+    let ended = crate::harness::run(["eval", "triage", "--alerts", alerts.to_str().unwrap()]).expect(2);
+    assert!(ended.stderr.contains("line 1"), "{}", ended.stderr);
+}
