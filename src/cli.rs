@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod demo;
 mod eval;
+mod replay;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,6 +47,8 @@ enum Command {
         #[command(subcommand)]
         suite: eval::Suite,
     },
+    /// Run two configurations over the same history and say what would differ.
+    Replay(replay::ReplayArgs),
     /// The chain of decisions.
     Audit {
         #[command(subcommand)]
@@ -121,7 +124,9 @@ pub fn run() -> ExitCode {
     let filter = match &cli.command {
         Command::Demo(_) => "warn,qdrant_edge=error,kube_client=off",
         Command::Serve => "info,qdrant_edge=error",
-        Command::Check | Command::Bench(_) | Command::Eval { .. } | Command::Audit { .. } => "error",
+        Command::Check | Command::Bench(_) | Command::Eval { .. } | Command::Replay(_) | Command::Audit { .. } => {
+            "error"
+        }
     };
     telemetry::init(if cli.log_json { LogForm::Json } else { LogForm::Text }, filter);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -150,6 +155,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             let config = Config::load(cli.config.as_deref(), &environment)?;
             eval::run(&config, suite)
         }
+        Command::Replay(args) => replay::run(&args, &environment),
         Command::Bench(args) => bench::run(args).await,
         Command::Check => check::run(cli.config.as_deref(), &environment).await,
         Command::Audit { what: AuditCommand::Verify { data_dir } } => {

@@ -7,6 +7,7 @@ pub mod agreement;
 pub mod anomaly;
 mod instant;
 pub mod logs;
+pub mod replay;
 pub mod score;
 pub mod series;
 pub mod storm;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare the template miner with drain3 (PyPI, default configuration) on the same files, one run.
 
-usage: logs_vs_drain3.py BINARY DIR [DIR ...]
+usage: logs_vs_drain3.py MIDWATCH DIR [DIR ...]
 Set up: python3 -m venv VENV && VENV/bin/pip install drain3
 
 Both: one thread, a new miner per file, reading the file not timed, the fastest of nine passes.
@@ -47,7 +47,7 @@ def main():
     binary, folders = sys.argv[1], sys.argv[2:]
     rows = []
     for folder in folders:
-        ours = {file["name"]: file for file in json.loads(subprocess.check_output([binary, folder, "--json"]))["files"]}
+        ours = {file["name"]: file for file in json.loads(subprocess.check_output([binary, "eval", "logs", "--data", folder, "--json"]))["files"]}
         for path in sorted(glob.glob(os.path.join(folder, "*_structured.csv"))):
             name = re.sub(r"_structured\.csv$", "", os.path.basename(path))
             labelled = list(csv.DictReader(open(path, encoding="utf-8-sig", errors="replace", newline="")))

@@ -10,6 +10,8 @@ use tokio::process::{Child, Command};
 
 use super::BenchArgs;
 
+mod engine;
+
 const PATIENCE: Duration = Duration::from_secs(900);
 
 pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
@@ -31,6 +33,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     rows.push(("storm: whole demo", large.wall_ms, "ms", None));
     rows.push(("storm: Kafka to judged and on disk", of_storm("alerts_per_second"), "alerts/s", None));
     rows.push(("storm: highest resident memory, simulated estate included", of_storm("resident_mib"), "MiB", None));
+    rows.extend(engine::measure());
     if args.json {
         let rows: Vec<Value> = rows
             .iter()
@@ -42,7 +45,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         println!("{build} build");
         for (what, got, unit, asked) in &rows {
             let asked = asked.map_or_else(String::new, |asked| format!("(at most {asked})"));
-            println!("{what:<60} {got:>10.0} {unit} {asked}");
+            println!("{what:<66} {got:>10.0} {unit} {asked}");
         }
     }
     let whole = night.exit == Some(0) && large.exit == Some(0);

@@ -81,6 +81,16 @@ pub struct Merge {
     pub because: String,
 }
 
+/// A member that was placed by somebody else.
+#[derive(Debug, Clone, Copy)]
+pub struct Heard<'a> {
+    pub fingerprint: Fingerprint,
+    pub cluster: &'a str,
+    pub subject: &'a str,
+    pub at: Timestamp,
+    pub critical: bool,
+}
+
 /// What correlation needs to know of an open incident.
 #[derive(Debug)]
 struct Open {
@@ -268,22 +278,13 @@ impl Correlator {
 
     /// A member that `place` did not join by itself: what opened the incident, what it gathered, and
     /// everything known after a restart.
-    pub fn joined(
-        &mut self,
-        incident: &IncidentId,
-        fingerprint: Fingerprint,
-        cluster: &str,
-        subject: &str,
-        at: Timestamp,
-        critical: bool,
-        topology: &Arc<Topology>,
-    ) {
+    pub fn joined(&mut self, incident: &IncidentId, heard: Heard<'_>, topology: &Arc<Topology>) {
         let Some(key) = self.keys.get(incident).map(|key| self.resolve(*key)) else { return };
-        let node = self.graph.node(cluster, subject, topology);
-        self.forget_waiting(fingerprint);
-        self.admit(key, node, fingerprint, at, critical);
-        if critical {
-            self.explain_callers(key, node, at);
+        let node = self.graph.node(heard.cluster, heard.subject, topology);
+        self.forget_waiting(heard.fingerprint);
+        self.admit(key, node, heard.fingerprint, heard.at, heard.critical);
+        if heard.critical {
+            self.explain_callers(key, node, heard.at);
         }
     }
 

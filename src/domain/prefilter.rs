@@ -3,9 +3,10 @@
 //! Invariants: a critical alert is never suppressed as "not anomalous"; a cold start admits; what
 //! is suppressed is still in the ledger.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use super::alert::{Alert, Fingerprint, Severity, Status};
@@ -180,8 +181,8 @@ struct Family {
 
 pub struct Prefilter {
     rules: Rules,
-    seen: HashMap<Fingerprint, Seen>,
-    families: HashMap<(String, String), Family>,
+    seen: FxHashMap<Fingerprint, Seen>,
+    families: FxHashMap<(String, String), Family>,
     recent: VecDeque<Timestamp>,
     history: VecDeque<Vec<f64>>,
     since_fit: usize,
@@ -203,8 +204,8 @@ impl Prefilter {
     pub fn new(rules: Rules) -> Self {
         Self {
             rules,
-            seen: HashMap::new(),
-            families: HashMap::new(),
+            seen: FxHashMap::default(),
+            families: FxHashMap::default(),
             recent: VecDeque::new(),
             history: VecDeque::new(),
             since_fit: 0,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::alert::{Alert, Fingerprint, Severity};
-use super::correlate::{self, Correlator, Merge, Placement, Why};
+use super::correlate::{self, Correlator, Heard, Merge, Placement, Why};
 use super::id::IncidentId;
 use super::intake::{Knowledge, Known};
 use super::intent::Intent;
@@ -155,18 +155,19 @@ impl Triage {
                 self.next_number += 1;
                 let subject = alert.subject().unwrap_or("unknown");
                 self.correlator.opened(&incident, alert.starts_at);
-                self.correlator.joined(
-                    &incident,
-                    alert.fingerprint,
-                    alert.cluster(),
+                let heard = Heard {
+                    fingerprint: alert.fingerprint,
+                    cluster: alert.cluster(),
                     subject,
-                    alert.starts_at,
-                    alert.severity() == Severity::Critical,
-                    topology,
-                );
+                    at: alert.starts_at,
+                    critical: alert.severity() == Severity::Critical,
+                };
+                self.correlator.joined(&incident, heard, topology);
                 let gathers = gathers.into_iter().filter_map(|fingerprint| {
                     let (name, subject, at) = self.correlator.waiting(fingerprint)?;
-                    self.correlator.joined(&incident, fingerprint, alert.cluster(), &subject, at, false, topology);
+                    let cluster = alert.cluster();
+                    let heard = Heard { fingerprint, cluster, subject: &subject, at, critical: false };
+                    self.correlator.joined(&incident, heard, topology);
                     Some(Gathered { fingerprint, name: name.to_string(), subject: subject.to_string(), starts_at: at })
                 });
                 let gathers = gathers.collect();
@@ -200,7 +201,8 @@ impl Triage {
                     (incident, true, format!("a warning about {subject} has been firing for {lasts}"))
                 }
             };
-            self.correlator.joined(&incident, fingerprint, &cluster, &subject, starts_at, false, topology);
+            let heard = Heard { fingerprint, cluster: &cluster, subject: &subject, at: starts_at, critical: false };
+            self.correlator.joined(&incident, heard, topology);
             let alert = Gathered { fingerprint, name: name.to_string(), subject: subject.to_string(), starts_at };
             overdue.push(Persisting { incident, opened, cluster: cluster.to_string(), alert, because });
         }

@@ -14,6 +14,7 @@ use super::desk::{Counters, Desk, FlowError};
 use super::silence::SILENCES;
 use crate::config::ConfigError;
 use crate::domain::alert::{Alert, BadAlert, Fingerprint, Severity};
+use crate::domain::correlate::Heard;
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, JoinedAlert, ResolvedAlert, Sev, State};
 use crate::domain::intake::{Mappings, Taken, take_bytes};
@@ -89,7 +90,8 @@ impl Watchkeeper {
             if let Some(fingerprint) = Fingerprint::parse(&fingerprint) {
                 let (at, incident) = (Timestamp::from_millis(starts_at), IncidentId::new(incident));
                 let cluster = clusters.get(&incident).map_or("default", String::as_str);
-                keeper.triage.correlator.joined(&incident, fingerprint, cluster, &subject, at, true, &topology);
+                let heard = Heard { fingerprint, cluster, subject: &subject, at, critical: true };
+                keeper.triage.correlator.joined(&incident, heard, &topology);
                 keeper.firing.insert(fingerprint, (name, subject));
             }
         }

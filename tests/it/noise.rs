@@ -144,3 +144,24 @@ fn triage_is_measured_on_a_file() {
     let ended = crate::harness::run(["eval", "triage", "--alerts", alerts.to_str().unwrap()]).expect(2);
     assert!(ended.stderr.contains("line 1"), "{}", ended.stderr);
 }
+
+#[test]
+fn a_replay_says_what_a_rule_would_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (alerts, now, wanted) = (path("alerts.jsonl"), path("now.toml"), path("wanted.toml"));
+    let lines: Vec<String> =
+        ["checkout", "payments"].iter().map(|service| alert("Down", service).to_string()).collect();
+    std::fs::write(&alerts, lines.join("\n")).unwrap();
+    std::fs::write(&now, "").unwrap();
+    let window = "[[intent.window]]\nname = \"w\"\nmatchers = ['service=\"payments\"']\nkind = \"change\"\n\
+                  schedule = { once = { start = \"2020-01-01T00:00:00Z\", end = \"2199-01-01T00:00:00Z\" } }\n";
+    std::fs::write(&wanted, window).unwrap();
+    let words = ["replay", "--from", &alerts, "--with", &now, "--with", &wanted, "--json"];
+    let report = crate::harness::run(words).expect(0).report();
+    assert_eq!((&report["a"]["notifications"], &report["b"]["notifications"]), (&json!(2), &json!(1)), "{report:#}");
+    assert_eq!(report["changed"][0]["to"], "suppress window", "{report:#}");
+    assert_eq!(report["only_a"][0]["subjects"], json!(["payments"]), "{report:#}");
+    let same = ["replay", "--from", &alerts, "--with", &now, "--with", &now];
+    assert!(crate::harness::run(same).expect(0).stdout.contains("nothing differs"));
+}

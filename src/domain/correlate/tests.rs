@@ -38,10 +38,13 @@ fn take(correlator: &mut Correlator, alert: &Alert, topology: &Arc<Topology>) ->
             let id = IncidentId::numbered(i64::from(correlator.next_key) + 1);
             correlator.opened(&id, alert.starts_at);
             let subject = alert.subject().unwrap();
-            correlator.joined(&id, alert.fingerprint, alert.cluster(), subject, alert.starts_at, true, topology);
+            let (cluster, at) = (alert.cluster(), alert.starts_at);
+            let heard = Heard { fingerprint: alert.fingerprint, cluster, subject, at, critical: true };
+            correlator.joined(&id, heard, topology);
             for fingerprint in gathers {
                 let (_, subject, at) = correlator.waiting(fingerprint).unwrap();
-                correlator.joined(&id, fingerprint, alert.cluster(), &subject, at, false, topology);
+                let heard = Heard { fingerprint, cluster, subject: &subject, at, critical: false };
+                correlator.joined(&id, heard, topology);
             }
             Some(id.to_string())
         }

@@ -80,13 +80,13 @@ fn what_cannot_be_read_is_named() {
         "column",
         "b_structured.csv",
         "LineId,Content,EventId\n1,x,E1\n",
-        "b_structured.csv:1: no column EventTemplate",
+        "b_structured.csv: line 1: no column EventTemplate",
     );
     refused(
         "event",
         "b_structured.csv",
         "LineId,Content,EventId,EventTemplate\n1,x,E1,x\n2,x,,x\n",
-        "b_structured.csv:3: EventId is empty",
+        "b_structured.csv: line 3: EventId is empty",
     );
     refused("empty", "b_structured.csv", "LineId,Content,EventId,EventTemplate\n", "b_structured.csv: no lines");
     refused("none", "b.csv", "", "no *_structured.csv in this folder");
