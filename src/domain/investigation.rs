@@ -139,13 +139,57 @@ pub struct Investigation {
     pub transcript: Vec<Step>,
     /// Calls that were run, by name and arguments; a refused one may be made again.
     pub made: BTreeSet<String>,
+    /// What may be named as a cause; empty: anything, and the judge decides alone.
+    #[serde(default)]
+    pub known: Known,
     pub state: State,
+}
+
+/// Names that our own adapters observed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Known {
+    pub services: BTreeSet<String>,
+    pub changes: Vec<String>,
+}
+
+impl Known {
+    /// A misspelt name is worth a second try: the judge would drop the whole conclusion for it.
+    fn objection(&self, finding: &Finding) -> Option<String> {
+        const SHOWN: usize = 30;
+        let list = |names: Vec<&str>| {
+            names.into_iter().take(SHOWN).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+        };
+        let is = |name: &str, known: &str| known.eq_ignore_ascii_case(name.trim());
+        if let Some(service) = &finding.service
+            && !self.services.is_empty()
+            && !self.services.iter().any(|known| is(service, known))
+        {
+            let names = list(self.services.iter().map(String::as_str).collect());
+            return Some(format!("Nothing that was observed is called {service:?}. Services are: {names}."));
+        }
+        if let Some(change) = &finding.change
+            && !self.services.is_empty()
+            && !self.changes.iter().any(|known| is(change, known))
+        {
+            let names = list(self.changes.iter().map(String::as_str).collect());
+            let known = if names.is_empty() { "none was observed; use null".to_owned() } else { names };
+            return Some(format!("There is no change with the id {change:?}. Ids of changes: {known}."));
+        }
+        None
+    }
 }
 
 impl Investigation {
     pub fn open(incident: IncidentId, mode: Mode, brief: Brief, tools: Vec<ToolSchema>, limits: Limits) -> Self {
         let (spent, transcript, made) = (Spent::default(), vec![], BTreeSet::new());
-        Self { incident, mode, brief, tools, limits, spent, transcript, made, state: State::Asking }
+        let known = Known::default();
+        Self { incident, mode, brief, tools, limits, spent, transcript, made, known, state: State::Asking }
+    }
+
+    #[must_use]
+    pub fn knowing(mut self, known: Known) -> Self {
+        self.known = known;
+        self
     }
 
     pub fn next(&self, now: Timestamp) -> Next {
@@ -187,13 +231,25 @@ impl Investigation {
         };
         self.transcript.push(Step::Model { text: said.text.clone(), calls: said.calls.clone() });
         if let Some(call) = said.calls.iter().find(|call| call.name == CONCLUDE) {
-            return match Finding::read(&call.arguments) {
+            let read = Finding::read(&call.arguments).and_then(|finding| match self.known.objection(&finding) {
+                // The last reply is taken as it is: the judge keeps what holds of it.
+                Some(objection) if !was_last => Err(objection),
+                _ => Ok(finding),
+            });
+            return match read {
                 Ok(finding) => self.end(Conclusion::Found(finding)),
                 Err(why) => self.answer_instead_of_running(&said.calls, &why),
             };
         }
         if said.calls.is_empty() {
-            return match conclusion::find(&said.text) {
+            let known = &self.known;
+            let found = conclusion::find(&said.text).map(|read| {
+                read.and_then(|finding| match known.objection(&finding) {
+                    Some(objection) if !was_last => Err(objection),
+                    _ => Ok(finding),
+                })
+            });
+            return match found {
                 Some(Ok(finding)) => self.end(Conclusion::Found(finding)),
                 Some(Err(why)) => self.repair(format!("{why} Give the whole conclusion again.")),
                 None => {

@@ -103,7 +103,8 @@ fn judge_finding(
         change: change.filter(|_| verdict != Verdict::Inconclusive).map(|change| change.id.clone()),
         mechanism: finding.mechanism.trim().chars().take(300).collect(),
         verdict,
-        confidence: (finding.confidence * share).clamp(0.0, cap),
+        // Percents are what people read; more digits would say more than is known.
+        confidence: ((finding.confidence * share).clamp(0.0, cap) * 100.0).round() / 100.0,
         claims,
         ruled_out,
         remedy,

@@ -11,9 +11,9 @@ use super::desk::{Counters, Desk, FlowError};
 use super::investigate::keep;
 use super::observe::{Dossier, Exhibit};
 use crate::config::ModelMode;
-use crate::domain::diagnosis::{Claim, Diagnosis, Verdict};
+use crate::domain::diagnosis::{Claim, Diagnosis, Remedy, Verdict};
 use crate::domain::incident::{Incident, IncidentEvent, ReasoningStep};
-use crate::domain::investigation::{Brief, Conclusion, Investigation, Limits, Mode, Next, ToolResult};
+use crate::domain::investigation::{Brief, Conclusion, Investigation, Known, Limits, Mode, Next, ToolResult};
 use crate::domain::judge::judge;
 use crate::domain::root_cause::{Candidate, Picture};
 use crate::domain::topology::NodeKind;
@@ -142,7 +142,10 @@ async fn settle(
         Conclusion::Found(finding) => match &finding.service {
             // The model says that it does not know; the ranking may still be shown as a lead.
             None => format!("{model} says that it does not know: {}", finding.mechanism),
-            Some(service) => format!("{model} named {service} without evidence that holds"),
+            Some(service) => match &judged.remedy {
+                Remedy::HandOver { why } => format!("{model} named {service}: {why}"),
+                _ => format!("{model} named {service} without evidence that holds"),
+            },
         },
     };
     warn!(incident = %incident.id, said, "the deterministic diagnosis stands");
@@ -257,7 +260,11 @@ async fn open(
         tokens: config.max_tokens,
         deadline: desk.clock.wall_now() + Duration::from_secs(config.max_seconds),
     };
-    let machine = Investigation::open(incident.id.clone(), mode, brief, toolbox.schemas(), limits);
+    let known = Known {
+        services: picture.topology.nodes().map(|(name, _)| name.to_owned()).collect(),
+        changes: picture.changes.iter().map(|change| change.id.clone()).collect(),
+    };
+    let machine = Investigation::open(incident.id.clone(), mode, brief, toolbox.schemas(), limits).knowing(known);
     let batch = Batch {
         settings: vec![(setting(incident), serde_json::to_string(&machine).unwrap_or_default())],
         ..Batch::default()

@@ -227,3 +227,21 @@ fn check_protocol(request: &ModelRequest) -> Result<(), TestCaseError> {
     prop_assert!(open.is_empty());
     Ok(())
 }
+
+#[test]
+fn a_misspelt_name_gets_a_second_try_with_the_names() {
+    let known = Known { services: ["session".to_owned()].into(), changes: vec!["session revision 3".into()] };
+    for (service, change, said) in [
+        ("sessions", "session revision 3", "Services are: \"session\""),
+        ("session", "session-3", "Ids of changes: \"session revision 3\""),
+    ] {
+        let finding = serde_json::json!({
+            "service": service, "change": change, "mechanism": "m", "confidence": 0.9,
+            "claims": [{"text": "p99 is 2 s", "evidence": ["E1"]}], "ruled_out": [], "remedy": "none"
+        });
+        let machine = open(Mode::Text).knowing(known.clone());
+        let machine = machine.on_model(reply(&format!("Final Answer: {finding}"), vec![]), START);
+        assert!(matches!(machine.next(START), Next::AskModel(_)), "{service} {change}");
+        assert!(last_text(&machine).contains(said), "{}", last_text(&machine));
+    }
+}
