@@ -17,6 +17,7 @@ use serde_json::json;
 use crate::adapters::kafka::{AlertBatch, AlertSink, vet};
 use crate::flow::Desk;
 use crate::flow::desk::Counters;
+use crate::flow::gate::{Arrival, Frame};
 use crate::ports::{FromPeople, Inbox, InboxFull};
 use crate::store::Scope;
 
@@ -28,6 +29,8 @@ pub fn router(desk: Arc<Desk>) -> Router {
         .route("/metrics", get(metrics))
         // The format is told by the content; the last word of the path is for people who read logs.
         .route("/webhooks/{source}", post(webhook))
+        // Where Prometheus sends its alerts: midwatch can be named in its `alerting` section.
+        .route("/api/v2/alerts", post(alertmanager_api))
         .route("/api/v1/silences", get(silences))
         .route("/api/v1/incidents", get(incidents))
         .layer(DefaultBodyLimit::max(limit))
@@ -43,14 +46,34 @@ async fn ready(State(desk): State<Arc<Desk>>) -> Response {
 
 /// An Alertmanager webhook (v4), an array of alerts, or one alert.
 async fn webhook(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
+    match take_in(&desk, &headers, body).await {
+        Ok(()) => (StatusCode::ACCEPTED, Json(json!({"status": "accepted"}))).into_response(),
+        Err(refused) => refused,
+    }
+}
+
+/// The same door in the words of Alertmanager's API, whose clients want 200.
+async fn alertmanager_api(
+    State(desk): State<Arc<Desk>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    match take_in(&desk, &headers, body).await {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(refused) => refused,
+    }
+}
+
+/// Returns when what was sent is durable.
+async fn take_in(desk: &Desk, headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<(), Response> {
     if let Some(token) = desk.config.server.webhook_token.reveal() {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if !same(given.as_bytes(), format!("Bearer {token}").as_bytes()) && !is_password(given, token) {
-            return problem(
+            return Err(problem(
                 StatusCode::UNAUTHORIZED,
                 "the bearer token is missing or wrong",
                 "send Authorization: Bearer <server.webhook_token>",
-            );
+            ));
         }
     }
     let body = match body {
@@ -59,29 +82,20 @@ async fn webhook(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Result
             Counters::add(&desk.counters.payloads_rejected, 1);
             let limit = desk.config.server.max_body_bytes;
             let what = format!("the body cannot be read: {refused}; the limit is {limit} bytes");
-            return problem(refused.status(), &what, "send smaller groups, or raise server.max_body_bytes");
+            return Err(problem(refused.status(), &what, "send smaller groups, or raise server.max_body_bytes"));
         }
     };
-    let body = in_binary_mode(&headers, body);
-    let payload = match desk.config.mappings().map_err(|bad| bad.to_string()).and_then(|known| vet(&body, &known)) {
-        Ok(payload) => payload,
-        Err(reason) => {
-            Counters::add(&desk.counters.payloads_rejected, 1);
-            return problem(StatusCode::BAD_REQUEST, &reason, "see the README for the shapes that are understood");
-        }
-    };
-    match desk.store.inbox_depth().await {
-        Ok(depth) if depth >= desk.config.server.max_inbox => return later(&format!("{depth} batches wait")),
-        Ok(_) => {}
-        Err(error) => return later(&error.to_string()),
+    let bytes = in_binary_mode(headers, body);
+    let taken = vet(&bytes, &desk.mappings, desk.clock.event_now()).map_err(|reason| {
+        Counters::add(&desk.counters.payloads_rejected, 1);
+        problem(StatusCode::BAD_REQUEST, &reason, "see the README for the shapes that are understood")
+    })?;
+    let depth = desk.gate.depth();
+    if depth >= desk.config.server.max_inbox {
+        return Err(later(&format!("{depth} batches wait")));
     }
-    match desk.store.take_in("webhook", "alerts", None, &payload, desk.clock.wall_now()).await {
-        Ok(()) => {
-            desk.bells.alerts.notify_one();
-            (StatusCode::ACCEPTED, Json(json!({"status": "accepted"}))).into_response()
-        }
-        Err(error) => later(&error.to_string()),
-    }
+    let arrival = Arrival { source: "webhook", dedupe: None, frames: vec![Frame { bytes, taken }] };
+    desk.gate.enter(arrival).await.map_err(|failure| later(&failure.to_string()))
 }
 
 /// Senders that can only put credentials into their URL (Amazon SNS) give the token as a password.
@@ -172,7 +186,7 @@ async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
         let _ =
             writeln!(text, "# HELP {name} {help}.\n# TYPE {name} counter\n{name} {}", counter.load(Ordering::Relaxed));
     }
-    if let Ok(funnel) = desk.store.funnel(0).await {
+    if let Ok(funnel) = desk.store.funnel().await {
         let _ = writeln!(
             text,
             "# HELP midwatch_alerts_judged Alerts in the ledger by verdict and reason.\n# TYPE midwatch_alerts_judged gauge"
@@ -225,17 +239,18 @@ impl Inbox for DeskInbox {
 
 #[async_trait]
 impl AlertSink for DeskInbox {
+    fn received_at(&self) -> crate::domain::time::Timestamp {
+        self.desk.clock.event_now()
+    }
+
     async fn accept(&self, batch: AlertBatch) -> anyhow::Result<()> {
         // P11: more than this waiting, and Kafka keeps what comes.
-        while self.desk.store.inbox_depth().await? >= self.desk.config.server.max_inbox && !self.desk.stopping() {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        while self.desk.gate.depth() >= self.desk.config.server.max_inbox && !self.desk.stopping() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
-        self.desk
-            .store
-            .take_in("kafka", "alerts", Some(&batch.dedupe), &batch.payloads, self.desk.clock.wall_now())
-            .await?;
-        self.desk.bells.alerts.notify_one();
-        Ok(())
+        let frames = batch.payloads.into_iter().map(|(bytes, taken)| Frame { bytes, taken }).collect();
+        let arrival = Arrival { source: "kafka", dedupe: Some(batch.dedupe), frames };
+        Ok(self.desk.gate.enter(arrival).await?)
     }
 
     async fn dead_letter(&self, reason: &str, topic: &str, partition: i32, offset: i64) -> anyhow::Result<()> {

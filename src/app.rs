@@ -24,6 +24,7 @@ use crate::config::{Config, Kubernetes, Secret};
 use crate::console::{Console, Settings};
 use crate::domain::topology::Topology;
 use crate::flow::desk::{Bells, ChatSeat, Counters};
+use crate::flow::gate::Gate;
 use crate::flow::{self, Desk};
 use crate::memory::{Memory, MemoryConfig, Tenant};
 use crate::ports::{Clock, Cluster, Model, Signals};
@@ -91,11 +92,11 @@ impl App {
             prompts,
             chats,
             topology: RwLock::new(Arc::new(Topology::default())),
-            changes: RwLock::new(Arc::new(vec![])),
             bells: Bells::default(),
+            gate: Gate::default(),
             counters: Counters::default(),
             stop: stopped,
-            numbering: tokio::sync::Mutex::new(()),
+            mappings: config.mappings()?,
             config,
         });
         let mut app = Self {
@@ -143,6 +144,7 @@ impl App {
                 });
             }};
         }
+        drive!("gate", flow::gate::run);
         drive!("intake", flow::intake::run);
         drive!("investigate", flow::investigate::run);
         drive!("execute", flow::execute::run);
@@ -197,7 +199,7 @@ impl App {
 
     fn spawn_kafka(&mut self) -> anyhow::Result<()> {
         let Some(kafka) = &self.desk.config.kafka else { return Ok(()) };
-        let consumer = AlertConsumer::connect(kafka, self.desk.config.mappings()?).with_context(|| {
+        let consumer = AlertConsumer::connect(kafka, self.desk.mappings.clone()).with_context(|| {
             "kafka: librdkafka refuses these settings; TLS and SCRAM need a build with --features kafka-tls (key: kafka.properties)"
         })?;
         let sink: Arc<dyn AlertSink> = Arc::new(DeskInbox { desk: self.desk.clone(), chat: "kafka".into() });

@@ -5,6 +5,7 @@ pub mod approve;
 pub mod deliver;
 pub mod desk;
 pub mod execute;
+pub mod gate;
 pub mod intake;
 pub mod investigate;
 pub mod observe;

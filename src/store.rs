@@ -6,6 +6,8 @@
 
 mod audit;
 mod batch;
+mod inbox;
+mod ledger;
 mod read;
 
 use std::path::Path;
@@ -20,7 +22,9 @@ use tokio::sync::Mutex;
 
 pub use audit::{AuditReport, AuditRow, Fault};
 pub use batch::{AuditEntry, Batch, Claim, Draft, ExecutionRow, LedgerRow, NewEffect, PostedRow};
-pub use read::{EventRow, FunnelCount, InboxRow, LedgerView, OutboxRow, Scope};
+pub use inbox::{OpenRow, Packed, pack};
+pub use ledger::{FunnelCount, HOUR, LedgerView, Repeats, SentAgain};
+pub use read::{EventRow, InboxRow, OutboxRow, Scope};
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");
@@ -57,6 +61,9 @@ pub enum StoreError {
     Illegal(#[from] crate::domain::incident::IllegalTransition),
     #[error("the store cannot be opened at {address}: {reason}. {remedy}")]
     Open { address: String, reason: String, remedy: &'static str },
+    /// What several waited for together has failed; each is told.
+    #[error("{0}")]
+    Busy(String),
     #[error("store: {0}")]
     Database(#[from] sqlx::Error),
     #[error("store holds something unreadable in {table} {row}: {reason}")]

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures::StreamExt;
 use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
 use rdkafka::error::KafkaError;
@@ -17,13 +18,13 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::config::Kafka;
-use crate::domain::intake::{Mappings, take_bytes};
+use crate::domain::id::Digest;
+use crate::domain::intake::{Mappings, Taken, take_bytes};
 use crate::domain::time::Timestamp;
 
-/// One polled batch, as it goes into the inbox: a JSON array of payloads.
+/// One polled batch, as it goes into the inbox: each payload as it came, and what was read from it.
 pub struct AlertBatch {
-    pub payloads: String,
-    pub messages: usize,
+    pub payloads: Vec<(Bytes, Taken)>,
     /// Names the batch, so that a redelivery of exactly it is kept once.
     pub dedupe: String,
 }
@@ -31,6 +32,8 @@ pub struct AlertBatch {
 /// Where batches go; an error means "not durable, do not commit".
 #[async_trait::async_trait]
 pub trait AlertSink: Send + Sync + 'static {
+    /// When what comes now happened, if it does not say so itself.
+    fn received_at(&self) -> Timestamp;
     async fn accept(&self, batch: AlertBatch) -> anyhow::Result<()>;
     async fn dead_letter(&self, reason: &str, topic: &str, partition: i32, offset: i64) -> anyhow::Result<()>;
 }
@@ -108,7 +111,7 @@ impl AlertConsumer {
                     Ok(Some(Ok(message))) => {
                         until.get_or_insert_with(|| Instant::now() + BATCH_WAIT);
                         let place = (message.topic(), message.partition(), message.offset());
-                        batch.take(place, message.payload(), &self.mappings);
+                        batch.take(place, message.payload(), &self.mappings, sink.received_at());
                         if batch.payloads.len() >= BATCH_MESSAGES || batch.bytes >= BATCH_BYTES {
                             break;
                         }
@@ -167,11 +170,10 @@ impl AlertConsumer {
             })
             .collect::<Vec<_>>()
             .join(",");
-        let payloads = format!("[{}]", batch.payloads.join(","));
         // Offsets begin again when a topic is made anew: the group and the content belong to the name.
-        let content = crate::domain::id::Digest::of(payloads.as_bytes());
+        let content = Digest::of_parts(batch.payloads.iter().map(|(payload, _)| &payload[..]));
         let dedupe = format!("kafka:{}:{}:{dedupe}", self.config.group, content.short());
-        sink.accept(AlertBatch { payloads, messages: batch.payloads.len(), dedupe }).await
+        sink.accept(AlertBatch { payloads: batch.payloads.clone(), dedupe }).await
     }
 
     async fn dead_letter(&self, poison: &Poison) -> anyhow::Result<()> {
@@ -207,7 +209,7 @@ impl Drop for AlertConsumer {
 
 #[derive(Default)]
 struct Pending {
-    payloads: Vec<String>,
+    payloads: Vec<(Bytes, Taken)>,
     bytes: usize,
     poison: Vec<Poison>,
     first: HashMap<(String, i32), i64>,
@@ -223,15 +225,26 @@ struct Poison {
 }
 
 impl Pending {
-    fn take(&mut self, (topic, partition, offset): (&str, i32, i64), payload: Option<&[u8]>, mappings: &Mappings) {
-        let place = (topic.to_owned(), partition);
-        self.first.entry(place.clone()).or_insert(offset);
-        self.offsets.insert(place, offset);
+    fn take(
+        &mut self,
+        (topic, partition, offset): (&str, i32, i64),
+        payload: Option<&[u8]>,
+        mappings: &Mappings,
+        received_at: Timestamp,
+    ) {
+        // One run of messages comes from one partition: the name is copied once.
+        match self.offsets.iter_mut().find(|((known, number), _)| *number == partition && known == topic) {
+            Some((_, last)) => *last = offset,
+            None => {
+                self.first.insert((topic.to_owned(), partition), offset);
+                self.offsets.insert((topic.to_owned(), partition), offset);
+            }
+        }
         let payload = payload.unwrap_or_default();
-        match vet(payload, mappings) {
-            Ok(text) => {
-                self.bytes += text.len();
-                self.payloads.push(text);
+        match vet(payload, mappings, received_at) {
+            Ok(taken) => {
+                self.bytes += payload.len();
+                self.payloads.push((Bytes::copy_from_slice(payload), taken));
             }
             Err(reason) => {
                 let payload = payload[..payload.len().min(MAX_MESSAGE)].to_vec();
@@ -241,19 +254,18 @@ impl Pending {
     }
 }
 
-/// The payload as JSON text, or why it is poison: nothing in it can ever become an alert.
-pub fn vet(payload: &[u8], mappings: &Mappings) -> Result<String, String> {
+/// What the payload holds, or why it is poison: nothing in it can ever become an alert.
+pub fn vet(payload: &[u8], mappings: &Mappings, received_at: Timestamp) -> Result<Taken, String> {
     if payload.len() > MAX_MESSAGE {
         return Err(format!("{} bytes; the limit is {MAX_MESSAGE}", payload.len()));
     }
-    let text = std::str::from_utf8(payload).map_err(|_| "the message is not UTF-8".to_owned())?;
-    // Only the shape is looked at here; times are read when the alert is judged.
-    let taken = take_bytes(payload, mappings, Timestamp::default()).map_err(|bad| bad.to_string())?;
+    std::str::from_utf8(payload).map_err(|_| "the message is not UTF-8".to_owned())?;
+    let taken = take_bytes(payload, mappings, received_at).map_err(|bad| bad.to_string())?;
     let understood = taken.alerts.len() + taken.knowledge.len() + taken.remarks.len();
     match taken.refused.first() {
         // A group with some good alerts goes on; its bad ones are refused one by one, with the reason.
         Some(bad) if understood == 0 => Err(bad.to_string()),
         None if understood == 0 => Err("the message holds no alert".to_owned()),
-        _ => Ok(text.to_owned()),
+        _ => Ok(taken),
     }
 }

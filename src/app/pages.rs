@@ -173,7 +173,7 @@ impl Pages for DeskPages {
     async fn status(&self) -> StatusView {
         let open = self.desk.store.incidents(Scope::NotOver).await.unwrap_or_default();
         let all = self.desk.store.incidents(Scope::All).await.unwrap_or_default();
-        let counts = self.desk.store.funnel(0).await.unwrap_or_default();
+        let counts = self.desk.store.funnel().await.unwrap_or_default();
         let sum = |verdict: &str| {
             counts.iter().filter(|count| count.verdict == verdict).map(|count| count.count).sum::<i64>()
         };

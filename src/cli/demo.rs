@@ -3,6 +3,7 @@
 //! The watch under test is the same `App` that production runs, over the same wires. The harness
 //! alone asks the estate for the truth, after the run.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,11 +19,13 @@ use serde_json::{Value, json};
 use super::{DemoArgs, wait_for_signal};
 use crate::app::App;
 use crate::config::{Config, Kafka, Kubernetes, Secret, Signals};
-use crate::domain::id::PersonId;
+use crate::domain::id::{PersonId, PlanId};
 use crate::domain::incident::{Incident, Outcome, State};
+use crate::domain::plan::Plan;
 use crate::domain::time::Timestamp;
 use crate::flow::Desk;
 use crate::ports::{FromPeople, Person, Place};
+use crate::store::FunnelCount;
 use crate::store::{Scope, Store};
 use crate::world::{Estate, NightOptions};
 
@@ -51,13 +54,10 @@ struct Night {
 #[derive(Default)]
 struct Lived {
     learned: usize,
-    before: i64,
+    before: Vec<FunnelCount>,
     before_incidents: usize,
     sent: usize,
-    opened_ms: Option<u64>,
-    first_message_ms: Option<u64>,
-    diagnosis_ms: Option<u64>,
-    approval_to_verified_ms: Option<u64>,
+    /// From the first alert of the storm until the last one is judged and stored.
     storm_ms: u64,
 }
 
@@ -151,10 +151,10 @@ impl Night {
         let quiet = self.estate.quiet_alerts();
         lived.learned = quiet.iter().filter(|alert| alert["status"] == "firing").count();
         say(&self.args, &format!("{} notifications of the quiet days teach what is normal ...", quiet.len()));
-        let already = desk.store.last_inbox_id().await?;
+        let already = desk.store.funnel().await?;
         self.send(quiet).await?;
-        self.settled(already, quiet.len()).await?;
-        lived.before = desk.store.last_inbox_id().await?;
+        self.settled(&already, quiet.len()).await?;
+        lived.before = desk.store.funnel().await?;
         self.until_the_storm(&mut lived).await?;
         if let Some(url) = self.app.console_url.as_ref().filter(|_| !self.args.headless) {
             eprintln!("\n  It is 02:17. Open {url}\n");
@@ -188,78 +188,38 @@ impl Night {
     async fn storm(&self, lived: &mut Lived) -> anyhow::Result<()> {
         let began = Instant::now();
         let limit = Duration::from_secs(if self.args.headless { 240 } else { 24 * 3600 });
-        let mut answered = false;
+        let answers = self.args.approve || self.args.deny;
+        let mut answered: BTreeSet<PlanId> = BTreeSet::new();
         let mut slowed = false;
-        let mut approved_at: Option<Instant> = None;
-        let mut opened: Option<Instant> = None;
         let clock = self.estate.clock();
         let signal = wait_for_signal();
         tokio::pin!(signal);
         loop {
             lived.sent += self.send_due().await?;
-            if lived.storm_ms == 0 && self.estate.storm_is_over() {
+            let sent = self.estate.storm_is_over();
+            let drained = sent && self.drained(lived).await?;
+            if lived.storm_ms == 0 && drained {
                 lived.storm_ms = began.elapsed().as_millis() as u64;
             }
             let incidents = self.night_incidents(lived).await?;
-            if opened.is_none() && !incidents.is_empty() {
-                opened = Some(Instant::now());
-                lived.opened_ms = Some(began.elapsed().as_millis() as u64);
-            }
-            if lived.first_message_ms.is_none()
-                && let Some(opened) = opened
-                && self.app.desk.store.posted_count().await? > 0
-            {
-                lived.first_message_ms = Some(opened.elapsed().as_millis() as u64);
-            }
-            if lived.diagnosis_ms.is_none()
-                && let Some(opened) = opened
-                && incidents.iter().any(|incident| incident.diagnosis.is_some())
-            {
-                lived.diagnosis_ms = Some(opened.elapsed().as_millis() as u64);
-            }
-            let waiting = incidents.iter().find_map(|incident| match &incident.state {
-                State::Awaiting { plan } => incident.plan(plan).map(|record| record.plan.clone()),
-                _ => None,
-            });
+            let waiting: Vec<Plan> = incidents.iter().filter_map(waiting_plan).cloned().collect();
             // While a person thinks, the night passes at the pace of the person's own clock.
-            let person = waiting.is_some() && !self.args.approve && !self.args.deny;
-            if person != slowed && self.estate.storm_is_over() {
+            let person = !waiting.is_empty() && !answers;
+            if person != slowed && sent {
                 clock.set_speed(if person { 1.0 } else { self.args.speed });
                 slowed = person;
             }
-            if let Some(plan) = waiting
-                && !answered
-                && self.estate.storm_is_over()
-                && (self.args.approve || self.args.deny)
-            {
-                answered = true;
-                approved_at = Some(Instant::now());
-                self.click(&plan).await?;
-                // Nobody watches the estate recover.
-                clock.set_speed(self.args.speed * 2.0);
-            }
-            let acted = incidents
-                .iter()
-                .any(|incident| matches!(incident.state, State::Executing { .. } | State::Verifying { .. }));
-            if acted && approved_at.is_none() {
-                approved_at = Some(Instant::now());
-            }
-            let main = main_incident(&incidents);
-            if let Some(main) = main
-                && self.estate.storm_is_over()
-                && self.drained(lived).await?
-                && is_told(main)
-            {
-                if matches!(main.state, State::Resolved { .. }) {
-                    lived.approval_to_verified_ms = approved_at.map(|at| at.elapsed().as_millis() as u64);
-                }
-                if self.args.headless {
-                    self.delivered().await?;
-                    return Ok(());
+            // Every card is answered, also one that should not have been: what is wrong shall show.
+            for plan in waiting.iter().filter(|_| answers && sent) {
+                if answered.insert(plan.id.clone()) {
+                    self.click(plan).await?;
+                    // Nobody watches the estate recover.
+                    clock.set_speed(self.args.speed * 2.0);
                 }
             }
-            if began.elapsed() > limit {
-                return Ok(());
+            let told = !incidents.is_empty() && incidents.iter().all(is_told);
+            if (self.args.headless && drained && told) || began.elapsed() > limit {
+                return self.delivered().await;
             }
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(15)) => {}
@@ -281,7 +241,7 @@ impl Night {
     }
 
     /// Presses the button of the card, as the person at the console would.
-    async fn click(&self, plan: &crate::domain::plan::Plan) -> anyhow::Result<()> {
+    async fn click(&self, plan: &Plan) -> anyhow::Result<()> {
         use crate::domain::card::ButtonAction;
         let inbox = crate::api::DeskInbox { desk: self.app.desk.clone(), chat: "console".into() };
         let place = Place { channel: "ops".into(), thread: None, message: None };
@@ -326,11 +286,11 @@ impl Night {
         Ok(())
     }
 
-    /// Waits until `count` alerts behind `already` have been judged.
-    async fn settled(&self, already: i64, count: usize) -> anyhow::Result<()> {
+    /// Waits until `count` alerts beyond `already` have been judged.
+    async fn settled(&self, already: &[FunnelCount], count: usize) -> anyhow::Result<()> {
         let patience = Instant::now() + Duration::from_secs(60);
         loop {
-            let judged: i64 = self.app.desk.store.funnel(already).await?.iter().map(|count| count.count).sum();
+            let judged: i64 = self.judged(already).await?.iter().map(|count| count.count).sum();
             if judged >= count as i64 {
                 return Ok(());
             }
@@ -342,18 +302,20 @@ impl Night {
         }
     }
 
+    /// What has been judged since then, by verdict and reason.
+    async fn judged(&self, before: &[FunnelCount]) -> anyhow::Result<Vec<FunnelCount>> {
+        let mut counts = self.app.desk.store.funnel().await?;
+        for count in &mut counts {
+            let then = before.iter().find(|then| then.verdict == count.verdict && then.reason == count.reason);
+            count.count -= then.map_or(0, |then| then.count);
+        }
+        Ok(counts.into_iter().filter(|count| count.count > 0).collect())
+    }
+
     /// Everything that was sent has been judged.
     async fn drained(&self, lived: &Lived) -> anyhow::Result<bool> {
-        let judged: i64 = self
-            .app
-            .desk
-            .store
-            .funnel(lived.before)
-            .await?
-            .iter()
-            .filter(|count| count.verdict != "resolve")
-            .map(|count| count.count)
-            .sum();
+        let counts = self.judged(&lived.before).await?;
+        let judged: i64 = counts.iter().filter(|count| count.verdict != "resolve").map(|count| count.count).sum();
         Ok(judged >= lived.sent as i64)
     }
 
@@ -396,7 +358,7 @@ impl Night {
 
     async fn report(&self, lived: &Lived, incidents: &[Incident]) -> anyhow::Result<Value> {
         let desk = &self.app.desk;
-        let funnel = desk.store.funnel(lived.before).await?;
+        let funnel = self.judged(&lived.before).await?;
         let received: i64 = funnel.iter().filter(|count| count.verdict != "resolve").map(|count| count.count).sum();
         let suppressed: serde_json::Map<String, Value> = funnel
             .iter()
@@ -410,6 +372,10 @@ impl Night {
             .collect();
         let truth = self.estate.truth();
         let main = main_incident(incidents);
+        let times = match main {
+            Some(main) => Times::of(desk, main).await?,
+            None => Times::default(),
+        };
         let found = main.and_then(|main| main.diagnosis.as_ref());
         let correct =
             found.is_some_and(|found| found.service.as_deref() == Some(&truth.service) && found.change == truth.change);
@@ -435,10 +401,9 @@ impl Night {
             "model": desk.model.as_ref().map_or("none", |model| model.name()),
             "timings_ms": {
                 "start_to_ready": self.ready_ms,
-                "incident_opened": lived.opened_ms,
-                "first_message": lived.first_message_ms,
-                "diagnosis": lived.diagnosis_ms,
-                "approval_to_verified": lived.approval_to_verified_ms,
+                "first_message": times.first_message,
+                "diagnosis": times.diagnosis,
+                "approval_to_verified": times.approval_to_verified,
                 "storm": lived.storm_ms,
                 "total": self.started.elapsed().as_millis() as u64,
             },
@@ -451,6 +416,42 @@ impl Night {
             "truth": truth,
             "correct": correct,
         }))
+    }
+}
+
+/// Milliseconds of the wall clock, from what the watch recorded of itself.
+#[derive(Default)]
+struct Times {
+    /// Opened to the root message, by the time that the chat gave it.
+    first_message: Option<i64>,
+    diagnosis: Option<i64>,
+    approval_to_verified: Option<i64>,
+}
+
+impl Times {
+    async fn of(desk: &Desk, incident: &Incident) -> anyhow::Result<Self> {
+        let events = desk.store.events(&incident.id).await?;
+        let at = |kind: &str| events.iter().find(|event| event.kind == kind).map(|event| event.at);
+        let Some(opened) = at("opened") else { return Ok(Self::default()) };
+        let mut posted: Option<i64> = None;
+        for seat in &desk.chats {
+            let root = desk.store.posted(&format!("{}/root@{}", incident.id, seat.chat.name())).await?;
+            let seconds = root.and_then(|message| message.ts.parse::<f64>().ok());
+            let millis = seconds.map(|seconds| (seconds * 1000.0) as i64);
+            posted = [posted, millis].into_iter().flatten().min();
+        }
+        Ok(Self {
+            first_message: posted.map(|posted| posted - opened),
+            diagnosis: at("diagnosed").map(|at| at - opened),
+            approval_to_verified: at("verification_passed").zip(at("voted")).map(|(end, start)| end - start),
+        })
+    }
+}
+
+fn waiting_plan(incident: &Incident) -> Option<&Plan> {
+    match &incident.state {
+        State::Awaiting { plan } => incident.plan(plan).map(|record| &record.plan),
+        _ => None,
     }
 }
 

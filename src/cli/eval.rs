@@ -120,6 +120,7 @@ fn storms(rules: &Rules, args: &StormArgs) -> anyhow::Result<ExitCode> {
         "purity": mean(&|report| report.purity),
         "ari": mean(&|report| report.ari),
         "notifications": rows.iter().map(|(_, _, report)| report.notifications).sum::<usize>(),
+        "alertmanager_coarse_notifications": rows.iter().map(|(_, _, report)| report.alertmanager_coarse_notifications).sum::<usize>(),
         "alertmanager_notifications": rows.iter().map(|(_, _, report)| report.alertmanager_notifications).sum::<usize>(),
         "alerts": rows.iter().map(|(_, _, report)| report.alerts).sum::<usize>(),
     });

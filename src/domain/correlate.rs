@@ -368,25 +368,6 @@ impl Correlator {
         std::mem::take(&mut self.merges)
     }
 
-    /// A person says that two incidents are one; their subjects are remembered as related.
-    pub fn merge_by_person(&mut self, from: &IncidentId, into: &IncidentId, by: &str) -> bool {
-        let (Some(from), Some(into)) = (self.keys.get(from).copied(), self.keys.get(into).copied()) else {
-            return false;
-        };
-        let (from, into) = (self.resolve(from), self.resolve(into));
-        let pairs: Vec<(u32, u32)> = match (self.open.get(&from), self.open.get(&into)) {
-            (Some(one), Some(other)) if from != into => {
-                one.roots.iter().flat_map(|a| other.roots.iter().map(|b| (*b, *a))).collect()
-            }
-            _ => return false,
-        };
-        for (a, b) in pairs {
-            self.order.taught(a, b);
-        }
-        self.merge(from, into, format!("{by} said so"));
-        true
-    }
-
     /// How many incidents are open and how many warnings wait.
     pub fn load(&self) -> (usize, usize) {
         (self.open.len(), self.waiting.len())

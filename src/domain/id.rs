@@ -89,6 +89,15 @@ impl Digest {
         Self(hex(&Sha256::digest(bytes)))
     }
 
+    /// The digest of parts one behind the other.
+    pub fn of_parts<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Self {
+        let mut hasher = Sha256::new();
+        for part in parts {
+            hasher.update(part);
+        }
+        Self(hex(&hasher.finalize()))
+    }
+
     /// The digest of a value's canonical JSON: struct fields in declaration order and maps sorted,
     /// which holds because our own structs use `BTreeMap` only.
     pub fn of_json<T: Serialize>(value: &T) -> Self {

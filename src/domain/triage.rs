@@ -4,6 +4,7 @@
 //! same decisions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
@@ -80,6 +81,9 @@ pub struct Triage {
     next_number: i64,
 }
 
+/// Alertmanager does not say when an inhibition ends; it repeats it at each flush of the group, every
+/// five minutes by default. After three flushes of silence it is over.
+const INHIBITED_FOR: Duration = Duration::from_secs(15 * 60);
 /// Facts of senders that are kept at once; beyond that all are forgotten and told again by the next events.
 const MAX_ELSEWHERE: usize = 100_000;
 
@@ -135,9 +139,14 @@ impl Triage {
             }
             Known::Inhibited { by, rules } => {
                 let said = format!("by {} {}", said(by), said(rules)).trim().to_owned();
-                (Mute::AtTheSource { name: "inhibited".into(), said }, None)
+                (Mute::AtTheSource { name: "inhibited".into(), said }, Some(fact.at + INHIBITED_FOR))
             }
-            Known::Acknowledged | Known::Grouped { .. } => return,
+            // It is about to be told of: whatever muted it there has ended.
+            Known::Grouped { .. } => {
+                self.elsewhere.remove(&fact.about);
+                return;
+            }
+            Known::Acknowledged => return,
         };
         if self.elsewhere.len() >= MAX_ELSEWHERE {
             self.elsewhere.clear();

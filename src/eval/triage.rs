@@ -42,8 +42,11 @@ pub struct Report {
     /// Over the alerts that have a truth; one that is in no incident is a group of its own.
     pub ari: f64,
     pub alerts_per_s: f64,
-    /// Notifications that Alertmanager's grouping rules give for the same alerts; see `alertmanager`.
+    /// Notifications that Alertmanager's grouping rules give for the same alerts, grouped as in its
+    /// shipped example (`alertname`, `cluster`, `service`); see `alertmanager`.
     pub alertmanager_notifications: usize,
+    /// The same with the coarsest grouping that people use: by `alertname` alone.
+    pub alertmanager_coarse_notifications: usize,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub verdicts: Vec<Verdict>,
 }
@@ -60,7 +63,8 @@ pub struct Verdict {
     pub truth: Option<String>,
 }
 
-/// An incident whose alerts have ended is over after this time.
+/// An incident whose alerts have ended is over after this time. In the running watch its state says
+/// when it is over (handed over or resolved); a file of alerts has no such states.
 const QUIET: Duration = Duration::from_secs(300);
 
 pub fn load(path: &Path) -> Result<Vec<Case>, EvalError> {
@@ -328,17 +332,18 @@ pub fn report(cases: &[Case], run: &Run) -> Report {
         purity: share(right, all),
         ari: agreement::adjusted_rand(&pairs),
         alerts_per_s: (cases.len() as f64 / run.seconds.max(1e-9)).round(),
-        alertmanager_notifications: alertmanager(cases),
+        alertmanager_notifications: alertmanager(cases, &["alertname", "cluster", "service"]),
+        alertmanager_coarse_notifications: alertmanager(cases, &["alertname"]),
         verdicts: vec![],
     }
 }
 
 /// What a stock Alertmanager would send, by its documented rules in event time: one group for each
-/// `alertname`, `cluster` and `service` (the labels of its shipped example), `group_wait` 30 s,
-/// `group_interval` 5 min, `repeat_interval` 3 h; resolved notifications are not counted.
+/// combination of `group_by`, `group_wait` 30 s, `group_interval` 5 min, `repeat_interval` 3 h;
+/// resolved notifications are not counted.
 ///
-/// A model of it, not a run of it; the benchmark beside the real program is separate.
-pub fn alertmanager(cases: &[Case]) -> usize {
+/// A model of it, not a run of it.
+pub fn alertmanager(cases: &[Case], group_by: &[&str]) -> usize {
     #[derive(Default)]
     struct Group {
         firing: HashSet<Fingerprint>,
@@ -348,7 +353,7 @@ pub fn alertmanager(cases: &[Case]) -> usize {
         sent: usize,
     }
     let (wait, interval, repeat) = (Duration::from_secs(30), Duration::from_secs(300), Duration::from_secs(3 * 3600));
-    let mut groups: HashMap<[String; 3], Group> = HashMap::new();
+    let mut groups: HashMap<Vec<String>, Group> = HashMap::new();
     let flush = |group: &mut Group, now: Timestamp| {
         while let Some(due) = group.due.filter(|due| *due <= now) {
             let again = group.told.is_none_or(|told| due.since(told) >= repeat);
@@ -361,8 +366,8 @@ pub fn alertmanager(cases: &[Case]) -> usize {
         }
     };
     for case in cases {
-        let label = |name: &str| case.alert.label(name).unwrap_or_default().to_owned();
-        let group = groups.entry([label("alertname"), label("cluster"), label("service")]).or_default();
+        let key = group_by.iter().map(|name| case.alert.label(name).unwrap_or_default().to_owned()).collect();
+        let group: &mut Group = groups.entry(key).or_default();
         flush(group, case.at);
         match case.alert.status {
             Status::Firing => {

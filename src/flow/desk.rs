@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{Mutex, Notify, RwLock, watch};
+use tokio::sync::{Notify, RwLock, watch};
 
 use crate::config::Config;
-use crate::domain::change::Change;
 use crate::domain::id::{EvidenceId, IncidentId};
 use crate::domain::incident::Incident;
+use crate::domain::intake::Mappings;
 use crate::domain::policy::Policy;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
@@ -18,6 +18,7 @@ use crate::prompt::Prompts;
 use crate::store::{AuditEntry, Batch, Draft, NewEffect, Store, StoreError};
 
 use super::deliver::Effect;
+use super::gate::Gate;
 
 /// What every driver works with. Ports may be absent: the watch goes on with what there is.
 pub struct Desk {
@@ -32,12 +33,12 @@ pub struct Desk {
     pub prompts: Prompts,
     pub chats: Vec<ChatSeat>,
     pub topology: RwLock<Arc<Topology>>,
-    pub changes: RwLock<Arc<Vec<Change>>>,
     pub bells: Bells,
+    pub gate: Gate,
     pub counters: Counters,
     pub stop: watch::Receiver<bool>,
-    /// The store's numbering is read once and then counted here, under this lock.
-    pub numbering: Mutex<()>,
+    /// Formats of the user's own, checked at the start.
+    pub mappings: Mappings,
 }
 
 /// A chat and the channel that incidents go to.
@@ -193,10 +194,6 @@ impl Desk {
 
     pub async fn topology(&self) -> Arc<Topology> {
         self.topology.read().await.clone()
-    }
-
-    pub async fn known_changes(&self) -> Arc<Vec<Change>> {
-        self.changes.read().await.clone()
     }
 
     pub fn reasoner_name(&self) -> String {

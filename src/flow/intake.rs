@@ -11,49 +11,54 @@ use tracing::{error, info, warn};
 
 use super::deliver::Effect;
 use super::desk::{Counters, Desk, FlowError};
+use super::gate::Waiting;
 use super::silence::SILENCES;
-use crate::config::ConfigError;
 use crate::domain::alert::{Alert, BadAlert, Fingerprint, Severity};
 use crate::domain::correlate::Heard;
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, JoinedAlert, ResolvedAlert, Sev, State};
-use crate::domain::intake::{Mappings, Taken, take_bytes};
+use crate::domain::intake::{Taken, take_bytes};
 use crate::domain::intent::silence::{Silence, Silences};
+use crate::domain::prefilter::Suppression;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::{NodeKind, Topology};
 use crate::domain::triage::{Gathered, Judged, Persisting, Triage};
-use crate::store::{AuditEntry, Batch, Draft, InboxRow, LedgerRow, NewEffect, StoreError};
+use crate::store::{AuditEntry, Batch, Draft, LedgerRow, NewEffect, Repeats, StoreError};
 
 /// What is kept in memory between batches.
 pub struct Watchkeeper {
     triage: Triage,
-    mappings: Mappings,
     /// As they are stored; read again when they differ.
     silences: String,
     firing: HashMap<Fingerprint, (String, String)>,
+    /// Firings that were suppressed, and why: sent again, they are counted and not told again.
+    quiet: HashMap<Fingerprint, (Timestamp, &'static str)>,
 }
 
-const BATCH: i64 = 64;
+/// Beyond it all are forgotten, and stand in the ledger once more.
+const MAX_QUIET: usize = 200_000;
+
+/// Alerts that are judged and stored together: many under a storm, so that a transaction is worth
+/// its flush; few enough that what is decided is soon told.
+const BATCH: usize = 16_384;
 
 /// Folds the inbox until the end.
 pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
+    desk.gate.recall(&desk).await?;
     let mut keeper = Watchkeeper::rebuild(&desk).await?;
     while !desk.stopping() {
-        match desk.store.inbox_open("alerts", BATCH).await {
-            Ok(rows) if rows.is_empty() && !keeper.triage.is_overdue(desk.clock.event_now()) => {
-                desk.wait(&desk.bells.alerts, Duration::from_millis(500)).await;
-            }
-            Ok(rows) => {
-                if let Err(failure) = keeper.fold(&desk, &rows).await {
-                    error!(error = %failure, "alerts stay in the inbox and are tried again");
-                    // What was judged in memory is not what is stored: start again from the store.
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                    keeper = Watchkeeper::rebuild(&desk).await?;
-                }
-            }
+        let rows = desk.gate.oldest(BATCH);
+        if rows.is_empty() && !keeper.triage.is_overdue(desk.clock.event_now()) {
+            desk.wait(&desk.bells.alerts, Duration::from_millis(500)).await;
+            continue;
+        }
+        match keeper.fold(&desk, &rows).await {
+            Ok(()) => desk.gate.judged(&rows.iter().map(|row| row.id).collect::<Vec<_>>()),
             Err(failure) => {
-                error!(error = %failure, "the inbox cannot be read");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                error!(error = %failure, "alerts stay in the inbox and are tried again");
+                // What was judged in memory is not what is stored: start again from the store.
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                keeper = Watchkeeper::rebuild(&desk).await?;
             }
         }
     }
@@ -71,11 +76,9 @@ struct Touched {
 
 impl Watchkeeper {
     async fn rebuild(desk: &Desk) -> Result<Self, FlowError> {
-        let wrong = |failure: ConfigError| FlowError::Refused(failure.to_string());
-        let rules = desk.config.triage_rules().map_err(wrong)?;
+        let rules = desk.config.triage_rules().map_err(|failure| FlowError::Refused(failure.to_string()))?;
         let triage = Triage::new(rules, desk.store.next_incident_number().await?);
-        let mappings = desk.config.mappings().map_err(wrong)?;
-        let mut keeper = Self { triage, mappings, silences: String::new(), firing: HashMap::new() };
+        let mut keeper = Self { triage, silences: String::new(), firing: HashMap::new(), quiet: HashMap::new() };
         for alert in desk.store.recent_firing(20_000).await? {
             // The past teaches the prefilter again; its verdicts of then are in the ledger.
             keeper.triage.prefilter.judge(&alert, alert.starts_at);
@@ -98,7 +101,7 @@ impl Watchkeeper {
         Ok(keeper)
     }
 
-    async fn fold(&mut self, desk: &Desk, rows: &[InboxRow]) -> Result<(), FlowError> {
+    async fn fold(&mut self, desk: &Desk, rows: &[Waiting]) -> Result<(), FlowError> {
         let wall_now = desk.clock.wall_now();
         let event_now = desk.clock.event_now();
         let topology = desk.topology().await;
@@ -110,47 +113,27 @@ impl Watchkeeper {
         let mut touched = Touched::default();
         for row in rows {
             batch.inbox_done.push(row.id);
-            // What has no time of its own happened when it came in, on the clock of events.
-            let waited = wall_now.since(Timestamp::from_millis(row.received_at));
-            let taken = take_bytes(row.body.as_bytes(), &self.mappings, event_now - waited);
-            let taken = taken.unwrap_or_else(|bad| Taken {
-                refused: vec![BadAlert::Unreadable(bad.to_string())],
-                ..Taken::default()
-            });
-            for fact in &taken.knowledge {
-                self.triage.know(fact);
-            }
-            for alert in &taken.alerts {
-                self.judge(desk, row, alert, event_now, &topology, &mut batch, &mut touched)?;
-            }
-            for bad in &taken.refused {
-                Counters::add(&desk.counters.alerts_rejected, 1);
-                warn!(inbox = row.id, reason = %bad, "an alert was refused");
-                batch.audit.push(AuditEntry {
-                    kind: "alert.refused".into(),
-                    subject: format!("inbox {}", row.id),
-                    body: serde_json::json!({"reason": bad.to_string(), "source": row.source}),
-                });
-            }
-            for remark in &taken.remarks {
-                batch.audit.push(AuditEntry {
-                    kind: "intake.remark".into(),
-                    subject: format!("inbox {}", row.id),
-                    body: serde_json::json!({"said": remark.to_string(), "source": row.source}),
-                });
+            let taken = match &row.taken {
+                Some(taken) => taken.clone(),
+                None => Arc::new(read_again(desk, row, event_now, wall_now).await?),
+            };
+            for frame in taken.iter() {
+                self.fold_frame(desk, row, frame, event_now, &topology, &mut batch, &mut touched)?;
             }
         }
         for persisting in self.triage.overdue(event_now, &topology) {
             self.persist(desk, persisting, &mut batch, &mut touched)?;
         }
         self.merge(desk, &mut batch, &mut touched).await?;
-        let suppressed = batch.ledger.iter().filter(|row| row.verdict == "suppress").count();
-        if suppressed > 0 {
+        let mut reasons: BTreeMap<&str, i64> = BTreeMap::new();
+        for row in batch.ledger.iter().filter(|row| row.verdict == "suppress") {
+            *reasons.entry(&row.reason).or_default() += 1;
+        }
+        for (reason, times) in &batch.repeats.by_reason {
+            *reasons.entry(reason).or_default() += Repeats::count(times);
+        }
+        if !reasons.is_empty() {
             // One line for the batch: the ledger holds each alert with its reason.
-            let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
-            for row in batch.ledger.iter().filter(|row| row.verdict == "suppress") {
-                *reasons.entry(&row.reason).or_default() += 1;
-            }
             let body = serde_json::json!({"suppressed": reasons});
             let (first, last) = (rows.first().map_or(0, |row| row.id), rows.last().map_or(0, |row| row.id));
             let subject = format!("inbox {first}-{last}");
@@ -159,11 +142,53 @@ impl Watchkeeper {
         self.write(desk, batch, touched, &topology, wall_now, event_now).await
     }
 
+    #[allow(clippy::too_many_arguments)] // one call site; a struct would only rename the list
+    fn fold_frame(
+        &mut self,
+        desk: &Desk,
+        row: &Waiting,
+        taken: &Taken,
+        event_now: Timestamp,
+        topology: &Arc<Topology>,
+        batch: &mut Batch,
+        touched: &mut Touched,
+    ) -> Result<(), FlowError> {
+        for fact in &taken.knowledge {
+            self.triage.know(fact);
+        }
+        for alert in &taken.alerts {
+            self.judge(desk, row, alert, event_now, topology, batch, touched)?;
+        }
+        for bad in &taken.refused {
+            Counters::add(&desk.counters.alerts_rejected, 1);
+            warn!(inbox = row.id, reason = %bad, "an alert was refused");
+            batch.audit.push(AuditEntry {
+                kind: "alert.refused".into(),
+                subject: format!("inbox {}", row.id),
+                body: serde_json::json!({"reason": bad.to_string(), "source": row.source}),
+            });
+        }
+        for remark in &taken.remarks {
+            batch.audit.push(AuditEntry {
+                kind: "intake.remark".into(),
+                subject: format!("inbox {}", row.id),
+                body: serde_json::json!({"said": remark.to_string(), "source": row.source}),
+            });
+        }
+        Ok(())
+    }
+
     /// People silence while the watch runs.
     async fn read_silences(&mut self, desk: &Desk) -> Result<(), FlowError> {
         let stored = desk.store.setting(SILENCES).await?.unwrap_or_default();
         if stored != self.silences {
-            let silences: Vec<Silence> = serde_json::from_str(&stored).unwrap_or_default();
+            // Without them everything speaks, which is the safe side; but people must know.
+            let silences = serde_json::from_str::<Vec<Silence>>(&stored).unwrap_or_else(|unreadable| {
+                if !stored.is_empty() {
+                    error!(error = %unreadable, "the stored silences cannot be read: nothing is silenced");
+                }
+                vec![]
+            });
             self.triage.intent.silences = Silences::restore(silences);
             self.silences = stored;
         }
@@ -174,7 +199,7 @@ impl Watchkeeper {
     fn judge(
         &mut self,
         desk: &Desk,
-        row: &InboxRow,
+        row: &Waiting,
         alert: &Alert,
         event_now: Timestamp,
         topology: &Arc<Topology>,
@@ -182,8 +207,15 @@ impl Watchkeeper {
         touched: &mut Touched,
     ) -> Result<(), FlowError> {
         Counters::add(&desk.counters.alerts_received, 1);
+        let judged = self.triage.judge(alert, event_now, topology);
+        if let Judged::Suppressed { reason, .. } = &judged
+            && self.is_repeat(alert, reason)
+        {
+            batch.repeats.add(row.id, alert.fingerprint, reason.name());
+            return Ok(());
+        }
         let mut ledger = ledger_row(row, alert);
-        match self.triage.judge(alert, event_now, topology) {
+        match judged {
             Judged::Suppressed { reason, incident } => {
                 ledger.verdict = "suppress";
                 ledger.reason = reason.name().into();
@@ -226,6 +258,18 @@ impl Watchkeeper {
         }
         batch.ledger.push(ledger);
         Ok(())
+    }
+
+    /// Whether the ledger has this alert with this verdict already.
+    fn is_repeat(&mut self, alert: &Alert, reason: &Suppression) -> bool {
+        if matches!(reason, Suppression::Duplicate { .. }) {
+            return true;
+        }
+        if self.quiet.len() >= MAX_QUIET {
+            self.quiet.clear();
+        }
+        let now = (alert.starts_at, reason.name());
+        self.quiet.insert(alert.fingerprint, now) == Some(now)
     }
 
     fn open(
@@ -438,9 +482,27 @@ impl Watchkeeper {
     }
 }
 
+/// A row that is not in memory: after a restart, or in a storm larger than is kept.
+async fn read_again(
+    desk: &Desk,
+    row: &Waiting,
+    event_now: Timestamp,
+    wall_now: Timestamp,
+) -> Result<Vec<Taken>, FlowError> {
+    // What has no time of its own happened when it came in, on the clock of events.
+    let received_at = event_now - wall_now.since(row.received_at);
+    let frames = desk.store.frames(row.id).await?;
+    let taken = frames.iter().map(|frame| {
+        take_bytes(frame, &desk.mappings, received_at)
+            .unwrap_or_else(|bad| Taken { refused: vec![BadAlert::Unreadable(bad.to_string())], ..Taken::default() })
+    });
+    Ok(taken.collect())
+}
+
 fn clone_batch(batch: &Batch) -> Batch {
     Batch {
         ledger: batch.ledger.clone(),
+        repeats: batch.repeats.clone(),
         effects: batch.effects.clone(),
         audit: batch.audit.clone(),
         inbox_done: batch.inbox_done.clone(),
@@ -450,7 +512,7 @@ fn clone_batch(batch: &Batch) -> Batch {
     }
 }
 
-fn ledger_row(row: &InboxRow, alert: &Alert) -> LedgerRow {
+fn ledger_row(row: &Waiting, alert: &Alert) -> LedgerRow {
     LedgerRow {
         inbox_id: row.id,
         cluster: alert.cluster().into(),

@@ -408,14 +408,16 @@ struct OwnRollback {
     namespace: String,
     workload: String,
     from_revision: i64,
+    undone: bool,
 }
 
 impl OwnRollback {
-    /// The controller gives what it goes back to the next free number.
+    /// The controller gives what it goes back to the next free number, and the undo the one after it.
     fn made(&self, change: &Change) -> bool {
+        let last = self.from_revision + if self.undone { 2 } else { 1 };
         change.namespace == self.namespace
             && change.workload == self.workload
-            && change.to_revision == self.from_revision + 1
+            && (self.from_revision + 1..=last).contains(&change.to_revision)
     }
 }
 
@@ -424,12 +426,16 @@ async fn own_rollbacks(desk: &Desk, event_now: Timestamp) -> Result<Vec<OwnRollb
     let incidents = desk.store.incidents(crate::store::Scope::All).await?;
     let lately = incidents.into_iter().filter(|incident| event_now.since(incident.since) < day);
     let done = lately.flat_map(|incident| incident.plans).filter(|record| {
-        matches!(record.outcome, Outcome::Started | Outcome::Written | Outcome::Verified | Outcome::NotVerified)
+        // Only what was certainly written: another's change must not hide behind an attempt of ours.
+        matches!(record.outcome, Outcome::Written | Outcome::Verified | Outcome::NotVerified | Outcome::Undone)
     });
     let rollbacks = done.filter_map(|record| match record.plan.action {
-        Action::RollBack { target, from_revision, .. } => {
-            Some(OwnRollback { namespace: target.namespace, workload: target.name, from_revision })
-        }
+        Action::RollBack { target, from_revision, .. } => Some(OwnRollback {
+            namespace: target.namespace,
+            workload: target.name,
+            from_revision,
+            undone: record.outcome == Outcome::Undone,
+        }),
         Action::Restart { .. } | Action::Scale { .. } => None,
     });
     Ok(rollbacks.collect())

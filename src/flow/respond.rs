@@ -8,6 +8,7 @@ use tracing::{error, info};
 use super::approve;
 use super::deliver::Effect;
 use super::desk::{Desk, FlowError};
+use crate::domain::alert::Fingerprint;
 use crate::domain::card::{ButtonAction, Card, Span, Tone};
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Decision, Incident, IncidentEvent, State};
@@ -16,6 +17,8 @@ use crate::domain::time::spoken;
 use crate::memory::{Kind, Query, Tenant};
 use crate::ports::{FromPeople, Person, Place};
 use crate::store::{AuditEntry, Batch, InboxRow, NewEffect, Scope};
+
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
 
 pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
     while !desk.stopping() {
@@ -261,7 +264,7 @@ fn edits(one: &str, other: &str) -> usize {
 
 async fn status(desk: &Desk) -> Result<Card, FlowError> {
     let open = desk.store.incidents(Scope::NotOver).await?;
-    let funnel = desk.store.funnel(0).await?;
+    let funnel = desk.store.funnel().await?;
     let raw: i64 = funnel.iter().filter(|count| count.verdict != "resolve").map(|count| count.count).sum();
     let mut lines = vec![
         vec![Span::plain(format!("{} open incidents", open.len()))],
@@ -370,7 +373,8 @@ async fn explain(desk: &Desk, what: &str) -> Result<Card, FlowError> {
     if rows.is_empty() {
         return Ok(wrong("nothing in the ledger has that name, fingerprint or incident", "explain HighErrorRate"));
     }
-    let lines = rows
+    let newest = rows.first().and_then(|row| Fingerprint::parse(&row.fingerprint));
+    let mut lines: Vec<Vec<Span>> = rows
         .into_iter()
         .map(|row| {
             vec![
@@ -380,6 +384,13 @@ async fn explain(desk: &Desk, what: &str) -> Result<Card, FlowError> {
             ]
         })
         .collect();
+    if let Some(fingerprint) = newest {
+        let again = desk.store.sent_again(fingerprint, desk.clock.wall_now() - A_DAY).await?;
+        if let Some(last_at) = again.last_at {
+            let text = format!("sent {} times more within a day, last at {}", again.times, last_at.clock_time());
+            lines.push(vec![Span::plain(text)]);
+        }
+    }
     Ok(answer("What was decided, and why", lines))
 }
 

@@ -1,8 +1,11 @@
 //! One transaction: what was decided, and what is to be told and done because of it.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use sqlx::QueryBuilder;
 
+use super::ledger::{HOUR, Repeats, pack_repeats};
 use super::{Db, Store, StoreError, audit};
 use crate::domain::alert::Labels;
 use crate::domain::evidence::Evidence;
@@ -14,6 +17,7 @@ use crate::domain::time::Timestamp;
 #[derive(Default)]
 pub struct Batch {
     pub ledger: Vec<LedgerRow>,
+    pub repeats: Repeats,
     pub drafts: Vec<Draft>,
     pub effects: Vec<NewEffect>,
     pub evidence: Vec<Evidence>,
@@ -158,6 +162,31 @@ macro_rules! write_batch {
                     .push_bind($at.millis());
             });
             insert.build().execute(&mut *$tx).await?;
+        }
+        for (reason, times) in &$batch.repeats.by_reason {
+            sqlx::query(
+                "INSERT INTO alert_repeat(first_inbox,last_inbox,reason,alerts,judged_at,packed) VALUES($1,$2,$3,$4,$5,$6)",
+            )
+            .bind($batch.repeats.first_inbox)
+            .bind($batch.repeats.last_inbox)
+            .bind(*reason)
+            .bind(Repeats::count(times))
+            .bind($at.millis())
+            .bind(pack_repeats(times))
+            .execute(&mut *$tx)
+            .await?;
+        }
+        for ((verdict, reason), count) in $batch.counts() {
+            sqlx::query(
+                "INSERT INTO funnel(hour,verdict,reason,count) VALUES($1,$2,$3,$4) \
+                 ON CONFLICT(hour,verdict,reason) DO UPDATE SET count = funnel.count + excluded.count",
+            )
+            .bind($at.millis().div_euclid(HOUR))
+            .bind(verdict)
+            .bind(reason)
+            .bind(count)
+            .execute(&mut *$tx)
+            .await?;
         }
         for (fingerprint, incident) in &$batch.ledger_incident {
             sqlx::query("UPDATE alert SET incident=$1 WHERE fingerprint=$2 AND incident IS NULL AND verdict='admit'")
@@ -380,6 +409,20 @@ macro_rules! write_batch {
                 .await?;
         }
     }};
+}
+
+impl Batch {
+    /// How many alerts of this batch had which verdict and reason.
+    fn counts(&self) -> BTreeMap<(&'static str, String), i64> {
+        let mut counts: BTreeMap<(&'static str, String), i64> = BTreeMap::new();
+        for row in &self.ledger {
+            *counts.entry((row.verdict, row.reason.clone())).or_default() += 1;
+        }
+        for (reason, times) in &self.repeats.by_reason {
+            *counts.entry(("suppress", (*reason).to_owned())).or_default() += Repeats::count(times);
+        }
+        counts
+    }
 }
 
 impl Store {

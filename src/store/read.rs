@@ -37,30 +37,9 @@ pub struct EventRow {
     pub body: String,
 }
 
-#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
-pub struct FunnelCount {
-    pub verdict: String,
-    pub reason: String,
-    pub count: i64,
-}
-
-#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
-pub struct LedgerView {
-    pub fingerprint: String,
-    pub name: String,
-    pub subject: String,
-    pub severity: String,
-    pub status: String,
-    pub starts_at: i64,
-    pub verdict: String,
-    pub reason: String,
-    pub explanation: String,
-    pub incident: Option<String>,
-}
-
 impl Store {
-    /// Keeps raw input before anything else happens to it (P1). A second delivery under the same
-    /// `dedupe` is kept once and counts as accepted.
+    /// Keeps what a person did before anything else happens to it. A second delivery under the same
+    /// `dedupe` is kept once and counts as accepted. Alerts: see `take_in_alerts`.
     pub async fn take_in(
         &self,
         source: &str,
@@ -101,7 +80,9 @@ impl Store {
 
     pub async fn inbox_depth(&self) -> Result<i64, StoreError> {
         Ok(on!(self, pool => {
-            sqlx::query_scalar("SELECT count(*) FROM inbox WHERE done_at IS NULL").fetch_one(pool).await
+            sqlx::query_scalar("SELECT CAST(coalesce(sum(frames), 0) AS BIGINT) FROM inbox WHERE done_at IS NULL")
+                .fetch_one(pool)
+                .await
         })?)
     }
 
@@ -196,18 +177,6 @@ impl Store {
             .collect()
     }
 
-    pub async fn funnel(&self, since_inbox: i64) -> Result<Vec<FunnelCount>, StoreError> {
-        Ok(on!(self, pool => {
-            sqlx::query_as(
-                "SELECT verdict, reason, count(*) AS count FROM alert WHERE inbox_id > $1 GROUP BY verdict, reason \
-                 ORDER BY verdict, reason",
-            )
-            .bind(since_inbox)
-            .fetch_all(pool)
-            .await
-        })?)
-    }
-
     /// Incidents that people already decide about or that are acted on.
     pub async fn pinned_incidents(&self) -> Result<Vec<IncidentId>, StoreError> {
         let ids: Vec<String> = on!(self, pool => {
@@ -225,26 +194,6 @@ impl Store {
         let last: Option<i64> =
             on!(self, pool => sqlx::query_scalar("SELECT max(starts_at) FROM alert").fetch_one(pool).await)?;
         Ok(last.map(Timestamp::from_millis))
-    }
-
-    pub async fn last_inbox_id(&self) -> Result<i64, StoreError> {
-        let last: Option<i64> =
-            on!(self, pool => sqlx::query_scalar("SELECT max(id) FROM inbox").fetch_one(pool).await)?;
-        Ok(last.unwrap_or(0))
-    }
-
-    /// What is known of one alert: by fingerprint, or by a part of its name; newest first.
-    pub async fn ledger_of(&self, fingerprint_or_name: &str, limit: i64) -> Result<Vec<LedgerView>, StoreError> {
-        Ok(on!(self, pool => {
-            sqlx::query_as(
-                "SELECT fingerprint,name,subject,severity,status,starts_at,verdict,reason,explanation,incident FROM alert \
-                 WHERE fingerprint=$1 OR name=$1 OR incident=$1 ORDER BY id DESC LIMIT $2",
-            )
-            .bind(fingerprint_or_name)
-            .bind(limit)
-            .fetch_all(pool)
-            .await
-        })?)
     }
 
     pub async fn outbox_due(&self, wall_now: Timestamp, limit: i64) -> Result<Vec<OutboxRow>, StoreError> {
@@ -308,10 +257,6 @@ impl Store {
             sqlx::query_as("SELECT channel, ts FROM posted WHERE key=$1").bind(key).fetch_optional(pool).await
         })?;
         Ok(row.map(|(channel, ts)| MessageRef { channel, ts }))
-    }
-
-    pub async fn posted_count(&self) -> Result<i64, StoreError> {
-        Ok(on!(self, pool => sqlx::query_scalar("SELECT count(*) FROM posted").fetch_one(pool).await)?)
     }
 
     /// The incident whose message this is.

@@ -104,6 +104,11 @@ pub struct Sim {
     mean_rates: Vec<f64>,
 }
 
+/// Every change of the night was approved in the same words: the guilty one must not read like it.
+const APPROVED: &str = "approved 15:42 by release board, run by pipeline";
+/// Between the tags of the harmless releases; the physics know it, a reader cannot.
+const FAULTY_TAG: &str = "2.41.7";
+
 /// The first night that can be told; every later one is whole weeks after it.
 pub const NIGHT: i64 = 1_795_140_000_000; // 2026-11-20T02:00:00Z
 
@@ -204,8 +209,8 @@ impl Sim {
             let node = self.estate.nodes[innocent.node].clone();
             let change = if innocent.image {
                 TemplateChange {
-                    image: Some(format!("registry.example/{}:2.{}.{}", node.name, 40 + index, self.seed % 10)),
-                    cause: format!("pipeline: release {} 2.{}", node.name, 40 + index),
+                    image: Some(format!("registry.example/{}:2.{}.0", node.name, 40 + index)),
+                    cause: format!("release {} 2.{}.0 ({APPROVED})", node.name, 40 + index),
                     ..TemplateChange::default()
                 }
             } else {
@@ -214,7 +219,7 @@ impl Sim {
                         ("LOG_LEVEL".into(), "info".into()),
                         ("FEATURE_BANNER".into(), format!("v{}", index + 2)),
                     ]),
-                    cause: format!("pipeline: settings of {}", node.name),
+                    cause: format!("{} configuration rollout ({APPROVED})", node.name),
                     ..TemplateChange::default()
                 }
             };
@@ -256,31 +261,30 @@ impl Sim {
             data.insert(key.to_owned(), value.to_owned());
             Some((format!("{name}-config-9d2b"), data))
         };
-        let approved = "approved 15:42 by release board, run by pipeline";
         match &self.script.fault {
             Fault::ConfigLeak { .. } => TemplateChange {
                 config_map: config("cache.entry_ttl", "never"),
-                cause: format!("{name} configuration rollout ({approved})"),
+                cause: format!("{name} configuration rollout ({APPROVED})"),
                 ..TemplateChange::default()
             },
             Fault::PoolTooSmall { .. } => TemplateChange {
                 config_map: config("db.pool.max", "2"),
-                cause: format!("{name}: tidy connection settings ({approved})"),
+                cause: format!("{name}: tidy connection settings ({APPROVED})"),
                 ..TemplateChange::default()
             },
             Fault::WrongHost { .. } => TemplateChange {
                 config_map: config("upstream.host", "svc.internal.old"),
-                cause: format!("{name}: endpoints clean-up ({approved})"),
+                cause: format!("{name}: endpoints clean-up ({APPROVED})"),
                 ..TemplateChange::default()
             },
             Fault::MemoryLimitLowered { .. } => TemplateChange {
                 mem_limit: Some(format!("{}Mi", node.memory_mib * 35 / 100)),
-                cause: format!("{name}: right-sizing ({approved})"),
+                cause: format!("{name}: right-sizing ({APPROVED})"),
                 ..TemplateChange::default()
             },
             _ => TemplateChange {
-                image: Some(format!("registry.example/{name}:3.0.0")),
-                cause: format!("release {name} 3.0.0 ({approved})"),
+                image: Some(format!("registry.example/{name}:{FAULTY_TAG}")),
+                cause: format!("release {name} {FAULTY_TAG} ({APPROVED})"),
                 ..TemplateChange::default()
             },
         }
@@ -300,7 +304,7 @@ impl Sim {
             Fault::PoolTooSmall { .. } => pod.config.get("db.pool.max").is_some_and(|value| value == "2"),
             Fault::WrongHost { .. } => pod.config.get("upstream.host").is_some_and(|value| value.ends_with(".old")),
             Fault::MemoryLimitLowered { .. } => pod.mem_limit != format!("{}Mi", node.memory_mib),
-            _ => pod.image.ends_with(":3.0.0"),
+            _ => pod.image.ends_with(FAULTY_TAG),
         }
     }
 

@@ -9,3 +9,4 @@ mod real;
 mod rooms;
 mod slack;
 mod watch;
+mod wrong;

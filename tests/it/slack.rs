@@ -5,6 +5,8 @@
 mod emulator;
 #[path = "slack/faults.rs"]
 mod faults;
+#[path = "slack/night.rs"]
+mod night;
 #[path = "slack/support.rs"]
 mod support;
 

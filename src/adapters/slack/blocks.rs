@@ -230,7 +230,7 @@ impl Renderer {
         }
     }
 
-    /// Pictures live on the console for now: an upload would need `files:write` and three calls.
+    /// Pictures are linked, not uploaded: the console draws them, and an upload would need `files:write`.
     fn picture(&self, title: &str, alt: &str, path: &str) -> Value {
         let title = match self.mint(path) {
             Some(_) => self.mrkdwn_link(&format!("🖼 {}", cut(title, 200)), path),

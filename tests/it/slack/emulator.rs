@@ -12,27 +12,50 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::{Kept, approval_card, root_card, thumbs_card};
 
-const CHANNEL: &str = "C01INC";
+pub const CHANNEL: &str = "C01INC";
 
-struct Emulator {
-    base: String,
+pub struct Emulator {
+    pub base: String,
     http: reqwest::Client,
 }
 
+/// There is one workspace: who uses it resets it first.
+pub static WORKSPACE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 impl Emulator {
-    async fn control(&self, path: &str, body: Value) -> Value {
+    /// `None` after saying so, where its address is not given.
+    pub async fn fresh() -> Option<Self> {
+        let Ok(base) = std::env::var("MIDWATCH_TEST_SLACK") else {
+            eprintln!("SKIPPED: MIDWATCH_TEST_SLACK is not set (see tests/slack-emulator.yaml)");
+            return None;
+        };
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let emulator = Self { base: base.trim_end_matches('/').to_string(), http: reqwest::Client::new() };
+        emulator.control("reset", json!({})).await;
+        Some(emulator)
+    }
+
+    pub async fn messages(&self) -> Vec<Value> {
+        self.read(&format!("messages/{CHANNEL}")).await["messages"].as_array().unwrap().clone()
+    }
+
+    pub async fn control(&self, path: &str, body: Value) -> Value {
         let response = self.http.post(format!("{}/_control/{path}", self.base)).json(&body).send().await.unwrap();
         response.json().await.unwrap()
     }
 
-    async fn read(&self, path: &str) -> Value {
+    pub async fn read(&self, path: &str) -> Value {
         self.http.get(format!("{}/_control/{path}", self.base)).send().await.unwrap().json().await.unwrap()
     }
 
     /// The button as it lies in the posted message, so that block id and value are the real ones.
     async fn click(&self, message: &MessageRef, user: &str, action: ButtonAction) {
-        let messages = self.read(&format!("messages/{CHANNEL}")).await;
-        let posted = messages["messages"].as_array().unwrap().iter().find(|m| m["ts"] == message.ts.as_str()).unwrap();
+        self.press(&message.ts, user, action).await;
+    }
+
+    pub async fn press(&self, ts: &str, user: &str, action: ButtonAction) {
+        let messages = self.messages().await;
+        let posted = messages.iter().find(|message| message["ts"] == ts).unwrap();
         let blocks = posted["blocks"].as_array().unwrap().clone();
         let button = blocks
             .iter()
@@ -42,7 +65,7 @@ impl Emulator {
         let (block, element) = button.unwrap();
         let mut pressed = element.clone();
         pressed["block_id"] = block["block_id"].clone();
-        let body = json!({"channel": CHANNEL, "messageTs": message.ts, "user": user, "action": pressed});
+        let body = json!({"channel": CHANNEL, "messageTs": ts, "user": user, "action": pressed});
         assert_eq!(self.control("interact", body).await["ok"], true);
     }
 
@@ -81,14 +104,9 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn a_night_in_the_emulator() {
-    let Ok(base) = std::env::var("MIDWATCH_TEST_SLACK") else {
-        eprintln!("SKIPPED: MIDWATCH_TEST_SLACK is not set (see tests/slack-emulator.yaml)");
-        return;
-    };
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let emulator = Emulator { base: base.trim_end_matches('/').to_string(), http: reqwest::Client::new() };
-    emulator.control("reset", json!({})).await;
+async fn the_adapter_in_the_emulator() {
+    let _alone = WORKSPACE.lock().await;
+    let Some(emulator) = Emulator::fresh().await else { return };
     let mut config = SlackConfig::new("xoxb-test-midwatch", CHANNEL);
     config.app_token = Some("xapp-test-midwatch".into());
     config.api_base = Some(format!("{}/api/", emulator.base));
@@ -164,25 +182,5 @@ async fn a_night_in_the_emulator() {
     assert_eq!(inbox.acts().len(), 5, "nothing came twice, and nothing of our own came back");
     let log = emulator.read("log").await;
     assert_eq!(log["log"].to_string().matches("\"views.open\"").count(), 1, "one dialog for two deliveries");
-    record(&log);
     sockets.shutdown().await;
-}
-
-/// The session as the emulator saw it, without tokens and with names of its own making replaced.
-fn record(log: &Value) {
-    if std::env::var("MIDWATCH_RECORD").as_deref() != Ok("1") {
-        return;
-    }
-    let mut text =
-        String::from("# Recorded by tests/it/slack/emulator.rs against local-slack 0.1.8; tokens redacted.\n");
-    for entry in log["log"].as_array().unwrap() {
-        let word = |name: &str| entry[name].as_str().unwrap_or_default();
-        text.push_str(&format!("\n## {} {} {}\n", word("direction"), word("kind"), word("summary")));
-        text.push_str(&serde_json::to_string_pretty(&entry["detail"]).unwrap());
-        text.push('\n');
-    }
-    for secret in ["xoxb-test-midwatch", "xapp-test-midwatch", "test-signing-secret", "verification-token"] {
-        text = text.replace(secret, "[redacted]");
-    }
-    std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/slack-session.txt"), text).unwrap();
 }
