@@ -22,9 +22,9 @@ use crate::telemetry::{self, LogForm};
 #[derive(Debug, Parser)]
 #[command(name = "midwatch", version, arg_required_else_help = true)]
 pub struct Cli {
-    /// Configuration file (TOML).
+    /// Configuration file (TOML); `replay` takes two.
     #[arg(long, global = true, env = "MIDWATCH_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
+    config: Vec<PathBuf>,
     /// Logs as JSON lines on stderr.
     #[arg(long, global = true)]
     log_json: bool,
@@ -145,21 +145,27 @@ fn complain(failure: &anyhow::Error) -> ExitCode {
 
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let environment = |name: &str| std::env::var(name).ok();
-    match cli.command {
+    let Cli { config: configs, command, .. } = cli;
+    let config = || match configs.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(one.as_path())),
+        more => Err(anyhow::anyhow!("--config is given {} times; only `replay` compares two", more.len())),
+    };
+    match command {
         Command::Demo(args) => {
-            let config = Config::load(cli.config.as_deref(), &environment)?;
+            let config = Config::load(config()?, &environment)?;
             demo::run(config, args).await
         }
-        Command::Serve => serve(Config::load(cli.config.as_deref(), &environment)?).await,
+        Command::Serve => serve(Config::load(config()?, &environment)?).await,
         Command::Eval { suite } => {
-            let config = Config::load(cli.config.as_deref(), &environment)?;
+            let config = Config::load(config()?, &environment)?;
             eval::run(&config, suite)
         }
-        Command::Replay(args) => replay::run(&args, &environment),
+        Command::Replay(args) => replay::run(&args, &configs, &environment),
         Command::Bench(args) => bench::run(args).await,
-        Command::Check => check::run(cli.config.as_deref(), &environment).await,
+        Command::Check => check::run(config()?, &environment).await,
         Command::Audit { what: AuditCommand::Verify { data_dir } } => {
-            let mut config = Config::load(cli.config.as_deref(), &environment)?;
+            let mut config = Config::load(config()?, &environment)?;
             if let Some(data_dir) = data_dir {
                 config.store.url = None;
                 config.store.data_dir = data_dir;

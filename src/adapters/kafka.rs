@@ -3,6 +3,8 @@
 //! Poison (not JSON, or no alert in it) goes to the dead-letter topic with the reason; the
 //! partition moves on.
 
+pub mod history;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

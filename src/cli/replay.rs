@@ -1,42 +1,50 @@
 //! `midwatch replay`: a change of rules, tried on what has happened.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
 
+use crate::adapters::kafka::history::read_topic;
 use crate::config::Config;
 use crate::domain::topology::Topology;
 use crate::eval::{replay, triage};
+use crate::ports::{Clock as _, SystemClock};
 
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// JSON lines in time order, one alert (or one webhook body) a line.
-    #[arg(long, value_name = "FILE")]
+    /// JSON lines in time order, one alert (or one webhook body) a line; or the name of a topic, which is
+    /// read from its beginning to its end at the brokers of the first configuration.
+    #[arg(long, value_name = "FILE|TOPIC")]
     from: PathBuf,
     /// `{"nodes": [...], "edges": [{"from": caller, "to": callee}]}`
     #[arg(long, value_name = "FILE")]
     topology: Option<PathBuf>,
-    /// Given twice: what is in use, and what is wanted.
-    #[arg(long = "with", value_name = "CONFIG", num_args = 1, required = true)]
-    configs: Vec<PathBuf>,
     #[arg(long)]
     json: bool,
 }
 
-pub fn run(args: &ReplayArgs, environment: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<ExitCode> {
-    let [a, b] = args.configs.as_slice() else {
-        anyhow::bail!("replay compares two configurations: give --with twice, not {} times", args.configs.len());
+/// `configs` holds two: what is in use, and what is wanted.
+pub fn run(
+    args: &ReplayArgs,
+    configs: &[PathBuf],
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> anyhow::Result<ExitCode> {
+    let [a, b] = configs else {
+        anyhow::bail!(
+            "replay compares two configurations: give --config twice (what is in use, what is wanted), not {} times",
+            configs.len()
+        );
     };
-    let rules =
-        |path: &PathBuf| -> anyhow::Result<_> { Ok(Config::load(Some(path.as_path()), environment)?.triage_rules()?) };
-    let cases = triage::load(&args.from)?;
+    let load = |path: &PathBuf| Config::load(Some(path.as_path()), environment);
+    let (in_use, wanted) = (load(a)?, load(b)?);
+    let cases = history(&args.from, &in_use)?;
     let topology = Arc::new(match &args.topology {
         Some(path) => triage::load_topology(path)?,
         None => Topology::default(),
     });
-    let report = replay::compare(&cases, &topology, rules(a)?, rules(b)?);
+    let report = replay::compare(&cases, &topology, in_use.triage_rules()?, wanted.triage_rules()?);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
         return Ok(ExitCode::SUCCESS);
@@ -72,4 +80,25 @@ pub fn run(args: &ReplayArgs, environment: &dyn Fn(&str) -> Option<String>) -> a
         println!("nothing differs");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What happened: from a file of that name, else from a topic.
+fn history(from: &Path, in_use: &Config) -> anyhow::Result<Vec<triage::Case>> {
+    if from.exists() {
+        return Ok(triage::load(from)?);
+    }
+    let Some(kafka) = &in_use.kafka else {
+        anyhow::bail!(
+            "there is no file {}, and the first configuration names no [kafka] brokers where a topic of that name could be",
+            from.display()
+        );
+    };
+    let told = read_topic(kafka, &from.to_string_lossy())?;
+    let wall_now = SystemClock.wall_now();
+    let messages = told.iter().map(|message| (message.at.unwrap_or(wall_now), message.payload.as_slice()));
+    let (cases, unreadable) = replay::from_messages(messages, &in_use.mappings()?);
+    if unreadable > 0 {
+        eprintln!("{unreadable} of {} messages hold no alert and are left out", told.len());
+    }
+    Ok(cases)
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::triage::{Case, Run, run};
+use crate::domain::intake::{Mappings, take_bytes};
+use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
 use crate::domain::triage::Rules;
 
@@ -53,6 +55,24 @@ pub struct Told {
 }
 
 const EXAMPLES: usize = 3;
+
+/// The alerts of messages in the order of their arrival, and how many messages held none.
+pub fn from_messages<'a>(
+    messages: impl Iterator<Item = (Timestamp, &'a [u8])>,
+    mappings: &Mappings,
+) -> (Vec<Case>, usize) {
+    let (mut cases, mut unreadable): (Vec<Case>, usize) = (vec![], 0);
+    for (arrived_at, payload) in messages {
+        match take_bytes(payload, mappings, arrived_at) {
+            Ok(taken) => {
+                let at = cases.last().map_or(arrived_at, |last| last.at.max(arrived_at));
+                cases.extend(taken.alerts.into_iter().map(|alert| Case { alert, truth: None, at }));
+            }
+            Err(_) => unreadable += 1,
+        }
+    }
+    (cases, unreadable)
+}
 
 pub fn compare(cases: &[Case], topology: &Arc<Topology>, a: Rules, b: Rules) -> Report {
     let (a, b) = (run(cases, topology, a), run(cases, topology, b));

@@ -258,4 +258,19 @@ async fn poison_on_kafka_is_set_aside_and_the_rest_goes_on() {
     let (payload, reason) = next_dead_letter(&brokers, &dead).await;
     assert_eq!(payload, b"{ this is not JSON");
     assert!(reason.contains("not JSON"), "{reason}");
+
+    // The same topic as a history: what would a higher floor have changed?
+    let config = |name: &str, more: &str| {
+        let path = watch.folder.path().join(name);
+        std::fs::write(&path, format!("{kafka}{more}")).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (now, wanted) = (config("now.toml", ""), config("wanted.toml", "[correlation]\nwindow_seconds = 60\n"));
+    let words = ["replay", "--from", topic.as_str(), "--config", &now, "--config", &wanted, "--json"].map(str::to_owned);
+    let ended = tokio::task::spawn_blocking(move || crate::harness::run(words)).await.unwrap().expect(0);
+    assert_eq!((&ended.report()["alerts"], &ended.report()["a"]["notifications"]), (&json!(2), &json!(2)));
+    assert!(ended.stderr.contains("1 of 3 messages hold no alert"), "{}", ended.stderr);
+    let unknown = ["replay", "--from", "no-such-topic", "--config", &now, "--config", &now].map(str::to_owned);
+    let ended = tokio::task::spawn_blocking(move || crate::harness::run(unknown)).await.unwrap().expect(2);
+    assert!(ended.stderr.contains("no-such-topic"), "{}", ended.stderr);
 }

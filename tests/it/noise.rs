@@ -157,12 +157,12 @@ fn a_replay_says_what_a_rule_would_change() {
     let window = "[[intent.window]]\nname = \"w\"\nmatchers = ['service=\"payments\"']\nkind = \"change\"\n\
                   schedule = { once = { start = \"2020-01-01T00:00:00Z\", end = \"2199-01-01T00:00:00Z\" } }\n";
     std::fs::write(&wanted, window).unwrap();
-    let words = ["replay", "--from", &alerts, "--with", &now, "--with", &wanted, "--json"];
+    let words = ["replay", "--from", &alerts, "--config", &now, "--config", &wanted, "--json"];
     let report = crate::harness::run(words).expect(0).report();
     assert_eq!((&report["a"]["notifications"], &report["b"]["notifications"]), (&json!(2), &json!(1)), "{report:#}");
     assert_eq!(report["changed"][0]["to"], "suppress window", "{report:#}");
     assert_eq!(report["only_a"][0]["subjects"], json!(["payments"]), "{report:#}");
-    let same = ["replay", "--from", &alerts, "--with", &now, "--with", &now];
+    let same = ["replay", "--from", &alerts, "--config", &now, "--config", &now];
     assert!(crate::harness::run(same).expect(0).stdout.contains("nothing differs"));
 }
 
