@@ -71,6 +71,18 @@ pub struct BenchArgs {
     /// How many alerts the large storm has.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub storm: u64,
+    /// Brokers of a real Kafka, for the stream from there to the disk.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub kafka: Option<String>,
+    /// How many alerts that stream has.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub alerts: usize,
+    /// Only that stream.
+    #[arg(long, requires = "kafka")]
+    pub only_stream: bool,
+    /// Only the triage engine.
+    #[arg(long, conflicts_with = "only_stream")]
+    pub only_engine: bool,
     /// One JSON document instead of the table.
     #[arg(long)]
     pub json: bool,

@@ -11,13 +11,25 @@ use tokio::process::{Child, Command};
 use super::BenchArgs;
 
 mod engine;
+mod stream;
+
+/// What, measured, unit, at most.
+type Row = (&'static str, f64, &'static str, Option<f64>);
 
 const PATIENCE: Duration = Duration::from_secs(900);
 
 pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     let program = std::env::current_exe().context("where this program lies is not known")?;
-    let mut rows = vec![];
+    let mut rows: Vec<Row> = vec![];
     let build = if cfg!(debug_assertions) { "dev" } else { "release" };
+    if let (true, Some(brokers)) = (args.only_stream, &args.kafka) {
+        print(build, &stream::measure(&program, brokers, args.alerts).await?, args.json, &[])?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.only_engine {
+        print(build, &engine::measure(), args.json, &[])?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let start = start_of_serve(&program).await?;
     rows.push(("serve: start to ready", start.ready_ms, "ms", Some(1_000.0)));
     rows.push(("serve: resident after the start, with embedder and runbooks", start.resident_mib, "MiB", Some(200.0)));
@@ -34,22 +46,30 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     rows.push(("storm: Kafka to judged and on disk", of_storm("alerts_per_second"), "alerts/s", None));
     rows.push(("storm: highest resident memory, simulated estate included", of_storm("resident_mib"), "MiB", None));
     rows.extend(engine::measure());
-    if args.json {
+    if let Some(brokers) = &args.kafka {
+        rows.extend(stream::measure(&program, brokers, args.alerts).await?);
+    }
+    print(build, &rows, args.json, &[night.exit, large.exit])?;
+    let whole = night.exit == Some(0) && large.exit == Some(0);
+    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::from(3) })
+}
+
+fn print(build: &str, rows: &[Row], as_json: bool, resolved: &[Option<i32>]) -> anyhow::Result<()> {
+    if as_json {
         let rows: Vec<Value> = rows
             .iter()
             .map(|(what, got, unit, asked)| json!({"what": what, "got": got, "unit": unit, "at_most": asked}))
             .collect();
-        let document = json!({"build": build, "measured": rows, "resolved": [night.exit, large.exit]});
+        let document = json!({"build": build, "measured": rows, "resolved": resolved});
         println!("{}", serde_json::to_string_pretty(&document)?);
-    } else {
-        println!("{build} build");
-        for (what, got, unit, asked) in &rows {
-            let asked = asked.map_or_else(String::new, |asked| format!("(at most {asked})"));
-            println!("{what:<66} {got:>10.0} {unit} {asked}");
-        }
+        return Ok(());
     }
-    let whole = night.exit == Some(0) && large.exit == Some(0);
-    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::from(3) })
+    println!("{build} build");
+    for (what, got, unit, asked) in rows {
+        let asked = asked.map_or_else(String::new, |asked| format!("(at most {asked})"));
+        println!("{what:<66} {got:>10.0} {unit} {asked}");
+    }
+    Ok(())
 }
 
 fn timing(report: &Value, name: &str) -> f64 {

@@ -266,7 +266,8 @@ async fn poison_on_kafka_is_set_aside_and_the_rest_goes_on() {
         path.to_str().unwrap().to_owned()
     };
     let (now, wanted) = (config("now.toml", ""), config("wanted.toml", "[correlation]\nwindow_seconds = 60\n"));
-    let words = ["replay", "--from", topic.as_str(), "--config", &now, "--config", &wanted, "--json"].map(str::to_owned);
+    let words =
+        ["replay", "--from", topic.as_str(), "--config", &now, "--config", &wanted, "--json"].map(str::to_owned);
     let ended = tokio::task::spawn_blocking(move || crate::harness::run(words)).await.unwrap().expect(0);
     assert_eq!((&ended.report()["alerts"], &ended.report()["a"]["notifications"]), (&json!(2), &json!(2)));
     assert!(ended.stderr.contains("1 of 3 messages hold no alert"), "{}", ended.stderr);

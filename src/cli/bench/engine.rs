@@ -49,7 +49,7 @@ fn alert(number: usize, cluster: usize, at: i64) -> Alert {
     }
 }
 
-type Row = (&'static str, f64, &'static str, Option<f64>);
+use super::Row;
 
 pub fn measure() -> Vec<Row> {
     let topology = chart();
