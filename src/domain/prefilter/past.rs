@@ -312,15 +312,16 @@ mod tests {
         let (mut past, at) = (Past::new(), place("SlowAnswers", "pay"));
         let hour = |day: i64, hour: i64| Timestamp::from_secs(day * 86_400 + hour * 3_600);
         for day in 0..14 {
-            for (clock, value) in [(1, 0.020), (2, 0.021), (3, 0.020), (13, 0.198), (14, 0.200), (15, 0.202)] {
-                past.begin(at, Some(value), hour(day, clock));
+            for clock in 0..24 {
+                let busy = (8..20).contains(&clock);
+                past.begin(at, Some(if busy { 0.200 } else { 0.020 } + 0.001 * (clock % 3) as f64), hour(day, clock));
             }
         }
         let (night, said) = past.begin(at, Some(0.200), hour(14, 2));
         let (noon, _) = past.begin(at, Some(0.200), hour(14, 14));
         assert!(night[0] > 5.0 && night[1] > 5.0, "{night:?}");
         assert!(noon[0].abs() < 2.0, "{noon:?}");
-        assert!(said.to_string().starts_with("seen 84 times before, value 0.2 is "), "{said}");
+        assert!(said.to_string().starts_with("seen 336 times before, value 0.2 is "), "{said}");
     }
 
     #[test]

@@ -185,7 +185,7 @@ fn what_must_return_is_told_at_the_wanted_firing() {
         alerts.push((at + 50, resolved(at, at + 50)));
     }
     check(
-        rules,
+        Rules { flap_transitions: 99, ..rules },
         alerts,
         &[
             "too_few: fired 1 times within 600 s, 3 are wanted",
@@ -212,6 +212,20 @@ fn a_value_at_the_edge_of_its_threshold_is_told_once() {
     let again = "at_the_edge: fires again at 0.96, within 10 % of the 0.95";
     let expected = ["admit", "resolve", edge, "resolve", "admit", "resolve", again, "resolve", "admit", "resolve"];
     check(Rules { flap_transitions: 99, ..rules }, alerts, &expected);
+}
+
+#[test]
+fn an_entry_that_cannot_work_says_why() {
+    for (entry, expected) in [
+        (entry(), "asks for nothing"),
+        (Debounce { hysteresis: 1.5, ..entry() }, "the hysteresis 1.5 for"),
+        (Debounce { at_least: 100_000, ..entry() }, "are more than 1000"),
+        (Debounce { matchers: Matchers::default(), at_least: 2, ..entry() }, "match alerts without any label"),
+    ] {
+        let said = entry.check().expect_err("refused");
+        assert!(said.contains(expected), "{said}");
+    }
+    assert_eq!(Debounce { at_least: 2, ..entry() }.check(), Ok(()));
 }
 
 #[test]
