@@ -1,5 +1,6 @@
 //! One file plus environment; parsed and validated once. Errors name the key, the line and the remedy.
 
+mod prefilter;
 mod signals;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::domain::alert::Severity;
+use crate::domain::correlate;
 use crate::domain::intake::{Mapping, Mappings};
 use crate::domain::intent::Intent;
 use crate::domain::intent::alertmanager::Alertmanager;
@@ -16,10 +18,9 @@ use crate::domain::intent::inhibit::{InhibitRule, Limits};
 use crate::domain::intent::silence::Silences;
 use crate::domain::intent::window::{Window, Windows};
 use crate::domain::policy::{Autonomy, Policy};
-use crate::domain::prefilter::AnomalyMode;
 use crate::domain::triage;
-use crate::domain::{correlate, prefilter};
 
+pub use prefilter::PrefilterConfig;
 pub use signals::{EdgeQuery, SignalQuery};
 
 #[derive(Debug, Clone, Deserialize)]
@@ -229,31 +230,6 @@ pub struct Slack {
     #[serde(default)]
     pub team_id: Option<String>,
     pub channel: String,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PrefilterConfig {
-    pub severity_floor: Severity,
-    pub flap_transitions: usize,
-    pub anomaly_mode: AnomalyMode,
-    pub anomaly_threshold: f64,
-    pub anomaly_min_history: usize,
-    pub never_suppress: Vec<String>,
-}
-
-impl Default for PrefilterConfig {
-    fn default() -> Self {
-        let rules = prefilter::Rules::default();
-        Self {
-            severity_floor: rules.severity_floor,
-            flap_transitions: rules.flap_transitions,
-            anomaly_mode: rules.anomaly_mode,
-            anomaly_threshold: rules.anomaly_threshold,
-            anomaly_min_history: rules.anomaly_min_history,
-            never_suppress: rules.never_suppress,
-        }
-    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -524,13 +500,7 @@ impl Config {
                 );
             }
         }
-        if !(-1.0..=0.0).contains(&self.prefilter.anomaly_threshold) {
-            return value(
-                "prefilter.anomaly_threshold",
-                format!("{} is outside -1..0", self.prefilter.anomaly_threshold),
-                "Scores keep scikit-learn's convention: lower is more anomalous; -0.5 is usual.",
-            );
-        }
+        self.prefilter.validate()?;
         if self.policy.approval_seconds > 300 {
             return value(
                 "policy.approval_seconds",
@@ -558,16 +528,8 @@ impl Config {
         Ok(())
     }
 
-    pub fn prefilter_rules(&self) -> prefilter::Rules {
-        prefilter::Rules {
-            severity_floor: self.prefilter.severity_floor,
-            flap_transitions: self.prefilter.flap_transitions,
-            anomaly_threshold: self.prefilter.anomaly_threshold,
-            anomaly_mode: self.prefilter.anomaly_mode,
-            anomaly_min_history: self.prefilter.anomaly_min_history,
-            never_suppress: self.prefilter.never_suppress.clone(),
-            ..prefilter::Rules::default()
-        }
+    pub fn prefilter_rules(&self) -> crate::domain::prefilter::Rules {
+        self.prefilter.rules()
     }
 
     pub fn triage_rules(&self) -> Result<triage::Rules, ConfigError> {
@@ -637,7 +599,17 @@ mod tests {
         check("[server]\nlisten = \"127.0.0.1:1\"\n\n[kafka]\nbroker = \"x\"\n", "m.toml:5: unknown field `broker`");
         check(
             "[prefilter]\nanomaly_mode = \"loud\"\n",
-            "m.toml:2: unknown variant `loud`, expected `fixed` or `shadow`",
+            "m.toml:2: unknown variant `loud`, expected one of `fixed`, `shadow`, `calibrated`",
+        );
+        check("[prefilter]\nmax_missed = 1.0\n", "`prefilter.max_missed`: 1 is not between 0 and 1. Give for example");
+        check(
+            "[[prefilter.debounce]]\nmatchers = 'alertname=\"A\"'\nfor_seconds = 60\n",
+            "fires_for: 60s, at_least: 0, within: 3600s",
+        );
+        check("[[prefilter.debounce]]\nfor_seconds = 60\n", "missing field `matchers`");
+        check(
+            "[[prefilter.debounce]]\nmatchers = 'a=\"b\"'\n",
+            "`prefilter.debounce`: the entry for {a=\"b\"} asks for nothing",
         );
         check("[console]\nlisten = \"here\"\n", "`console.listen`: \"here\" is not an address. Give IP:PORT");
     }

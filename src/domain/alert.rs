@@ -35,6 +35,11 @@ impl Fingerprint {
         ]))
     }
 
+    /// As a number, for hashing.
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
     pub fn parse(text: &str) -> Option<Self> {
         u64::from_str_radix(text, 16).ok().map(Self)
     }

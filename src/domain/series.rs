@@ -38,6 +38,23 @@ pub struct Verdict {
     pub score: f64,
     /// The column that stands out most and against what; `None` while nothing is known yet.
     pub reason: Option<Reason>,
+    /// Of that column.
+    pub distances: Distances,
+}
+
+/// How far a value is from each of its baselines; what is not known yet is absent.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Distances {
+    /// In spreads (robust z-scores), positive above the median, at most ten either way.
+    pub usual: Option<f64>,
+    pub yesterday: Option<f64>,
+    pub last_week: Option<f64>,
+    pub recent: Option<f64>,
+    /// Interquartile ranges outside the recent quartiles, positive above them, 0 between (Tukey,
+    /// "Exploratory Data Analysis", 1977).
+    pub fence: Option<f64>,
+    /// Running mean of the distance from the usual.
+    pub drift: f64,
 }
 
 impl Verdict {
@@ -67,6 +84,7 @@ struct Column {
 struct Reading {
     deviation: f64,
     reason: Reason,
+    distances: Distances,
 }
 
 impl Detector {
@@ -101,14 +119,16 @@ impl Detector {
         for (column, value) in self.columns.iter_mut().zip(values) {
             column.history.push(at, *value);
         }
-        let Some(Reading { mut reason, .. }) = worst else { return Verdict { score: 0.0, reason: None } };
+        let Some(Reading { mut reason, distances, .. }) = worst else {
+            return Verdict { score: 0.0, reason: None, distances: Distances::default() };
+        };
         let now = sum / f64::from(count);
         self.lasting += (now - self.lasting) * weight(elapsed, LASTING.max(2.0 * self.step));
         let level = NEWEST * now + (1.0 - NEWEST) * self.lasting;
         if self.lasting > now {
             reason.shape = Shape::Collective;
         }
-        Verdict { score: -level / (level + FLAG_AT), reason: Some(reason) }
+        Verdict { score: -level / (level + FLAG_AT), reason: Some(reason), distances }
     }
 
     /// Seconds since the last row; keeps the typical step.
@@ -164,7 +184,16 @@ impl Column {
             _ => (season, baseline, from_season, Shape::Contextual),
         };
         let (low, high) = baseline.expected();
+        let distances = Distances {
+            usual: known.usual.map(against),
+            yesterday: known.yesterday.map(against),
+            last_week: known.last_week.map(against),
+            recent: Some(from_recent),
+            fence: Some(recent.outside_quartiles(value).clamp(-CAP, CAP)),
+            drift: self.drift,
+        };
         Some(Reading {
+            distances,
             deviation: (from_season.abs() + from_recent.abs()) / 2.0 + drift,
             reason: Reason { column, value, reference, low, high, spreads, shape },
         })

@@ -13,7 +13,7 @@ use super::correlate::{self, Correlator, Heard, Merge, Placement, Why};
 use super::id::IncidentId;
 use super::intake::{Knowledge, Known};
 use super::intent::Intent;
-use super::prefilter::{self, Mute, Prefilter, Suppression, Verdict};
+use super::prefilter::{self, Because, Mute, Prefilter, Suppression, Verdict};
 use super::time::{Timestamp, spoken};
 use super::topology::Topology;
 
@@ -39,7 +39,7 @@ pub enum Judged {
     Joined {
         incident: IncidentId,
         why: Why,
-        because: String,
+        because: Because,
         again: bool,
     },
     Opened {
@@ -58,6 +58,7 @@ pub struct Gathered {
     pub fingerprint: Fingerprint,
     pub name: String,
     pub subject: String,
+    pub severity: Severity,
     pub starts_at: Timestamp,
 }
 
@@ -154,7 +155,7 @@ impl Triage {
         self.elsewhere.insert(fact.about, (mute, until));
     }
 
-    fn place(&mut self, alert: &Alert, because: String, topology: &Arc<Topology>) -> Judged {
+    fn place(&mut self, alert: &Alert, because: Because, topology: &Arc<Topology>) -> Judged {
         let again = self.correlator.incident_of(alert.fingerprint).is_some();
         match self.correlator.place(alert, topology) {
             Placement::Wait { because: why } => Judged::Waits { because: format!("{because}; {why}") },
@@ -177,7 +178,8 @@ impl Triage {
                     let cluster = alert.cluster();
                     let heard = Heard { fingerprint, cluster, subject: &subject, at, critical: false };
                     self.correlator.joined(&incident, heard, topology);
-                    Some(Gathered { fingerprint, name: name.to_string(), subject: subject.to_string(), starts_at: at })
+                    let (name, subject) = (name.to_string(), subject.to_string());
+                    Some(Gathered { fingerprint, name, subject, severity: Severity::Warning, starts_at: at })
                 });
                 let gathers = gathers.collect();
                 Judged::Opened { incident, because: why, gathers }
@@ -187,12 +189,12 @@ impl Triage {
 
     /// Whether `overdue` has something to say.
     pub fn is_overdue(&self, event_now: Timestamp) -> bool {
-        self.correlator.is_overdue(event_now)
+        self.correlator.is_overdue(event_now) || self.prefilter.is_due(event_now)
     }
 
     /// Warnings that fire on and on without company, each an incident of its own by now.
     pub fn overdue(&mut self, event_now: Timestamp, topology: &Arc<Topology>) -> Vec<Persisting> {
-        let mut overdue = vec![];
+        let mut overdue = self.lasting(event_now, topology);
         for fingerprint in self.correlator.overdue(event_now) {
             let known = self.correlator.waiting(fingerprint).zip(self.correlator.cluster_of_waiting(fingerprint));
             let Some(((name, subject, starts_at), cluster)) = known else { continue };
@@ -212,10 +214,58 @@ impl Triage {
             };
             let heard = Heard { fingerprint, cluster: &cluster, subject: &subject, at: starts_at, critical: false };
             self.correlator.joined(&incident, heard, topology);
-            let alert = Gathered { fingerprint, name: name.to_string(), subject: subject.to_string(), starts_at };
+            let (name, subject) = (name.to_string(), subject.to_string());
+            let alert = Gathered { fingerprint, name, subject, severity: Severity::Warning, starts_at };
             overdue.push(Persisting { incident, opened, cluster: cluster.to_string(), alert, because });
         }
         overdue
+    }
+
+    /// Alerts that had to fire for a while before anybody is told, and did.
+    fn lasting(&mut self, event_now: Timestamp, topology: &Arc<Topology>) -> Vec<Persisting> {
+        let mut lasting = vec![];
+        while let Some((alert, because)) = self.prefilter.next_due(event_now) {
+            // After a restart what was told before waits once more.
+            if self.correlator.incident_of(alert.fingerprint).is_some() {
+                continue;
+            }
+            if self.muted(&alert, event_now).is_some() {
+                self.prefilter.hold(alert.fingerprint);
+                continue;
+            }
+            let lasts = spoken(event_now.since(alert.starts_at));
+            let cluster = alert.cluster().to_owned();
+            let itself = Gathered {
+                fingerprint: alert.fingerprint,
+                name: alert.name().to_owned(),
+                subject: alert.subject().unwrap_or("unknown").to_owned(),
+                severity: alert.severity(),
+                starts_at: alert.starts_at,
+            };
+            let persists = |incident, opened, alert, because| Persisting {
+                incident,
+                opened,
+                cluster: cluster.clone(),
+                alert,
+                because,
+            };
+            match self.place(&alert, because, topology) {
+                // The correlator brings it up when it stays without company.
+                Judged::Waits { .. } | Judged::Suppressed { .. } | Judged::Resolved { .. } => {}
+                Judged::Joined { incident, why, because, .. } => {
+                    let because = format!("still fires after {lasts}: {because}; {why}");
+                    lasting.push(persists(incident, false, itself, because));
+                }
+                Judged::Opened { incident, because, gathers } => {
+                    let because = format!("still fires after {lasts}: {because}");
+                    lasting.push(persists(incident.clone(), true, itself, because));
+                    lasting.extend(gathers.into_iter().map(|gathered| {
+                        persists(incident.clone(), false, gathered, "waited for company near it".into())
+                    }));
+                }
+            }
+        }
+        lasting
     }
 
     /// Incidents that have become one since the last call.

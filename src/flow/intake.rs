@@ -320,7 +320,7 @@ impl Watchkeeper {
                 cluster,
                 team: "default".into(),
                 title: format!("{}: {}", alert.subject, alert.name),
-                severity: Sev::Three,
+                severity: if alert.severity == Severity::Critical { Sev::Two } else { Sev::Three },
                 because: because.clone(),
                 event_at: alert.starts_at,
             },
@@ -350,7 +350,7 @@ impl Watchkeeper {
 
     /// A warning that waited for company has found it.
     fn gather(&mut self, id: &IncidentId, gathered: Gathered, batch: &mut Batch, touched: &mut Touched) {
-        let Gathered { fingerprint, name, subject, starts_at } = gathered;
+        let Gathered { fingerprint, name, subject, severity, starts_at } = gathered;
         self.firing.insert(fingerprint, (name.clone(), subject.clone()));
         let text = fingerprint.to_string();
         for row in batch.ledger.iter_mut().filter(|row| row.fingerprint == text) {
@@ -361,7 +361,7 @@ impl Watchkeeper {
             fingerprint,
             name,
             subject,
-            severity: Severity::Warning,
+            severity,
             starts_at,
             because: "waited for company near it".into(),
             again: false,

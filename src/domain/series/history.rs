@@ -34,6 +34,7 @@ const DECILES_TO_SIGMA: f64 = 1.0 / 2.5631;
 pub(super) struct Baseline {
     median: f64,
     spread: f64,
+    quartiles: (f64, f64),
     /// How many values it rests on.
     values: f64,
 }
@@ -51,13 +52,26 @@ impl Baseline {
         // Half of the decile range: a series that mostly stands still has no median deviation, but
         // what it does in a tenth of the time is no news either.
         let spread = (mad * MAD_TO_SIGMA).max(deciles * DECILES_TO_SIGMA / 2.0);
-        Some(Self { median, spread: spread.max(FLOOR * median.abs()), values: values.len() as f64 })
+        Some(Self {
+            median,
+            spread: spread.max(FLOOR * median.abs()),
+            quartiles: (at(0.25), at(0.75)),
+            values: values.len() as f64,
+        })
     }
 
     /// Signed distance of a value from the median, in spreads; infinite from a series that was always
     /// 0 to anything else.
     pub(super) fn deviation(&self, value: f64) -> f64 {
         (value - self.median) / self.spread.max(f64::MIN_POSITIVE)
+    }
+
+    /// Signed distance to the nearer quartile in interquartile ranges, 0 between them. A range is as
+    /// wide as the floor of the spread at least, so that a series that stood still has one.
+    pub(super) fn outside_quartiles(&self, value: f64) -> f64 {
+        let (low, high) = self.quartiles;
+        let outside = (value - high).max(0.0) + (value - low).min(0.0);
+        if outside == 0.0 { 0.0 } else { outside / (high - low).max(FLOOR * self.median.abs()).max(f64::MIN_POSITIVE) }
     }
 
     /// Three spreads to either side.
@@ -209,6 +223,16 @@ mod tests {
         // The MAD is 1; the deciles are the ends: 8 wide.
         assert!((baseline.spread - 4.0 / 2.5631).abs() < 1e-9, "{baseline:?}");
         assert_eq!(Baseline::of(&mut [1.0, 2.0, 3.0]), None);
+    }
+
+    #[test]
+    fn between_the_quartiles_is_no_distance() {
+        let baseline = Baseline::of(&mut [1.0, 2.0, 3.0, 4.0, 5.0]).expect("five values");
+        for (value, expected) in [(2.0, 0.0), (4.0, 0.0), (7.0, 1.5), (-1.0, -1.5)] {
+            assert_eq!(baseline.outside_quartiles(value), expected, "{value}");
+        }
+        let still = Baseline::of(&mut [10.0; 5]).expect("five values");
+        assert_eq!(still.outside_quartiles(11.0), 2.0);
     }
 
     #[test]

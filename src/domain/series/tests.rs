@@ -39,6 +39,19 @@ fn a_usual_day_is_quiet() {
 }
 
 #[test]
+fn a_value_is_measured_against_each_baseline() {
+    let night = |at: i64| at == 18 * 3_600;
+    // At six in the evening the wave is lowest; the value is that of six in the morning.
+    let verdicts = last_day(|at, value| if night(at) { 140.0 } else { value });
+    let it = verdicts[(18 * 3_600 / STEP) as usize].distances;
+    for distance in [it.usual, it.yesterday, it.last_week, it.recent, it.fence] {
+        assert!(distance.is_some_and(|distance| distance > 5.0), "{it:?}");
+    }
+    let morning = verdicts[(6 * 3_600 / STEP) as usize].distances;
+    assert!(morning.usual.is_some_and(|distance| distance.abs() < 2.0), "{morning:?}");
+}
+
+#[test]
 fn a_spike_is_a_point() {
     let verdicts = last_day(|at, value| if at == 40 * STEP { value * 8.0 } else { value });
     assert_eq!(flagged(&verdicts), [40]);
@@ -81,8 +94,9 @@ fn a_leak_over_days_is_found_though_every_day_is_like_the_day_before() {
 #[test]
 fn nothing_is_said_before_something_is_known() {
     let mut detector = Detector::new(2);
-    assert_eq!(detector.observe(0, &[1.0, 2.0]), Verdict { score: 0.0, reason: None });
-    assert_eq!(detector.observe(300, &[f64::NAN, f64::INFINITY]), Verdict { score: 0.0, reason: None });
+    let nothing = Verdict { score: 0.0, reason: None, distances: Distances::default() };
+    assert_eq!(detector.observe(0, &[1.0, 2.0]), nothing);
+    assert_eq!(detector.observe(300, &[f64::NAN, f64::INFINITY]), nothing);
 }
 
 #[test]

@@ -1,0 +1,168 @@
+//! What is remembered of one fingerprint: whether a notification is news, a repeat or late.
+
+use std::hash::{Hash, Hasher};
+use std::time::Duration;
+
+use rustc_hash::FxHasher;
+
+use super::Scored;
+use super::past::Place;
+use super::verdict::{Content, Suppression};
+use crate::domain::alert::Alert;
+use crate::domain::time::Timestamp;
+
+const FLAP_WINDOW: Duration = Duration::from_secs(3600);
+/// Alertmanager's default of the same name: who says nothing for so long has ended.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(300);
+/// A sender whose clock runs ahead by more than this is not believed: an instant that lies further
+/// in the future counts as now. Otherwise all that follows would look late.
+const MAX_AHEAD: Duration = Duration::from_secs(300);
+
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    pub(super) place: Place,
+    pub(super) firing_since: Option<Timestamp>,
+    newest_start: Timestamp,
+    /// The newest start in the sender's own words.
+    said_start: Timestamp,
+    newest_end: Option<Timestamp>,
+    repeats: u64,
+    /// The last change of state, and those before it within the flap window.
+    changed_at: Option<Timestamp>,
+    changes: Vec<Timestamp>,
+    pub(super) last_at: Timestamp,
+    /// Annotations and value of the newest notification, hashed.
+    content: u64,
+    value: Option<f64>,
+    /// Somebody muted this firing; it is judged again when it speaks again.
+    pub(super) held: bool,
+    /// When a firing that is still too brief is told.
+    pub(super) due: Option<Timestamp>,
+    pub(super) scored: Option<Scored>,
+}
+
+/// What a firing notification is, against what is known.
+pub(super) enum Heard {
+    /// A firing begins, at the instant.
+    News(Timestamp),
+    /// The firing was muted, or too brief, and goes on.
+    Again,
+    Repeat(Suppression),
+}
+
+impl Seen {
+    /// Of the first notification of a fingerprint.
+    pub(super) fn new(alert: &Alert, place: Place, event_now: Timestamp) -> Self {
+        Self {
+            place,
+            firing_since: None,
+            newest_start: believed(alert.starts_at, event_now),
+            said_start: alert.starts_at,
+            newest_end: None,
+            repeats: 0,
+            changed_at: None,
+            changes: vec![],
+            last_at: event_now,
+            content: content(alert),
+            value: alert.value,
+            held: false,
+            due: None,
+            scored: None,
+        }
+    }
+
+    pub(super) fn newest_start(&self) -> Timestamp {
+        self.newest_start
+    }
+
+    pub(super) fn hear(&mut self, alert: &Alert, event_now: Timestamp) -> Heard {
+        let starts_at = believed(alert.starts_at, event_now);
+        let silent = event_now.since(self.last_at);
+        self.last_at = event_now;
+        if let Some(first_at) = self.firing_since {
+            if std::mem::take(&mut self.held) || self.due.is_some_and(|due| event_now >= due) {
+                self.due = None;
+                self.newer(alert);
+                return Heard::Again;
+            }
+            // A later start is a new firing whose end before was lost, unless the sender has no
+            // memory of starts and simply speaks again.
+            let same = alert.starts_at == self.said_start || starts_at <= self.newest_start;
+            if same || silent <= RESOLVE_TIMEOUT {
+                self.repeats += 1;
+                let content = if starts_at < self.newest_start { Content::Same } else { self.newer(alert) };
+                return Heard::Repeat(Suppression::Duplicate { first_at, times: self.repeats, content });
+            }
+            self.change(starts_at);
+        }
+        if self.newest_end.is_some_and(|end| starts_at < end) && starts_at <= self.newest_start {
+            return Heard::Repeat(Suppression::Stale { newest: self.newest_start });
+        }
+        Heard::News(starts_at)
+    }
+
+    /// A firing begins; returns the changes of state within the flap window, this one included.
+    pub(super) fn fire(&mut self, alert: &Alert, starts_at: Timestamp) -> usize {
+        self.firing_since = Some(starts_at);
+        self.newest_start = self.newest_start.max(starts_at);
+        self.said_start = alert.starts_at;
+        self.repeats = 0;
+        self.due = None;
+        self.newer(alert);
+        self.change(starts_at);
+        self.changes.retain(|at| starts_at.since(*at) <= FLAP_WINDOW);
+        self.changes.len() + 1
+    }
+
+    /// The end of a firing, and how long it was; late news of an end that is known is suppressed.
+    pub(super) fn resolve(&mut self, alert: &Alert, event_now: Timestamp) -> Result<Option<Duration>, Suppression> {
+        let end = believed(alert.ends_at.unwrap_or(event_now), event_now);
+        if self.newest_end.is_some_and(|newest| newest >= end) || self.newest_start > end {
+            return Err(Suppression::Stale { newest: self.newest_start });
+        }
+        self.newest_end = Some(end);
+        self.last_at = event_now;
+        self.held = false;
+        self.due = None;
+        let since = self.firing_since.take();
+        if since.is_some() {
+            self.change(end);
+        }
+        Ok(since.map(|since| end.since(since)))
+    }
+
+    /// The end came before the beginning: what begins before it is late.
+    pub(super) fn resolved_unseen(&mut self, alert: &Alert, event_now: Timestamp) {
+        let end = believed(alert.ends_at.unwrap_or(event_now), event_now);
+        self.newest_end = Some(end.max(self.newest_start));
+    }
+
+    fn change(&mut self, at: Timestamp) {
+        if let Some(before) = self.changed_at.replace(at) {
+            self.changes.push(before);
+        }
+    }
+
+    /// Takes the newest content over.
+    fn newer(&mut self, alert: &Alert) -> Content {
+        let (content, value) = (content(alert), alert.value);
+        let was = std::mem::replace(&mut self.value, value);
+        if std::mem::replace(&mut self.content, content) == content {
+            Content::Same
+        } else {
+            Content::Changed { value, was }
+        }
+    }
+}
+
+/// Instants of a clock that runs far ahead are not believed.
+fn believed(at: Timestamp, event_now: Timestamp) -> Timestamp {
+    if at > event_now + MAX_AHEAD { event_now } else { at }
+}
+
+fn content(alert: &Alert) -> u64 {
+    let mut hasher = FxHasher::default();
+    alert.annotations.hash(&mut hasher);
+    alert.value.map(f64::to_bits).hash(&mut hasher);
+    hasher.finish()
+}
