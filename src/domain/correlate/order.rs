@@ -20,8 +20,6 @@ const RECENT: usize = 32;
 const MAX_PAIRS: usize = 100_000;
 /// Fewer observations than this say nothing.
 const MIN_TIMES: u32 = 3;
-/// What a click of a person is worth in observations.
-const CLICK: u32 = 3;
 
 impl Order {
     pub fn activated(&mut self, node: u32, at: Timestamp) {
@@ -38,13 +36,6 @@ impl Order {
         if self.followed.len() > MAX_PAIRS {
             self.followed.retain(|_, times| *times > 1);
         }
-    }
-
-    /// A person has said that the two belong together.
-    pub fn taught(&mut self, before: u32, after: u32) {
-        *self.followed.entry((before, after)).or_default() += CLICK;
-        let times = self.times.entry(before).or_default();
-        *times = (*times).max(CLICK);
     }
 
     /// The share of `before`'s alerts that `after` followed, once there are enough of them; and how many.
