@@ -16,6 +16,39 @@ pub const MAX_LABEL_VALUE: usize = 2_048;
 pub const MAX_LABELS: usize = 128;
 pub const MAX_ANNOTATION: usize = 8_192;
 
+/// Labels that name what an alert is about, from the name people use to the name machines use.
+const SUBJECTS: [&str; 26] = [
+    "service",
+    "service_name",
+    "app",
+    "app_kubernetes_io_name",
+    "application",
+    "deployment",
+    "statefulset",
+    "daemonset",
+    "workload",
+    "destination_service",
+    "destination_service_name",
+    "destination_workload",
+    "consumer_group",
+    "consumergroup",
+    "container",
+    "component",
+    "topic",
+    "queue",
+    "database",
+    "node",
+    "job_name",
+    "job",
+    "host",
+    "hostname",
+    "instance",
+    "nodename",
+];
+/// Jobs of common scrapers.
+const SCRAPERS: [&str; 8] =
+    ["node", "kube-state-metrics", "blackbox", "cadvisor", "kubelet", "prometheus", "pushgateway", "kubernetes-"];
+
 /// Hash of the labels: the same labels are the same alert, however often it is sent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint(u64);
@@ -135,9 +168,27 @@ impl Alert {
     /// The node of the topology that the alert is about: its service, else its workload, else its
     /// host. The order is from the name people use to the name machines use.
     pub fn subject(&self) -> Option<&str> {
-        ["service", "app", "app_kubernetes_io_name", "deployment", "statefulset", "container", "node", "job"]
-            .iter()
-            .find_map(|name| self.label(name))
+        SUBJECTS.iter().find_map(|name| {
+            let value = self.label(name)?;
+            let value = match *name {
+                // The job of a scraper says who measures, not what is measured.
+                "job" if SCRAPERS.iter().any(|scraper| value.starts_with(scraper)) || value.ends_with("exporter") => {
+                    return None;
+                }
+                "job" => value.rsplit('/').next().unwrap_or(value),
+                // A port does not make another host.
+                "instance" | "host" => value.split(':').next().unwrap_or(value),
+                _ => value,
+            };
+            // `pay.shop.svc.cluster.local` is the service `pay`.
+            let short = if value.contains(".svc") { value.split('.').next().unwrap_or(value) } else { value };
+            Some(short).filter(|short| !short.is_empty())
+        })
+    }
+
+    /// The subject; an alert without one is about what its name says.
+    pub fn about(&self) -> &str {
+        self.subject().unwrap_or_else(|| self.name())
     }
 
     pub fn cluster(&self) -> &str {
@@ -158,7 +209,8 @@ impl Alert {
 
     pub fn severity(&self) -> Severity {
         // An author who gives no severity did not say that it is unimportant.
-        self.label("severity").and_then(Severity::parse).unwrap_or(Severity::Warning)
+        let said = ["severity", "priority", "level"].iter().find_map(|name| self.label(name).and_then(Severity::parse));
+        said.unwrap_or(Severity::Warning)
     }
 
     pub fn summary(&self) -> &str {

@@ -8,14 +8,18 @@
 //! Invariants: a fingerprint is in at most one open incident (P2); the cost of an alert does not
 //! grow with the number of open incidents or of alerts seen.
 
+mod clicks;
 mod graph;
+mod lessons;
+mod mention;
+mod merging;
 mod order;
 mod places;
 #[cfg(test)]
 mod tests;
 mod voices;
+mod waiting;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,10 +29,14 @@ use super::alert::{Alert, Fingerprint, Severity};
 use super::id::IncidentId;
 use super::time::{Timestamp, spoken};
 use super::topology::Topology;
-use graph::{Graph, Node};
+use graph::Graph;
+use lessons::Lessons;
 use order::Order;
 use places::Places;
+use waiting::{Waiting, WaitingRoom};
 
+pub use lessons::{Kind, Lesson};
+pub use mention::{cluster_of, environment, scope};
 pub use voices::{Link, Voices, Why};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -85,8 +93,10 @@ pub struct Merge {
 #[derive(Debug, Clone, Copy)]
 pub struct Heard<'a> {
     pub fingerprint: Fingerprint,
+    /// Cluster and environment, as `scope` says it of an alert; the cluster alone means production.
     pub cluster: &'a str,
     pub subject: &'a str,
+    pub name: &'a str,
     pub at: Timestamp,
     pub critical: bool,
 }
@@ -103,16 +113,17 @@ struct Open {
     members: Vec<Fingerprint>,
     /// Keys of incidents that were merged into it.
     absorbed: Vec<u32>,
+    /// Keys of incidents that people have split from it.
+    apart: Vec<u32>,
     /// People already decide about it or it is acted on: it is not pulled from under them.
     pinned: bool,
 }
 
-#[derive(Debug, Clone)]
-struct Waiting {
-    fingerprint: Fingerprint,
+/// Where a fingerprint is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    key: u32,
     node: u32,
-    name: Arc<str>,
-    at: Timestamp,
 }
 
 pub struct Correlator {
@@ -124,14 +135,16 @@ pub struct Correlator {
     keys: FxHashMap<IncidentId, u32>,
     /// Merged incident -> where it went.
     redirect: FxHashMap<u32, u32>,
-    member: FxHashMap<Fingerprint, u32>,
-    waiting: VecDeque<Waiting>,
+    member: FxHashMap<Fingerprint, Place>,
+    lessons: Lessons,
+    waiting: WaitingRoom,
+    /// Reused between alerts.
+    named: Vec<u32>,
+    heard: Vec<voices::Said>,
     merges: Vec<Merge>,
     next_key: u32,
 }
 
-/// Warnings that wait; the oldest give way.
-const MAX_WAITING: usize = 10_000;
 /// Warnings that belong together come close together.
 const COMPANY: Duration = Duration::from_secs(300);
 /// Warnings of this many names about one subject are company enough.
@@ -150,7 +163,10 @@ impl Correlator {
             keys: FxHashMap::default(),
             redirect: FxHashMap::default(),
             member: FxHashMap::default(),
-            waiting: VecDeque::new(),
+            lessons: Lessons::default(),
+            waiting: WaitingRoom::default(),
+            named: vec![],
+            heard: vec![],
             merges: vec![],
             next_key: 0,
         }
@@ -159,18 +175,32 @@ impl Correlator {
     /// Where the alert belongs. The caller names a new incident with `opened` and `joined`.
     pub fn place(&mut self, alert: &Alert, topology: &Arc<Topology>) -> Placement {
         let at = alert.starts_at;
-        if let Some(key) = self.member.get(&alert.fingerprint).map(|key| self.resolve(*key))
+        if let Some(key) = self.member.get(&alert.fingerprint).map(|place| self.resolve(place.key))
             && let Some(open) = self.open.get_mut(&key)
         {
             open.last_at = open.last_at.max(at);
             return Placement::Join { incident: open.id.clone(), why: Why::again() };
         }
-        let node = self.graph.node(alert.cluster(), alert.subject().unwrap_or("unknown"), topology);
+        let node = self.graph.node(&scope(alert), alert.about(), topology);
+        let known = self.graph.at_mut(node);
+        known.speaks = true;
+        if &*known.name != alert.name() {
+            known.name = alert.name().into();
+        }
+        let mut named = std::mem::take(&mut self.named);
+        mention::read(&mut self.graph, alert, node, &mut named);
+        let placement = self.place_node(node, alert, &named);
+        self.named = named;
+        placement
+    }
+
+    fn place_node(&mut self, node: u32, alert: &Alert, named: &[u32]) -> Placement {
+        let at = alert.starts_at;
         if let Some(key) = self.active(node, at).filter(|key| self.stays(*key, node, alert)) {
             let why = self.why(Link::Same, node, None, at, Voices::same());
             return self.join(key, node, alert, why);
         }
-        match self.best(node, alert) {
+        match self.best(node, alert, named) {
             Some((key, why)) => self.join(key, node, alert, why),
             None => self.without_incident(node, alert),
         }
@@ -186,11 +216,14 @@ impl Correlator {
     }
 
     fn join(&mut self, key: u32, node: u32, alert: &Alert, why: Why) -> Placement {
-        self.admit(key, node, alert.fingerprint, alert.starts_at, alert.severity() == Severity::Critical);
+        let critical = alert.severity() == Severity::Critical;
+        // What was critical here before has explained already whom it explains.
+        let news = critical && !(why.link == Link::Same && self.graph.at(node).critical);
+        self.admit(key, node, alert.fingerprint, alert.starts_at, critical);
         self.places.note(alert, node, alert.starts_at);
         let mut key = key;
         // A warning explains nothing: half of all warnings are about nothing.
-        if alert.severity() == Severity::Critical {
+        if news {
             key = self.explain_callers(key, node, alert.starts_at);
         }
         if why.link == Link::CommonNeed {
@@ -205,9 +238,8 @@ impl Correlator {
 
     fn without_incident(&mut self, node: u32, alert: &Alert) -> Placement {
         let at = alert.starts_at;
-        self.expire_waiting(at);
-        let near: Vec<Waiting> = self.waiting_near(node, at).into_iter().cloned().collect();
-        let near: Vec<Waiting> = near.into_iter().filter(|one| at.abs_diff(one.at) <= COMPANY).collect();
+        self.waiting.expire(at, self.rules.window);
+        let near: Vec<Waiting> = self.waiting_near(node, at, COMPANY);
         let soon = near.iter();
         let subject = self.graph.at(node).subject.clone();
         if alert.severity() == Severity::Critical {
@@ -244,14 +276,7 @@ impl Correlator {
             self.places.note(alert, node, at);
             return Placement::Open { because, gathers };
         }
-        let waits = self.waiting.iter().any(|one| one.fingerprint == alert.fingerprint);
-        if !waits {
-            self.waiting.push_back(Waiting { fingerprint: alert.fingerprint, node, name: alert.name().into(), at });
-            self.graph.at_mut(node).waiting += 1;
-        }
-        if self.waiting.len() > MAX_WAITING {
-            self.drop_oldest_waiting();
-        }
+        self.waiting.add(Waiting { fingerprint: alert.fingerprint, node, name: alert.name().into(), at });
         Placement::Wait { because: format!("a warning about {subject} by itself: waits for company") }
     }
 
@@ -271,6 +296,7 @@ impl Correlator {
             roots: vec![],
             members: vec![],
             absorbed: vec![],
+            apart: vec![],
             pinned: false,
         };
         self.open.insert(key, open);
@@ -281,7 +307,11 @@ impl Correlator {
     pub fn joined(&mut self, incident: &IncidentId, heard: Heard<'_>, topology: &Arc<Topology>) {
         let Some(key) = self.keys.get(incident).map(|key| self.resolve(*key)) else { return };
         let node = self.graph.node(heard.cluster, heard.subject, topology);
-        self.forget_waiting(heard.fingerprint);
+        self.waiting.remove(heard.fingerprint);
+        let known = self.graph.at_mut(node);
+        if &*known.name != heard.name {
+            (known.name, known.speaks) = (heard.name.into(), true);
+        }
         self.admit(key, node, heard.fingerprint, heard.at, heard.critical);
         if heard.critical {
             self.explain_callers(key, node, heard.at);
@@ -291,13 +321,12 @@ impl Correlator {
     /// Warnings that have waited so long that company no longer matters. They wait no more; whether
     /// they still fire is for the caller to know.
     pub fn overdue(&mut self, event_now: Timestamp) -> Vec<Fingerprint> {
-        let due = |one: &Waiting| event_now.since(one.at) >= self.rules.persists;
-        self.waiting.iter().filter(|one| due(one)).map(|one| one.fingerprint).collect()
+        self.waiting.overdue(event_now, self.rules.persists)
     }
 
     /// The incident that a waiting alert would belong to now: its subject's, or that of who calls it.
     pub fn home(&self, fingerprint: Fingerprint) -> Option<IncidentId> {
-        let found = self.waiting.iter().find(|one| one.fingerprint == fingerprint)?;
+        let found = self.waiting.get(fingerprint)?;
         let at = self.graph.at(found.node).last_at.max(found.at);
         let key = self.active(found.node, at).or_else(|| self.downstream(found.node, at).map(|(key, _)| key))?;
         self.open.get(&key).map(|open| open.id.clone())
@@ -309,35 +338,33 @@ impl Correlator {
         if !self.graph.at(node).queue {
             return None;
         }
-        let callers = self.graph.at(node).callers.iter();
-        callers
-            .filter(|caller| self.graph.at(**caller).critical)
-            .find_map(|caller| Some((self.active(*caller, at)?, *caller)))
+        let mut callers = self.graph.callers(node).filter(|caller| self.graph.at(*caller).critical);
+        callers.find_map(|caller| Some((self.active(caller, at)?, caller)))
     }
 
     pub fn is_overdue(&self, event_now: Timestamp) -> bool {
-        self.waiting.front().is_some_and(|one| event_now.since(one.at) >= self.rules.persists)
+        self.waiting.is_overdue(event_now, self.rules.persists)
     }
 
     /// The firing ended before it found company.
     pub fn ended(&mut self, fingerprint: Fingerprint) {
-        self.forget_waiting(fingerprint);
+        self.waiting.remove(fingerprint);
     }
 
     /// Name, subject and start of a waiting alert, which the caller needs when it gathers it.
     pub fn waiting(&self, fingerprint: Fingerprint) -> Option<(Arc<str>, Arc<str>, Timestamp)> {
-        let found = self.waiting.iter().find(|one| one.fingerprint == fingerprint)?;
+        let found = self.waiting.get(fingerprint)?;
         Some((found.name.clone(), self.graph.at(found.node).subject.clone(), found.at))
     }
 
-    /// The cluster that a waiting alert is about.
+    /// The scope that a waiting alert is about.
     pub fn cluster_of_waiting(&self, fingerprint: Fingerprint) -> Option<Arc<str>> {
-        let found = self.waiting.iter().find(|one| one.fingerprint == fingerprint)?;
+        let found = self.waiting.get(fingerprint)?;
         Some(self.graph.at(found.node).cluster.clone())
     }
 
     pub fn incident_of(&self, fingerprint: Fingerprint) -> Option<&IncidentId> {
-        let key = self.resolve(*self.member.get(&fingerprint)?);
+        let key = self.resolve(self.member.get(&fingerprint)?.key);
         self.open.get(&key).map(|open| &open.id)
     }
 
@@ -395,7 +422,7 @@ impl Correlator {
         let explained = self.active_callee_in(node, key, at);
         let Some(open) = self.open.get_mut(&key) else { return };
         open.last_at = open.last_at.max(at);
-        if self.member.insert(fingerprint, key).is_none() {
+        if self.member.insert(fingerprint, Place { key, node }).is_none() {
             open.members.push(fingerprint);
         }
         let known = self.graph.at_mut(node);
@@ -413,128 +440,17 @@ impl Correlator {
         self.order.activated(node, at);
     }
 
-    fn active_callee_in(&self, node: u32, key: u32, at: Timestamp) -> bool {
-        self.graph.at(node).callees.iter().any(|callee| self.active(*callee, at) == Some(key))
-    }
-
-    /// `node` explains the roots that need it: they are roots no longer, and an incident all of
-    /// whose roots it explains is the same incident.
-    fn explain_callers(&mut self, key: u32, node: u32, at: Timestamp) -> u32 {
-        let callers = self.graph.at(node).callers.clone();
-        let mut touched: Vec<u32> = callers.iter().filter_map(|caller| self.active(*caller, at)).collect();
-        touched.sort_unstable();
-        touched.dedup();
-        for other in touched {
-            let Some(open) = self.open.get_mut(&other) else { continue };
-            let explained = |root: &u32| *root != node && callers.contains(root);
-            let all = open.roots.iter().all(explained);
-            if other == key {
-                // Itself stays, if nothing below it alerts.
-                open.roots.retain(|root| !explained(root));
-            } else if all && !open.roots.is_empty() {
-                let root = open.roots.first().map(|root| self.graph.at(*root).subject.clone());
-                let because =
-                    format!("{} explains {}, which needs it", self.graph.at(node).subject, root.unwrap_or_default());
-                let older = self.older(key, other);
-                let younger = if older == key { other } else { key };
-                self.merge(younger, older, because);
-                let key = self.resolve(key);
-                if let Some(open) = self.open.get_mut(&key) {
-                    open.roots.retain(|root| !(*root != node && callers.contains(root)));
-                }
-            }
-        }
-        self.resolve(key)
-    }
-
-    /// What hides behind several roots has come to light: they are one story.
-    fn merge_common(&mut self, key: u32, node: u32, at: Timestamp) -> u32 {
-        let silent: Vec<u32> = self.graph.at(node).callees.iter().copied().collect();
-        let mut key = key;
-        for silent in silent {
-            if self.active(silent, at).is_some() {
-                continue;
-            }
-            let callers = self.graph.at(silent).callers.clone();
-            let mut others: Vec<u32> = callers.iter().filter_map(|caller| self.active(*caller, at)).collect();
-            others.sort_unstable();
-            others.dedup();
-            others.retain(|other| {
-                *other != key
-                    && self.open.get(other).is_some_and(|open| open.roots.iter().all(|root| callers.contains(root)))
-            });
-            for other in others {
-                let because = format!("all of it needs {}, which says nothing itself", self.graph.at(silent).subject);
-                let older = self.older(key, other);
-                self.merge(if older == key { other } else { key }, older, because);
-                key = self.resolve(key);
-            }
-        }
-        key
-    }
-
-    fn older(&self, one: u32, other: u32) -> u32 {
-        let age = |key: u32| self.open.get(&key).map(|open| (open.opened_at, key));
-        if age(one) <= age(other) { one } else { other }
-    }
-
-    fn merge(&mut self, from: u32, into: u32, because: String) {
-        let pinned = |key: u32| self.open.get(&key).is_none_or(|open| open.pinned);
-        let (from, into) = match (pinned(from), pinned(into)) {
-            (true, true) => return,
-            (true, false) => (into, from),
-            (false, _) => (from, into),
-        };
-        let Some(gone) = self.open.remove(&from) else { return };
-        let Some(open) = self.open.get_mut(&into) else {
-            self.open.insert(from, gone);
-            return;
-        };
-        for node in &gone.nodes {
-            self.graph.at_mut(*node).incident = Some(into);
-        }
-        open.last_at = open.last_at.max(gone.last_at);
-        open.nodes.extend(gone.nodes);
-        open.roots.extend(gone.roots);
-        open.members.extend(gone.members);
-        open.absorbed.push(from);
-        open.absorbed.extend(gone.absorbed);
-        self.redirect.insert(from, into);
-        self.keys.remove(&gone.id);
-        self.merges.push(Merge { from: gone.id, into: open.id.clone(), because });
-    }
-
-    fn expire_waiting(&mut self, at: Timestamp) {
-        while self.waiting.front().is_some_and(|one| at.since(one.at) > self.rules.window) {
-            self.drop_oldest_waiting();
-        }
-    }
-
-    fn drop_oldest_waiting(&mut self) {
-        if let Some(gone) = self.waiting.pop_front() {
-            let node: &mut Node = self.graph.at_mut(gone.node);
-            node.waiting = node.waiting.saturating_sub(1);
-        }
-    }
-
-    fn forget_waiting(&mut self, fingerprint: Fingerprint) {
-        if let Some(at) = self.waiting.iter().position(|one| one.fingerprint == fingerprint)
-            && let Some(gone) = self.waiting.remove(at)
-        {
-            let node = self.graph.at_mut(gone.node);
-            node.waiting = node.waiting.saturating_sub(1);
-        }
-    }
-
     /// Waiting warnings about the node, what it needs and what needs it.
-    fn waiting_near(&self, node: u32, at: Timestamp) -> Vec<&Waiting> {
-        let known = self.graph.at(node);
-        let near = |other: u32| other == node || known.callers.contains(&other) || known.callees.contains(&other);
-        let some = |other: &u32| self.graph.at(*other).waiting > 0;
-        // Most alerts have no warning near them, and the list need not be walked to know it.
-        if known.waiting == 0 && !known.callers.iter().chain(known.callees.iter()).any(some) {
+    fn waiting_near(&self, node: u32, at: Timestamp, within: Duration) -> Vec<Waiting> {
+        // Most alerts have no warning near them, and the neighbours need not be walked to know it.
+        if self.waiting.is_empty() {
             return vec![];
         }
-        self.waiting.iter().filter(|one| near(one.node) && at.abs_diff(one.at) <= self.rules.window).collect()
+        let around = std::iter::once(node).chain(self.graph.callees(node)).chain(self.graph.callers(node));
+        let mut near: Vec<Waiting> = around.flat_map(|one| self.waiting.about(one)).cloned().collect();
+        near.retain(|one| at.abs_diff(one.at) <= within);
+        near.sort_by_key(|one| (one.at, one.fingerprint));
+        near.dedup_by_key(|one| one.fingerprint);
+        near
     }
 }

@@ -163,20 +163,21 @@ impl Triage {
             Placement::Open { because: why, gathers } => {
                 let incident = IncidentId::numbered(self.next_number);
                 self.next_number += 1;
-                let subject = alert.subject().unwrap_or("unknown");
+                let scope = correlate::scope(alert);
                 self.correlator.opened(&incident, alert.starts_at);
                 let heard = Heard {
                     fingerprint: alert.fingerprint,
-                    cluster: alert.cluster(),
-                    subject,
+                    cluster: &scope,
+                    subject: alert.about(),
+                    name: alert.name(),
                     at: alert.starts_at,
                     critical: alert.severity() == Severity::Critical,
                 };
                 self.correlator.joined(&incident, heard, topology);
                 let gathers = gathers.into_iter().filter_map(|fingerprint| {
                     let (name, subject, at) = self.correlator.waiting(fingerprint)?;
-                    let cluster = alert.cluster();
-                    let heard = Heard { fingerprint, cluster, subject: &subject, at, critical: false };
+                    let cluster: &str = &scope;
+                    let heard = Heard { fingerprint, cluster, subject: &subject, name: &name, at, critical: false };
                     self.correlator.joined(&incident, heard, topology);
                     let (name, subject) = (name.to_string(), subject.to_string());
                     Some(Gathered { fingerprint, name, subject, severity: Severity::Warning, starts_at: at })
@@ -212,11 +213,13 @@ impl Triage {
                     (incident, true, format!("a warning about {subject} has been firing for {lasts}"))
                 }
             };
-            let heard = Heard { fingerprint, cluster: &cluster, subject: &subject, at: starts_at, critical: false };
+            let (at, critical) = (starts_at, false);
+            let heard = Heard { fingerprint, cluster: &cluster, subject: &subject, name: &name, at, critical };
             self.correlator.joined(&incident, heard, topology);
             let (name, subject) = (name.to_string(), subject.to_string());
             let alert = Gathered { fingerprint, name, subject, severity: Severity::Warning, starts_at };
-            overdue.push(Persisting { incident, opened, cluster: cluster.to_string(), alert, because });
+            let cluster = correlate::cluster_of(&cluster).to_owned();
+            overdue.push(Persisting { incident, opened, cluster, alert, because });
         }
         overdue
     }

@@ -82,6 +82,7 @@ pub fn load(path: &Path) -> Result<Vec<Case>, EvalError> {
             Some(Value::String(truth)) => Some(truth.clone()),
             Some(other) => Some(other.to_string()),
         };
+        let value = with_name(value);
         let alerts = read_payload(&value).map_err(|bad| EvalError::line(path, number as u64 + 1, bad))?;
         for alert in alerts {
             let mut alert = alert.map_err(|bad| EvalError::line(path, number as u64 + 1, bad))?;
@@ -100,6 +101,22 @@ pub fn load(path: &Path) -> Result<Vec<Case>, EvalError> {
         }
     }
     Ok(cases)
+}
+
+/// Senders other than Prometheus name their rules in other labels; an alert without any name is called
+/// by what it says.
+fn with_name(mut value: Value) -> Value {
+    const NAMES: [&str; 8] = ["monitor", "rule", "rule_name", "alert", "check", "name", "title", "event"];
+    let named = value["labels"]["alertname"].as_str().is_some_and(|name| !name.is_empty());
+    if named || !value["labels"].is_object() || value.get("alerts").is_some() {
+        return value;
+    }
+    let label = NAMES.iter().find_map(|name| value["labels"][*name].as_str());
+    let said = || ["summary", "message", "title"].iter().find_map(|name| value["annotations"][*name].as_str());
+    if let Some(name) = label.or_else(said).map(str::to_owned) {
+        value["labels"]["alertname"] = Value::from(name);
+    }
+    value
 }
 
 #[derive(Debug, Deserialize)]

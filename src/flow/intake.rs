@@ -93,7 +93,7 @@ impl Watchkeeper {
             if let Some(fingerprint) = Fingerprint::parse(&fingerprint) {
                 let (at, incident) = (Timestamp::from_millis(starts_at), IncidentId::new(incident));
                 let cluster = clusters.get(&incident).map_or("default", String::as_str);
-                let heard = Heard { fingerprint, cluster, subject: &subject, at, critical: true };
+                let heard = Heard { fingerprint, cluster, subject: &subject, name: &name, at, critical: true };
                 keeper.triage.correlator.joined(&incident, heard, &topology);
                 keeper.firing.insert(fingerprint, (name, subject));
             }

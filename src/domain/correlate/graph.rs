@@ -12,19 +12,26 @@ pub(super) struct Node {
     pub cluster: Arc<str>,
     pub subject: Arc<str>,
     pub host: bool,
+    /// Whether an alert has ever been about it.
+    pub speaks: bool,
     pub queue: bool,
     /// Whether the topology knows it.
     pub charted: bool,
-    pub callees: Arc<[u32]>,
-    pub callers: Arc<[u32]>,
+    callees: Arc<[u32]>,
+    callers: Arc<[u32]>,
+    /// What its alerts named as failing, beyond the topology; and who named it.
+    names: Vec<u32>,
+    /// Those of its charted callees that its alerts have named.
+    blamed: Vec<u32>,
+    named_by: Vec<u32>,
+    /// The name of the newest alert about it.
+    pub name: Arc<str>,
     pub incident: Option<u32>,
     /// First and newest alert within `incident`.
     pub first_at: Timestamp,
     pub last_at: Timestamp,
     /// Whether a critical alert about it is part of `incident`.
     pub critical: bool,
-    /// Warnings about it that wait.
-    pub waiting: u32,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +40,10 @@ pub(super) struct Graph {
     numbers: FxHashMap<Arc<str>, FxHashMap<Arc<str>, u32>>,
     topology: Arc<Topology>,
 }
+
+/// What alerts about one subject name; more is no list of needs but a text about everything.
+const MAX_NAMED: usize = 16;
+const MAX_NAMED_BY: usize = 256;
 
 impl Graph {
     pub fn at(&self, node: u32) -> &Node {
@@ -60,7 +71,59 @@ impl Graph {
         number
     }
 
-    fn intern(&mut self, cluster: &str, subject: &str) -> u32 {
+    /// A subject or a neighbour of one that is known already.
+    pub fn known(&self, cluster: &str, subject: &str) -> Option<u32> {
+        self.numbers.get(cluster)?.get(subject).copied()
+    }
+
+    /// Whether the topology has the name, in whatever cluster.
+    pub fn is_charted(&self, subject: &str) -> bool {
+        self.topology.contains(subject)
+    }
+
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// What the node needs: by the topology, and by what its alerts have named.
+    pub fn callees(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
+        let node = self.at(node);
+        node.callees.iter().chain(&node.names).copied()
+    }
+
+    /// Who needs the node.
+    pub fn callers(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
+        let node = self.at(node);
+        node.callers.iter().chain(&node.named_by).copied()
+    }
+
+    /// Whether an alert about `node` has named `other` as failing.
+    pub fn names(&self, node: u32, other: u32) -> bool {
+        let known = self.at(node);
+        known.names.contains(&other) || known.blamed.contains(&other)
+    }
+
+    /// An alert about `node` named `other` as what fails. The topology's word on the direction counts more.
+    pub fn named(&mut self, node: u32, other: u32) {
+        let known = self.at(node);
+        if known.callees.contains(&other) && !known.blamed.contains(&other) && known.blamed.len() < MAX_NAMED {
+            self.at_mut(node).blamed.push(other);
+            return;
+        }
+        if node == other || known.callees.contains(&other) || known.callers.contains(&other) {
+            return;
+        }
+        if known.names.contains(&other) || known.named_by.contains(&other) {
+            return;
+        }
+        let (names, named_by) = (known.names.len(), self.at(other).named_by.len());
+        if names < MAX_NAMED && named_by < MAX_NAMED_BY {
+            self.at_mut(node).names.push(other);
+            self.at_mut(other).named_by.push(node);
+        }
+    }
+
+    pub fn intern(&mut self, cluster: &str, subject: &str) -> u32 {
         if let Some(number) = self.numbers.get(cluster).and_then(|subjects| subjects.get(subject)) {
             return *number;
         }
@@ -74,15 +137,19 @@ impl Graph {
             cluster: cluster.clone(),
             subject: subject.clone(),
             host: false,
+            speaks: false,
             queue: false,
             charted: false,
             callees: Arc::new([]),
             callers: Arc::new([]),
+            names: vec![],
+            blamed: vec![],
+            named_by: vec![],
+            name: "".into(),
             incident: None,
             first_at: Timestamp::default(),
             last_at: Timestamp::default(),
             critical: false,
-            waiting: 0,
         });
         self.numbers.entry(cluster).or_default().insert(subject, number);
         number
@@ -96,7 +163,7 @@ impl Graph {
         let node = self.at_mut(number);
         node.charted = topology.contains(&subject);
         node.queue = topology.kind(&subject) == Some(NodeKind::Queue);
-        node.host = topology.kind(&subject) == Some(NodeKind::Host);
+        node.host |= topology.kind(&subject) == Some(NodeKind::Host);
         node.callees = callees.into();
         node.callers = callers.into();
     }

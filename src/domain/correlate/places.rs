@@ -59,6 +59,14 @@ fn key(cluster: &str, name: &str, value: &str) -> u64 {
     hasher.finish()
 }
 
+fn places_of(alert: &Alert) -> impl Iterator<Item = (&'static str, &str)> {
+    let labels = alert.labels.iter().filter(|(_, value)| !value.is_empty());
+    labels.filter_map(|(name, value)| {
+        let place = NAMES.iter().find(|place| **place == name.as_str())?;
+        Some((*place, value.as_str()))
+    })
+}
+
 /// Tenants of one machine are neighbours by chance; users of one volume or queue are not.
 pub(super) fn weight(label: &str) -> f64 {
     match label {
@@ -87,8 +95,7 @@ impl Places {
             let cut = ages[ages.len() / 2];
             self.known.retain(|_, place| place.last_at > cut);
         }
-        for name in NAMES {
-            let Some(value) = alert.label(name) else { continue };
+        for (name, value) in places_of(alert) {
             let entry = self.known.entry(key(alert.cluster(), name, value));
             let place = entry.or_insert(Place { subjects: vec![], last_at: at });
             place.last_at = place.last_at.max(at);
@@ -101,8 +108,7 @@ impl Places {
     /// Other subjects that share a place with the alert, and the label that says so.
     pub fn shared(&self, alert: &Alert, node: u32) -> Vec<(u32, &'static str)> {
         let mut shared = vec![];
-        for name in NAMES {
-            let Some(value) = alert.label(name) else { continue };
+        for (name, value) in places_of(alert) {
             let Some(place) = self.known.get(&key(alert.cluster(), name, value)) else { continue };
             if place.subjects.len() <= MAX_SUBJECTS {
                 shared.extend(place.subjects.iter().filter(|other| **other != node).map(|other| (*other, name)));

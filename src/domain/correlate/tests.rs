@@ -39,11 +39,12 @@ fn take(correlator: &mut Correlator, alert: &Alert, topology: &Arc<Topology>) ->
             correlator.opened(&id, alert.starts_at);
             let subject = alert.subject().unwrap();
             let (cluster, at) = (alert.cluster(), alert.starts_at);
-            let heard = Heard { fingerprint: alert.fingerprint, cluster, subject, at, critical: true };
+            let (fingerprint, name) = (alert.fingerprint, alert.name());
+            let heard = Heard { fingerprint, cluster, subject, name, at, critical: true };
             correlator.joined(&id, heard, topology);
             for fingerprint in gathers {
-                let (_, subject, at) = correlator.waiting(fingerprint).unwrap();
-                let heard = Heard { fingerprint, cluster, subject: &subject, at, critical: false };
+                let (name, subject, at) = correlator.waiting(fingerprint).unwrap();
+                let heard = Heard { fingerprint, cluster, subject: &subject, name: &name, at, critical: false };
                 correlator.joined(&id, heard, topology);
             }
             Some(id.to_string())

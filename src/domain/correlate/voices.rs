@@ -1,5 +1,6 @@
 //! How strongly time, topology, pattern and causal order speak for a join; and in what words.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,8 @@ pub enum Link {
     Place(&'static str),
     /// It has followed before.
     Follows,
+    /// People have put them together before.
+    Taught,
 }
 
 /// Why an alert is part of an incident; `Display` says it to people.
@@ -85,6 +88,7 @@ impl fmt::Display for Why {
             Link::InTheWakeOf => write!(f, "{other}, which uses the queue {subject}, is part of the incident")?,
             Link::Place(label) => write!(f, "{subject} and {other} share a {label}")?,
             Link::Follows => write!(f, "{subject} has followed {other} before")?,
+            Link::Taught => write!(f, "people have put {subject} and {other} into one incident before")?,
         }
         let Voices { time, topology, pattern, order } = self.voices;
         write!(
@@ -96,6 +100,30 @@ impl fmt::Display for Why {
     }
 }
 
+/// One reason for one incident.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Said {
+    key: u32,
+    link: Link,
+    other: u32,
+    time: f64,
+    topology: f64,
+    pattern: f64,
+    order: f64,
+}
+
+impl Said {
+    fn topology(key: u32, link: Link, other: u32, topology: f64, time: f64) -> Self {
+        Self { key, link, other, time, topology, pattern: 0.0, order: 0.0 }
+    }
+
+    fn strength(&self) -> f64 {
+        self.time * self.topology.max(self.pattern).max(self.order)
+    }
+}
+
+/// An effect may be noticed this long before its cause is.
+const BEFORE: Duration = Duration::from_secs(4 * 60);
 /// Within this time a fault has usually reached who needs it.
 const SOON: Duration = Duration::from_secs(5 * 60);
 /// A hidden common cause shows itself in all of its callers at about the same time.
@@ -115,10 +143,10 @@ impl Correlator {
         }
     }
 
-    /// 1 within a few minutes, falling to a half at the end of the window.
+    /// How well the alert's onset fits that of `other`: 1 within a few minutes, falling to a half at the
+    /// end of the window. What fell ill long ago explains new trouble less than what has just done so.
     fn time_voice(&self, other: u32, at: Timestamp) -> f64 {
-        let heard = self.graph.at(other);
-        let apart = if at < heard.first_at { heard.first_at.since(at) } else { at.since(heard.last_at) };
+        let apart = self.graph.at(other).first_at.abs_diff(at);
         if apart <= SOON {
             return 1.0;
         }
@@ -126,116 +154,174 @@ impl Correlator {
         1.0 - 0.5 * ((apart.as_secs_f64() - SOON.as_secs_f64()) / window).clamp(0.0, 1.0)
     }
 
-    /// The incident that the alert belongs to most, if it belongs to one.
-    pub(super) fn best(&mut self, node: u32, alert: &Alert) -> Option<(u32, Why)> {
-        let at = alert.starts_at;
-        // (incident, link, the other subject, topology, pattern, order)
-        let mut heard: Vec<(u32, Link, u32, f64, f64, f64)> = vec![];
-        let (callees, callers) = (self.graph.at(node).callees.clone(), self.graph.at(node).callers.clone());
-        for callee in callees.iter() {
-            match self.active(*callee, at) {
-                // What merely warns may be ill or well; it takes another reason beside it.
-                Some(key) => {
-                    let (link, strength) = match self.graph.at(*callee).critical {
-                        true => (Link::Needs, 0.9),
-                        false if self.other_root_needs(*callee, node, key, at) => (Link::CommonNeed, 0.7),
-                        false => (Link::Needs, 0.45),
-                    };
-                    heard.push((key, link, *callee, strength, 0.0, 0.0));
-                }
-                None => self.through_silent(node, *callee, at, &mut heard),
+    /// The incident that the alert belongs to most, if it belongs to one. `named` is whom it names.
+    pub(super) fn best(&mut self, node: u32, alert: &Alert, named: &[u32]) -> Option<(u32, Why)> {
+        let mut heard = std::mem::take(&mut self.heard);
+        heard.clear();
+        self.listen(node, alert, named, &mut heard);
+        // What several relations say about one incident adds up; the nearest one is named.
+        let mut best: Option<(f64, Reverse<(Timestamp, u32)>, &Said, Voices)> = None;
+        for said in &heard {
+            let mut voices = Voices::default();
+            for same in heard.iter().filter(|same| same.key == said.key) {
+                voices.topology = voices.topology.max(same.topology * same.time);
+                voices.pattern = voices.pattern.max(same.pattern * same.time);
+                voices.order = voices.order.max(same.order * same.time);
+                voices.time = voices.time.max(same.time);
+            }
+            voices.topology /= voices.time.max(1e-9);
+            voices.pattern /= voices.time.max(1e-9);
+            voices.order /= voices.time.max(1e-9);
+            let total = voices.total();
+            let since = self.open.get(&said.key).map_or(Timestamp::default(), |open| open.opened_at);
+            let rank = (total, Reverse((since, said.key)));
+            let better = best.as_ref().is_none_or(|(most, age, one, _)| {
+                total > most + 1e-9
+                    || (total - most).abs() <= 1e-9
+                        && (rank.1 > *age || said.key == one.key && said.strength() > one.strength())
+            });
+            if better {
+                best = Some((total, rank.1, said, voices));
             }
         }
-        for caller in callers.iter() {
-            // A warning explains nothing: half of all warnings are about nothing.
-            if alert.severity() == Severity::Critical
-                && let Some(key) = self.active(*caller, at)
-                && self.open.get(&key).is_some_and(|open| open.roots.contains(caller))
-            {
-                heard.push((key, Link::NeededBy, *caller, 0.85, 0.0, 0.0));
+        let chosen = best.filter(|(total, ..)| *total >= self.rules.join_from);
+        let chosen = chosen.map(|(_, _, said, voices)| {
+            (said.key, self.why(said.link, node, Some(said.other), alert.starts_at, voices))
+        });
+        self.heard = heard;
+        chosen
+    }
+
+    /// All that speaks for one incident or another.
+    fn listen(&mut self, node: u32, alert: &Alert, named: &[u32], heard: &mut Vec<Said>) {
+        let at = alert.starts_at;
+        let critical = alert.severity() == Severity::Critical;
+        let mut silent: Vec<u32> = vec![];
+        for callee in self.graph.callees(node) {
+            // What merely warns may be ill or well; it takes another reason beside it.
+            let Some(key) = self.active(callee, at) else {
+                silent.push(callee);
+                continue;
+            };
+            let (link, mut strength) = match self.graph.at(callee).critical {
+                true => (Link::Needs, 0.9),
+                false if self.other_root_needs(callee, node, key, at) => (Link::CommonNeed, 0.7),
+                false => (Link::Needs, 0.45),
+            };
+            let names_it = named.contains(&callee);
+            if names_it {
+                strength = if self.graph.at(callee).critical { 0.97 } else { 0.8 };
+            }
+            let said = Said::topology(key, link, callee, strength, self.time_voice(callee, at));
+            // By name nobody needs to have fallen ill just now.
+            heard.push(if names_it { Said { time: said.time.max(0.95), ..said } } else { said });
+        }
+        for callee in silent {
+            self.through_silent(node, callee, at, named.contains(&callee), heard);
+        }
+        // A warning explains nothing: half of all warnings are about nothing.
+        if critical {
+            for caller in self.graph.callers(node) {
+                if let Some(key) = self.active(caller, at)
+                    && self.open.get(&key).is_some_and(|open| open.roots.contains(&caller))
+                    && self.could_cause(at, caller)
+                {
+                    heard.push(Said::topology(key, Link::NeededBy, caller, 0.85, self.time_voice(caller, at)));
+                }
             }
         }
         for (other, label) in self.places.shared(alert, node) {
             if let Some(key) = self.active(other, at) {
-                heard.push((key, Link::Place(label), other, 0.0, places::weight(label), 0.0));
+                let pattern = places::weight(label);
+                heard.push(Said {
+                    pattern,
+                    ..Said::topology(key, Link::Place(label), other, 0.0, self.time_voice(other, at))
+                });
             }
         }
-        for other in self.order.recent(at).collect::<Vec<_>>() {
+        for other in self.order.recent(at) {
             if self.graph.at(other).cluster == self.graph.at(node).cluster
-                && let Some((share, _)) = self.order.share(other, node)
                 && let Some(key) = self.active(other, at)
             {
-                heard.push((key, Link::Follows, other, 0.0, 0.0, 0.8 * share));
-            }
-        }
-        // What several relations say about one incident adds up; the nearest one is named.
-        let mut best: Option<(f64, u32, u32, Link, Voices)> = None;
-        for (key, link, other, ..) in &heard {
-            let mut voices = Voices { time: self.time_voice(*other, at), ..Voices::default() };
-            for (same, _, _, topology, pattern, order) in &heard {
-                if same == key {
-                    voices.topology = voices.topology.max(*topology);
-                    voices.pattern = voices.pattern.max(*pattern);
-                    voices.order = voices.order.max(*order);
+                let said = Said::topology(key, Link::Follows, other, 0.0, self.time_voice(other, at));
+                if let Some((share, _)) = self.order.share(other, node) {
+                    heard.push(Said { order: 0.8 * share, ..said });
+                }
+                let lesson = self.lesson(node, other);
+                if lesson > 0.0 {
+                    heard.push(Said { pattern: lesson, link: Link::Taught, ..said });
                 }
             }
-            let total = voices.total();
-            if best.as_ref().is_none_or(|(most, ..)| total > *most + 1e-9) {
-                best = Some((total, *key, *other, *link, voices));
-            }
         }
-        let (total, key, other, link, voices) = best?;
-        (total >= self.rules.join_from).then(|| (key, self.why(link, node, Some(other), at, voices)))
+        if !self.lessons.is_empty() {
+            heard.retain(|said| self.lesson(node, said.other) >= 0.0);
+        }
+    }
+
+    fn lesson(&self, node: u32, other: u32) -> f64 {
+        if self.lessons.is_empty() {
+            return 0.0;
+        }
+        let (one, other) = (self.graph.at(node), self.graph.at(other));
+        self.lessons.say(&one.cluster, &one.subject, &other.subject)
+    }
+
+    /// Whether what fell ill at `at` may be why `caller` is ill: effects do not come long before causes
+    /// are noticed.
+    pub(super) fn could_cause(&self, at: Timestamp, caller: u32) -> bool {
+        at.since(self.graph.at(caller).first_at) <= BEFORE
     }
 
     /// Whether a root of the incident, other than `node`, needs `callee`, and fell ill at about the same time.
     fn other_root_needs(&self, callee: u32, node: u32, key: u32, at: Timestamp) -> bool {
-        let callers = &self.graph.at(callee).callers;
         self.open.get(&key).is_some_and(|open| {
             open.roots.iter().any(|root| {
                 *root != node
-                    && callers.contains(root)
                     && self.graph.at(*root).critical
                     && self.graph.at(*root).first_at.abs_diff(at) <= TOGETHER
+                    && self.graph.callers(callee).any(|caller| caller == *root)
             })
         })
     }
 
     /// `node` needs `silent`, about which nothing is heard: what lies behind it, and who else needs it.
-    fn through_silent(
-        &mut self,
-        node: u32,
-        silent: u32,
-        at: Timestamp,
-        heard: &mut Vec<(u32, Link, u32, f64, f64, f64)>,
-    ) {
+    fn through_silent(&mut self, node: u32, silent: u32, at: Timestamp, named: bool, heard: &mut Vec<Said>) {
         if self.rules.reach < 2 {
             return;
         }
         self.graph.charted(silent);
-        let beyond = self.graph.at(silent);
-        if beyond.host {
+        if self.graph.at(silent).host {
             return;
         }
-        for far in beyond.callees.iter() {
-            if let Some(key) = self.active(*far, at) {
+        for far in self.graph.callees(silent) {
+            if let Some(key) = self.active(far, at) {
                 // By itself too little: independent faults lie two steps apart in most estates.
-                heard.push((key, Link::NeedsThroughSilent, *far, 0.3, 0.0, 0.0));
+                let strength = if named && self.graph.at(far).critical { 0.7 } else { 0.3 };
+                heard.push(Said::topology(key, Link::NeedsThroughSilent, far, strength, self.time_voice(far, at)));
             }
         }
-        let callers = &beyond.callers;
-        if callers.len() < MIN_CALLERS {
-            return;
+        let mut callers = 0;
+        let mut roots: Vec<(u32, u32)> = vec![];
+        for caller in self.graph.callers(silent) {
+            callers += 1;
+            if caller != node
+                && let Some(key) = self.active(caller, at)
+                && self.graph.at(caller).first_at.abs_diff(at) <= if named { SOON } else { TOGETHER }
+                && (named || self.open.get(&key).is_some_and(|open| open.roots.contains(&caller)))
+            {
+                // Who has named it too blames the same.
+                let blames = self.graph.names(caller, silent);
+                if named && blames || (!named && self.open.get(&key).is_some_and(|open| open.roots.contains(&caller))) {
+                    roots.push((key, caller));
+                }
+            }
         }
-        let roots = callers.iter().filter(|caller| **caller != node).filter_map(|caller| {
-            let key = self.active(*caller, at)?;
-            let root = self.open.get(&key).is_some_and(|open| open.roots.contains(caller));
-            let together = self.graph.at(*caller).first_at.abs_diff(at) <= TOGETHER;
-            (root && together).then_some((key, *caller))
-        });
-        let roots: Vec<(u32, u32)> = roots.collect();
-        if (roots.len() + 1) * 5 >= callers.len() * 3 && roots.len() + 1 >= MIN_CALLERS {
-            heard.extend(roots.iter().map(|(key, caller)| (*key, Link::CommonNeed, *caller, 0.6, 0.0, 0.0)));
+        let most = (roots.len() + 1) * 5 >= callers * 3 && roots.len() + 1 >= MIN_CALLERS && callers >= MIN_CALLERS;
+        if named || most {
+            let strength = if named { 0.85 } else { 0.6 };
+            heard.extend(roots.iter().map(|(key, caller)| {
+                Said::topology(*key, Link::CommonNeed, *caller, strength, self.time_voice(*caller, at))
+            }));
         }
     }
 }

@@ -1,0 +1,133 @@
+//! Who an alert is about, and whom else it names: a failing callee, a host, a topic.
+//!
+//! People write into alerts what fails ("errors calling ledger: connection refused"), so that the
+//! topology of an estate that has none on file is learned from its own alerts.
+
+use std::borrow::Cow;
+
+use super::super::alert::{Alert, Severity};
+use super::graph::Graph;
+
+/// Separates the cluster from an environment that is not production.
+const BETWEEN: char = '\u{1f}';
+const NOT_PRODUCTION: [&str; 12] =
+    ["staging", "stage", "stg", "dev", "development", "test", "testing", "qa", "uat", "sandbox", "preprod", "preview"];
+/// Labels whose value is a thing that subjects need, and that has alerts of its own.
+const THINGS: [&str; 18] = [
+    "node",
+    "host",
+    "hostname",
+    "instance",
+    "nodename",
+    "kubernetes_node",
+    "topic",
+    "queue",
+    "database",
+    "upstream",
+    "upstream_service",
+    "destination",
+    "destination_service",
+    "dependency",
+    "target",
+    "peer_service",
+    "broker",
+    "backend",
+];
+/// Names that one alert is read for at most.
+const MOST: usize = 8;
+/// Texts are read so far: what matters is said first.
+const READ: usize = 400;
+/// Beyond so many subjects, names that nobody has heard of are no longer noted.
+const MAX_NODES: usize = 200_000;
+
+/// The environment where it is not production: equal names in staging are other services.
+pub fn environment(alert: &Alert) -> Option<&'static str> {
+    let known = |text: &str| NOT_PRODUCTION.iter().find(|name| text.eq_ignore_ascii_case(name)).copied();
+    if let Some(said) = alert.environment() {
+        return known(said);
+    }
+    let last = |text: &str| text.rsplit(['-', '_', '.']).next().and_then(known);
+    let first = |text: &str| text.split(['-', '_', '.']).next().and_then(known);
+    alert.namespace().and_then(|namespace| last(namespace).or_else(|| first(namespace)))
+}
+
+/// Cluster and environment: names mean the same within one scope only.
+pub fn scope(alert: &Alert) -> Cow<'_, str> {
+    match environment(alert) {
+        None => Cow::Borrowed(alert.cluster()),
+        Some(environment) => Cow::Owned(format!("{}{BETWEEN}{environment}", alert.cluster())),
+    }
+}
+
+/// The cluster of a scope.
+pub fn cluster_of(scope: &str) -> &str {
+    scope.split(BETWEEN).next().unwrap_or(scope)
+}
+
+/// A name as people give them to services and machines, rather than a word of a sentence.
+fn is_name(word: &str) -> bool {
+    let letters = word.bytes().filter(u8::is_ascii_alphabetic).count();
+    (4..=63).contains(&word.len())
+        && letters >= 3
+        && word.bytes().next().is_some_and(|first| first.is_ascii_lowercase())
+        && word.bytes().skip(1).any(|byte| byte == b'-' || byte == b'_')
+        && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte))
+}
+
+fn short(word: &str) -> &str {
+    let word = word.trim_matches(['.', '-', '_']);
+    if word.contains(".svc") { word.split('.').next().unwrap_or(word) } else { word }
+}
+
+/// Notes whom the alert about `node` names, and returns them.
+pub(super) fn read(graph: &mut Graph, alert: &Alert, node: u32, into: &mut Vec<u32>) {
+    into.clear();
+    let (cluster, subject) = (graph.at(node).cluster.clone(), graph.at(node).subject.clone());
+    for (name, value) in &alert.labels {
+        if THINGS.contains(&name.as_str()) {
+            let value = short(value.split(':').next().unwrap_or(value));
+            if value != &*subject && !value.is_empty() && graph.len() < MAX_NODES {
+                let thing = graph.intern(&cluster, value);
+                note(thing, node, into);
+                if matches!(name.as_str(), "node" | "host" | "hostname" | "instance" | "nodename" | "kubernetes_node") {
+                    graph.at_mut(thing).host = true;
+                }
+            }
+        }
+    }
+    // A warning without a cause in it is read too: which callee is slow is said in warnings first.
+    let severe = alert.severity() >= Severity::Warning;
+    for text in alert.annotations.iter().filter(|(name, _)| severe && !name.contains("url")).map(|(_, text)| text) {
+        let text = text.get(..READ).unwrap_or(text);
+        for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c))) {
+            let word = short(word);
+            if into.len() >= MOST || word.len() < 3 || word == &*subject || own_instance(word, &subject) {
+                continue;
+            }
+            let known = graph.known(&cluster, word).filter(|other| graph.at(*other).speaks);
+            let other = match known {
+                Some(other) => other,
+                None if graph.is_charted(word) || is_name(word) && graph.len() < MAX_NODES => {
+                    graph.intern(&cluster, word)
+                }
+                None => continue,
+            };
+            note(other, node, into);
+        }
+    }
+    for other in into.iter() {
+        graph.named(node, *other);
+    }
+}
+
+/// `pay-7c9f-x2x1` and `pay-01` are instances of `pay`.
+fn own_instance(word: &str, subject: &str) -> bool {
+    word.strip_prefix(subject)
+        .is_some_and(|rest| rest.starts_with(['-', '_', '.']) && rest.bytes().any(|byte| byte.is_ascii_digit()))
+}
+
+fn note(other: u32, node: u32, into: &mut Vec<u32>) {
+    if other != node && into.len() < MOST && !into.contains(&other) {
+        into.push(other);
+    }
+}
