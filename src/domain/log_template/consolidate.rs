@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use super::template::{Kinship, Slot, SlotKind, Stance, generalise, is_value_like, kinship, stance};
+use super::template::{
+    Kinship, Slot, SlotKind, Stance, fixed_part, generalise, is_value_like, kinship, skeleton, stance,
+};
 use super::token::mix;
 use super::words::Grip;
 use super::{Cluster, Miner, head_of};
@@ -114,20 +116,20 @@ impl Miner {
 
     /// Templates of one length that have become kin since they were founded.
     fn merge_kin(&mut self) {
-        let mut groups: BTreeMap<(usize, u64), Vec<u32>> = BTreeMap::new();
+        let mut groups: BTreeMap<(u64, u64), Vec<u32>> = BTreeMap::new();
         for id in self.ids() {
             let Some(Cluster { slots, .. }) = self.clusters.get(&id) else { continue };
-            groups.entry((slots.len(), head_of(slots))).or_default().push(id);
+            groups.entry((skeleton(slots), head_of(slots))).or_default().push(id);
         }
         self.merge_pairs(groups.into_values(), |one, other| kinship(one, other).is_some_and(Kinship::is_enough));
     }
 
     /// Templates of different lengths that agree before and behind one value of several words.
     fn merge_lengths(&mut self) {
-        let mut groups: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+        let mut groups: BTreeMap<(u64, u64), Vec<u32>> = BTreeMap::new();
         for id in self.ids() {
             let Some(Cluster { slots, .. }) = self.clusters.get(&id) else { continue };
-            groups.entry(head_of(slots)).or_default().push(id);
+            groups.entry((fixed_part(slots), head_of(slots))).or_default().push(id);
         }
         self.merge_pairs(groups.into_values(), |one, other| gap_between(one, other).is_some());
     }
@@ -169,7 +171,7 @@ impl Miner {
             let (one_tail, other_tail) = (one.len() - tail, other.len() - tail);
             generalise(&mut one[one_tail..], &other[other_tail..]);
             let spaced = one[head..one_tail].iter().chain(&other[head..other_tail]).any(|slot| slot.spaced);
-            one.splice(head..one_tail, [Slot { kind: SlotKind::Gap, spaced, text: Box::default() }]);
+            one.splice(head..one_tail, [Slot { kind: SlotKind::Gap, spaced, introduces: false, start: 0, end: 0 }]);
             cluster.slots = one;
         }
     }
