@@ -10,6 +10,8 @@
 //! of a known shape allocates nothing.
 
 mod consolidate;
+pub mod novelty;
+pub mod rates;
 mod scan;
 mod template;
 mod token;
@@ -106,6 +108,11 @@ impl Miner {
     /// The text of a template; `None` once it is forgotten.
     pub fn template(&self, id: TemplateId) -> Option<String> {
         self.clusters.get(&self.resolve(id).0).map(|cluster| render(&cluster.line, &cluster.slots))
+    }
+
+    /// Whether the template of `id` is not forgotten.
+    pub fn knows(&self, id: TemplateId) -> bool {
+        self.clusters.contains_key(&self.resolve(id).0)
     }
 
     /// How many templates are known.
@@ -285,6 +292,17 @@ fn release(slots: &mut [Slot], tokens: &[Token]) {
             slot.kind = SlotKind::Value;
         }
     }
+}
+
+/// The beginning of `text`, at most `length` bytes.
+fn clip(text: &str, mut length: usize) -> &str {
+    if text.len() <= length {
+        return text;
+    }
+    while !text.is_char_boundary(length) {
+        length -= 1;
+    }
+    &text[..length]
 }
 
 /// Keys are hashes, or numbers that count up: one multiplication spreads them.
