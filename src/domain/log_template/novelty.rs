@@ -8,8 +8,8 @@
 //! Models", 1989, 4.5). A rate has to differ by a factor and a number of lines as well: with many
 //! lines everything is significant.
 //!
-//! Invariants: the same lines give the same findings; the output is bounded; a baseline without
-//! lines makes nothing new.
+//! Invariants: the same lines give the same findings; the output is bounded; a baseline that was not
+//! read (it ends where it begins) is never said to lack anything.
 
 use std::collections::BTreeMap;
 
@@ -78,9 +78,7 @@ pub fn compare(baseline: Excerpt<'_>, window: Excerpt<'_>) -> Vec<Finding> {
         [baseline, window].map(|excerpt| (excerpt.to.since(excerpt.from).as_secs_f64() / 60.0).max(1.0 / 60.0));
     let mut findings: Vec<Finding> = vec![];
     let seen = count(baseline, window);
-    if newest(baseline.lines).is_empty() {
-        return findings;
-    }
+    let read = baseline.from < baseline.to;
     let bar = bar(seen.len());
     for (template, tally) in seen {
         let Some(novelty) = judge(&tally, minutes, bar) else { continue };
@@ -93,7 +91,7 @@ pub fn compare(baseline: Excerpt<'_>, window: Excerpt<'_>) -> Vec<Finding> {
             first_at: first.at,
             example: super::clip(first.text, MAX_EXAMPLE).to_owned(),
             score: tally.surprise(minutes),
-            reason: reason(novelty, tally.counts, minutes),
+            reason: if read { reason(novelty, tally.counts, minutes) } else { unread(tally.counts[1], minutes[1]) },
         });
     }
     findings.sort_by(|one, other| {
@@ -176,6 +174,10 @@ fn reason(novelty: Novelty, [before, now]: [usize; 2], minutes: [f64; 2]) -> Str
         }
         Novelty::Vanished => format!("vanished: none in {recent}, {before} {} in the {past} before", plural(before)),
     }
+}
+
+fn unread(now: usize, minutes: f64) -> String {
+    format!("{now} in {}; what was before is not known", span(minutes))
 }
 
 /// `20 min`

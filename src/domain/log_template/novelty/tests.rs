@@ -81,8 +81,13 @@ fn bursts_are_expected_of_what_comes_in_bursts() {
 }
 
 #[test]
-fn without_a_baseline_nothing_is_new() {
-    check(&[], &steady("anything", 3600, 4800, 10), &[]);
+fn an_empty_baseline_makes_all_new_but_an_unread_one_is_not_said_to_be_empty() {
+    let now = steady("no connection", 3600, 4800, 10);
+    check(&[], &now, &["new: 10 lines in 20 min, none in the 60 min before | no connection"]);
+    let lines: Vec<Line<'_>> = now.iter().map(|(at, text)| Line { at: Timestamp::from_secs(*at), text }).collect();
+    let [from, to] = [3600, 4800].map(Timestamp::from_secs);
+    let found = compare(Excerpt { from, to: from, lines: &[] }, Excerpt { from, to, lines: &lines });
+    assert_eq!(found[0].reason, "10 in 20 min; what was before is not known");
 }
 
 #[test]
