@@ -27,7 +27,7 @@ pub struct Errors {
     pub before: usize,
 }
 
-/// `None` if the log has neither news nor errors.
+/// `None` if the log says nothing that it did not say before.
 pub fn digest(service: &str, baseline: Excerpt<'_>, window: Excerpt<'_>) -> Option<Digest> {
     let findings = compare(baseline, window);
     let before = errors_of(service, baseline.lines);
@@ -36,7 +36,8 @@ pub fn digest(service: &str, baseline: Excerpt<'_>, window: Excerpt<'_>) -> Opti
         error.before = before.iter().find(|one| one.event == error.event).map_or(0, |one| one.count);
     }
     errors.sort_by_key(|error| (error.before > 0, std::cmp::Reverse(error.count)));
-    (!findings.is_empty() || !errors.is_empty()).then_some(Digest { findings, errors })
+    let news = !findings.is_empty() || errors.iter().any(|error| error.before == 0);
+    news.then_some(Digest { findings, errors })
 }
 
 /// By type, place and message, in the order in which they came up.
@@ -158,8 +159,8 @@ mod tests {
 
     #[test]
     fn a_log_as_usual_is_no_evidence() {
-        let before = lines(&[(10, "served 1"), (20, "served 2")]);
-        let now = lines(&[(3700, "served 3")]);
+        let before = lines(&[(10, "served 1"), (20, "ERROR slow query 2")]);
+        let now = lines(&[(3700, "served 3"), (3800, "ERROR slow query 3")]);
         assert_eq!(digest("cart", excerpt(0, 3600, &before), excerpt(3600, 4800, &now)), None);
     }
 }
