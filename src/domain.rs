@@ -14,6 +14,8 @@ pub mod intake;
 pub mod intent;
 pub mod investigation;
 pub mod judge;
+pub mod log_digest;
+pub mod log_event;
 pub mod log_template;
 pub mod narrative;
 pub mod plan;

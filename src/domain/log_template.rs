@@ -10,6 +10,8 @@
 //! of a known shape allocates nothing.
 
 mod consolidate;
+pub mod novelty;
+pub mod rates;
 mod scan;
 mod template;
 mod token;
@@ -18,7 +20,7 @@ mod words;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use template::{Slot, SlotKind, generalise, kinship, render, slots_of, spans};
+use template::{Slot, SlotKind, generalise, kinship, render, skeleton, slots_of, spans};
 use token::{Kind, Token, mix, tokenize};
 use words::Grip;
 
@@ -35,7 +37,9 @@ const FRESH: usize = 64;
 pub fn template_of(line: &str) -> String {
     let mut tokens = Vec::with_capacity(32);
     tokenize(line, &mut tokens);
-    render(&slots_of(line, &tokens))
+    let mut slots = Vec::with_capacity(tokens.len());
+    slots_of(line, &tokens, &mut slots);
+    render(line, &slots)
 }
 
 /// Names a template of one [`Miner`]; merged templates have several, see [`Miner::resolve`].
@@ -46,9 +50,10 @@ pub struct TemplateId(u32);
 #[derive(Default)]
 pub struct Miner {
     tokens: Vec<Token>,
+    slots: Vec<Slot>,
     shapes: HashMap<u64, Shape, ByHash>,
     clusters: HashMap<u32, Cluster, ByHash>,
-    /// By length and beginning, oldest first.
+    /// By skeleton and beginning, oldest first.
     index: HashMap<u64, Vec<u32>, ByHash>,
     /// Templates with a gap, by beginning.
     gapped: HashMap<u64, Vec<u32>, ByHash>,
@@ -71,6 +76,8 @@ struct Shape {
 }
 
 struct Cluster {
+    /// As much of the first line as the slots point into.
+    line: Box<str>,
     slots: Vec<Slot>,
     tick: u64,
 }
@@ -100,7 +107,12 @@ impl Miner {
 
     /// The text of a template; `None` once it is forgotten.
     pub fn template(&self, id: TemplateId) -> Option<String> {
-        self.clusters.get(&self.resolve(id).0).map(|cluster| render(&cluster.slots))
+        self.clusters.get(&self.resolve(id).0).map(|cluster| render(&cluster.line, &cluster.slots))
+    }
+
+    /// Whether the template of `id` is not forgotten.
+    pub fn knows(&self, id: TemplateId) -> bool {
+        self.clusters.contains_key(&self.resolve(id).0)
     }
 
     /// How many templates are known.
@@ -127,8 +139,10 @@ impl Miner {
                 return id;
             }
         }
-        let slots = slots_of(line, tokens);
-        let id = self.join(slots);
+        let mut slots = std::mem::take(&mut self.slots);
+        slots_of(line, tokens, &mut slots);
+        let id = self.join(line, &slots);
+        self.slots = slots;
         if self.shapes.len() >= MAX_SHAPES {
             self.forget_shapes();
         }
@@ -139,19 +153,19 @@ impl Miner {
         self.resolve(TemplateId(id)).0
     }
 
-    fn join(&mut self, slots: Vec<Slot>) -> u32 {
-        match self.closest(&slots) {
+    fn join(&mut self, line: &str, slots: &[Slot]) -> u32 {
+        match self.closest(slots) {
             Some(id) => {
                 if let Some(cluster) = self.clusters.get_mut(&id) {
                     cluster.tick = self.tick;
                     let gapped = cluster.slots.iter().any(|slot| slot.kind == SlotKind::Gap);
                     if !gapped && cluster.slots.len() == slots.len() {
-                        generalise(&mut cluster.slots, &slots);
+                        generalise(&mut cluster.slots, slots);
                     }
                 }
                 id
             }
-            None => self.found(slots),
+            None => self.found(line, slots),
         }
     }
 
@@ -160,8 +174,9 @@ impl Miner {
         let mut best: Option<(u32, u32, u32)> = None;
         let heads = [head_of(slots), OPEN_HEAD];
         let lists = if heads[0] == OPEN_HEAD { &heads[..1] } else { &heads[..] };
+        let skeleton = skeleton(slots);
         for head in lists {
-            for id in self.index.get(&index_key(slots.len(), *head)).into_iter().flatten().rev().take(MAX_CANDIDATES) {
+            for id in self.index.get(&index_key(skeleton, *head)).into_iter().flatten().rev().take(MAX_CANDIDATES) {
                 let Some(cluster) = self.clusters.get(id) else { continue };
                 let Some(kin) = kinship(&cluster.slots, slots).filter(|kin| kin.is_enough()) else { continue };
                 let rank = (kin.cost, u32::MAX - kin.matched, *id);
@@ -177,15 +192,17 @@ impl Miner {
         gapped.copied().find(|id| self.clusters.get(id).is_some_and(|cluster| spans(&cluster.slots, slots)))
     }
 
-    fn found(&mut self, slots: Vec<Slot>) -> u32 {
+    fn found(&mut self, line: &str, slots: &[Slot]) -> u32 {
         if self.clusters.len() >= MAX_CLUSTERS {
             self.forget_clusters();
         }
         let id = self.next;
         self.next = self.next.wrapping_add(1);
         self.fresh += 1;
-        self.enter(id, &slots);
-        self.clusters.insert(id, Cluster { slots, tick: self.tick });
+        self.enter(id, slots);
+        let shown = slots.iter().filter(|slot| slot.kind != SlotKind::Value).map(|slot| slot.end as usize).max();
+        let line = line.get(..shown.unwrap_or_default()).unwrap_or_default().into();
+        self.clusters.insert(id, Cluster { line, slots: slots.to_vec(), tick: self.tick });
         id
     }
 
@@ -194,7 +211,7 @@ impl Miner {
         if slots.iter().any(|slot| slot.kind == SlotKind::Gap) {
             self.gapped.entry(head).or_default().push(id);
         } else {
-            self.index.entry(index_key(slots.len(), head)).or_default().push(id);
+            self.index.entry(index_key(skeleton(slots), head)).or_default().push(id);
         }
     }
 
@@ -233,8 +250,8 @@ impl Miner {
 /// Templates that begin with a value.
 const OPEN_HEAD: u64 = 0;
 
-fn index_key(length: usize, head: u64) -> u64 {
-    mix(head, length as u64)
+fn index_key(skeleton: u64, head: u64) -> u64 {
+    mix(head, skeleton)
 }
 
 /// The first slot, if it says which template this is.
@@ -275,6 +292,17 @@ fn release(slots: &mut [Slot], tokens: &[Token]) {
             slot.kind = SlotKind::Value;
         }
     }
+}
+
+/// The beginning of `text`, at most `length` bytes.
+fn clip(text: &str, mut length: usize) -> &str {
+    if text.len() <= length {
+        return text;
+    }
+    while !text.is_char_boundary(length) {
+        length -= 1;
+    }
+    &text[..length]
 }
 
 /// Keys are hashes, or numbers that count up: one multiplication spreads them.

@@ -17,7 +17,8 @@ use crate::domain::change::Change;
 use crate::domain::evidence::{Evidence, EvidenceKind, Series, Taint};
 use crate::domain::id::{Digest, EvidenceId, IncidentId};
 use crate::domain::incident::{Incident, Outcome};
-use crate::domain::log_template::template_of;
+use crate::domain::log_digest::digest;
+use crate::domain::log_template::novelty::{Excerpt, Line, Novelty};
 use crate::domain::redact::redact;
 use crate::domain::root_cause::{EdgeReading, Gauge, Picture, Reading, Sign, SignKind, Worse, amount, read};
 use crate::domain::time::Timestamp;
@@ -499,7 +500,7 @@ fn topology_evidence(event_now: Timestamp, dossier: &mut Dossier, picture: &mut 
 const LOG_WINDOW: Duration = Duration::from_secs(20 * 60);
 const LOG_LINES: usize = 400;
 
-/// Asks the logs of everything affected for errors that were not there an hour ago.
+/// Asks the logs of everything affected for errors that were not there, or rarer, an hour ago.
 async fn log_signs(
     signals: &dyn Signals,
     config: &SignalsConfig,
@@ -518,7 +519,9 @@ async fn log_signs(
         .collect();
     let label = &config.log_service_label;
     let start = (incident.since - LOG_WINDOW).min(event_now - LOG_WINDOW);
-    type Answer = (String, String, Result<Vec<LogLine>, SignalError>, Vec<LogLine>);
+    type Lines = Result<Vec<LogLine>, SignalError>;
+    type Answer = (String, String, Lines, Lines);
+    let before = start - Duration::from_secs(3600);
     let asked: Vec<BoxFuture<'_, Answer>> = affected
         .into_iter()
         .map(|node| {
@@ -527,12 +530,11 @@ async fn log_signs(
                     "{{{label}=\"{}\"}} |~ \"(?i)(error|fatal|exception|panic|timeout|refused|exhausted|expired|denied|no space|killed|unavailable|slow)\"",
                     node.replace(['"', '\\'], "")
                 );
-                let before = start - Duration::from_secs(3600);
                 let (now, past) = futures::join!(
                     signals.logs(&query, start, event_now, LOG_LINES),
                     signals.logs(&query, before, start, LOG_LINES)
                 );
-                (node, query, now, past.unwrap_or_default())
+                (node, query, now, past)
             }
             .boxed()
         })
@@ -541,36 +543,19 @@ async fn log_signs(
     answers.sort_by(|one, other| one.0.cmp(&other.0));
     for (node, query, now, past) in answers {
         let Ok(now) = now else { continue };
-        let known: BTreeSet<String> = past.iter().map(|line| template_of(&line.line)).collect();
-        let mut novel: BTreeMap<String, (usize, Timestamp, String)> = BTreeMap::new();
-        for line in &now {
-            let template = template_of(&line.line);
-            if known.contains(&template) {
-                continue;
-            }
-            let entry = novel.entry(template).or_insert((0, line.at, line.line.clone()));
-            entry.0 += 1;
-            entry.1 = entry.1.min(line.at);
-        }
-        if novel.is_empty() {
-            continue;
-        }
-        let mut ranked: Vec<_> = novel.into_iter().collect();
-        ranked.sort_by(|one, other| other.1.0.cmp(&one.1.0).then(one.0.cmp(&other.0)));
-        let body: Vec<String> = ranked
-            .iter()
-            .take(20)
-            .map(|(template, (count, first, raw))| {
-                format!("x{count} since {} {template}\n    e.g. {raw}", first.clock_time())
-            })
-            .collect();
+        // What could not be read is no sign of silence: such a baseline ends where it begins.
+        let past_from = if past.is_ok() { before } else { start };
+        let past = past.unwrap_or_default();
+        let (past_lines, now_lines) = (as_lines(&past), as_lines(&now));
+        let baseline = excerpt(past_from, start, &past_lines);
+        let Some(digest) = digest(&node, baseline, excerpt(start, event_now, &now_lines)) else { continue };
         let evidence = dossier.add(
             Exhibit {
                 kind: EvidenceKind::Log,
                 source: "loki",
                 query: &query,
-                summary: format!("{node}: {} new error templates, most often: {}", ranked.len(), ranked[0].0),
-                body: body.join("\n"),
+                summary: digest.summary(&node),
+                body: digest.body(),
                 series: vec![],
                 taint: Taint::UserWritable,
             },
@@ -578,18 +563,28 @@ async fn log_signs(
         );
         let others: Vec<String> =
             picture.topology.nodes().map(|(name, _)| name.to_owned()).filter(|name| *name != node).collect();
-        for (template, (_, first, raw)) in ranked.iter().take(8) {
-            if let Some(kind) = sign_of(raw, &others) {
+        for finding in digest.findings.iter().filter(|finding| finding.novelty == Novelty::New).take(8) {
+            if let Some(kind) = sign_of(&finding.example, &others) {
                 picture.signs.push(Sign {
                     node: node.clone(),
                     kind,
-                    text: format!("new in its log: {template}"),
-                    at: Some(*first),
+                    text: format!("new in its log: {}", finding.template),
+                    at: Some(finding.first_at),
                     evidence: Some(evidence.clone()),
                 });
             }
         }
     }
+}
+
+fn as_lines(lines: &[LogLine]) -> Vec<Line<'_>> {
+    lines.iter().map(|line| Line { at: line.at, text: &line.line }).collect()
+}
+
+/// The newest lines are read up to a limit: if it was reached, the excerpt begins at the oldest of them.
+fn excerpt<'a>(from: Timestamp, to: Timestamp, lines: &'a [Line<'a>]) -> Excerpt<'a> {
+    let oldest = lines.iter().map(|line| line.at).min().filter(|_| lines.len() >= LOG_LINES);
+    Excerpt { from: oldest.unwrap_or(from).max(from), to, lines }
 }
 
 /// What a line of log says about its writer. The words are those that common stacks use.

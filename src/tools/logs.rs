@@ -8,12 +8,14 @@ use serde_json::{Value, json};
 
 use super::{Draft, TellModel, Tool, ToolContext, arguments, schema, window};
 use crate::domain::evidence::{EvidenceKind, Taint};
+use crate::domain::log_event::events;
 use crate::domain::log_template::template_of;
 use crate::domain::time::Timestamp;
 use crate::ports::{LogLine, ToolSchema};
 
 const MAX_LINES: usize = 200;
 const TEMPLATES: usize = 15;
+const ERRORS: usize = 8;
 const RAW: usize = 5;
 const MAX_LENGTH: usize = 1_000;
 
@@ -102,6 +104,17 @@ fn count(lines: &[LogLine]) -> Vec<(String, usize)> {
     counts
 }
 
+/// Exceptions and errors; the lines come newest first, traces are read from the oldest on.
+fn errors(lines: &[LogLine]) -> Vec<(String, usize)> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for event in events("", lines.iter().rev().map(|line| line.line.as_str())) {
+        *counts.entry(event.to_string()).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
+    counts
+}
+
 fn body(templates: &[(String, usize)], lines: &[LogLine]) -> String {
     let mut body = String::from("templates (variable parts are <*>):\n");
     for (template, count) in templates.iter().take(TEMPLATES) {
@@ -109,6 +122,13 @@ fn body(templates: &[(String, usize)], lines: &[LogLine]) -> String {
     }
     if templates.len() > TEMPLATES {
         body.push_str(&format!("[{} rarer templates]\n", templates.len() - TEMPLATES));
+    }
+    let errors = errors(lines);
+    if !errors.is_empty() {
+        body.push_str("errors by type and place:\n");
+    }
+    for (error, count) in errors.iter().take(ERRORS) {
+        body.push_str(&format!("{count} x {}\n", clip(error)));
     }
     body.push_str("newest lines:\n");
     for line in lines.iter().take(RAW) {

@@ -2,9 +2,9 @@
 //!
 //! Invariant: a merge only makes templates more general, so lines stay with their template.
 
-use std::collections::BTreeMap;
-
-use super::template::{Kinship, Slot, SlotKind, Stance, generalise, is_value_like, kinship, stance};
+use super::template::{
+    Kinship, Slot, SlotKind, Stance, fixed_part, generalise, is_value_like, kinship, skeleton, stance,
+};
 use super::token::mix;
 use super::words::Grip;
 use super::{Cluster, Miner, head_of};
@@ -64,6 +64,14 @@ impl Miner {
                 before = mix(before, hashes[place]);
             }
         }
+        // Most places are like no other: a small table of counts tells, and sorting them is saved.
+        let mut counts = vec![0_u8; (places.len() * 4).next_power_of_two()];
+        let counter = |key: u64| key as usize & ((places.len() * 4).next_power_of_two() - 1);
+        for (key, ..) in &places {
+            let count = &mut counts[counter(*key)];
+            *count = count.saturating_add(1);
+        }
+        let mut places: Vec<_> = places.iter().copied().filter(|(key, ..)| counts[counter(*key)] > 1).collect();
         places.sort_unstable();
         let mut columns: Vec<&[(u64, u32, u16)]> =
             places.chunk_by(|one, other| one.0 == other.0).filter(|column| column.len() > 1).collect();
@@ -114,27 +122,24 @@ impl Miner {
 
     /// Templates of one length that have become kin since they were founded.
     fn merge_kin(&mut self) {
-        let mut groups: BTreeMap<(usize, u64), Vec<u32>> = BTreeMap::new();
-        for id in self.ids() {
-            let Some(Cluster { slots, .. }) = self.clusters.get(&id) else { continue };
-            groups.entry((slots.len(), head_of(slots))).or_default().push(id);
-        }
-        self.merge_pairs(groups.into_values(), |one, other| kinship(one, other).is_some_and(Kinship::is_enough));
+        self.merge_pairs(skeleton, |one, other| kinship(one, other).is_some_and(Kinship::is_enough));
     }
 
     /// Templates of different lengths that agree before and behind one value of several words.
     fn merge_lengths(&mut self) {
-        let mut groups: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
-        for id in self.ids() {
-            let Some(Cluster { slots, .. }) = self.clusters.get(&id) else { continue };
-            groups.entry(head_of(slots)).or_default().push(id);
-        }
-        self.merge_pairs(groups.into_values(), |one, other| gap_between(one, other).is_some());
+        self.merge_pairs(fixed_part, |one, other| gap_between(one, other).is_some());
     }
 
-    fn merge_pairs(&mut self, groups: impl Iterator<Item = Vec<u32>>, fits: impl Fn(&[Slot], &[Slot]) -> bool) {
-        for group in groups {
-            let mut left: Vec<u32> = group.into_iter().rev().take(MAX_PAIRS).collect();
+    /// Merges what `fits` among the templates of one beginning that are alike in `trait_of`.
+    fn merge_pairs(&mut self, trait_of: impl Fn(&[Slot]) -> u64, fits: impl Fn(&[Slot], &[Slot]) -> bool) {
+        let mut all: Vec<(u64, u32)> = self
+            .clusters
+            .iter()
+            .map(|(id, cluster)| (mix(trait_of(&cluster.slots), head_of(&cluster.slots)), *id))
+            .collect();
+        all.sort_unstable();
+        for group in all.chunk_by(|one, other| one.0 == other.0).filter(|group| group.len() > 1) {
+            let mut left: Vec<u32> = group.iter().rev().take(MAX_PAIRS).map(|(_, id)| *id).collect();
             left.reverse();
             let mut at = 0;
             while at < left.len() {
@@ -169,7 +174,7 @@ impl Miner {
             let (one_tail, other_tail) = (one.len() - tail, other.len() - tail);
             generalise(&mut one[one_tail..], &other[other_tail..]);
             let spaced = one[head..one_tail].iter().chain(&other[head..other_tail]).any(|slot| slot.spaced);
-            one.splice(head..one_tail, [Slot { kind: SlotKind::Gap, spaced, text: Box::default() }]);
+            one.splice(head..one_tail, [Slot { kind: SlotKind::Gap, spaced, introduces: false, start: 0, end: 0 }]);
             cluster.slots = one;
         }
     }

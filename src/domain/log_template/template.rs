@@ -1,14 +1,18 @@
 //! A template: the slots that a log statement prints, and how much two of them have in common.
 
-use super::token::{Kind, Token};
+use super::token::{Kind, Token, mix};
 use super::words::{Grip, sense};
 
-#[derive(Clone, Debug)]
+/// One place of a template.
+#[derive(Clone, Copy, Debug)]
 pub struct Slot {
     pub kind: SlotKind,
     pub spaced: bool,
-    /// The text that was seen first.
-    pub text: Box<str>,
+    /// A word behind which a name is expected: `for`, `user`.
+    pub introduces: bool,
+    /// What was seen first, as byte offsets into the first line of the template.
+    pub start: u32,
+    pub end: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,10 +55,12 @@ impl Kinship {
     }
 }
 
-pub fn slots_of(line: &str, tokens: &[Token]) -> Vec<Slot> {
-    tokens
-        .iter()
-        .map(|token| Slot {
+/// `slots` are emptied first.
+pub fn slots_of(line: &str, tokens: &[Token], slots: &mut Vec<Slot>) {
+    slots.clear();
+    slots.extend(tokens.iter().map(|token| {
+        let text = &line.as_bytes()[token.start as usize..token.end as usize];
+        Slot {
             kind: match token.kind {
                 Kind::Word(grip) => SlotKind::Word { hash: token.hash, grip },
                 Kind::Mark => SlotKind::Mark { hash: token.hash },
@@ -62,12 +68,40 @@ pub fn slots_of(line: &str, tokens: &[Token]) -> Vec<Slot> {
                 Kind::Value => SlotKind::Value,
             },
             spaced: token.spaced,
-            text: match token.kind {
-                Kind::Value => Box::default(),
-                Kind::Word(_) | Kind::Mark | Kind::Held => line[token.start as usize..token.end as usize].into(),
-            },
-        })
-        .collect()
+            introduces: matches!(token.kind, Kind::Word(_)) && sense(text).introduces_name(),
+            start: token.start,
+            end: token.end,
+        }
+    }));
+}
+
+/// The marks and function words with their places, and the number of slots: templates of one
+/// length that differ here are never one, so only those that agree are compared.
+pub fn skeleton(slots: &[Slot]) -> u64 {
+    let mut skeleton = slots.len() as u64;
+    for (place, slot) in slots.iter().enumerate() {
+        match slot.kind {
+            SlotKind::Mark { hash } | SlotKind::Word { hash, grip: Grip::Glue } => {
+                skeleton = mix(skeleton, hash ^ place as u64);
+            }
+            SlotKind::Gap => skeleton = mix(skeleton, place as u64),
+            SlotKind::Word { .. } | SlotKind::Held { .. } | SlotKind::Value | SlotKind::Open => {}
+        }
+    }
+    skeleton
+}
+
+/// What is no value, wherever it stands: templates of different lengths that differ here are never one.
+pub fn fixed_part(slots: &[Slot]) -> u64 {
+    let mut sum = 0_u64;
+    for slot in slots {
+        match slot.kind {
+            SlotKind::Mark { hash } => sum = sum.wrapping_add(hash),
+            SlotKind::Word { hash, grip } if grip < Grip::Plain => sum = sum.wrapping_add(hash),
+            SlotKind::Word { .. } | SlotKind::Held { .. } | SlotKind::Value | SlotKind::Open | SlotKind::Gap => {}
+        }
+    }
+    sum
 }
 
 /// Compares slot by slot; `None`: a difference that no agreement outweighs.
@@ -102,9 +136,7 @@ pub enum Stance {
 
 pub fn stance(slots: &[Slot], place: usize) -> Stance {
     let before = place.checked_sub(1).and_then(|before| slots.get(before));
-    if before
-        .is_some_and(|slot| matches!(slot.kind, SlotKind::Word { .. }) && sense(slot.text.as_bytes()).introduces_name())
-    {
+    if before.is_some_and(|slot| slot.introduces && matches!(slot.kind, SlotKind::Word { .. })) {
         return Stance::Name;
     }
     let mut behind = slots.iter().skip(place + 1);
@@ -197,11 +229,13 @@ pub fn is_value_like(kind: SlotKind) -> bool {
 }
 
 /// `Failed password for <*> from <*> port <*> ssh2`
-pub fn render(slots: &[Slot]) -> String {
+pub fn render(line: &str, slots: &[Slot]) -> String {
     let mut text = String::with_capacity(slots.len() * 8);
     for slot in slots {
         let shown = match slot.kind {
-            SlotKind::Word { .. } | SlotKind::Mark { .. } | SlotKind::Held { .. } => &*slot.text,
+            SlotKind::Word { .. } | SlotKind::Mark { .. } | SlotKind::Held { .. } => {
+                line.get(slot.start as usize..slot.end as usize).unwrap_or_default()
+            }
             SlotKind::Value | SlotKind::Open | SlotKind::Gap => "<*>",
         };
         // Neighbouring values are one value, and a gap that is empty leaves no white space.

@@ -5,6 +5,8 @@ use super::words::{self, Grip, Place};
 
 /// Lines are cut here: what follows is one value. Stack traces and dumps say nothing new.
 const MAX_TOKENS: usize = 96;
+/// A longer word, or a longer value that is known by its position, is data; bytes.
+const MAX_TEXT: usize = 256;
 
 /// A part of the line, as byte offsets.
 #[derive(Clone, Copy, Debug)]
@@ -330,7 +332,9 @@ impl Lexer<'_> {
         &self.text[token.start as usize..token.end as usize] == text
     }
 
+    #[inline]
     fn push(&mut self, kind: Kind, end: usize) {
+        let kind = if end - self.at > MAX_TEXT { Kind::Value } else { kind };
         let hash = match kind {
             Kind::Value => 0,
             Kind::Word(_) | Kind::Mark | Kind::Held => hash_of(&self.text[self.at..end]),
