@@ -35,13 +35,15 @@ def _attempt(world_class, seed, rng, attempt):
     trait = HARD[seed // 3 % len(HARD)] if seed % 3 == 0 else None
     wish = plan.choice([2, 2, 3, 3, 4, 4, 5, 6])
     size = round(math.exp(plan.uniform(math.log(15), math.log(300))))
+    if attempt > 12:  # too small or too crowded for incidents that can be told apart
+        size, wish = min(300, size + 2 * (attempt - 12)), max(2, wish - (attempt - 12) // 6)
     if attempt > 15 and trait in PAIRS:
         trait = None  # this estate has no such pair
     if trait == "one_chain":
         wish = min(wish, 3)
     kinds = list(world_class.fault_weights)
     first = (plan.choices(kinds, [world_class.fault_weights[k] for k in kinds])[0], plan.random() < 0.45)
-    if trait in PAIRS or attempt > 25:
+    if trait in PAIRS or attempt > 12:
         first = (None, False)  # what the plan wants does not fit this estate
     busy = plan.choice([0.35, 0.6, 1.0, 1.0, 1.0])
     has_topology = plan.random() < world_class.topology_share
