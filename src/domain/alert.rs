@@ -68,17 +68,13 @@ impl Fingerprint {
         ]))
     }
 
-    /// As a number, for hashing.
+    /// As a number, for hashing and packing.
     pub fn bits(self) -> u64 {
         self.0
     }
 
     pub fn parse(text: &str) -> Option<Self> {
         u64::from_str_radix(text, 16).ok().map(Self)
-    }
-
-    pub fn bits(self) -> u64 {
-        self.0
     }
 }
 
