@@ -114,8 +114,7 @@ async fn start(desk: &Desk, incident: &Incident, record: &PlanRecord, cluster: &
         Ok(dry_run) => dry_run,
         Err(error) => return void(desk, id, plan, &format!("the dry run fails now: {error}")).await,
     };
-    let digest = plan::digest(&plan.action, &dry_run.before, &dry_run.after, &plan.undo, &desk.policy.version());
-    if digest != plan.digest || dry_run.uid != plan.action.target().uid {
+    if !is_as_approved(desk, plan, &dry_run) {
         return void(desk, id, plan, "the target has changed since the approval; a new card is needed").await;
     }
     preserve(desk, id, plan, cluster).await?;
@@ -157,15 +156,33 @@ async fn write(
     cluster: &dyn Cluster,
     dry_run: &DryRun,
 ) -> Result<(), FlowError> {
-    match cluster.apply(&plan.action, &dry_run.resource_version).await {
-        Ok(applied) => wrote(desk, id, plan, &format!("generation {}", applied.generation)).await,
-        Err(ClusterError::Unknown(why)) => {
-            // The next round reads the cluster (`recover`).
-            warn!(incident = %id, plan = %plan.id, why, "the result of the write is unknown");
-            Ok(())
+    let mut version = dry_run.resource_version.clone();
+    for attempt in 1.. {
+        match cluster.apply(&plan.action, &version).await {
+            Ok(applied) => return wrote(desk, id, plan, &format!("generation {}", applied.generation)).await,
+            Err(ClusterError::Unknown(why)) => {
+                // The next round reads the cluster (`recover`).
+                warn!(incident = %id, plan = %plan.id, why, "the result of the write is unknown");
+                return Ok(());
+            }
+            // Certainly not written: a controller was faster. What was approved must still be what is there (S4).
+            Err(ClusterError::Conflict(why)) if attempt < WRITES => match cluster.dry_run(&plan.action).await {
+                Ok(fresh) if is_as_approved(desk, plan, &fresh) => version = fresh.resource_version,
+                Ok(_) => return fail(desk, id, &plan.id, &format!("{why}, and what was approved has changed")).await,
+                Err(error) => return fail(desk, id, &plan.id, &error.to_string()).await,
+            },
+            Err(error) => return fail(desk, id, &plan.id, &error.to_string()).await,
         }
-        Err(error) => fail(desk, id, &plan.id, &error.to_string()).await,
     }
+    Ok(())
+}
+
+/// Tries against controllers that write the status of the same object.
+const WRITES: usize = 5;
+
+fn is_as_approved(desk: &Desk, plan: &Plan, now: &DryRun) -> bool {
+    let digest = plan::digest(&plan.action, &now.before, &now.after, &plan.undo, &desk.policy.version());
+    digest == plan.digest && now.uid == plan.action.target().uid
 }
 
 /// Claimed before, answer never seen: the cluster knows whether the write took effect.

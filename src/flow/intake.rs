@@ -436,7 +436,8 @@ impl Watchkeeper {
         let ids: BTreeSet<IncidentId> =
             touched.joined.keys().chain(touched.resolved.keys()).chain(touched.drafts.keys()).cloned().collect();
         for _ in 0..8 {
-            let mut attempt = clone_batch(&batch);
+            batch.effects.clear();
+            batch.drafts.clear();
             for id in &ids {
                 let mut draft = match touched.drafts.get(id) {
                     Some(draft) => draft.clone(),
@@ -454,15 +455,15 @@ impl Watchkeeper {
                 if draft.incident.state.is_over() {
                     self.triage.correlator.closed(id);
                 }
-                attempt.effects.push(NewEffect {
+                batch.effects.push(NewEffect {
                     key: format!("{id}/root"),
                     incident: Some(id.to_string()),
                     body: serde_json::to_string(&Effect::Root).unwrap_or_default(),
                 });
-                attempt.drafts.push(draft);
+                batch.drafts.push(draft);
             }
-            match desk.store.commit(attempt, wall_now).await {
-                Ok(_) => {
+            match desk.store.commit_in_place(&mut batch, wall_now).await {
+                Ok(()) => {
                     if !ids.is_empty() {
                         desk.bells.outbox.notify_one();
                         desk.bells.incidents.notify_one();
@@ -473,7 +474,6 @@ impl Watchkeeper {
                     // Another driver appended to one of them: read those again, keep the new ones.
                     let opened = touched.opened.clone();
                     touched.drafts.retain(|id, _| opened.contains(id));
-                    batch.drafts.clear();
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -497,19 +497,6 @@ async fn read_again(
             .unwrap_or_else(|bad| Taken { refused: vec![BadAlert::Unreadable(bad.to_string())], ..Taken::default() })
     });
     Ok(taken.collect())
-}
-
-fn clone_batch(batch: &Batch) -> Batch {
-    Batch {
-        ledger: batch.ledger.clone(),
-        repeats: batch.repeats.clone(),
-        effects: batch.effects.clone(),
-        audit: batch.audit.clone(),
-        inbox_done: batch.inbox_done.clone(),
-        moved: batch.moved.clone(),
-        ledger_incident: batch.ledger_incident.clone(),
-        ..Batch::default()
-    }
 }
 
 fn ledger_row(row: &Waiting, alert: &Alert) -> LedgerRow {

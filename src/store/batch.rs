@@ -428,6 +428,13 @@ impl Batch {
 impl Store {
     /// Writes the batch in one transaction. `Stale` means that nothing was written.
     pub async fn commit(&self, mut batch: Batch, wall_at: Timestamp) -> Result<Vec<Incident>, StoreError> {
+        self.commit_in_place(&mut batch, wall_at).await?;
+        Ok(batch.drafts.into_iter().map(|draft| draft.incident).collect())
+    }
+
+    /// As `commit`, for a batch that is large and may have to be tried again: its drafts are to be
+    /// made anew after a failure.
+    pub async fn commit_in_place(&self, batch: &mut Batch, wall_at: Timestamp) -> Result<(), StoreError> {
         match &self.db {
             Db::Sqlite(pool) => {
                 let _writer = self.writer.lock().await;
@@ -441,6 +448,6 @@ impl Store {
                 tx.commit().await?;
             }
         }
-        Ok(batch.drafts.into_iter().map(|draft| draft.incident).collect())
+        Ok(())
     }
 }

@@ -14,7 +14,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::{Value, json};
 
-use crate::harness::{Watch, alert, free_address, group, run, text};
+use crate::harness::{TOKEN, Watch, alert, free_address, group, run, text};
 
 #[tokio::test]
 async fn an_alert_through_the_webhook_becomes_an_incident() {
@@ -33,6 +33,32 @@ async fn an_alert_through_the_webhook_becomes_an_incident() {
 }
 
 /// P1: after the 202 the alert outlives the process.
+/// Prometheus sends to Alertmanager's API: an array of alerts that fire until they are sent no more.
+#[tokio::test]
+async fn prometheus_may_send_as_to_alertmanager() {
+    let watch = Watch::start("").await;
+    let mut firing = alert("HighErrorRate", "straight-from-prometheus");
+    firing.as_object_mut().unwrap().remove("status");
+    firing["endsAt"] = json!((chrono::Utc::now() + chrono::Duration::minutes(4)).to_rfc3339());
+    let body = json!([firing]).to_string();
+    let (status, text) = watch.post_to("/api/v2/alerts", &format!("Bearer {TOKEN}"), body.clone()).await;
+    assert_eq!(status, 200, "{text}");
+    watch.incident("straight-from-prometheus").await;
+    assert_eq!(watch.post_to("/api/v2/alerts", "Bearer wrong", body).await.0, 401);
+}
+
+/// Many senders at once share a flush to the disk; each of them is kept.
+#[tokio::test]
+async fn what_many_send_at_once_is_kept_for_each_and_survives_kill_9() {
+    let mut watch = Watch::start("").await;
+    let bodies: Vec<String> = (0..200).map(|n| group(&[alert("Down", &format!("crowd-{n:03}"))])).collect();
+    let answers = futures::future::join_all(bodies.iter().map(|body| watch.post(body.clone()))).await;
+    watch.kill();
+    assert!(answers.iter().all(|(status, _)| *status == 202), "{answers:?}");
+    watch.again().await;
+    watch.eventually("one incident for each", async || (watch.incidents().await.len() == 200).then_some(())).await;
+}
+
 #[tokio::test]
 async fn what_was_accepted_survives_kill_9() {
     let mut watch = Watch::start("").await;

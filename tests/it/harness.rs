@@ -186,7 +186,11 @@ impl Watch {
     }
 
     pub async fn post_as(&self, who: &str, body: impl Into<reqwest::Body>) -> (u16, String) {
-        let request = self.http.post(format!("{}/webhooks/alertmanager", self.url));
+        self.post_to("/webhooks/alertmanager", who, body).await
+    }
+
+    pub async fn post_to(&self, path: &str, who: &str, body: impl Into<reqwest::Body>) -> (u16, String) {
+        let request = self.http.post(format!("{}{path}", self.url));
         let request = request.header("authorization", who).header("content-type", "application/json");
         let answer = request.body(body).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
