@@ -54,6 +54,9 @@ const fn classes() -> [u8; 256] {
     classes
 }
 
+/// From here on dots only lead to what follows: `alignment......0`.
+pub const LEADER: &[u8] = b"...";
+
 /// A run of words and numbers and what joins their parts.
 #[derive(Clone, Copy, Default)]
 pub struct Piece {
@@ -86,6 +89,9 @@ pub fn piece(text: &[u8], at: usize) -> Piece {
             if !joins {
                 break;
             }
+        }
+        if class == class::DOT && text[end..].starts_with(LEADER) {
+            break;
         }
         piece.classes |= class;
         piece.digits += u32::from(class & class::DIGIT);

@@ -226,6 +226,28 @@ fn machine_errors() {
 }
 
 #[test]
+fn units_tell_statements_apart_unless_behind_an_amount() {
+    check(
+        &[
+            "Block broadcast_5_piece0 stored as bytes in memory (estimated size 5.2 KB, free 384.1 MB)",
+            "Block rdd_2_3 stored as values in memory (estimated size 16.0 B, free 380.7 MB)",
+            "Block rdd_2_4 stored as values in memory (estimated size 1.1 KB, free 380.7 MB)",
+        ],
+        &[
+            ("Block <*> stored as bytes in memory (estimated size <*> KB, free <*> MB)", 1),
+            ("Block <*> stored as values in memory (estimated size <*>, free <*> MB)", 2),
+        ],
+    );
+}
+
+#[test]
+fn brackets_and_leaders_are_no_part_of_a_value() {
+    masked("Switch<0>(0x0)::poll - route = 0x0", "Switch<<*>>(<*>)::poll - route = <*>");
+    masked("force load/store alignment...............0", "force load/store alignment...............<*>");
+    masked("waiting... 5 left", "waiting... <*> left");
+}
+
+#[test]
 fn many_names_in_one_place_are_values() {
     let hosts = ["apple", "birch", "cedar", "elder", "fig", "hazel"];
     let lines: Vec<String> = hosts.iter().map(|host| format!("{host} joined ring")).collect();

@@ -219,6 +219,10 @@ impl Lexer<'_> {
     /// `<1 sec`, `>500 ms`: an amount with a bound is one value, with its unit.
     fn bound(&mut self) {
         let mut end = scan::piece(self.text, self.at + 1).end;
+        if self.text.get(end) == Some(&b'>') {
+            // `Switch<0>` is a bracket.
+            return self.mark(self.at + 1);
+        }
         if self.text.get(end) == Some(&b' ') {
             let unit = scan::piece(self.text, end + 1).end;
             if words::sense(&self.text[end + 1..unit]).is_unit() {
@@ -231,6 +235,10 @@ impl Lexer<'_> {
     fn atom(&mut self) {
         if let Some(end) = scan::whole(self.text, self.at) {
             return self.value(end);
+        }
+        if self.text[self.at..].starts_with(scan::LEADER) {
+            let dots = self.text[self.at..].iter().take_while(|byte| **byte == b'.').count();
+            return self.mark(self.at + dots);
         }
         let piece = scan::piece(self.text, self.at);
         let end = piece.end;

@@ -283,7 +283,9 @@ pub fn grip(word: &[u8], classes: u8, place: Place) -> Grip {
         return Grip::Capital;
     }
     let verb = word.len() >= 5 && (word.ends_with(b"ed") || word.ends_with(b"ing"));
-    if verb || sense.has(Sense::OPPOSITE) { Grip::Firm } else { Grip::Plain }
+    // A unit that is not behind an amount says what is spoken of: `stored as bytes`.
+    let unit = word.len() >= 4 && sense.has(Sense::UNIT);
+    if verb || unit || sense.has(Sense::OPPOSITE) { Grip::Firm } else { Grip::Plain }
 }
 
 #[inline]
@@ -368,6 +370,7 @@ mod tests {
         };
         check("from", Place::Later, Grip::Glue);
         check("Started", Place::Later, Grip::Firm);
+        check("bytes", Place::Later, Grip::Firm);
         check("READY", Place::Later, Grip::Capital);
         check("cyrus", Place::Later, Grip::Plain);
         check("my-host", Place::Later, Grip::Loose);

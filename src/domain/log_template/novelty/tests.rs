@@ -98,6 +98,8 @@ fn names_of_many_users_are_one_template() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn findings_are_bounded_and_agree_with_the_lines(
         before in prop::collection::vec((0_i64..3600, "[a-d]{1,3} [a-d]{1,2} [0-9]"), 0..200),

@@ -77,6 +77,8 @@ fn the_service_that_was_silent_longest_is_forgotten() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn any_lines_in_any_order_give_the_same_news_twice(
         lines in prop::collection::vec((-1_000_i64..10_000_000, "[a-c] [a-z]{0,3} [0-9]?"), 0..400),
