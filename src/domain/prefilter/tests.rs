@@ -341,3 +341,29 @@ fn a_suppression_keeps_its_written_form() {
     let written = serde_json::to_value(&read).expect("written");
     assert_eq!((&written["reason"], &written["because"]), (&"not_anomalous".into(), &"seen 3 times before".into()));
 }
+
+#[test]
+fn triage_tells_of_what_lasted_as_heavy_as_it_is() {
+    use crate::domain::topology::Topology;
+    use crate::domain::triage::{self, Judged, Triage};
+
+    let topology = std::sync::Arc::new(Topology::default());
+    let prefilter = debounced(Debounce { fires_for: Duration::from_secs(120), ..entry() });
+    let mut triage = Triage::new(triage::Rules { prefilter, ..triage::Rules::default() }, 1);
+    let begins = alert("Slow", "critical", 1, 0);
+    let verdict = triage.judge(&begins, Timestamp::from_secs(0), &topology);
+    assert!(matches!(&verdict, Judged::Suppressed { reason, incident: None } if reason.name() == "too_brief"));
+    let brief = alert("Slow", "critical", 2, 0);
+    triage.judge(&brief, Timestamp::from_secs(0), &topology);
+    let over = Alert { status: Status::Resolved, ends_at: Some(Timestamp::from_secs(60)), ..brief };
+    triage.judge(&over, Timestamp::from_secs(60), &topology);
+
+    assert!(!triage.is_overdue(Timestamp::from_secs(119)));
+    assert!(triage.overdue(Timestamp::from_secs(119), &topology).is_empty());
+    assert!(triage.is_overdue(Timestamp::from_secs(120)));
+    let told = triage.overdue(Timestamp::from_secs(120), &topology);
+    let [one] = told.as_slice() else { panic!("{told:?}") };
+    assert!(one.opened && one.because.starts_with("still fires after 2 min"), "{one:?}");
+    assert_eq!((one.alert.severity, one.alert.fingerprint), (Severity::Critical, begins.fingerprint));
+    assert!(triage.overdue(Timestamp::from_secs(121), &topology).is_empty());
+}
