@@ -25,6 +25,7 @@ pub mod redact;
 pub mod root_cause;
 pub mod runbook;
 pub mod series;
+pub mod severity;
 pub mod time;
 pub mod topology;
 pub mod triage;

@@ -8,6 +8,8 @@
 //! Invariants: a fingerprint is in at most one open incident (P2); the cost of an alert does not
 //! grow with the number of open incidents or of alerts seen.
 
+#[cfg(test)]
+mod click_tests;
 mod clicks;
 mod graph;
 mod lessons;

@@ -36,6 +36,7 @@ struct Draft {
     since: i64,
     ends: Option<i64>,
     truth: Option<String>,
+    severity_truth: Option<&'static str>,
     resolved: bool,
 }
 
@@ -160,9 +161,13 @@ fn spread(
     let silent = random.random_bool(0.0625);
     let mut open = vec![(root, onset + random.random_range(20_000..120_000), 0_u32)];
     let mut seen = vec![root];
+    let (first, mut broken) = (drafts.len(), vec![]);
     while let Some((at, when, depth)) = open.pop() {
         // Who fails already does not fail twice: the earlier fault owns its alerts.
         let owner = reached_before.entry(at).or_insert_with(|| truth.to_owned()).clone();
+        if owner == truth {
+            broken.push(at);
+        }
         if !(depth == 0 && silent) && owner == truth {
             let names: Vec<&str> = if depth == 0 {
                 let wanted = random.random_range(1..4);
@@ -193,6 +198,21 @@ fn spread(
                 open.push((*caller, when + random.random_range(10_000..90_000), depth + 1));
             }
         }
+    }
+    let severity = severity(nodes, &broken, lasts);
+    drafts[first..].iter_mut().for_each(|draft| draft.severity_truth = Some(severity));
+}
+
+/// By what users lose: doors have equal traffic, and a request to a broken door fails.
+fn severity(nodes: &[Node], broken: &[usize], lasts: i64) -> &'static str {
+    let is_door = |at: &usize| nodes[*at].callers.is_empty() && !nodes[*at].store;
+    let doors = (0..nodes.len()).filter(is_door).count();
+    let lost = broken.iter().filter(|at| is_door(at)).count() as f64 / doors.max(1) as f64;
+    match lost {
+        lost if lost >= 0.5 && lasts >= 15 * MINUTE => "SEV1",
+        lost if lost > 0.0 => "SEV2",
+        _ if broken.len() > 1 || lasts >= 15 * MINUTE => "SEV3",
+        _ => "SEV4",
     }
 }
 
@@ -227,7 +247,8 @@ fn draft(
     name: &str,
     subject: &str,
 ) -> Draft {
-    Draft { at: since, labels, summary: format!("{name} on {subject}"), since, ends, truth, resolved: false }
+    let summary = format!("{name} on {subject}");
+    Draft { at: since, labels, summary, since, ends, truth, severity_truth: None, resolved: false }
 }
 
 /// What healthy services say anyway: warnings that pass, edges that flap, an alarm that was nothing.
@@ -262,6 +283,7 @@ fn repeats(random: &mut StdRng, drafts: &mut Vec<Draft>) {
             since: draft.since,
             ends: draft.ends,
             truth: draft.truth.clone(),
+            severity_truth: draft.severity_truth,
             resolved,
         };
         let mut at = draft.since + every;
@@ -282,6 +304,7 @@ fn written(draft: &Draft) -> Value {
         "startsAt": instant(draft.since),
         "status": if draft.resolved { "resolved" } else { "firing" },
         "truth": draft.truth,
+        "severity_truth": draft.severity_truth,
     });
     if draft.resolved {
         alert["endsAt"] = json!(draft.ends.map(instant));

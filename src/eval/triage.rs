@@ -15,6 +15,8 @@ use serde_json::Value;
 use super::{EvalError, agreement, read};
 use crate::domain::alert::{Alert, Fingerprint, Status, read_payload};
 use crate::domain::id::IncidentId;
+use crate::domain::incident::Sev;
+use crate::domain::severity::{self, History, Symptom};
 use crate::domain::time::Timestamp;
 use crate::domain::topology::{EdgeKind, NodeKind, Topology};
 use crate::domain::triage::{Judged, Rules, Triage};
@@ -24,6 +26,8 @@ use crate::domain::triage::{Judged, Rules, Triage};
 pub struct Case {
     pub alert: Alert,
     pub truth: Option<String>,
+    /// How bad what it belongs to truly is, `SEV1` to `SEV4`, where the file says so.
+    pub severity_truth: Option<String>,
     /// When it arrives.
     pub at: Timestamp,
 }
@@ -41,6 +45,10 @@ pub struct Report {
     pub purity: f64,
     /// Over the alerts that have a truth; one that is in no incident is a group of its own.
     pub ari: f64,
+    /// Share of the true incidents whose largest incident was given their true severity; absent where
+    /// the file says nothing of severity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub severity_agreement: Option<f64>,
     pub alerts_per_s: f64,
     /// Notifications that Alertmanager's grouping rules give for the same alerts, grouped as in its
     /// shipped example (`alertname`, `cluster`, `service`); see `alertmanager`.
@@ -82,6 +90,7 @@ pub fn load(path: &Path) -> Result<Vec<Case>, EvalError> {
             Some(Value::String(truth)) => Some(truth.clone()),
             Some(other) => Some(other.to_string()),
         };
+        let severity_truth = value.get("severity_truth").and_then(Value::as_str).map(str::to_owned);
         let value = with_name(value);
         let alerts = read_payload(&value).map_err(|bad| EvalError::line(path, number as u64 + 1, bad))?;
         for alert in alerts {
@@ -97,7 +106,7 @@ pub fn load(path: &Path) -> Result<Vec<Case>, EvalError> {
             };
             // Repeats arrive later than they started; the order of the file is the order of arrival.
             let at = cases.last().map_or(at, |last: &Case| last.at.max(at));
-            cases.push(Case { alert, truth: truth.clone(), at });
+            cases.push(Case { alert, truth: truth.clone(), severity_truth: severity_truth.clone(), at });
         }
     }
     Ok(cases)
@@ -165,6 +174,8 @@ pub struct Run {
     /// Incidents that people were told of: each message that begins a thread.
     pub notified: BTreeSet<IncidentId>,
     pub notifications: usize,
+    /// What each incident was rated at its end, and why.
+    pub severities: BTreeMap<IncidentId, (Sev, String)>,
     pub seconds: f64,
 }
 
@@ -175,6 +186,7 @@ pub fn run(cases: &[Case], topology: &Arc<Topology>, rules: Rules) -> Run {
         incident_of: vec![None; cases.len()],
         notified: BTreeSet::new(),
         notifications: 0,
+        severities: BTreeMap::new(),
         seconds: 0.0,
     };
     let mut merged: HashMap<IncidentId, IncidentId> = HashMap::new();
@@ -287,7 +299,55 @@ pub fn run(cases: &[Case], topology: &Arc<Topology>, rules: Rules) -> Run {
             *incident = into.clone();
         }
     }
+    run.severities = severities(cases, &run.incident_of, topology);
     run
+}
+
+fn severities(
+    cases: &[Case],
+    incident_of: &[Option<IncidentId>],
+    topology: &Topology,
+) -> BTreeMap<IncidentId, (Sev, String)> {
+    let mut symptoms: BTreeMap<&IncidentId, Vec<Symptom>> = BTreeMap::new();
+    for (case, incident) in cases.iter().zip(incident_of) {
+        let Some(incident) = incident else { continue };
+        let (known, symptom) = (symptoms.entry(incident).or_default(), Symptom::of(&case.alert));
+        if !known.contains(&symptom) {
+            known.push(symptom);
+        }
+    }
+    let assess = |known: &[Symptom]| severity::assess(known, topology, History::default());
+    symptoms.into_iter().map(|(incident, known)| (incident.clone(), assess(&known))).collect()
+}
+
+/// Over the true incidents that own most of some incident: whether the largest of those got their severity.
+fn severity_agreement(
+    cases: &[Case],
+    run: &Run,
+    shares: &BTreeMap<&IncidentId, BTreeMap<Option<&str>, usize>>,
+) -> Option<f64> {
+    let mut truths: BTreeMap<&str, &str> = BTreeMap::new();
+    for case in cases {
+        if let (Some(truth), Some(severity)) = (&case.truth, &case.severity_truth) {
+            truths.insert(truth, severity);
+        }
+    }
+    let mut largest: BTreeMap<&str, (usize, &IncidentId)> = BTreeMap::new();
+    for (incident, owners) in shares {
+        let total: usize = owners.values().sum();
+        for (truth, count) in owners {
+            let Some(truth) = truth.filter(|truth| count * 2 > total && truths.contains_key(truth)) else { continue };
+            let most = largest.entry(truth).or_insert((*count, incident));
+            if *count > most.0 {
+                *most = (*count, incident);
+            }
+        }
+    }
+    let right = |(truth, (_, incident)): &(&&str, &(usize, &IncidentId))| {
+        run.severities.get(incident).is_some_and(|(sev, _)| sev.as_str() == truths[**truth])
+    };
+    let agree = largest.iter().filter(right).count();
+    (!largest.is_empty()).then(|| agree as f64 / largest.len() as f64)
 }
 
 pub fn report(cases: &[Case], run: &Run) -> Report {
@@ -348,6 +408,7 @@ pub fn report(cases: &[Case], run: &Run) -> Report {
         truth_recall_strict: share(owned.len(), names.len()),
         purity: share(right, all),
         ari: agreement::adjusted_rand(&pairs),
+        severity_agreement: severity_agreement(cases, run, &shares),
         alerts_per_s: (cases.len() as f64 / run.seconds.max(1e-9)).round(),
         alertmanager_notifications: alertmanager(cases, &["alertname", "cluster", "service"]),
         alertmanager_coarse_notifications: alertmanager(cases, &["alertname"]),

@@ -20,8 +20,9 @@ use crate::domain::incident::{Incident, IncidentEvent, JoinedAlert, ResolvedAler
 use crate::domain::intake::{Taken, take_bytes};
 use crate::domain::intent::silence::{Silence, Silences};
 use crate::domain::prefilter::Suppression;
+use crate::domain::severity::{self, History, Symptom};
 use crate::domain::time::Timestamp;
-use crate::domain::topology::{NodeKind, Topology};
+use crate::domain::topology::Topology;
 use crate::domain::triage::{Gathered, Judged, Persisting, Triage};
 use crate::store::{AuditEntry, Batch, Draft, LedgerRow, NewEffect, Repeats, StoreError};
 
@@ -280,14 +281,14 @@ impl Watchkeeper {
         because: &str,
         touched: &mut Touched,
     ) -> Result<(), FlowError> {
-        let subject = alert.subject().unwrap_or("unknown");
+        let subject = alert.about();
         let mut draft = Draft::of(Incident::blank(id.clone()));
         draft.record(
             IncidentEvent::Opened {
                 cluster: alert.cluster().to_owned(),
                 team: alert.team().unwrap_or("default").to_owned(),
                 title: format!("{subject}: {}", alert.name()),
-                severity: if alert.severity() == Severity::Critical { Sev::Two } else { Sev::Three },
+                severity: if alert.severity() == Severity::Critical { Sev::Three } else { Sev::Four },
                 because: because.to_owned(),
                 event_at: alert.starts_at,
             },
@@ -320,7 +321,7 @@ impl Watchkeeper {
                 cluster,
                 team: "default".into(),
                 title: format!("{}: {}", alert.subject, alert.name),
-                severity: if alert.severity == Severity::Critical { Sev::Two } else { Sev::Three },
+                severity: Sev::Four,
                 because: because.clone(),
                 event_at: alert.starts_at,
             },
@@ -335,7 +336,7 @@ impl Watchkeeper {
     }
 
     fn join(&mut self, incident: &IncidentId, alert: &Alert, because: &str, again: bool, touched: &mut Touched) {
-        let subject = alert.subject().unwrap_or("unknown").to_owned();
+        let subject = alert.about().to_owned();
         self.firing.insert(alert.fingerprint, (alert.name().to_owned(), subject.clone()));
         touched.joined.entry(incident.clone()).or_default().push(JoinedAlert {
             fingerprint: alert.fingerprint,
@@ -506,7 +507,7 @@ fn ledger_row(row: &Waiting, alert: &Alert) -> LedgerRow {
         team: alert.team().unwrap_or("default").into(),
         fingerprint: alert.fingerprint.to_string(),
         name: alert.name().into(),
-        subject: alert.subject().unwrap_or("unknown").into(),
+        subject: alert.about().into(),
         severity: alert.severity().as_str(),
         status: match alert.status {
             crate::domain::alert::Status::Firing => "firing",
@@ -525,27 +526,10 @@ fn ledger_row(row: &Waiting, alert: &Alert) -> LedgerRow {
 
 /// Severity from what is affected, with the reason; it only rises while alerts come in.
 fn reassess(draft: &mut Draft, topology: &Topology, wall_now: Timestamp) -> Result<(), FlowError> {
-    let critical: BTreeSet<&str> = draft
-        .incident
-        .alerts
-        .values()
-        .filter(|group| group.severity == Severity::Critical)
-        .map(|group| group.subject.as_str())
-        .collect();
-    let entry = critical.iter().find(|subject| {
-        topology.contains(subject)
-            && topology.dependents(subject).next().is_none()
-            && topology.kind(subject) == Some(NodeKind::Service)
-    });
-    let (sev, because) = match (critical.len(), entry) {
-        (0, _) => (Sev::Three, "warnings only".to_owned()),
-        (count, Some(entry)) if count >= 3 => {
-            (Sev::One, format!("{count} services critical, among them {entry}, which users reach directly"))
-        }
-        (count, _) if count >= 6 => (Sev::One, format!("{count} services critical")),
-        (1, _) => (Sev::Two, format!("{} is critical", critical.iter().next().copied().unwrap_or("one service"))),
-        (count, _) => (Sev::Two, format!("{count} services critical")),
-    };
+    let groups = draft.incident.alerts.values();
+    let symptoms: Vec<Symptom> =
+        groups.map(|group| Symptom::named(&group.name, &group.subject, group.severity)).collect();
+    let (sev, because) = severity::assess(&symptoms, topology, History::default());
     if sev > draft.incident.severity {
         draft.record(IncidentEvent::SeverityChanged { to: sev, because }, wall_now)?;
     }

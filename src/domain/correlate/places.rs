@@ -7,8 +7,9 @@ use rustc_hash::{FxHashMap, FxHasher};
 use super::super::alert::Alert;
 use super::super::time::Timestamp;
 
-/// Labels whose value names one place. Environments, regions, teams and the like hold everything.
-const NAMES: [&str; 23] = [
+/// Labels whose value names one place; a namespace is one where nobody knows who calls whom. Environments, regions, teams and the like hold everything.
+const NAMES: [&str; 24] = [
+    "namespace",
     "instance",
     "host",
     "hostname",
@@ -34,7 +35,7 @@ const NAMES: [&str; 23] = [
     "server",
 ];
 /// A value that more subjects than this have had is no place.
-const MAX_SUBJECTS: usize = 6;
+const MAX_SUBJECTS: usize = 12;
 const MAX_PLACES: usize = 200_000;
 
 #[derive(Debug)]
@@ -70,6 +71,7 @@ fn places_of(alert: &Alert) -> impl Iterator<Item = (&'static str, &str)> {
 /// Tenants of one machine are neighbours by chance; users of one volume or queue are not.
 pub(super) fn weight(label: &str) -> f64 {
     match label {
+        "namespace" => 0.55,
         "device"
         | "disk"
         | "volume"
@@ -83,7 +85,7 @@ pub(super) fn weight(label: &str) -> f64 {
         | "customer"
         | "pod"
         | "switch" => 0.7,
-        _ => 0.3,
+        _ => 0.1,
     }
 }
 

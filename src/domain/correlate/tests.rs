@@ -4,7 +4,7 @@ use crate::domain::topology::EdgeKind;
 
 const NOW: i64 = 1_795_000_000;
 
-fn alert(service: &str, name: &str, severity: &str, second: i64) -> Alert {
+pub(super) fn alert(service: &str, name: &str, severity: &str, second: i64) -> Alert {
     let labels = Labels::from([
         ("alertname".into(), name.into()),
         ("service".into(), service.into()),
@@ -21,7 +21,7 @@ fn alert(service: &str, name: &str, severity: &str, second: i64) -> Alert {
     }
 }
 
-fn chart(edges: &[(&str, &str)]) -> Arc<Topology> {
+pub(super) fn chart(edges: &[(&str, &str)]) -> Arc<Topology> {
     let mut topology = Topology::default();
     for (from, to) in edges {
         topology.add_edge(from, to, EdgeKind::Calls);
@@ -30,7 +30,7 @@ fn chart(edges: &[(&str, &str)]) -> Arc<Topology> {
 }
 
 /// Places the alert and names the incident that it opens.
-fn take(correlator: &mut Correlator, alert: &Alert, topology: &Arc<Topology>) -> Option<String> {
+pub(super) fn take(correlator: &mut Correlator, alert: &Alert, topology: &Arc<Topology>) -> Option<String> {
     match correlator.place(alert, topology) {
         Placement::Join { incident, .. } => Some(incident.to_string()),
         Placement::Wait { .. } => None,

@@ -124,6 +124,8 @@ impl Said {
 
 /// An effect may be noticed this long before its cause is.
 const BEFORE: Duration = Duration::from_secs(4 * 60);
+/// The usual time from one service to the next.
+const NEAR: Duration = Duration::from_secs(100);
 /// Within this time a fault has usually reached who needs it.
 const SOON: Duration = Duration::from_secs(5 * 60);
 /// A hidden common cause shows itself in all of its callers at about the same time.
@@ -146,12 +148,12 @@ impl Correlator {
     /// How well the alert's onset fits that of `other`: 1 within a few minutes, falling to a half at the
     /// end of the window. What fell ill long ago explains new trouble less than what has just done so.
     fn time_voice(&self, other: u32, at: Timestamp) -> f64 {
-        let apart = self.graph.at(other).first_at.abs_diff(at);
-        if apart <= SOON {
-            return 1.0;
-        }
-        let window = self.rules.window.as_secs_f64().max(1.0);
-        1.0 - 0.5 * ((apart.as_secs_f64() - SOON.as_secs_f64()) / window).clamp(0.0, 1.0)
+        let apart = self.graph.at(other).first_at.abs_diff(at).as_secs_f64();
+        let (near, soon, window) = (NEAR.as_secs_f64(), SOON.as_secs_f64(), self.rules.window.as_secs_f64());
+        // Between two that may explain it, the one that fell ill just before does.
+        let early = 0.1 * ((apart - near) / (soon - near)).clamp(0.0, 1.0);
+        let late = 0.4 * ((apart - soon) / window.max(1.0)).clamp(0.0, 1.0);
+        1.0 - early - late
     }
 
     /// The incident that the alert belongs to most, if it belongs to one. `named` is whom it names.
@@ -205,6 +207,8 @@ impl Correlator {
             };
             let (link, mut strength) = match self.graph.at(callee).critical {
                 true => (Link::Needs, 0.9),
+                // It warns because something below it is critical: the same story passes through it.
+                false if self.carries(callee, key) => (Link::Needs, 0.7),
                 false if self.other_root_needs(callee, node, key, at) => (Link::CommonNeed, 0.7),
                 false => (Link::Needs, 0.45),
             };
@@ -226,11 +230,17 @@ impl Correlator {
                     && self.open.get(&key).is_some_and(|open| open.roots.contains(&caller))
                     && self.could_cause(at, caller)
                 {
-                    heard.push(Said::topology(key, Link::NeededBy, caller, 0.85, self.time_voice(caller, at)));
+                    let strength = if self.graph.at(caller).critical { 0.85 } else { 0.45 };
+                    heard.push(Said::topology(key, Link::NeededBy, caller, strength, self.time_voice(caller, at)));
                 }
             }
         }
         for (other, label) in self.places.shared(alert, node) {
+            // Where calls are known, they say more than a namespace does.
+            let near = || self.graph.at(other).critical && self.graph.at(other).first_at.abs_diff(at) <= SOON;
+            if label == "namespace" && (self.graph.at(node).charted || !near()) {
+                continue;
+            }
             if let Some(key) = self.active(other, at) {
                 let pattern = places::weight(label);
                 heard.push(Said {
@@ -256,6 +266,15 @@ impl Correlator {
         if !self.lessons.is_empty() {
             heard.retain(|said| self.lesson(node, said.other) >= 0.0);
         }
+    }
+
+    /// Whether the node is part of the incident because of something critical that it needs.
+    fn carries(&self, node: u32, key: u32) -> bool {
+        let critical_here = |callee: u32| {
+            let callee = self.graph.at(callee);
+            callee.critical && callee.incident.is_some_and(|one| self.resolve(one) == key)
+        };
+        self.graph.callees(node).any(critical_here)
     }
 
     fn lesson(&self, node: u32, other: u32) -> f64 {
