@@ -378,7 +378,10 @@ impl Correlator {
             self.member.remove(&fingerprint);
         }
         for node in open.nodes {
-            self.graph.at_mut(node).incident = None;
+            // It may have become part of another since.
+            if self.graph.at(node).incident.is_some_and(|now| self.resolve(now) == key) {
+                self.graph.at_mut(node).incident = None;
+            }
         }
         for gone in open.absorbed {
             self.redirect.remove(&gone);
@@ -421,10 +424,18 @@ impl Correlator {
     }
 
     fn admit(&mut self, key: u32, node: u32, fingerprint: Fingerprint, at: Timestamp, critical: bool) {
+        self.waiting.remove(fingerprint);
         let explained = self.active_callee_in(node, key, at);
+        // Who is part of an open incident stays there (P2).
+        let known = self.member.get(&fingerprint).map(|place| self.resolve(place.key));
+        let elsewhere = known.filter(|known| self.open.contains_key(known));
+        if elsewhere.is_some_and(|elsewhere| elsewhere != key) {
+            return;
+        }
         let Some(open) = self.open.get_mut(&key) else { return };
         open.last_at = open.last_at.max(at);
-        if self.member.insert(fingerprint, Place { key, node }).is_none() {
+        if elsewhere.is_none() {
+            self.member.insert(fingerprint, Place { key, node });
             open.members.push(fingerprint);
         }
         let known = self.graph.at_mut(node);

@@ -66,7 +66,12 @@ pub fn from_messages<'a>(
         match take_bytes(payload, mappings, arrived_at) {
             Ok(taken) => {
                 let at = cases.last().map_or(arrived_at, |last| last.at.max(arrived_at));
-                cases.extend(taken.alerts.into_iter().map(|alert| Case { alert, truth: None, severity_truth: None, at }));
+                cases.extend(taken.alerts.into_iter().map(|alert| Case {
+                    alert,
+                    truth: None,
+                    severity_truth: None,
+                    at,
+                }));
             }
             Err(_) => unreadable += 1,
         }
