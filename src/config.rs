@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::domain::alert::Severity;
 use crate::domain::correlate;
 use crate::domain::intake::{Mapping, Mappings};
 use crate::domain::intent::Intent;

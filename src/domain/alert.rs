@@ -76,10 +76,6 @@ impl Fingerprint {
     pub fn parse(text: &str) -> Option<Self> {
         u64::from_str_radix(text, 16).ok().map(Self)
     }
-
-    pub fn bits(self) -> u64 {
-        self.0
-    }
 }
 
 impl fmt::Display for Fingerprint {

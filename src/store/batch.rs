@@ -1,11 +1,13 @@
 //! One transaction: what was decided, and what is to be told and done because of it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 use sqlx::QueryBuilder;
 
 use super::ledger::{HOUR, Repeats, pack_repeats};
+use super::people::{Taught, write_taught};
 use super::{Db, Store, StoreError, audit};
 use crate::domain::alert::Labels;
 use crate::domain::evidence::Evidence;
@@ -30,6 +32,7 @@ pub struct Batch {
     /// Moves ledger rows of a merged incident.
     pub moved: Vec<(IncidentId, IncidentId)>,
     pub ledger_incident: Vec<(String, IncidentId)>,
+    pub taught: Taught,
 }
 
 #[derive(Debug, Clone)]
@@ -202,6 +205,7 @@ macro_rules! write_batch {
                 .execute(&mut *$tx)
                 .await?;
         }
+        write_taught!($tx, $batch.taught, $at);
         for draft in &mut $batch.drafts {
             let id = draft.incident.id.as_str().to_owned();
             // The events are numbered behind the version that was read: if somebody else appended
@@ -428,6 +432,7 @@ impl Batch {
 impl Store {
     /// Writes the batch in one transaction. `Stale` means that nothing was written.
     pub async fn commit(&self, mut batch: Batch, wall_at: Timestamp) -> Result<Vec<Incident>, StoreError> {
+        let labels = !batch.taught.labels.is_empty() || !batch.taught.rescored.is_empty();
         match &self.db {
             Db::Sqlite(pool) => {
                 let _writer = self.writer.lock().await;
@@ -440,6 +445,9 @@ impl Store {
                 write_batch!(tx, batch, wall_at, "SELECT seq, hash FROM audit_head WHERE one=1 FOR UPDATE");
                 tx.commit().await?;
             }
+        }
+        if labels {
+            self.labels.fetch_add(1, Ordering::Release);
         }
         Ok(batch.drafts.into_iter().map(|draft| draft.incident).collect())
     }
