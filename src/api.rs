@@ -1,4 +1,6 @@
-//! Health, metrics, webhook intake. A 2xx means: durable (P1).
+//! Health, metrics, webhook intake, and what people and their tools ask. A 2xx means: durable (P1).
+
+mod people;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde_json::json;
 
@@ -31,7 +33,10 @@ pub fn router(desk: Arc<Desk>) -> Router {
         .route("/webhooks/{source}", post(webhook))
         // Where Prometheus sends its alerts: midwatch can be named in its `alerting` section.
         .route("/api/v2/alerts", post(alertmanager_api))
-        .route("/api/v1/silences", get(silences))
+        .route("/api/v1/silences", get(silences).post(people::silence))
+        .route("/api/v1/silences/{id}", delete(people::unsilence))
+        .route("/api/v1/funnel", get(people::funnel))
+        .route("/api/v1/alerts/{what}", get(people::alert))
         .route("/api/v1/incidents", get(incidents))
         .layer(DefaultBodyLimit::max(limit))
         .with_state(desk)
@@ -66,16 +71,7 @@ async fn alertmanager_api(
 
 /// Returns when what was sent is durable.
 async fn take_in(desk: &Desk, headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<(), Response> {
-    if let Some(token) = desk.config.server.webhook_token.reveal() {
-        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if !same(given.as_bytes(), format!("Bearer {token}").as_bytes()) && !is_password(given, token) {
-            return Err(problem(
-                StatusCode::UNAUTHORIZED,
-                "the bearer token is missing or wrong",
-                "send Authorization: Bearer <server.webhook_token>",
-            ));
-        }
-    }
+    admit(desk, headers)?;
     let body = match body {
         Ok(body) => body,
         Err(refused) => {
@@ -96,6 +92,20 @@ async fn take_in(desk: &Desk, headers: &HeaderMap, body: Result<Bytes, BytesReje
     }
     let arrival = Arrival { source: "webhook", dedupe: None, frames: vec![Frame { bytes, taken }] };
     desk.gate.enter(arrival).await.map_err(|failure| later(&failure.to_string()))
+}
+
+/// Who writes shows the token, when there is one.
+fn admit(desk: &Desk, headers: &HeaderMap) -> Result<(), Response> {
+    let Some(token) = desk.config.server.webhook_token.reveal() else { return Ok(()) };
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if same(given.as_bytes(), format!("Bearer {token}").as_bytes()) || is_password(given, token) {
+        return Ok(());
+    }
+    Err(problem(
+        StatusCode::UNAUTHORIZED,
+        "the bearer token is missing or wrong",
+        "send Authorization: Bearer <server.webhook_token>",
+    ))
 }
 
 /// Senders that can only put credentials into their URL (Amazon SNS) give the token as a password.
@@ -199,6 +209,7 @@ async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
             );
         }
     }
+    people::write_funnel(&desk, &mut text).await;
     for (name, help, value) in [
         ("midwatch_inbox_open", "Inbox rows that wait", desk.store.inbox_depth().await),
         ("midwatch_outbox_open", "Messages that wait", desk.store.outbox_depth().await),

@@ -96,6 +96,7 @@ impl App {
             gate: Gate::default(),
             counters: Counters::default(),
             stop: stopped,
+            silencing: tokio::sync::Mutex::new(()),
             mappings: config.mappings()?,
             config,
         });

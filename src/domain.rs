@@ -8,6 +8,7 @@ pub mod change;
 pub mod correlate;
 pub mod diagnosis;
 pub mod evidence;
+pub mod funnel;
 pub mod id;
 pub mod incident;
 pub mod intake;

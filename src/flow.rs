@@ -8,10 +8,14 @@ pub mod execute;
 pub mod gate;
 pub mod intake;
 pub mod investigate;
+pub mod label;
 pub mod observe;
 pub mod reason;
+pub mod regroup;
 pub mod remember;
+pub mod report;
 pub mod respond;
 pub mod silence;
+pub mod timeline;
 
 pub use desk::{Desk, FlowError};

@@ -8,10 +8,12 @@ mod audit;
 mod batch;
 mod inbox;
 mod ledger;
+mod people;
 mod read;
 
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -24,7 +26,8 @@ pub use audit::{AuditReport, AuditRow, Fault};
 pub use batch::{AuditEntry, Batch, Claim, Draft, ExecutionRow, LedgerRow, NewEffect, PostedRow};
 pub use inbox::{OpenRow, Packed, pack};
 pub use ledger::{FunnelCount, HOUR, LedgerView, Repeats, SentAgain};
-pub use read::{EventRow, InboxRow, OutboxRow, Scope};
+pub use people::{AskedRow, LabelKind, LabelRow, LessonRow, MovedSubjects, NewLabel, Taught};
+pub use read::{EventRow, InboxRow, OpenMember, OutboxRow, Scope};
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");
@@ -34,6 +37,8 @@ pub struct Store {
     db: Db,
     /// SQLite has one writer; waiting here is cheaper and fairer than in its busy handler.
     writer: Mutex<()>,
+    /// Grows whenever a label is written: who works with labels reads them again.
+    labels: AtomicU64,
 }
 
 pub(crate) enum Db {
@@ -101,7 +106,7 @@ impl Store {
             .await
             .map_err(|error| failed(error.to_string()))?;
         SQLITE_MIGRATIONS.run(&pool).await.map_err(|error| failed(error.to_string()))?;
-        Ok(Self { db: Db::Sqlite(pool), writer: Mutex::new(()) })
+        Ok(Self { db: Db::Sqlite(pool), writer: Mutex::new(()), labels: AtomicU64::new(0) })
     }
 
     async fn open_postgres(address: &str) -> Result<Self, StoreError> {
@@ -117,7 +122,7 @@ impl Store {
             .await
             .map_err(|error| failed(error.to_string()))?;
         POSTGRES_MIGRATIONS.run(&pool).await.map_err(|error| failed(error.to_string()))?;
-        Ok(Self { db: Db::Postgres(pool), writer: Mutex::new(()) })
+        Ok(Self { db: Db::Postgres(pool), writer: Mutex::new(()), labels: AtomicU64::new(0) })
     }
 
     pub fn kind(&self) -> &'static str {
@@ -125,6 +130,11 @@ impl Store {
             Db::Sqlite(_) => "sqlite",
             Db::Postgres(_) => "postgres",
         }
+    }
+
+    /// Another number than before means that labels have changed.
+    pub fn labels_revision(&self) -> u64 {
+        self.labels.load(Ordering::Acquire)
     }
 
     /// Whether a write would succeed now.

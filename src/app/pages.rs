@@ -14,13 +14,15 @@ use crate::console::{ConsoleStore, Metric, Pages, StoredMessage, funnel_svg, met
 use crate::domain::action::Undo;
 use crate::domain::card::Span;
 use crate::domain::evidence::{Evidence, EvidenceKind};
+use crate::domain::funnel as domain;
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, Outcome, State};
 use crate::domain::narrative;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::{EdgeKind, NodeKind};
-use crate::flow::Desk;
-use crate::flow::respond::tell_event;
+use crate::flow::report::{self, Report};
+use crate::flow::timeline::tell_event;
+use crate::flow::{Desk, label};
 use crate::store::{Scope, Store};
 
 /// The console's messages in the SQL store.
@@ -172,23 +174,7 @@ impl Pages for DeskPages {
 
     async fn status(&self) -> StatusView {
         let open = self.desk.store.incidents(Scope::NotOver).await.unwrap_or_default();
-        let all = self.desk.store.incidents(Scope::All).await.unwrap_or_default();
-        let counts = self.desk.store.funnel().await.unwrap_or_default();
-        let sum = |verdict: &str| {
-            counts.iter().filter(|count| count.verdict == verdict).map(|count| count.count).sum::<i64>()
-        };
-        let (admitted, suppressed) = (sum("admit"), sum("suppress"));
-        let duplicates: i64 = counts.iter().filter(|count| count.reason == "duplicate").map(|count| count.count).sum();
-        let left = |wanted: &dyn Fn(&str) -> bool| -> Vec<LeftOut> {
-            counts
-                .iter()
-                .filter(|count| count.verdict == "suppress" && wanted(&count.reason))
-                .map(|count| LeftOut { reason: count.reason.replace('_', " "), count: count.count.max(0) as u64 })
-                .collect()
-        };
-        let stage =
-            |name: &str, count: i64, left_out| FunnelStage { name: name.into(), count: count.max(0) as u64, left_out };
-        let shown = all.iter().filter(|incident| !matches!(incident.state, State::Merged { .. })).count() as i64;
+        let report = report::report(&self.desk, None).await.ok();
         let (head_seq, head) = self.desk.store.audit_head().await.unwrap_or_default();
         StatusView {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -200,22 +186,46 @@ impl Pages for DeskPages {
             paused: self.desk.paused().await,
             open_incidents: open.len(),
             pending_approvals: open.iter().filter(|incident| matches!(incident.state, State::Awaiting { .. })).count(),
-            facts: vec![
-                Fact { name: "store".into(), value: self.desk.store.kind().into() },
-                Fact {
-                    name: "audit".into(),
-                    value: format!("{head_seq} rows, head {}", head.get(..12).unwrap_or_default()),
-                },
-            ],
-            funnel: Funnel {
-                stages: vec![
-                    stage("raw", admitted + suppressed, left(&|reason| reason == "duplicate")),
-                    stage("unique", admitted + suppressed - duplicates, left(&|reason| reason != "duplicate")),
-                    stage("admitted", admitted, vec![]),
-                    stage("incidents", shown, vec![]),
-                ],
-            },
+            facts: facts(self.desk.store.kind(), head_seq, &head, report.as_ref()),
+            funnel: report.map(|report| stages(&report.funnel)).unwrap_or_default(),
         }
+    }
+}
+
+fn facts(store: &str, head_seq: i64, head: &str, report: Option<&Report>) -> Vec<Fact> {
+    let fact = |name: &str, value: String| Fact { name: name.into(), value };
+    let mut facts = vec![
+        fact("store", store.into()),
+        fact("audit", format!("{head_seq} rows, head {}", head.get(..12).unwrap_or_default())),
+    ];
+    if let Some(report) = report {
+        if let Some(rate) = report.funnel.convergence {
+            facts.push(fact("convergence", format!("{:.2} % fewer messages than alerts", rate * 100.0)));
+        }
+        facts.push(fact("prefilter", report.prefilter.mode.clone()));
+        facts.push(fact("muted", label::in_words(&report.audit)));
+    }
+    facts
+}
+
+fn stages(funnel: &domain::Funnel) -> Funnel {
+    let stage = |name: &str, count: u64, left_out| FunnelStage { name: name.into(), count, left_out };
+    let left = |reason: &str, count: u64| match count {
+        0 => vec![],
+        count => vec![LeftOut { reason: reason.into(), count }],
+    };
+    let muted =
+        funnel.left_out().map(|count| LeftOut { reason: count.reason.replace('_', " "), count: count.count }).collect();
+    // What a stage had more than the next one, for the reason that stands between them.
+    let fewer = |more: u64, less: u64| more.saturating_sub(less);
+    Funnel {
+        stages: vec![
+            stage("raw", funnel.raw, vec![]),
+            stage("unique", funnel.unique, left("repeats", fewer(funnel.raw, funnel.unique))),
+            stage("admitted", funnel.admitted, muted),
+            stage("incidents", funnel.incidents, left("joined", fewer(funnel.admitted, funnel.incidents))),
+            stage("notified", funnel.notified, left("merged or not told", fewer(funnel.incidents, funnel.notified))),
+        ],
     }
 }
 

@@ -55,6 +55,9 @@ function reasonDialog({ title, ask, send, choices }) {
 const REASONS = {
   reject: { title: "Reject the plan", ask: "Why? The watch learns from it.", send: "Reject" },
   thumbs_down: { title: "What was wrong?", ask: "In a few words: the cause, the service, the advice…", send: "Send" },
+  merge: { title: "Merge the incident", ask: "Into which one, and why? For example: INC-1 because one database", send: "Merge" },
+  split: { title: "Split the incident", ask: "Which services or hosts leave, and why? For example: checkout because its own bug", send: "Split" },
+  not_an_incident: { title: "Not an incident", ask: "Why is it noise? The watch learns from it.", send: "Send" },
   silence: {
     title: "Silence these alerts", ask: "Reason, for those who look later", send: "Silence",
     choices: [["30m", "30 minutes"], ["1h", "1 hour"], ["4h", "4 hours"], ["24h", "24 hours"]],
@@ -97,6 +100,14 @@ async function press(message, button, node) {
   } finally {
     setTimeout(() => node.removeAttribute("aria-busy"), 1200);
   }
+}
+
+/** Buttons of the incident's page; they count as pressed on its card in the channel. */
+function actsOn(row) {
+  if (row.closed_at || !row.channel || !row.ts) return null;
+  const place = { channel: row.channel, ts: row.ts };
+  const buttons = [["merge", "Merge…"], ["split", "Split…"], ["not_an_incident", "Not an incident…"]];
+  return h("div", { class: "row actions" }, buttons.map(([action, label]) => actionButton(place, { action, label, value: row.id, style: "default" })));
 }
 
 function explain(error) {
@@ -252,17 +263,19 @@ function drawReplies() {
 // ---------------------------------------------------------------- composer
 
 const COMMANDS = [
-  ["diagnose", "<service> [ns=..] [since=30m]", "look into a service now"],
-  ["incidents", "[open|mine]", "list incidents"],
+  ["diagnose", "<service>", "look into a service now"],
+  ["incidents", "", "the open incidents"],
   ["status", "", "how the watch itself is"],
-  ["explain", "<INC|plan|alert>", "why it was judged so"],
-  ["runbook", "<query>", "search the runbooks"],
-  ["risk", "<service> [image=..]", "what a change would touch"],
-  ["silence", "<matchers> <=24h> <reason>", "mute alerts for a while"],
-  ["remember", "<text> [service=..]", "teach the watch"],
-  ["forget", "<id>", "remove a memory"],
-  ["audit", "<INC>", "who did what, with proof"],
-  ["pause", "[all|ns=..|service=..] <reason>", "stop all remediation"],
+  ["explain", "<INC-1 | alert>", "why it was judged so"],
+  ["runbook", "<words>", "search the runbooks"],
+  ["merge", "<INC-2> into <INC-1> because <reason>", "the two are one incident"],
+  ["split", "<INC-1> <services> because <reason>", "their alerts are another incident"],
+  ["noise", "<INC-1> because <reason>", "nobody had to wake up for it"],
+  ["silence", "<matchers> for <2h> because <reason>", "mute alerts for a while"],
+  ["silences", "", "what is muted now"],
+  ["unsilence", "<id>", "end a silence"],
+  ["audit", "", "verify the chain of decisions"],
+  ["pause", "<reason>", "stop all remediation"],
   ["resume", "", "allow remediation again"],
   ["help", "", "all commands"],
 ];
@@ -472,7 +485,7 @@ async function route() {
       hideThread();
       state.view = "incident";
       state.title = incident;
-      await showIncident(centre, incident, topBar);
+      await showIncident(centre, incident, topBar, actsOn);
       if (room === "evidence") openEvidence(key);
     } else if (room === "watch") {
       hideThread();
@@ -536,7 +549,7 @@ async function refreshLists() {
     .then(([incidents, status]) => {
       Object.assign(state, { incidents, status });
       drawSide();
-      if (state.view === "incident" && !document.querySelector("dialog[open]")) return showIncident(centre, state.title, topBar);
+      if (state.view === "incident" && !document.querySelector("dialog[open]")) return showIncident(centre, state.title, topBar, actsOn);
     })
     .catch(() => {})
     .finally(() => { lists = null; });

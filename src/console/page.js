@@ -49,7 +49,7 @@ const table = (heads, rows) => h("div", { class: "scroll", tabindex: "0" }, h("t
 const drawn = { id: null, text: null };
 
 /** Draws the incident; when nothing changed the page is left as it is, with its scroll and focus. */
-export async function showIncident(centre, id, topBar) {
+export async function showIncident(centre, id, topBar, actsOn) {
   const page = await api(`/api/incidents/${encodeURIComponent(id)}`);
   const text = JSON.stringify(page);
   const before = centre.querySelector(".page");
@@ -72,6 +72,7 @@ export async function showIncident(centre, id, topBar) {
   const jump = (name) => h("button", { type: "button", onclick: () => { const section = document.getElementById(anchor(name)); section.scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" }); section.focus({ preventScroll: true }); } }, name);
   const body = h("div", { class: "page", tabindex: "0" }, h("div", { class: "sheet" },
     masthead(page),
+    actsOn(page.row),
     h("nav", { class: "jump", "aria-label": "On this page" }, parts.map(([name]) => jump(name))),
     page.plan && plan(page.plan, page.row),
     parts.map(([name, content]) => h("section", { id: anchor(name), tabindex: "-1", "aria-label": name }, h("h2", {}, name), content))));

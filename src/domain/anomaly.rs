@@ -12,7 +12,7 @@ mod grow;
 mod matrix;
 mod random;
 
-pub use audit::{Audit, AuditEstimate, AuditRules};
+pub use audit::{Audit, AuditEstimate, AuditRules, AuditSoFar};
 pub use baseline::{Baseline, quantile};
 pub use binomial::upper_limit;
 pub use calibration::{Bound, Calibration, Labelled, Seen, Setting};

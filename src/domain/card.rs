@@ -103,7 +103,6 @@ pub enum Span {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Button {
-    /// `approve`, `reject`, `ask_more`, `acknowledge`, `silence`, `runbook`, `dashboard`, `thumbs_up`, `thumbs_down`
     pub action: ButtonAction,
     pub label: String,
     /// Opaque to the chat: `approval_id.digest` or an incident id. At most 2,000 bytes.
@@ -127,10 +126,19 @@ pub enum ButtonAction {
     ThumbsUp,
     /// Opens a dialog that asks what was wrong.
     ThumbsDown,
+    /// Opens a dialog that asks into which incident, and why.
+    Merge,
+    /// Opens a dialog that asks which subjects leave, and why.
+    Split,
+    /// Opens a dialog that asks why it is noise.
+    NotAnIncident,
+    /// Of an alert that was suppressed and is shown to people all the same.
+    RightlyMuted,
+    ShouldHaveWoken,
 }
 
 impl ButtonAction {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 14] = [
         Self::Approve,
         Self::Reject,
         Self::AskMore,
@@ -140,6 +148,11 @@ impl ButtonAction {
         Self::Dashboard,
         Self::ThumbsUp,
         Self::ThumbsDown,
+        Self::Merge,
+        Self::Split,
+        Self::NotAnIncident,
+        Self::RightlyMuted,
+        Self::ShouldHaveWoken,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -153,6 +166,11 @@ impl ButtonAction {
             Self::Dashboard => "dashboard",
             Self::ThumbsUp => "thumbs_up",
             Self::ThumbsDown => "thumbs_down",
+            Self::Merge => "merge",
+            Self::Split => "split",
+            Self::NotAnIncident => "not_an_incident",
+            Self::RightlyMuted => "rightly_muted",
+            Self::ShouldHaveWoken => "should_have_woken",
         }
     }
 
@@ -162,7 +180,7 @@ impl ButtonAction {
 
     /// Whether the click needs words from the person before it is sent.
     pub fn asks_for_reason(self) -> bool {
-        matches!(self, Self::Reject | Self::ThumbsDown)
+        matches!(self, Self::Reject | Self::ThumbsDown | Self::Merge | Self::Split | Self::NotAnIncident)
     }
 }
 

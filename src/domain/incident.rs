@@ -8,6 +8,7 @@ use super::alert::{Fingerprint, Severity};
 use super::diagnosis::{Diagnosis, Verdict};
 use super::id::{Digest, EvidenceId, IncidentId, PlanId};
 use super::plan::Plan;
+use super::prefilter::Scored;
 use super::root_cause::Candidate;
 use super::time::Timestamp;
 
@@ -15,38 +16,156 @@ use super::time::Timestamp;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum IncidentEvent {
-    Opened { cluster: String, team: String, title: String, severity: Sev, because: String, event_at: Timestamp },
-    AlertsJoined { alerts: Vec<JoinedAlert> },
-    AlertsResolved { alerts: Vec<ResolvedAlert>, event_at: Timestamp },
-    SeverityChanged { to: Sev, because: String },
-    Retitled { title: String },
-    Merged { into: IncidentId, because: String },
-    Absorbed { from: IncidentId, because: String },
-    Acknowledged { by: String },
-    InvestigationStarted { reasoner: String, because: String },
-    EvidenceStored { evidence: EvidenceId, digest: Digest, summary: String },
-    Recalled { past: Vec<PastIncident>, runbooks: Vec<String> },
-    Ranked { candidates: Vec<Candidate> },
-    Reasoned { step: ReasoningStep },
-    Diagnosed { diagnosis: Diagnosis },
-    PlanProposed { plan: Box<Plan>, ruling: String },
-    PlanRefused { because: String },
-    Voted { plan: PlanId, by: String, decision: Decision, reason: Option<String> },
-    PlanApproved { plan: PlanId, by: Vec<String>, digest: Digest },
-    PlanRejected { plan: PlanId, by: String, reason: Option<String> },
-    PlanExpired { plan: PlanId },
-    PlanVoided { plan: PlanId, because: String },
-    ExecutionStarted { plan: PlanId, intent: String },
-    ExecutionWrote { plan: PlanId, result: String },
-    ExecutionFailed { plan: PlanId, because: String },
-    VerificationPassed { plan: PlanId, facts: Vec<String> },
-    VerificationFailed { plan: PlanId, facts: Vec<String> },
-    Compensated { plan: PlanId, result: String },
-    HandedOver { because: String },
-    Resolved { because: String, event_at: Timestamp },
-    PostMortemWritten { document: String, digest: Digest },
-    Feedback { by: String, helpful: bool, reason: Option<String> },
-    Noted { by: String, text: String },
+    Opened {
+        cluster: String,
+        team: String,
+        title: String,
+        severity: Sev,
+        because: String,
+        event_at: Timestamp,
+    },
+    AlertsJoined {
+        alerts: Vec<JoinedAlert>,
+    },
+    AlertsResolved {
+        alerts: Vec<ResolvedAlert>,
+        event_at: Timestamp,
+    },
+    SeverityChanged {
+        to: Sev,
+        because: String,
+    },
+    Retitled {
+        title: String,
+    },
+    Merged {
+        into: IncidentId,
+        because: String,
+    },
+    /// `groups`: the alerts that came with it, when a person merged; otherwise they join one by one.
+    Absorbed {
+        from: IncidentId,
+        because: String,
+        #[serde(default)]
+        groups: Vec<AlertGroup>,
+    },
+    /// A person says that the alerts about these subjects are another incident.
+    SplitOff {
+        into: IncidentId,
+        subjects: Vec<String>,
+        by: String,
+        because: String,
+    },
+    /// The other side of `SplitOff`.
+    CameFrom {
+        from: IncidentId,
+        groups: Vec<AlertGroup>,
+        by: String,
+        because: String,
+    },
+    NotAnIncident {
+        by: String,
+        because: String,
+    },
+    Acknowledged {
+        by: String,
+    },
+    InvestigationStarted {
+        reasoner: String,
+        because: String,
+    },
+    EvidenceStored {
+        evidence: EvidenceId,
+        digest: Digest,
+        summary: String,
+    },
+    Recalled {
+        past: Vec<PastIncident>,
+        runbooks: Vec<String>,
+    },
+    Ranked {
+        candidates: Vec<Candidate>,
+    },
+    Reasoned {
+        step: ReasoningStep,
+    },
+    Diagnosed {
+        diagnosis: Diagnosis,
+    },
+    PlanProposed {
+        plan: Box<Plan>,
+        ruling: String,
+    },
+    PlanRefused {
+        because: String,
+    },
+    Voted {
+        plan: PlanId,
+        by: String,
+        decision: Decision,
+        reason: Option<String>,
+    },
+    PlanApproved {
+        plan: PlanId,
+        by: Vec<String>,
+        digest: Digest,
+    },
+    PlanRejected {
+        plan: PlanId,
+        by: String,
+        reason: Option<String>,
+    },
+    PlanExpired {
+        plan: PlanId,
+    },
+    PlanVoided {
+        plan: PlanId,
+        because: String,
+    },
+    ExecutionStarted {
+        plan: PlanId,
+        intent: String,
+    },
+    ExecutionWrote {
+        plan: PlanId,
+        result: String,
+    },
+    ExecutionFailed {
+        plan: PlanId,
+        because: String,
+    },
+    VerificationPassed {
+        plan: PlanId,
+        facts: Vec<String>,
+    },
+    VerificationFailed {
+        plan: PlanId,
+        facts: Vec<String>,
+    },
+    Compensated {
+        plan: PlanId,
+        result: String,
+    },
+    HandedOver {
+        because: String,
+    },
+    Resolved {
+        because: String,
+        event_at: Timestamp,
+    },
+    PostMortemWritten {
+        document: String,
+        digest: Digest,
+    },
+    Feedback {
+        by: String,
+        helpful: bool,
+        reason: Option<String>,
+    },
+    Noted {
+        by: String,
+        text: String,
+    },
 }
 
 impl IncidentEvent {
@@ -69,6 +188,9 @@ pub struct JoinedAlert {
     pub because: String,
     /// It was part of this incident before, ended, and fires again.
     pub again: bool,
+    /// How unusual it was when it was judged; absent when the forest could not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<Scored>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -162,6 +284,11 @@ impl State {
         matches!(self, Self::Open | Self::Investigating | Self::Diagnosed)
     }
 
+    /// Whether people may merge or split it: no plan of it is being decided on or carried out.
+    pub fn is_regroupable(&self) -> bool {
+        self.is_movable() || matches!(self, Self::HandedOver { .. })
+    }
+
     pub fn is_over(&self) -> bool {
         matches!(self, Self::Resolved { .. } | Self::Merged { .. })
     }
@@ -196,6 +323,12 @@ pub struct Incident {
     pub post_mortem: Option<String>,
     pub resolved_at: Option<Timestamp>,
     pub reasoner: Option<String>,
+    /// People have said that it is not part of that one.
+    #[serde(default)]
+    pub split_from: Option<IncidentId>,
+    /// Who says that this is noise, and why.
+    #[serde(default)]
+    pub noise: Option<(String, String)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -207,6 +340,9 @@ pub struct AlertGroup {
     pub resolved: usize,
     pub first_at: Timestamp,
     pub last_at: Timestamp,
+    /// The lowest, most unusual, of its alerts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<Scored>,
 }
 
 fn group_key(name: &str, subject: &str) -> String {
@@ -292,6 +428,8 @@ impl Incident {
             post_mortem: None,
             resolved_at: None,
             reasoner: None,
+            split_from: None,
+            noise: None,
         }
     }
 
@@ -321,7 +459,9 @@ impl Incident {
                             resolved: 0,
                             first_at: alert.starts_at,
                             last_at: alert.starts_at,
+                            score: None,
                         });
+                    group.score = Scored::lower(group.score, alert.score);
                     group.severity = group.severity.max(alert.severity);
                     group.first_at = group.first_at.min(alert.starts_at);
                     group.last_at = group.last_at.max(alert.starts_at);
@@ -345,8 +485,17 @@ impl Incident {
             }
             E::Retitled { title } => self.title.clone_from(title),
             E::Merged { into, .. } => self.state = State::Merged { into: into.clone() },
-            E::Absorbed { .. } => {}
-            E::Acknowledged { by } => self.owner = Some(by.clone()),
+            E::Absorbed { groups, .. } => self.take_in(groups),
+            E::SplitOff { subjects, .. } => self.alerts.retain(|_, group| !subjects.contains(&group.subject)),
+            E::CameFrom { from, groups, .. } => {
+                self.split_from = Some(from.clone());
+                self.take_in(groups);
+            }
+            E::NotAnIncident { by, because } => self.noise = Some((by.clone(), because.clone())),
+            E::Acknowledged { by } => {
+                self.owner = Some(by.clone());
+                self.noise = None;
+            }
             E::InvestigationStarted { reasoner, .. } => {
                 self.state = State::Investigating;
                 self.reasoner = Some(reasoner.clone());
@@ -384,6 +533,7 @@ impl Incident {
             }
             E::PlanApproved { plan, .. } => {
                 self.state = State::Executing { plan: plan.clone() };
+                self.noise = None;
                 self.set_outcome(plan, Outcome::Approved, &[]);
             }
             E::PlanRejected { plan, by, reason } => {
@@ -440,13 +590,17 @@ impl Incident {
             | E::Reasoned { .. }
             | E::Retitled { .. }
             | E::SeverityChanged { .. }
-            | E::Absorbed { .. }
+            | E::NotAnIncident { .. }
             | E::Acknowledged { .. }
             | E::PostMortemWritten { .. }
             | E::Feedback { .. }
             | E::PlanRefused { .. }
             | E::Noted { .. } => true,
-            E::Merged { .. } => matches!(self.state, State::Open | State::Investigating | State::Diagnosed),
+            E::Merged { .. } => self.state.is_regroupable(),
+            E::Absorbed { .. } | E::CameFrom { .. } => !self.state.is_over(),
+            E::SplitOff { subjects, .. } => {
+                self.state.is_regroupable() && self.alerts.values().any(|group| !subjects.contains(&group.subject))
+            }
             E::InvestigationStarted { .. } => {
                 matches!(self.state, State::Open | State::Investigating | State::Diagnosed | State::HandedOver { .. })
             }
@@ -482,6 +636,25 @@ impl Incident {
         self.plans.iter().find(|record| &record.plan.id == id)
     }
 
+    fn take_in(&mut self, groups: &[AlertGroup]) {
+        for group in groups {
+            self.since = self.since.min(group.first_at);
+            match self.alerts.get_mut(&group_key(&group.name, &group.subject)) {
+                None => {
+                    self.alerts.insert(group_key(&group.name, &group.subject), group.clone());
+                }
+                Some(known) => {
+                    known.severity = known.severity.max(group.severity);
+                    known.count += group.count;
+                    known.resolved += group.resolved;
+                    known.first_at = known.first_at.min(group.first_at);
+                    known.last_at = known.last_at.max(group.last_at);
+                    known.score = Scored::lower(known.score, group.score);
+                }
+            }
+        }
+    }
+
     fn outcome(&self, id: &PlanId) -> Option<&Outcome> {
         self.plan(id).map(|record| &record.outcome)
     }
@@ -508,6 +681,11 @@ impl Incident {
 
     pub fn firing(&self) -> usize {
         self.alerts.values().map(|group| group.count - group.resolved).sum()
+    }
+
+    /// How unusual its most unusual alert was.
+    pub fn score(&self) -> Option<Scored> {
+        self.alerts.values().fold(None, |lowest, group| Scored::lower(lowest, group.score))
     }
 
     pub fn confidence_word(&self) -> &'static str {

@@ -41,6 +41,16 @@ pub fn root(incident: &Incident) -> Card {
             ],
         });
     }
+    if let Some((by, because)) = &incident.noise {
+        blocks.push(Block::Text {
+            spans: vec![
+                Span::bold("Not an incident, says "),
+                Span::Person { id: by.clone() },
+                Span::plain(": "),
+                Span::quoted(because.clone()),
+            ],
+        });
+    }
     if !incident.state.is_over() {
         let mut buttons = vec![];
         if incident.owner.is_none() {
@@ -48,6 +58,16 @@ pub fn root(incident: &Incident) -> Card {
         }
         buttons.push(button(ButtonAction::Runbook, "Runbook", incident.id.as_str(), ButtonStyle::Default));
         buttons.push(button(ButtonAction::Dashboard, "Open incident", incident.id.as_str(), ButtonStyle::Default));
+        if incident.state.is_regroupable() {
+            buttons.push(button(ButtonAction::Merge, "Merge…", incident.id.as_str(), ButtonStyle::Default));
+            if incident.subjects().len() > 1 {
+                buttons.push(button(ButtonAction::Split, "Split…", incident.id.as_str(), ButtonStyle::Default));
+            }
+        }
+        if incident.noise.is_none() {
+            let label = "Not an incident…";
+            buttons.push(button(ButtonAction::NotAnIncident, label, incident.id.as_str(), ButtonStyle::Default));
+        }
         blocks.push(Block::Actions { buttons });
     }
     blocks.push(Block::Context {
@@ -285,6 +305,66 @@ fn decision(record: &PlanRecord) -> Vec<Span> {
         }
     }));
     spans
+}
+
+/// An alert that the watch kept from people, and that they are asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Muted<'a> {
+    /// What the buttons carry.
+    pub key: &'a str,
+    pub name: &'a str,
+    pub subject: &'a str,
+    pub explanation: &'a str,
+    pub starts_at: Timestamp,
+    /// Who has answered, and whether it should have woken people.
+    pub answer: Option<(&'a str, Answer)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    RightlyMuted,
+    ShouldHaveWoken,
+}
+
+impl Answer {
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::RightlyMuted => "rightly muted",
+            Self::ShouldHaveWoken => "it should have woken us",
+        }
+    }
+}
+
+/// The question about one of the suppressed alerts, and after an answer the same message with it.
+pub fn muted(muted: &Muted<'_>) -> Card {
+    let headline = "Was this rightly muted?";
+    let mut blocks = vec![
+        Block::Text {
+            spans: vec![
+                Span::bold(headline),
+                Span::plain(" "),
+                Span::quoted(muted.name),
+                Span::plain(" about "),
+                Span::code(muted.subject),
+                Span::plain(" at "),
+                Span::Date { at: muted.starts_at },
+            ],
+        },
+        Block::Text { spans: vec![Span::plain("It was kept from you because it "), Span::quoted(muted.explanation)] },
+    ];
+    if let Some((by, answer)) = muted.answer {
+        blocks.push(Block::Text {
+            spans: vec![Span::Person { id: by.to_owned() }, Span::plain(format!(" says: {}.", answer.words()))],
+        });
+    }
+    let buttons = vec![
+        button(ButtonAction::RightlyMuted, "Rightly muted", muted.key, ButtonStyle::Default),
+        button(ButtonAction::ShouldHaveWoken, "Should have woken us", muted.key, ButtonStyle::Default),
+    ];
+    blocks.push(Block::Actions { buttons });
+    let context = "A random sample of what is muted: your answers measure how often the watch is wrong.";
+    blocks.push(Block::Context { spans: vec![Span::plain(context)] });
+    Card { fallback: format!("{headline} {} about {}", muted.name, muted.subject), blocks }
 }
 
 /// One line in the thread.

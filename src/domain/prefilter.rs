@@ -23,6 +23,7 @@ pub use debounce::Debounce;
 use debounce::Debouncer;
 use past::{Past, Place};
 use seen::{Heard, Seen};
+use verdict::percent;
 pub use verdict::{Because, Content, Facts, Mute, Origin, Suppression, Verdict};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -74,12 +75,56 @@ pub enum AnomalyMode {
     Calibrated,
 }
 
-/// The score of a firing when it was judged.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// The score of a firing when it was judged; of several firings, the lowest.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Scored {
     pub score: f64,
     /// Nothing was suppressed by score at that time.
     pub openly: bool,
+}
+
+impl Scored {
+    /// Of both together: open only if both were.
+    pub fn lower(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(a), Some(b)) => Some(Self { score: a.score.min(b.score), openly: a.openly && b.openly }),
+            (known, None) | (None, known) => known,
+        }
+    }
+}
+
+impl Rules {
+    /// Above which score an alert is suppressed, and where that comes from.
+    pub fn threshold(&self, setting: &Setting) -> Option<(f64, Origin)> {
+        match self.anomaly_mode {
+            AnomalyMode::Shadow => None,
+            AnomalyMode::Fixed => Some((self.anomaly_threshold, Origin::Fixed)),
+            AnomalyMode::Calibrated => {
+                let Setting { threshold, bound, real, .. } = *setting;
+                let origin = Origin::Calibrated { real, missed: bound.missed, confidence: bound.confidence };
+                // Labels may support less, never more than what a person calls usual.
+                threshold.map(|threshold| (threshold.max(self.anomaly_threshold), origin))
+            }
+        }
+    }
+
+    /// For people: what the forest may suppress now.
+    pub fn mode_in_words(&self, setting: &Setting) -> String {
+        match (self.anomaly_mode, self.threshold(setting)) {
+            (AnomalyMode::Shadow, _) => "shadow: alerts are scored and shown, none is suppressed by its score".into(),
+            (_, Some((threshold, Origin::Fixed))) => {
+                format!("fixed: what scores above {threshold:.2} is suppressed, whatever that costs")
+            }
+            (_, Some((threshold, Origin::Calibrated { real, missed, confidence }))) => format!(
+                "calibrated: threshold {threshold:.2}, at most {} % missed at {} %, from {real} labelled incidents",
+                percent(missed),
+                percent(confidence)
+            ),
+            (_, None) => {
+                format!("shadow: {} labelled incidents are missing until the forest may suppress", setting.missing)
+            }
+        }
+    }
 }
 
 pub struct Prefilter {
@@ -133,16 +178,7 @@ impl Prefilter {
 
     /// Above which score an alert is suppressed now, and where that comes from.
     pub fn threshold(&self) -> Option<(f64, Origin)> {
-        match self.rules.anomaly_mode {
-            AnomalyMode::Shadow => None,
-            AnomalyMode::Fixed => Some((self.rules.anomaly_threshold, Origin::Fixed)),
-            AnomalyMode::Calibrated => {
-                let Setting { threshold, bound, real, .. } = self.setting;
-                let origin = Origin::Calibrated { real, missed: bound.missed, confidence: bound.confidence };
-                // Labels may support less, never more than what a person calls usual.
-                threshold.map(|threshold| (threshold.max(self.rules.anomaly_threshold), origin))
-            }
-        }
+        self.rules.threshold(&self.setting)
     }
 
     /// Rows that the forest of all alerts has learned from so far.

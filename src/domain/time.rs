@@ -106,6 +106,21 @@ impl<'de> Deserialize<'de> for Timestamp {
 #[error("{0:?} is not an RFC 3339 instant such as 2026-11-21T02:17:00Z")]
 pub struct NotAnInstant(String);
 
+/// Reads `90m`, `2h` or `1d`; zero is no span.
+pub fn parse_span(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let (number, unit) = text.split_at(text.find(|char: char| !char.is_ascii_digit())?);
+    let number: u64 = number.parse().ok().filter(|number| *number > 0)?;
+    let seconds = match unit.trim() {
+        "s" => Some(number),
+        "m" | "min" => number.checked_mul(60),
+        "h" => number.checked_mul(3600),
+        "d" => number.checked_mul(86_400),
+        _ => None,
+    };
+    seconds.filter(|seconds| *seconds <= u64::from(u32::MAX)).map(Duration::from_secs)
+}
+
 /// `4 min 30 s`, the way people say a duration.
 pub fn spoken(span: Duration) -> String {
     let seconds = span.as_secs();

@@ -161,8 +161,7 @@ impl Triage {
             Placement::Wait { because: why } => Judged::Waits { because: format!("{because}; {why}") },
             Placement::Join { incident, why } => Judged::Joined { incident, why, because, again },
             Placement::Open { because: why, gathers } => {
-                let incident = IncidentId::numbered(self.next_number);
-                self.next_number += 1;
+                let incident = self.next_incident();
                 let scope = correlate::scope(alert);
                 self.correlator.opened(&incident, alert.starts_at);
                 let heard = Heard {
@@ -188,6 +187,13 @@ impl Triage {
         }
     }
 
+    /// The name of an incident that people open.
+    pub fn next_incident(&mut self) -> IncidentId {
+        let incident = IncidentId::numbered(self.next_number);
+        self.next_number += 1;
+        incident
+    }
+
     /// Whether `overdue` has something to say.
     pub fn is_overdue(&self, event_now: Timestamp) -> bool {
         self.correlator.is_overdue(event_now) || self.prefilter.is_due(event_now)
@@ -207,8 +213,7 @@ impl Triage {
             let (incident, opened, because) = match self.correlator.home(fingerprint) {
                 Some(incident) => (incident, false, format!("{subject} still warns after {lasts}, near this incident")),
                 None => {
-                    let incident = IncidentId::numbered(self.next_number);
-                    self.next_number += 1;
+                    let incident = self.next_incident();
                     self.correlator.opened(&incident, starts_at);
                     (incident, true, format!("a warning about {subject} has been firing for {lasts}"))
                 }
@@ -241,7 +246,7 @@ impl Triage {
             let itself = Gathered {
                 fingerprint: alert.fingerprint,
                 name: alert.name().to_owned(),
-                subject: alert.subject().unwrap_or("unknown").to_owned(),
+                subject: alert.about().to_owned(),
                 severity: alert.severity(),
                 starts_at: alert.starts_at,
             };

@@ -8,6 +8,7 @@ use tracing::{error, info};
 
 use super::deliver::Effect;
 use super::desk::{Desk, FlowError};
+use super::label;
 use crate::domain::card::Tone;
 use crate::domain::id::PlanId;
 use crate::domain::incident::{Decision, IncidentEvent, Outcome, State};
@@ -111,6 +112,7 @@ pub async fn vote(
                     if votes >= needed {
                         let by =
                             change.incident().plan(&plan).map(|record| record.approved_by.clone()).unwrap_or_default();
+                        label::real(change, &person, "approved a plan of it");
                         change.record(IncidentEvent::PlanApproved {
                             plan: plan.clone(),
                             by,

@@ -13,7 +13,8 @@ use super::desk::{ChatSeat, Counters, Desk, FlowError};
 use crate::domain::card::Card;
 use crate::domain::id::{IncidentId, PlanId};
 use crate::domain::incident::State;
-use crate::domain::narrative;
+use crate::domain::narrative::{self, Answer};
+use crate::domain::time::Timestamp;
 use crate::ports::{ChatError, MessageRef, Place};
 use crate::store::{Batch, OutboxRow, PostedRow};
 
@@ -31,6 +32,10 @@ pub enum Effect {
     /// A line in the incident's thread.
     Note {
         card: Card,
+    },
+    /// The question about a suppressed alert, in the channel.
+    Asked {
+        key: String,
     },
     /// An answer where somebody asked.
     Reply {
@@ -116,11 +121,33 @@ async fn deliver(desk: &Desk, row: &OutboxRow) -> Result<(), Failure> {
                 debug!(%error, "a whisper was dropped");
             }
         }
+        Effect::Asked { key } => {
+            let card = asked(desk, &key).await?;
+            for seat in &desk.chats {
+                send(desk, seat, row, &seat.channel, None, &card, None).await?;
+            }
+        }
         Effect::Root | Effect::Diagnosis | Effect::Approval { .. } | Effect::Note { .. } => {
             in_thread(desk, row, &effect).await?;
         }
     }
     desk.store.outbox_done(row, desk.clock.wall_now()).await.map_err(|error| Failure::Later(error.to_string(), None))
+}
+
+async fn asked(desk: &Desk, key: &str) -> Result<Card, Failure> {
+    let later = |error: crate::store::StoreError| Failure::Later(error.to_string(), None);
+    let asked = desk.store.asked(key).await.map_err(later)?;
+    let asked = asked.ok_or_else(|| Failure::Give(format!("nothing was asked about {key}")))?;
+    let label = desk.store.label(key).await.map_err(later)?;
+    let answer = |real| if real { Answer::ShouldHaveWoken } else { Answer::RightlyMuted };
+    Ok(narrative::muted(&narrative::Muted {
+        key,
+        name: &asked.name,
+        subject: &asked.subject,
+        explanation: &asked.explanation,
+        starts_at: Timestamp::from_millis(asked.starts_at),
+        answer: label.as_ref().map(|label| (label.person.as_str(), answer(label.real))),
+    }))
 }
 
 async fn in_thread(desk: &Desk, row: &OutboxRow, effect: &Effect) -> Result<(), Failure> {
@@ -139,7 +166,7 @@ async fn in_thread(desk: &Desk, row: &OutboxRow, effect: &Effect) -> Result<(), 
             None => return Err(Failure::Give(format!("{plan} does not exist"))),
         },
         Effect::Note { card } => card.clone(),
-        Effect::Reply { .. } | Effect::Whisper { .. } => return Ok(()),
+        Effect::Asked { .. } | Effect::Reply { .. } | Effect::Whisper { .. } => return Ok(()),
     };
     for seat in &desk.chats {
         let root_key = format!("{}@{}", format_args!("{id}/root"), seat.chat.name());

@@ -37,6 +37,8 @@ pub struct Desk {
     pub gate: Gate,
     pub counters: Counters,
     pub stop: watch::Receiver<bool>,
+    /// Silences are read, changed and written as one value.
+    pub silencing: tokio::sync::Mutex<()>,
     /// Formats of the user's own, checked at the start.
     pub mappings: Mappings,
 }

@@ -12,9 +12,12 @@ use tracing::{error, info, warn};
 use super::deliver::Effect;
 use super::desk::{Counters, Desk, FlowError};
 use super::gate::Waiting;
+use super::label;
+use super::regroup::{self, lesson_of};
 use super::silence::SILENCES;
 use crate::domain::alert::{Alert, BadAlert, Fingerprint, Severity};
-use crate::domain::correlate::Heard;
+use crate::domain::anomaly::{Audit, AuditSoFar};
+use crate::domain::correlate::{self, Heard};
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, JoinedAlert, ResolvedAlert, Sev, State};
 use crate::domain::intake::{Taken, take_bytes};
@@ -24,7 +27,7 @@ use crate::domain::severity::{self, History, Symptom};
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
 use crate::domain::triage::{Gathered, Judged, Persisting, Triage};
-use crate::store::{AuditEntry, Batch, Draft, LedgerRow, NewEffect, Repeats, StoreError};
+use crate::store::{AskedRow, AuditEntry, Batch, Draft, LedgerRow, NewEffect, Repeats, StoreError};
 
 /// What is kept in memory between batches.
 pub struct Watchkeeper {
@@ -34,7 +37,14 @@ pub struct Watchkeeper {
     firing: HashMap<Fingerprint, (String, String)>,
     /// Firings that were suppressed, and why: sent again, they are counted and not told again.
     quiet: HashMap<Fingerprint, (Timestamp, &'static str)>,
+    /// Which of the suppressed are shown to people all the same.
+    audit: Audit,
+    /// The store's revision of the labels that the prefilter is calibrated on.
+    labels: u64,
 }
+
+/// How far the audit of the suppressed has come today, as JSON.
+const AUDIT: &str = "audit_so_far";
 
 /// Beyond it all are forgotten, and stand in the ledger once more.
 const MAX_QUIET: usize = 200_000;
@@ -48,6 +58,12 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
     desk.gate.recall(&desk).await?;
     let mut keeper = Watchkeeper::rebuild(&desk).await?;
     while !desk.stopping() {
+        if let Err(failure) = regroup::carry_out(&mut keeper.triage, &desk).await {
+            error!(error = %failure, "an order to merge or split is tried again");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            keeper = Watchkeeper::rebuild(&desk).await?;
+            continue;
+        }
         let rows = desk.gate.oldest(BATCH);
         if rows.is_empty() && !keeper.triage.is_overdue(desk.clock.event_now()) {
             desk.wait(&desk.bells.alerts, Duration::from_millis(500)).await;
@@ -78,26 +94,49 @@ struct Touched {
 impl Watchkeeper {
     async fn rebuild(desk: &Desk) -> Result<Self, FlowError> {
         let rules = desk.config.triage_rules().map_err(|failure| FlowError::Refused(failure.to_string()))?;
+        let so_far = match desk.store.setting(AUDIT).await? {
+            Some(stored) => serde_json::from_str(&stored).unwrap_or_else(|unreadable| {
+                warn!(error = %unreadable, "the audit of what is suppressed begins its day again");
+                AuditSoFar::default()
+            }),
+            None => AuditSoFar::default(),
+        };
+        let audit = Audit::resume(rules.prefilter.audit, so_far);
         let triage = Triage::new(rules, desk.store.next_incident_number().await?);
-        let mut keeper = Self { triage, silences: String::new(), firing: HashMap::new(), quiet: HashMap::new() };
+        let (silences, firing, quiet) = (String::new(), HashMap::new(), HashMap::new());
+        let mut keeper = Self { triage, silences, firing, quiet, audit, labels: 0 };
+        keeper.read_labels(desk).await?;
+        for lesson in desk.store.lessons().await?.iter().filter_map(lesson_of) {
+            keeper.triage.correlator.taught(&lesson);
+        }
         for alert in desk.store.recent_firing(20_000).await? {
             // The past teaches the prefilter again; its verdicts of then are in the ledger.
             keeper.triage.prefilter.judge(&alert, alert.starts_at);
         }
         let mut clusters: HashMap<IncidentId, String> = HashMap::new();
-        for incident in desk.store.incidents(crate::store::Scope::NotOver).await? {
+        let open = desk.store.incidents(crate::store::Scope::NotOver).await?;
+        for incident in &open {
             keeper.triage.correlator.opened(&incident.id, incident.since);
             clusters.insert(incident.id.clone(), incident.cluster.clone());
         }
-        let topology = desk.topology().await;
-        for (incident, fingerprint, subject, name, starts_at) in desk.store.open_members().await? {
-            if let Some(fingerprint) = Fingerprint::parse(&fingerprint) {
-                let (at, incident) = (Timestamp::from_millis(starts_at), IncidentId::new(incident));
-                let cluster = clusters.get(&incident).map_or("default", String::as_str);
-                let heard = Heard { fingerprint, cluster, subject: &subject, name: &name, at, critical: true };
-                keeper.triage.correlator.joined(&incident, heard, &topology);
-                keeper.firing.insert(fingerprint, (name, subject));
+        for incident in &open {
+            if let Some(from) = &incident.split_from {
+                keeper.triage.correlator.keep_apart(from, &incident.id);
             }
+        }
+        let topology = desk.topology().await;
+        for member in desk.store.open_members().await? {
+            let Some(fingerprint) = Fingerprint::parse(&member.fingerprint) else { continue };
+            let incident = IncidentId::new(member.incident.clone());
+            let cluster = clusters.get(&incident).map_or("default", String::as_str);
+            // Where it was heard of when it joined: another environment is another estate.
+            let alert = member.alert();
+            let scope = alert.as_ref().map_or(cluster.into(), correlate::scope);
+            let at = Timestamp::from_millis(member.starts_at);
+            let (subject, name) = (&member.subject, &member.name);
+            let heard = Heard { fingerprint, cluster: &scope, subject, name, at, critical: true };
+            keeper.triage.correlator.joined(&incident, heard, &topology);
+            keeper.firing.insert(fingerprint, (member.name, member.subject));
         }
         Ok(keeper)
     }
@@ -107,6 +146,9 @@ impl Watchkeeper {
         let event_now = desk.clock.event_now();
         let topology = desk.topology().await;
         self.read_silences(desk).await?;
+        if desk.store.labels_revision() != self.labels {
+            self.read_labels(desk).await?;
+        }
         for incident in desk.store.pinned_incidents().await? {
             self.triage.correlator.pin(&incident);
         }
@@ -179,6 +221,40 @@ impl Watchkeeper {
         Ok(())
     }
 
+    /// What people have labelled says how much the prefilter may suppress.
+    async fn read_labels(&mut self, desk: &Desk) -> Result<(), FlowError> {
+        // The number first: what is written meanwhile is read again.
+        let revision = desk.store.labels_revision();
+        let setting = label::setting(desk, &desk.config.prefilter.rules()).await?;
+        self.triage.prefilter.calibrate(setting);
+        self.labels = revision;
+        Ok(())
+    }
+
+    /// A few of the suppressed are shown to people, who say whether that was right.
+    fn ask_people(&mut self, alert: &Alert, reason: &Suppression, batch: &mut Batch) {
+        if !reason.is_audited() {
+            return;
+        }
+        if self.audit.draws(alert.fingerprint, alert.starts_at) {
+            let key = format!("{}@{}", alert.fingerprint, alert.starts_at.millis());
+            batch.effects.push(label::question(&key));
+            batch.taught.asked.push(AskedRow {
+                key,
+                fingerprint: alert.fingerprint.to_string(),
+                name: alert.name().into(),
+                subject: alert.about().into(),
+                reason: reason.name().into(),
+                explanation: reason.explain(),
+                score: self.triage.prefilter.scored(alert.fingerprint).map(|scored| scored.score),
+                share: self.audit.share(),
+                starts_at: alert.starts_at.millis(),
+            });
+        }
+        let so_far = serde_json::to_string(&self.audit.so_far()).unwrap_or_default();
+        batch.settings = vec![(AUDIT.into(), so_far)];
+    }
+
     /// People silence while the watch runs.
     async fn read_silences(&mut self, desk: &Desk) -> Result<(), FlowError> {
         let stored = desk.store.setting(SILENCES).await?.unwrap_or_default();
@@ -218,6 +294,7 @@ impl Watchkeeper {
         let mut ledger = ledger_row(row, alert);
         match judged {
             Judged::Suppressed { reason, incident } => {
+                self.ask_people(alert, &reason, batch);
                 ledger.verdict = "suppress";
                 ledger.reason = reason.name().into();
                 ledger.explanation = reason.explain();
@@ -346,6 +423,7 @@ impl Watchkeeper {
             starts_at: alert.starts_at,
             because: because.to_owned(),
             again,
+            score: self.triage.prefilter.scored(alert.fingerprint),
         });
     }
 
@@ -366,6 +444,7 @@ impl Watchkeeper {
             starts_at,
             because: "waited for company near it".into(),
             again: false,
+            score: self.triage.prefilter.scored(fingerprint),
         });
     }
 
@@ -396,6 +475,7 @@ impl Watchkeeper {
                         starts_at: group.first_at,
                         because: format!("came with {}", merge.from),
                         again: false,
+                        score: group.score,
                     })
                 })
                 .chain(touched.joined.remove(&merge.from).unwrap_or_default())
@@ -412,7 +492,11 @@ impl Watchkeeper {
             }
             if let Some(draft) = touched.drafts.get_mut(&merge.into) {
                 draft.record(
-                    IncidentEvent::Absorbed { from: merge.from.clone(), because: merge.because.clone() },
+                    IncidentEvent::Absorbed {
+                        from: merge.from.clone(),
+                        because: merge.because.clone(),
+                        groups: vec![],
+                    },
                     wall_now,
                 )?;
             }
@@ -436,17 +520,25 @@ impl Watchkeeper {
     ) -> Result<(), FlowError> {
         let ids: BTreeSet<IncidentId> =
             touched.joined.keys().chain(touched.resolved.keys()).chain(touched.drafts.keys()).cloned().collect();
+        // The rest is made anew when somebody else was faster.
+        let questions = batch.effects.len();
         for _ in 0..8 {
-            batch.effects.clear();
             batch.drafts.clear();
+            batch.effects.truncate(questions);
+            batch.taught.rescored.clear();
             for id in &ids {
                 let mut draft = match touched.drafts.get(id) {
                     Some(draft) => draft.clone(),
                     None => Draft::of(desk.store.incident(id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?),
                 };
                 if let Some(alerts) = touched.joined.get(id) {
+                    let before = draft.incident.score().map(|scored| scored.score);
                     draft.record(IncidentEvent::AlertsJoined { alerts: alerts.clone() }, wall_now)?;
                     reassess(&mut draft, topology, wall_now)?;
+                    let after = draft.incident.score().map(|scored| scored.score);
+                    if let Some(score) = after.filter(|score| before.is_none_or(|before| *score < before)) {
+                        batch.taught.rescored.push((id.clone(), score));
+                    }
                 }
                 if let Some(alerts) = touched.resolved.get(id) {
                     let event = IncidentEvent::AlertsResolved { alerts: alerts.clone(), event_at: event_now };
@@ -525,7 +617,7 @@ fn ledger_row(row: &Waiting, alert: &Alert) -> LedgerRow {
 }
 
 /// Severity from what is affected, with the reason; it only rises while alerts come in.
-fn reassess(draft: &mut Draft, topology: &Topology, wall_now: Timestamp) -> Result<(), FlowError> {
+pub(super) fn reassess(draft: &mut Draft, topology: &Topology, wall_now: Timestamp) -> Result<(), FlowError> {
     let groups = draft.incident.alerts.values();
     let symptoms: Vec<Symptom> =
         groups.map(|group| Symptom::named(&group.name, &group.subject, group.severity)).collect();
@@ -557,7 +649,7 @@ fn reassess(draft: &mut Draft, topology: &Topology, wall_now: Timestamp) -> Resu
 }
 
 /// An incident that nobody acts on closes when its alerts have ended.
-fn close_when_quiet(draft: &mut Draft, wall_now: Timestamp, event_now: Timestamp) -> Result<(), FlowError> {
+pub(super) fn close_when_quiet(draft: &mut Draft, wall_now: Timestamp, event_now: Timestamp) -> Result<(), FlowError> {
     // An open one is looked at first: what ended by itself within a minute will be back.
     let idle = matches!(draft.incident.state, State::HandedOver { .. });
     if idle && draft.incident.firing() == 0 {

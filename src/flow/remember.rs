@@ -143,7 +143,7 @@ async fn render(desk: &Desk, incident: &Incident) -> Result<String, FlowError> {
         .iter()
         .filter_map(|row| {
             let event: IncidentEvent = serde_json::from_str(&row.body).ok()?;
-            let text = super::respond::tell_event(&event)?;
+            let text = super::timeline::tell_event(&event)?;
             Some(prompt::PostMortemMoment { at: crate::domain::time::Timestamp::from_millis(row.at).to_string(), text })
         })
         .collect();

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use tracing::{error, info};
 
-use super::approve;
 use super::deliver::Effect;
 use super::desk::{Desk, FlowError};
+use super::{approve, label, regroup, report};
 use crate::domain::alert::Fingerprint;
 use crate::domain::card::{ButtonAction, Card, Span, Tone};
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Decision, Incident, IncidentEvent, State};
-use crate::domain::narrative::{self, answer, note};
+use crate::domain::narrative::{self, Answer, answer, note};
 use crate::domain::time::spoken;
 use crate::memory::{Kind, Query, Tenant};
 use crate::ports::{FromPeople, Person, Place};
@@ -143,6 +143,7 @@ async fn click(
             let id = incident_id(value)?;
             desk.change(&id, |change| {
                 change.record(IncidentEvent::Acknowledged { by: person.clone() })?;
+                label::real(change, &person, "acknowledged it");
                 change.tell("root", &Effect::Root);
                 Ok(())
             })
@@ -157,7 +158,26 @@ async fn click(
                 vec![vec![Span::Link { text: "open the incident's page".into(), path: format!("/incident/{id}") }]],
             )))
         }
-        ButtonAction::Silence => Err(FlowError::Refused("silences are set in Alertmanager in this version".into())),
+        ButtonAction::Silence => {
+            Err(FlowError::Refused(format!("silences are set by command: /ops {}", super::silence::USAGE)))
+        }
+        ButtonAction::Merge => {
+            let (wanted, because) = regroup::parse_merge(&reason.unwrap_or_default(), Some(&incident_id(value)?))?;
+            Ok(Some(regroup::order(desk, by, wanted, because).await?))
+        }
+        ButtonAction::Split => {
+            let (wanted, because) = regroup::parse_split(&reason.unwrap_or_default(), Some(&incident_id(value)?))?;
+            Ok(Some(regroup::order(desk, by, wanted, because).await?))
+        }
+        ButtonAction::NotAnIncident => {
+            let id = incident_id(value)?;
+            let because = reason.ok_or_else(|| {
+                FlowError::Refused(format!("noise needs a reason: write /ops noise {id} because <reason>"))
+            })?;
+            Ok(Some(label::noise(desk, by, &id, &because).await?))
+        }
+        ButtonAction::RightlyMuted => Ok(Some(label::answer(desk, by, value, Answer::RightlyMuted).await?)),
+        ButtonAction::ShouldHaveWoken => Ok(Some(label::answer(desk, by, value, Answer::ShouldHaveWoken).await?)),
         ButtonAction::ThumbsUp | ButtonAction::ThumbsDown => {
             let id = incident_id(value)?;
             let helpful = action == ButtonAction::ThumbsUp;
@@ -165,6 +185,9 @@ async fn click(
                 .change(&id, |change| {
                     let before = change.incident().helpful.get(&person).copied();
                     change.record(IncidentEvent::Feedback { by: person.clone(), helpful, reason: reason.clone() })?;
+                    if helpful {
+                        label::real(change, &person, "found its diagnosis helpful");
+                    }
                     Ok(before)
                 })
                 .await?;
@@ -187,9 +210,9 @@ fn incident_id(value: &str) -> Result<IncidentId, FlowError> {
     IncidentId::parse(value).ok_or_else(|| FlowError::Refused(format!("{value:?} names no incident; try INC-1")))
 }
 
-pub const COMMANDS: [(&str, &str); 12] = [
+pub const COMMANDS: [(&str, &str); 15] = [
     ("diagnose", "diagnose <service>: what its signals, changes and neighbours say now"),
-    ("status", "status: open incidents, the noise funnel, model, pause state"),
+    ("status", "status: open incidents, the noise funnel, what the prefilter may suppress, model, pause state"),
     ("incidents", "incidents: the open ones"),
     ("explain", "explain <INC-1 | alert name | fingerprint>: why it was joined, muted or ranked so"),
     ("runbook", "runbook <words>: the best runbook for them"),
@@ -200,6 +223,9 @@ pub const COMMANDS: [(&str, &str); 12] = [
     ),
     ("silences", "silences: what is muted now, and until when"),
     ("unsilence", "unsilence <id>: ends a silence"),
+    ("merge", "merge <INC-2> into <INC-1> because <reason>: the two are one incident"),
+    ("split", "split <INC-1> <services or hosts> because <reason>: their alerts become an incident of their own"),
+    ("noise", "noise <INC-7> because <reason>: nobody had to wake up for it"),
     ("pause", "pause <reason>: nothing is executed until resume"),
     ("resume", "resume: executions are possible again"),
     ("help", "help: this list"),
@@ -218,9 +244,19 @@ pub async fn command(desk: &Arc<Desk>, by: &Person, text: &str) -> Result<Card, 
         "explain" if !rest.is_empty() => explain(desk, &rest).await,
         "runbook" if !rest.is_empty() => runbook_for(desk, &rest).await,
         "audit" => audit(desk).await,
+        "silence" if rest.is_empty() => super::silence::list(desk).await,
         "silence" => super::silence::create(desk, by, &rest).await,
         "silences" => super::silence::list(desk).await,
         "unsilence" => super::silence::expire(desk, by, &rest).await,
+        "merge" => {
+            let (wanted, because) = regroup::parse_merge(&rest, None)?;
+            regroup::order(desk, by, wanted, because).await
+        }
+        "split" => {
+            let (wanted, because) = regroup::parse_split(&rest, None)?;
+            regroup::order(desk, by, wanted, because).await
+        }
+        "noise" => label::noise_command(desk, by, &rest).await,
         "pause" if rest.is_empty() => Ok(wrong("pause needs a reason", "pause config push in progress")),
         "pause" => pause(desk, by, Some(rest)).await,
         "resume" => pause(desk, by, None).await,
@@ -264,15 +300,12 @@ fn edits(one: &str, other: &str) -> usize {
 
 async fn status(desk: &Desk) -> Result<Card, FlowError> {
     let open = desk.store.incidents(Scope::NotOver).await?;
-    let funnel = desk.store.funnel().await?;
-    let raw: i64 = funnel.iter().filter(|count| count.verdict != "resolve").map(|count| count.count).sum();
-    let mut lines = vec![
-        vec![Span::plain(format!("{} open incidents", open.len()))],
-        vec![Span::plain(format!("{raw} alerts received"))],
-    ];
-    for count in funnel.iter().filter(|count| count.verdict != "resolve") {
-        lines.push(vec![Span::plain(format!("{} {}: {}", count.verdict, count.reason.replace('_', " "), count.count))]);
-    }
+    let report = report::report(desk, Some(desk.clock.wall_now() - A_DAY)).await?;
+    let mut lines = vec![vec![Span::plain(format!("{} open incidents", open.len()))]];
+    let words = report.funnel.in_words();
+    lines.extend(words.into_iter().map(|line| vec![Span::plain(format!("last 24 h: {line}"))]));
+    lines.push(vec![Span::plain(format!("prefilter {}", report.prefilter.mode))]);
+    lines.push(vec![Span::plain(label::in_words(&report.audit))]);
     lines.push(vec![Span::plain(match &desk.model {
         Some(model) => format!("model {}", model.name()),
         None => "no model configured: deterministic reasoning".into(),
@@ -590,60 +623,4 @@ async fn evidence_lines(
         lines.push(vec![Span::plain("nothing was found")]);
     }
     Ok(answer(headline, lines))
-}
-
-/// One event as a line for people; `None` for what would only be noise in a timeline.
-pub fn tell_event(event: &IncidentEvent) -> Option<String> {
-    use IncidentEvent as E;
-    Some(match event {
-        E::Opened { because, severity, .. } => format!("opened as {}: {because}", severity.as_str()),
-        E::AlertsJoined { alerts } => {
-            let first = alerts.first()?;
-            format!("{} alerts joined, e.g. {} about {}: {}", alerts.len(), first.name, first.subject, first.because)
-        }
-        E::AlertsResolved { alerts, .. } => format!("{} alerts ended", alerts.len()),
-        E::SeverityChanged { to, because } => format!("now {}: {because}", to.as_str()),
-        E::Retitled { .. } | E::Reasoned { .. } => return None,
-        E::Merged { into, because } => format!("went into {into}: {because}"),
-        E::Absorbed { from, because } => format!("took {from} in: {because}"),
-        E::Acknowledged { by } => format!("acknowledged by {by}"),
-        E::InvestigationStarted { reasoner, because } => format!("investigation starts ({reasoner}): {because}"),
-        E::EvidenceStored { evidence, summary, .. } => format!("[{}] {summary}", evidence.mark()),
-        E::Recalled { past, runbooks } => format!(
-            "remembered {} past incidents and {} runbooks{}",
-            past.len(),
-            runbooks.len(),
-            past.first().map_or_else(String::new, |one| format!("; most alike: {}", one.incident))
-        ),
-        E::Ranked { candidates } => format!(
-            "candidates: {}",
-            candidates
-                .iter()
-                .take(3)
-                .map(|one| format!("{} ({:.2})", one.node, one.score))
-                .collect::<Vec<_>>()
-                .join(", ")
-        ),
-        E::Diagnosed { diagnosis } => format!("diagnosed ({}): {}", diagnosis.verdict.word(), diagnosis.mechanism),
-        E::PlanProposed { plan, ruling } => format!("proposed: {} ({} risk; {ruling})", plan.action, plan.tier),
-        E::PlanRefused { because } => format!("no action proposed: {because}"),
-        E::Voted { by, decision, .. } => format!("{by} votes {decision:?}").to_lowercase(),
-        E::PlanApproved { by, .. } => format!("approved by {}", by.join(", ")),
-        E::PlanRejected { by, reason, .. } => {
-            format!("rejected by {by}{}", reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}")))
-        }
-        E::PlanExpired { .. } => "the approval ran out".into(),
-        E::PlanVoided { because, .. } => format!("the plan is void: {because}"),
-        E::ExecutionStarted { intent, .. } => format!("execution starts: {intent}"),
-        E::ExecutionWrote { result, .. } => format!("written: {result}"),
-        E::ExecutionFailed { because, .. } => format!("execution failed: {because}"),
-        E::VerificationPassed { facts, .. } => format!("verified: {}", facts.join("; ")),
-        E::VerificationFailed { facts, .. } => format!("not verified: {}", facts.join("; ")),
-        E::Compensated { result, .. } => format!("undo: {result}"),
-        E::HandedOver { because } => format!("handed to people: {because}"),
-        E::Resolved { because, .. } => format!("resolved: {because}"),
-        E::PostMortemWritten { .. } => "post-mortem written and kept in memory".into(),
-        E::Feedback { by, helpful, .. } => format!("{by}: {}", if *helpful { "helpful" } else { "not helpful" }),
-        E::Noted { by, text } => format!("{by}: {text}"),
-    })
 }

@@ -6,20 +6,20 @@ use super::desk::{Desk, FlowError};
 use crate::domain::alert::Labels;
 use crate::domain::card::{Card, Span, Tone};
 use crate::domain::intent::matcher::Matchers;
-use crate::domain::intent::silence::{Consent, Reach, Silence, SilenceId, Silences, State};
+use crate::domain::intent::silence::{CannotExpire, Consent, Reach, Refused, Silence, SilenceId, Silences, State};
 use crate::domain::narrative::{answer, note};
-use crate::domain::time::spoken;
+use crate::domain::time::{Timestamp, parse_span, spoken};
 use crate::ports::Person;
 use crate::store::{AuditEntry, Batch};
 
 /// The setting that holds them all, as a JSON array in the shape of Alertmanager's API v2.
 pub const SILENCES: &str = "silences";
 
-const LONGEST: Duration = Duration::from_secs(30 * 86_400);
+pub const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 /// A silence over more than half of what fires is a way to sleep through an incident.
 const MAX_SHARE: f64 = 0.5;
 const LATELY: i64 = 2_000;
-const USAGE: &str = "silence service=\"checkout\" for 2h because load test";
+pub const USAGE: &str = "silence service=\"checkout\" for 2h because load test";
 
 pub async fn all(desk: &Desk) -> Result<Silences, FlowError> {
     let stored = desk.store.setting(SILENCES).await?.unwrap_or_else(|| "[]".into());
@@ -38,38 +38,73 @@ pub async fn create(desk: &Desk, by: &Person, text: &str) -> Result<Card, FlowEr
         }
     };
     let event_now = desk.clock.event_now();
-    let mut silences = all(desk).await?;
-    let number = silences.list().count() + 1;
-    let silence = Silence {
-        id: SilenceId::new(format!("S{number}")),
-        matchers: asked.matchers.clone(),
+    let wanted = Wanted {
+        matchers: asked.matchers,
         starts_at: event_now,
         ends_at: event_now + asked.span,
         created_by: by.name.clone(),
-        comment: asked.reason.clone(),
-        updated_at: event_now,
+        comment: asked.reason,
+        consent: if asked.confirmed { Consent::Confirmed } else { Consent::Ask },
     };
-    let firing: Vec<Labels> = desk.store.recent_firing(LATELY).await?.into_iter().map(|alert| alert.labels).collect();
-    let matched = firing.iter().filter(|labels| asked.matchers.matches(labels)).count();
-    let reach = Reach { firing: &firing, max_share: MAX_SHARE };
-    let consent = if asked.confirmed { Consent::Confirmed } else { Consent::Ask };
-    match silences.create(silence, reach, consent, event_now) {
-        Ok(_) => {}
+    let silence = match take(desk, by.id.as_str(), wanted).await? {
+        Ok(taken) => taken,
         Err(refused) => {
             let more =
                 if refused.can_be_confirmed() { " To confirm, end the command with the word `confirmed`." } else { "" };
             return Ok(note(&format!("Not silenced: {refused}.{more}"), Tone::Alarm));
         }
-    }
-    let id = format!("S{number}");
-    keep(desk, &silences, "silence.created", by, &format!("{id} {} {}", asked.matchers, asked.reason)).await?;
+    };
+    let Taken { id, matchers, comment, matched } = silence;
     let text = format!(
-        "Silence {id}: {} is muted for {} ({}). {matched} alerts heard lately match it. It ends by itself, or with /ops unsilence {id}.",
-        asked.matchers,
-        spoken(asked.span),
-        asked.reason
+        "Silence {id}: {matchers} is muted for {} ({comment}). {matched} alerts heard lately match it. It ends by \
+         itself, or with /ops unsilence {id}.",
+        spoken(asked.span)
     );
     Ok(note(&text, Tone::Good))
+}
+
+/// A silence that somebody asks for.
+pub struct Wanted {
+    pub matchers: Matchers,
+    pub starts_at: Timestamp,
+    pub ends_at: Timestamp,
+    pub created_by: String,
+    pub comment: String,
+    pub consent: Consent,
+}
+
+pub struct Taken {
+    pub id: SilenceId,
+    pub matchers: Matchers,
+    pub comment: String,
+    /// Alerts heard lately that it matches.
+    pub matched: usize,
+}
+
+/// Takes the silence, or refuses it with the reason; `by` is for the audit trail.
+pub async fn take(desk: &Desk, by: &str, wanted: Wanted) -> Result<Result<Taken, Refused>, FlowError> {
+    let event_now = desk.clock.event_now();
+    let _alone = desk.silencing.lock().await;
+    let mut silences = all(desk).await?;
+    let id = SilenceId::new(format!("S{}", silences.list().count() + 1));
+    let Wanted { matchers, starts_at, ends_at, created_by, comment, consent } = wanted;
+    let silence = Silence {
+        id: id.clone(),
+        matchers: matchers.clone(),
+        starts_at,
+        ends_at,
+        created_by,
+        comment: comment.clone(),
+        updated_at: event_now,
+    };
+    let firing: Vec<Labels> = desk.store.recent_firing(LATELY).await?.into_iter().map(|alert| alert.labels).collect();
+    let matched = firing.iter().filter(|labels| matchers.matches(labels)).count();
+    let reach = Reach { firing: &firing, max_share: MAX_SHARE };
+    if let Err(refused) = silences.create(silence, reach, consent, event_now) {
+        return Ok(Err(refused));
+    }
+    keep(desk, &silences, "silence.created", by, &format!("{id} {matchers} {comment}")).await?;
+    Ok(Ok(Taken { id, matchers, comment, matched }))
 }
 
 pub async fn list(desk: &Desk) -> Result<Card, FlowError> {
@@ -99,14 +134,22 @@ pub async fn list(desk: &Desk) -> Result<Card, FlowError> {
 
 pub async fn expire(desk: &Desk, by: &Person, id: &str) -> Result<Card, FlowError> {
     may(desk, by)?;
+    match end(desk, by.id.as_str(), id).await? {
+        Ok(id) => Ok(note(&format!("Silence {id} has ended; what still fires speaks again."), Tone::Good)),
+        Err(why) => Ok(note(&format!("{why}."), Tone::Neutral)),
+    }
+}
+
+/// Ends a silence now; `by` is for the audit trail.
+pub async fn end(desk: &Desk, by: &str, id: &str) -> Result<Result<SilenceId, CannotExpire>, FlowError> {
+    let _alone = desk.silencing.lock().await;
     let mut silences = all(desk).await?;
     let id = SilenceId::new(id.trim());
-    match silences.expire(&id, desk.clock.event_now()) {
-        Ok(_) => {}
-        Err(why) => return Ok(note(&format!("{why}."), Tone::Neutral)),
+    if let Err(why) = silences.expire(&id, desk.clock.event_now()) {
+        return Ok(Err(why));
     }
     keep(desk, &silences, "silence.expired", by, id.as_str()).await?;
-    Ok(note(&format!("Silence {id} has ended; what still fires speaks again."), Tone::Good))
+    Ok(Ok(id))
 }
 
 /// What is muted is lost to everybody: the same people as for approvals.
@@ -117,15 +160,11 @@ fn may(desk: &Desk, by: &Person) -> Result<(), FlowError> {
     }
 }
 
-async fn keep(desk: &Desk, silences: &Silences, kind: &str, by: &Person, what: &str) -> Result<(), FlowError> {
+async fn keep(desk: &Desk, silences: &Silences, kind: &str, by: &str, what: &str) -> Result<(), FlowError> {
     let value = serde_json::to_string(&silences.list().collect::<Vec<_>>()).unwrap_or_default();
     let batch = Batch {
         settings: vec![(SILENCES.into(), value)],
-        audit: vec![AuditEntry {
-            kind: kind.into(),
-            subject: by.id.to_string(),
-            body: serde_json::json!({"silence": what}),
-        }],
+        audit: vec![AuditEntry { kind: kind.into(), subject: by.into(), body: serde_json::json!({"silence": what}) }],
         ..Batch::default()
     };
     desk.store.commit(batch, desk.clock.wall_now()).await?;
@@ -150,24 +189,13 @@ fn parse(text: &str) -> Result<Asked, String> {
     Ok(Asked { matchers, span: span_of(span.trim())?, reason: reason.to_owned(), confirmed })
 }
 
-/// `90m`, `2h`, `1d`
 fn span_of(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a time; write for example 30m, 2h or 1d");
-    let (number, unit) = text.split_at(text.find(|char: char| !char.is_ascii_digit()).ok_or_else(wrong)?);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let seconds = match unit.trim() {
-        "m" | "min" => number.checked_mul(60),
-        "h" => number.checked_mul(3600),
-        "d" => number.checked_mul(86_400),
-        _ => return Err(wrong()),
-    };
-    match seconds.map(Duration::from_secs) {
+    match parse_span(text) {
         Some(span) if span > LONGEST => {
             Err("a silence lasts 30 days at most; plan a window in the configuration".into())
         }
-        Some(span) if span.is_zero() => Err(wrong()),
         Some(span) => Ok(span),
-        None => Err(wrong()),
+        None => Err(format!("{text:?} is not a time; write for example 30m, 2h or 1d")),
     }
 }
 

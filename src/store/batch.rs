@@ -1,11 +1,13 @@
 //! One transaction: what was decided, and what is to be told and done because of it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 use sqlx::QueryBuilder;
 
 use super::ledger::{HOUR, Repeats, pack_repeats};
+use super::people::{Taught, write_taught};
 use super::{Db, Store, StoreError, audit};
 use crate::domain::alert::Labels;
 use crate::domain::evidence::Evidence;
@@ -30,6 +32,7 @@ pub struct Batch {
     /// Moves ledger rows of a merged incident.
     pub moved: Vec<(IncidentId, IncidentId)>,
     pub ledger_incident: Vec<(String, IncidentId)>,
+    pub taught: Taught,
 }
 
 #[derive(Debug, Clone)]
@@ -202,6 +205,7 @@ macro_rules! write_batch {
                 .execute(&mut *$tx)
                 .await?;
         }
+        write_taught!($tx, $batch.taught, $at);
         for draft in &mut $batch.drafts {
             let id = draft.incident.id.as_str().to_owned();
             // The events are numbered behind the version that was read: if somebody else appended
@@ -435,6 +439,7 @@ impl Store {
     /// As `commit`, for a batch that is large and may have to be tried again: its drafts are to be
     /// made anew after a failure.
     pub async fn commit_in_place(&self, batch: &mut Batch, wall_at: Timestamp) -> Result<(), StoreError> {
+        let labels = !batch.taught.labels.is_empty() || !batch.taught.rescored.is_empty();
         match &self.db {
             Db::Sqlite(pool) => {
                 let _writer = self.writer.lock().await;
@@ -447,6 +452,9 @@ impl Store {
                 write_batch!(tx, batch, wall_at, "SELECT seq, hash FROM audit_head WHERE one=1 FOR UPDATE");
                 tx.commit().await?;
             }
+        }
+        if labels {
+            self.labels.fetch_add(1, Ordering::Release);
         }
         Ok(())
     }

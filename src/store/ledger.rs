@@ -33,6 +33,7 @@ pub struct LedgerView {
     pub reason: String,
     pub explanation: String,
     pub incident: Option<String>,
+    pub judged_at: i64,
 }
 
 /// Alerts that were sent again: suppressed for the same reason as before.
@@ -108,11 +109,11 @@ impl Store {
     /// What is known of one alert: by fingerprint or incident, else by its name; newest first.
     pub async fn ledger_of(&self, what: &str, limit: i64) -> Result<Vec<LedgerView>, StoreError> {
         const BY: [&str; 3] = [
-            "SELECT fingerprint,name,subject,severity,status,starts_at,verdict,reason,explanation,incident FROM alert \
+            "SELECT fingerprint,name,subject,severity,status,starts_at,verdict,reason,explanation,incident,judged_at FROM alert \
              WHERE fingerprint=$1 ORDER BY id DESC LIMIT $2",
-            "SELECT fingerprint,name,subject,severity,status,starts_at,verdict,reason,explanation,incident FROM alert \
+            "SELECT fingerprint,name,subject,severity,status,starts_at,verdict,reason,explanation,incident,judged_at FROM alert \
              WHERE incident=$1 ORDER BY id DESC LIMIT $2",
-            "SELECT fingerprint,name,subject,severity,status,starts_at,verdict,reason,explanation,incident FROM alert \
+            "SELECT fingerprint,name,subject,severity,status,starts_at,verdict,reason,explanation,incident,judged_at FROM alert \
              WHERE name=$1 ORDER BY id DESC LIMIT $2",
         ];
         for sql in BY {

@@ -29,6 +29,32 @@ pub struct OutboxRow {
     pub created_at: i64,
 }
 
+/// An alert of an open incident, as it was first admitted.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct OpenMember {
+    pub incident: String,
+    pub fingerprint: String,
+    pub subject: String,
+    pub name: String,
+    pub starts_at: i64,
+    labels: Option<String>,
+}
+
+impl OpenMember {
+    /// `None` when the ledger holds something unreadable.
+    pub fn alert(&self) -> Option<Alert> {
+        Some(Alert {
+            fingerprint: Fingerprint::parse(&self.fingerprint)?,
+            status: Status::Firing,
+            labels: serde_json::from_str(self.labels.as_deref()?).ok()?,
+            annotations: Labels::new(),
+            starts_at: Timestamp::from_millis(self.starts_at),
+            ends_at: None,
+            value: None,
+        })
+    }
+}
+
 #[derive(Debug, Clone, Serialize, sqlx::FromRow)]
 pub struct EventRow {
     pub seq: i64,
@@ -136,11 +162,12 @@ impl Store {
     }
 
     /// Alerts of open incidents, for rebuilding the correlator after a restart.
-    pub async fn open_members(&self) -> Result<Vec<(String, String, String, String, i64)>, StoreError> {
+    pub async fn open_members(&self) -> Result<Vec<OpenMember>, StoreError> {
         Ok(on!(self, pool => {
             sqlx::query_as(
-                "SELECT a.incident, a.fingerprint, a.subject, a.name, min(a.starts_at) FROM alert a JOIN incident i \
-                 ON i.id=a.incident WHERE NOT i.is_over AND a.verdict='admit' GROUP BY a.incident,a.fingerprint,a.subject,a.name",
+                "SELECT a.incident, a.fingerprint, a.subject, a.name, min(a.starts_at) AS starts_at, \
+                 min(a.labels) AS labels FROM alert a JOIN incident i ON i.id=a.incident \
+                 WHERE NOT i.is_over AND a.verdict='admit' GROUP BY a.incident,a.fingerprint,a.subject,a.name",
             )
             .fetch_all(pool)
             .await

@@ -2,11 +2,16 @@
 
 mod door;
 mod fake_qdrant;
+mod funnel;
 mod harness;
+mod labels;
 mod memory;
 mod noise;
 mod real;
+mod regroup;
 mod rooms;
+mod silences;
 mod slack;
+mod talking;
 mod watch;
 mod wrong;

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::harness::{Watch, alert};
+use crate::talking::Talking;
 
 fn fixtures() -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/intake");
@@ -166,80 +167,9 @@ fn a_replay_says_what_a_rule_would_change() {
     assert!(crate::harness::run(same).expect(0).stdout.contains("nothing differs"));
 }
 
-/// A watch with its chat page, whose person may approve.
-struct Talking {
-    _folder: tempfile::TempDir,
-    _child: crate::harness::Running,
-    api: String,
-    console: String,
-    http: reqwest::Client,
-    said: std::cell::Cell<usize>,
-}
-
-impl Talking {
-    async fn start() -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let folder = tempfile::tempdir().unwrap();
-        let (api, console) = (crate::harness::free_address(), crate::harness::free_address());
-        let config = folder.path().join("midwatch.toml");
-        let text = format!(
-            "[server]\nlisten = \"{api}\"\n[console]\nlisten = \"{console}\"\n[store]\ndata_dir = {:?}\n\
-             [policy]\napprovers = [\"local/you\"]\n",
-            folder.path().join("data")
-        );
-        std::fs::write(&config, text).unwrap();
-        let mut command = crate::harness::midwatch();
-        command.arg("serve").arg("--config").arg(&config);
-        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-        let child = crate::harness::Running(command.spawn().unwrap());
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let said = std::cell::Cell::new(0);
-        let talking = Self { _folder: folder, _child: child, api, console, http, said };
-        talking.until("readiness", async || talking.get("/readyz").await.contains("ready").then_some(())).await;
-        talking
-    }
-
-    async fn get(&self, path: &str) -> String {
-        match self.http.get(format!("http://{}{path}", self.api)).send().await {
-            Ok(answer) => answer.text().await.unwrap_or_default(),
-            Err(_) => String::new(),
-        }
-    }
-
-    async fn until<T>(&self, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(40);
-        loop {
-            if let Some(answer) = ask().await {
-                return answer;
-            }
-            assert!(std::time::Instant::now() < deadline, "no {what}");
-            tokio::time::sleep(std::time::Duration::from_millis(40)).await;
-        }
-    }
-
-    async fn ops(&self, text: &str) {
-        self.said.set(self.said.get() + 1);
-        let request = self.http.post(format!("http://{}/api/act", self.console));
-        let request = request.header("content-type", "application/json");
-        let request = request.header("origin", format!("http://{}", self.console));
-        let request = request.header("x-midwatch-act", format!("00000000-0000-4000-8000-{:012}", self.said.get()));
-        let body = json!({"kind": "command", "channel": "ops", "thread": null, "text": text});
-        let answer = request.body(body.to_string()).send().await.unwrap();
-        let status = answer.status();
-        assert_eq!(status, 202, "{}", answer.text().await.unwrap());
-    }
-
-    async fn fire(&self, service: &str) {
-        let request = self.http.post(format!("http://{}/webhooks/alertmanager", self.api));
-        let body = json!([alert("Down", service)]).to_string();
-        let answer = request.header("content-type", "application/json").body(body).send().await.unwrap();
-        assert_eq!(answer.status(), 202);
-    }
-}
-
 #[tokio::test]
 async fn a_silence_from_chat_mutes_until_it_is_ended() {
-    let talking = Talking::start().await;
+    let talking = Talking::start("").await;
     talking.ops("silence service=\"noisy\" for 2h because load test").await;
     let stored = talking
         .until("a silence", async || {

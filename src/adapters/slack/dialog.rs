@@ -46,7 +46,11 @@ pub(super) fn view_blocks(action: ButtonAction) -> Value {
         ButtonAction::Reject => "Why not?",
         ButtonAction::ThumbsDown => "What was wrong?",
         ButtonAction::Approve | ButtonAction::AskMore | ButtonAction::Acknowledge | ButtonAction::Silence => "Why?",
+        ButtonAction::Merge => "Into which incident, and why? For example: INC-1 because one database",
+        ButtonAction::Split => "Which services or hosts leave, and why? For example: checkout because its own bug",
+        ButtonAction::NotAnIncident => "Why is it noise?",
         ButtonAction::Runbook | ButtonAction::Dashboard | ButtonAction::ThumbsUp => "Why?",
+        ButtonAction::RightlyMuted | ButtonAction::ShouldHaveWoken => "Why?",
     };
     json!([{
         "type": "input", "block_id": BLOCK, "label": {"type": "plain_text", "text": label},
@@ -62,7 +66,11 @@ pub(super) fn view(action: ButtonAction, remembered: &Remembered) -> Option<Slac
         ButtonAction::Approve | ButtonAction::AskMore | ButtonAction::Acknowledge | ButtonAction::Silence => {
             return None;
         }
+        ButtonAction::Merge => "Merge the incident",
+        ButtonAction::Split => "Split the incident",
+        ButtonAction::NotAnIncident => "Not an incident",
         ButtonAction::Runbook | ButtonAction::Dashboard | ButtonAction::ThumbsUp => return None,
+        ButtonAction::RightlyMuted | ButtonAction::ShouldHaveWoken => return None,
     };
     let memory = serde_json::to_string(remembered).ok().filter(|memory| memory.len() <= 3000)?;
     let view = json!({

@@ -4,6 +4,8 @@
 //! Invariant: whether an alert is drawn depends on the seed, its fingerprint and its start, so that
 //! a restart or a replay draws the same ones; only the daily limit depends on the order.
 
+use serde::{Deserialize, Serialize};
+
 use super::binomial::upper_limit;
 use super::random::SplitMix;
 use crate::domain::alert::Fingerprint;
@@ -27,33 +29,53 @@ impl Default for AuditRules {
 #[derive(Debug, Clone)]
 pub struct Audit {
     rules: AuditRules,
+    so_far: AuditSoFar,
+}
+
+/// What a restart must not forget: the limit of the day, and what one audited alert stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct AuditSoFar {
     /// Days since the epoch, and how many were shown on it.
     today: (i64, usize),
     suppressed: u64,
     shown: u64,
 }
 
+impl Default for AuditSoFar {
+    fn default() -> Self {
+        Self { today: (i64::MIN, 0), suppressed: 0, shown: 0 }
+    }
+}
+
 impl Audit {
     pub fn new(rules: AuditRules) -> Self {
-        Self { rules, today: (i64::MIN, 0), suppressed: 0, shown: 0 }
+        Self::resume(rules, AuditSoFar::default())
+    }
+
+    pub fn resume(rules: AuditRules, so_far: AuditSoFar) -> Self {
+        Self { rules, so_far }
+    }
+
+    pub fn so_far(&self) -> AuditSoFar {
+        self.so_far
     }
 
     /// Whether this suppressed alert is to be shown. Call it once for each firing.
     pub fn draws(&mut self, fingerprint: Fingerprint, starts_at: Timestamp) -> bool {
-        self.suppressed += 1;
+        self.so_far.suppressed += 1;
         if !self.is_drawn(fingerprint, starts_at) {
             return false;
         }
         let day = starts_at.millis().div_euclid(86_400_000);
         // Late alerts of an earlier day count as of today; otherwise they would reset the limit.
-        if day > self.today.0 {
-            self.today = (day, 0);
+        if day > self.so_far.today.0 {
+            self.so_far.today = (day, 0);
         }
-        if self.today.1 >= self.rules.per_day {
+        if self.so_far.today.1 >= self.rules.per_day {
             return false;
         }
-        self.today.1 += 1;
-        self.shown += 1;
+        self.so_far.today.1 += 1;
+        self.so_far.shown += 1;
         true
     }
 
@@ -67,12 +89,12 @@ impl Audit {
     /// Share of the suppressed that were shown since the start: what one audited alert stands for.
     /// The configured share until there is something to divide.
     pub fn share(&self) -> f64 {
-        if self.shown == 0 { self.rules.share } else { self.shown as f64 / self.suppressed as f64 }
+        if self.so_far.shown == 0 { self.rules.share } else { self.so_far.shown as f64 / self.so_far.suppressed as f64 }
     }
 }
 
 /// What people's answers say about all that was suppressed.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct AuditEstimate {
     pub shown: usize,
     /// Who does not answer says nothing.
@@ -131,6 +153,17 @@ mod tests {
             audit.draws(fingerprint(at), Timestamp::from_millis(at as i64));
         }
         assert_eq!(audit.share(), 0.5);
+    }
+
+    #[test]
+    fn a_restart_keeps_the_limit_of_the_day() {
+        let rules = AuditRules { share: 1.0, per_day: 3, seed: 4 };
+        let mut audit = Audit::new(rules);
+        assert!((0..2).all(|at| audit.draws(fingerprint(at), Timestamp::from_millis(5))));
+        let mut again = Audit::resume(rules, audit.so_far());
+        assert!(again.draws(fingerprint(2), Timestamp::from_millis(6)));
+        assert!(!again.draws(fingerprint(3), Timestamp::from_millis(7)));
+        assert_eq!(again.share(), 0.75);
     }
 
     #[test]

@@ -85,6 +85,16 @@ impl Correlator {
         Some(lessons)
     }
 
+    /// People have split them before a restart: they are not merged again by themselves.
+    pub fn keep_apart(&mut self, one: &IncidentId, other: &IncidentId) {
+        let (Some(one), Some(other)) = (self.key_of(one), self.key_of(other)) else { return };
+        for (key, apart) in [(one, other), (other, one)] {
+            if let Some(open) = self.open.get_mut(&key).filter(|open| !open.apart.contains(&apart)) {
+                open.apart.push(apart);
+            }
+        }
+    }
+
     fn key_of(&self, incident: &IncidentId) -> Option<u32> {
         self.keys.get(incident).map(|key| self.resolve(*key)).filter(|key| self.open.contains_key(key))
     }

@@ -211,7 +211,7 @@ impl fmt::Display for Origin {
 }
 
 /// Two digits after the point are more than anybody sets.
-fn percent(share: f64) -> f64 {
+pub(super) fn percent(share: f64) -> f64 {
     (share * 1e4).round() / 1e2
 }
 

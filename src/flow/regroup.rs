@@ -1,0 +1,431 @@
+//! Merge and split by click. A person orders; the intake, which alone knows what belongs together,
+//! carries it out between two batches. What was clicked is kept as a lesson.
+//!
+//! Invariants: an order is durable before it is carried out, and is carried out once; events, the
+//! ledger, lessons and messages are written in one transaction; afterwards a fingerprint is part of
+//! one open incident, as before.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tracing::info;
+
+use super::deliver::Effect;
+use super::desk::{Desk, FlowError};
+use super::intake::{close_when_quiet, reassess};
+use super::label;
+use crate::domain::alert::{Fingerprint, Severity};
+use crate::domain::card::{Card, Tone};
+use crate::domain::correlate::{Kind, Lesson};
+use crate::domain::id::IncidentId;
+use crate::domain::incident::{AlertGroup, Incident, IncidentEvent, Sev, State};
+use crate::domain::narrative::note;
+use crate::domain::time::Timestamp;
+use crate::domain::topology::Topology;
+use crate::domain::triage::Triage;
+use crate::ports::Person;
+use crate::store::{AuditEntry, Batch, Draft, LessonRow, MovedSubjects, NewEffect, StoreError};
+
+/// How long the person waits for the answer; the order stands also when it takes longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+const TRIES: usize = 8;
+pub const MERGE: &str = "merge INC-2 into INC-1 because one database";
+pub const SPLIT: &str = "split INC-1 checkout because its own bug";
+
+/// What a person wants of the incidents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "snake_case")]
+pub enum Wanted {
+    Merge { from: IncidentId, into: IncidentId },
+    Split { from: IncidentId, subjects: Vec<String> },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Order {
+    #[serde(flatten)]
+    wanted: Wanted,
+    by: String,
+    name: String,
+    because: String,
+}
+
+/// Reads `INC-2 into INC-1 because ...`, or `INC-1 because ...` where the incident is known.
+pub fn parse_merge(text: &str, known: Option<&IncidentId>) -> Result<(Wanted, String), FlowError> {
+    let wrong = |what: &str| FlowError::Refused(format!("{what}: write /ops {MERGE}"));
+    let (incidents, because) = reason(text).ok_or_else(|| wrong("a merge needs a reason"))?;
+    let (from, into) = match (incidents.split_once(" into "), known) {
+        (Some((from, into)), _) => (IncidentId::parse(from), into),
+        (None, Some(known)) => (Some(known.clone()), incidents.trim_start_matches("into ")),
+        (None, None) => return Err(wrong("a merge names two incidents")),
+    };
+    let (Some(from), Some(into)) = (from, IncidentId::parse(into)) else {
+        return Err(wrong("a merge names two incidents"));
+    };
+    if from == into {
+        return Err(wrong(&format!("{from} cannot go into itself")));
+    }
+    Ok((Wanted::Merge { from, into }, because))
+}
+
+/// Reads `INC-1 checkout, session because ...`, or without the incident where it is known.
+pub fn parse_split(text: &str, known: Option<&IncidentId>) -> Result<(Wanted, String), FlowError> {
+    let wrong = |what: &str| FlowError::Refused(format!("{what}: write /ops {SPLIT}"));
+    let (head, because) = reason(text).ok_or_else(|| wrong("a split needs a reason"))?;
+    let (from, subjects) = match (known, head.trim().split_once(' ')) {
+        (Some(known), _) => (Some(known.clone()), head.trim()),
+        (None, Some((from, subjects))) => (IncidentId::parse(from), subjects),
+        (None, None) => (None, ""),
+    };
+    let from = from.ok_or_else(|| wrong("a split names an incident and the services or hosts that leave it"))?;
+    // A name with blanks in it stands between commas.
+    let by = |separator: fn(char) -> bool| -> Vec<String> {
+        subjects.split(separator).map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    };
+    let names = if subjects.contains(',') { by(|char| char == ',') } else { by(char::is_whitespace) };
+    let subjects: Vec<String> = names.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+    if subjects.is_empty() {
+        return Err(wrong("a split names the services or hosts that leave"));
+    }
+    Ok((Wanted::Split { from, subjects }, because))
+}
+
+fn reason(text: &str) -> Option<(&str, String)> {
+    let (head, because) = text.split_once("because ")?;
+    let because = because.trim();
+    (!because.is_empty()).then(|| (head.trim(), because.to_owned()))
+}
+
+/// Takes the order, waits for the intake to carry it out, and tells what became of it.
+pub async fn order(desk: &Desk, by: &Person, wanted: Wanted, because: String) -> Result<Card, FlowError> {
+    if !desk.policy.may_approve(by.id.as_str()) {
+        let body = serde_json::json!({"wanted": wanted, "because": "not in policy.approvers"});
+        desk.audit("regroup.refused", by.id.as_str(), body).await?;
+        return Err(FlowError::Refused("incidents are merged and split by people whom policy.approvers names".into()));
+    }
+    if let Err(why) = look_up(desk, &wanted).await? {
+        return Err(FlowError::Refused(why));
+    }
+    let order = Order { wanted, by: by.id.to_string(), name: by.name.clone(), because };
+    let body = serde_json::to_string(&order).unwrap_or_default();
+    let id = desk.store.order_regroup(&body, desk.clock.wall_now()).await?;
+    desk.bells.alerts.notify_one();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while tokio::time::Instant::now() < deadline && !desk.stopping() {
+        if let Some(outcome) = desk.store.regroup_outcome(id).await? {
+            return Ok(note(&outcome, Tone::Neutral));
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    Ok(note("Kept; it is done as soon as the alerts that came before it are judged.", Tone::Working))
+}
+
+/// The incidents of an order, or why it is not possible now.
+async fn look_up(desk: &Desk, wanted: &Wanted) -> Result<Result<Vec<Incident>, String>, FlowError> {
+    let ids = match wanted {
+        Wanted::Merge { from, into } => vec![from, into],
+        Wanted::Split { from, .. } => vec![from],
+    };
+    let mut found = vec![];
+    for id in ids {
+        match desk.store.incident(id).await? {
+            Some(incident) => found.push(incident),
+            None => return Ok(Err(format!("{id} does not exist; /ops incidents lists the open ones"))),
+        }
+    }
+    Ok(possible(wanted, &found).map(|()| found))
+}
+
+fn possible(wanted: &Wanted, found: &[Incident]) -> Result<(), String> {
+    for incident in found {
+        let id = &incident.id;
+        match &incident.state {
+            State::Open | State::Investigating | State::Diagnosed | State::HandedOver { .. } => {}
+            State::Awaiting { .. } => {
+                return Err(format!("{id} waits for a decision on its plan; decide on that first"));
+            }
+            State::Executing { .. } | State::Verifying { .. } => {
+                return Err(format!("a remediation of {id} runs; wait until it is verified"));
+            }
+            State::Resolved { .. } => return Err(format!("{id} is resolved; only open incidents change")),
+            State::Merged { into } => return Err(format!("{id} went into {into} already")),
+        }
+    }
+    match (wanted, found) {
+        (Wanted::Merge { .. }, [from, into]) if from.cluster != into.cluster => {
+            Err(format!("{} is about cluster {}, {} about {}", from.id, from.cluster, into.id, into.cluster))
+        }
+        (Wanted::Split { from, subjects }, [incident]) => {
+            let known = incident.subjects();
+            if let Some(stranger) = subjects.iter().find(|name| !known.contains(name.as_str())) {
+                let names = known.iter().take(12).copied().collect::<Vec<_>>().join(", ");
+                return Err(format!("{from} has no alert about {stranger}; it is about {names}"));
+            }
+            match known.iter().all(|name| subjects.iter().any(|leaves| leaves == name)) {
+                true => Err(format!("all of {from} would leave it; name only what is another fault")),
+                false => Ok(()),
+            }
+        }
+        (Wanted::Merge { .. } | Wanted::Split { .. }, _) => Ok(()),
+    }
+}
+
+/// Carries out what people have ordered meanwhile. After an error nothing is written, but the
+/// correlator may know more than the store: build it again.
+pub(super) async fn carry_out(triage: &mut Triage, desk: &Desk) -> Result<(), FlowError> {
+    for (id, body) in desk.store.open_regroups().await? {
+        let outcome = match serde_json::from_str::<Order>(&body) {
+            Ok(order) => one(triage, desk, id, &order).await?,
+            Err(unreadable) => Err(format!("the order cannot be read: {unreadable}")),
+        };
+        if let Err(why) = outcome {
+            let mut batch = Batch::default();
+            batch.audit.push(AuditEntry {
+                kind: "regroup.refused".into(),
+                subject: format!("order {id}"),
+                body: serde_json::json!({"order": body, "because": why}),
+            });
+            batch.taught.regrouped.push((id, format!("Not done: {why}.")));
+            desk.store.commit(batch, desk.clock.wall_now()).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn one(triage: &mut Triage, desk: &Desk, id: i64, order: &Order) -> Result<Result<(), String>, FlowError> {
+    let found = match look_up(desk, &order.wanted).await? {
+        Ok(found) => found,
+        Err(why) => return Ok(Err(why)),
+    };
+    let topology = desk.topology().await;
+    let (new, lessons) = match &order.wanted {
+        Wanted::Merge { from, into } => (None, triage.correlator.merge_by_person(from, into)),
+        Wanted::Split { from, subjects } => {
+            let members = desk.store.members_of(from).await?;
+            let leaving: Vec<Fingerprint> = members
+                .iter()
+                .filter(|(_, subject)| subjects.contains(subject))
+                .filter_map(|(fingerprint, _)| Fingerprint::parse(fingerprint))
+                .collect();
+            let new = triage.next_incident();
+            let lessons = triage.correlator.split_by_person(from, &leaving, &new);
+            (Some(new), lessons)
+        }
+    };
+    let Some(lessons) = lessons else {
+        return Ok(Err("its alerts are not at hand any more".into()));
+    };
+    let mut found = found;
+    for _ in 0..TRIES {
+        let wall_now = desk.clock.wall_now();
+        let mut batch = Batch::default();
+        let told = match (&order.wanted, found.as_slice(), &new) {
+            (Wanted::Merge { .. }, [from, into], _) => {
+                merged(desk, order, from, into, &topology, &mut batch, wall_now)?
+            }
+            (Wanted::Split { subjects, .. }, [from], Some(new)) => {
+                split(desk, order, from, new, subjects, &topology, &mut batch, wall_now)?
+            }
+            (Wanted::Merge { .. } | Wanted::Split { .. }, _, _) => {
+                return Ok(Err("it names other incidents now".into()));
+            }
+        };
+        batch.taught.lessons = lessons.iter().map(|lesson| row_of(lesson, order)).collect();
+        batch.taught.regrouped.push((id, told.clone()));
+        let over: Vec<IncidentId> = batch
+            .drafts
+            .iter()
+            .filter(|draft| matches!(draft.incident.state, State::Resolved { .. }))
+            .map(|draft| draft.incident.id.clone())
+            .collect();
+        match desk.store.commit(batch, wall_now).await {
+            Ok(_) => {
+                over.iter().for_each(|id| triage.correlator.closed(id));
+                info!(order = id, by = order.by, told, "incidents regrouped");
+                desk.bells.outbox.notify_one();
+                desk.bells.incidents.notify_one();
+                return Ok(Ok(()));
+            }
+            Err(StoreError::Stale(_)) => match look_up(desk, &order.wanted).await? {
+                Ok(newer) => found = newer,
+                // The correlator has done it already: it must be built again, and the order refused then.
+                Err(why) => return Err(FlowError::Refused(why)),
+            },
+            Err(failure) => return Err(failure.into()),
+        }
+    }
+    Err(FlowError::Store(StoreError::Stale(format!("order {id}"))))
+}
+
+fn merged(
+    desk: &Desk,
+    order: &Order,
+    from: &Incident,
+    into: &Incident,
+    topology: &Topology,
+    batch: &mut Batch,
+    wall_now: Timestamp,
+) -> Result<String, FlowError> {
+    let because = format!("{}: {}", order.name, order.because);
+    let (mut gone, mut stays) = (Draft::of(from.clone()), Draft::of(into.clone()));
+    let groups: Vec<AlertGroup> = from.alerts.values().cloned().collect();
+    gone.record(IncidentEvent::Merged { into: into.id.clone(), because: because.clone() }, wall_now)?;
+    stays.record(IncidentEvent::Absorbed { from: from.id.clone(), because, groups }, wall_now)?;
+    reassess(&mut stays, topology, wall_now)?;
+    close_when_quiet(&mut stays, wall_now, desk.clock.event_now())?;
+    batch.moved.push((from.id.clone(), into.id.clone()));
+    let merge = format!("merged {} into it", from.id);
+    batch.taught.labels.push(label::of_incident(&stays.incident, true, &order.by, &merge));
+    for (incident, text) in [
+        (&from.id, format!("{} merged this into {}: {}", order.name, into.id, order.because)),
+        (&into.id, format!("{} merged {} into this: {}", order.name, from.id, order.because)),
+    ] {
+        tell(batch, incident, &format!("note/merged/{}", from.id), &text);
+    }
+    batch.drafts = vec![gone, stays];
+    Ok(format!("{} is part of {} now ({}).", from.id, into.id, order.because))
+}
+
+#[allow(clippy::too_many_arguments)] // one call site; a struct would only rename the list
+fn split(
+    desk: &Desk,
+    order: &Order,
+    from: &Incident,
+    new: &IncidentId,
+    subjects: &[String],
+    topology: &Topology,
+    batch: &mut Batch,
+    wall_now: Timestamp,
+) -> Result<String, FlowError> {
+    let because = format!("{} split it from {}: {}", order.name, from.id, order.because);
+    let groups: Vec<AlertGroup> =
+        from.alerts.values().filter(|group| subjects.contains(&group.subject)).cloned().collect();
+    let (mut stays, mut leaves) = (Draft::of(from.clone()), Draft::of(Incident::blank(new.clone())));
+    let critical = groups.iter().any(|group| group.severity == Severity::Critical);
+    leaves.record(
+        IncidentEvent::Opened {
+            cluster: from.cluster.clone(),
+            team: from.team.clone(),
+            title: title(&groups),
+            severity: if critical { Sev::Two } else { Sev::Three },
+            because: because.clone(),
+            event_at: groups.iter().map(|group| group.first_at).min().unwrap_or(from.since),
+        },
+        wall_now,
+    )?;
+    let came = IncidentEvent::CameFrom { from: from.id.clone(), groups, by: order.by.clone(), because };
+    leaves.record(came, wall_now)?;
+    reassess(&mut leaves, topology, wall_now)?;
+    let gone = IncidentEvent::SplitOff {
+        into: new.clone(),
+        subjects: subjects.to_vec(),
+        by: order.by.clone(),
+        because: order.because.clone(),
+    };
+    stays.record(gone, wall_now)?;
+    let left: Vec<AlertGroup> = stays.incident.alerts.values().cloned().collect();
+    let named = stays.incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.service.clone());
+    if named.is_some_and(|service| subjects.contains(&service)) {
+        let because = format!("what it was blamed on is {new} now");
+        stays.record(IncidentEvent::InvestigationStarted { reasoner: desk.reasoner_name(), because }, wall_now)?;
+    }
+    if stays.incident.subjects().len() == 1 {
+        stays.record(IncidentEvent::Retitled { title: title(&left) }, wall_now)?;
+    } else {
+        reassess(&mut stays, topology, wall_now)?;
+    }
+    close_when_quiet(&mut stays, wall_now, desk.clock.event_now())?;
+    let subjects = subjects.to_vec();
+    let names = subjects.join(", ");
+    batch.taught.moved_subjects.push(MovedSubjects { from: from.id.clone(), into: new.clone(), subjects });
+    for (incident, text) in [
+        (&from.id, format!("{} split {names} off as {new}: {}", order.name, order.because)),
+        (new, format!("{} split this from {}: {}", order.name, from.id, order.because)),
+    ] {
+        tell(batch, incident, &format!("note/split/{new}"), &text);
+    }
+    batch.drafts = vec![stays, leaves];
+    Ok(format!("{names} is {new} now, apart from {} ({}).", from.id, order.because))
+}
+
+fn title(groups: &[AlertGroup]) -> String {
+    let most = groups.iter().max_by(|one, other| one.count.cmp(&other.count).then(other.name.cmp(&one.name)));
+    most.map_or_else(|| "an incident".to_owned(), |group| format!("{}: {}", group.subject, group.name))
+}
+
+fn tell(batch: &mut Batch, incident: &IncidentId, key: &str, text: &str) {
+    for (key, effect) in [("root", Effect::Root), (key, Effect::Note { card: note(text, Tone::Neutral) })] {
+        batch.effects.push(NewEffect {
+            key: format!("{incident}/{key}"),
+            incident: Some(incident.to_string()),
+            body: serde_json::to_string(&effect).unwrap_or_default(),
+        });
+    }
+}
+
+/// Subject and name of one side of a lesson, as they are stored.
+#[derive(Serialize, Deserialize)]
+struct Side {
+    subject: String,
+    name: String,
+}
+
+fn row_of(lesson: &Lesson, order: &Order) -> LessonRow {
+    let (kind, a, b) = match lesson {
+        Lesson::Together { a, b } => ("together", a, b),
+        Lesson::Apart { a, b } => ("apart", a, b),
+    };
+    let side = |kind: &Kind| {
+        let side = Side { subject: kind.subject.clone(), name: kind.name.clone() };
+        serde_json::to_string(&side).unwrap_or_default()
+    };
+    LessonRow {
+        kind: kind.into(),
+        cluster: a.cluster.clone(),
+        a: side(a),
+        b: side(b),
+        person: order.by.clone(),
+        because: order.because.clone(),
+    }
+}
+
+/// A stored lesson as the correlator learns it.
+pub(super) fn lesson_of(row: &LessonRow) -> Option<Lesson> {
+    let side = |text: &str| {
+        let Side { subject, name } = serde_json::from_str(text).ok()?;
+        Some(Kind { cluster: row.cluster.clone(), subject, name })
+    };
+    let (a, b) = (side(&row.a)?, side(&row.b)?);
+    match row.kind.as_str() {
+        "together" => Some(Lesson::Together { a, b }),
+        "apart" => Some(Lesson::Apart { a, b }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(parsed: Result<(Wanted, String), FlowError>) -> String {
+        match parsed {
+            Ok((Wanted::Merge { from, into }, because)) => format!("{from} into {into}: {because}"),
+            Ok((Wanted::Split { from, subjects }, because)) => format!("{} from {from}: {because}", subjects.join("|")),
+            Err(refused) => refused.to_string(),
+        }
+    }
+
+    #[test]
+    fn orders_as_people_write_them() {
+        let here = IncidentId::numbered(2);
+        assert_eq!(said(parse_merge("inc-2 into 1 because one database", None)), "INC-2 into INC-1: one database");
+        assert_eq!(said(parse_merge("INC-1 because one database", Some(&here))), "INC-2 into INC-1: one database");
+        assert_eq!(said(parse_merge("into 1 because same", Some(&here))), "INC-2 into INC-1: same");
+        assert!(said(parse_merge("INC-2 into INC-2 because x", None)).contains("into itself"));
+        assert!(said(parse_merge("INC-2 into INC-1", None)).contains("needs a reason"));
+        assert!(said(parse_merge("INC-1 because x", None)).contains("names two incidents"));
+        assert_eq!(said(parse_split("INC-1 checkout cart because own bug", None)), "cart|checkout from INC-1: own bug");
+        assert_eq!(said(parse_split("rack 7, cart because power", Some(&here))), "cart|rack 7 from INC-2: power");
+        assert!(said(parse_split("INC-1 because x", None)).contains("split names"));
+    }
+}
