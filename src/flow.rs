@@ -2,6 +2,7 @@
 //! domain, and writes the decision with its effects in one batch.
 
 pub mod approve;
+mod assess;
 pub mod deliver;
 pub mod desk;
 pub mod execute;

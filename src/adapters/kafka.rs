@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{FutureExt as _, StreamExt};
 use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
@@ -47,8 +47,9 @@ pub struct AlertConsumer {
     mappings: Mappings,
 }
 
-const BATCH_MESSAGES: usize = 500;
-const BATCH_BYTES: usize = 2 << 20;
+/// One flush to the disk for so many messages, when so many are there.
+const BATCH_MESSAGES: usize = 8_192;
+const BATCH_BYTES: usize = 4 << 20;
 const BATCH_WAIT: Duration = Duration::from_millis(40);
 /// A larger message is poison: nothing that describes an alert needs it.
 const MAX_MESSAGE: usize = 4 << 20;
@@ -94,11 +95,17 @@ impl AlertConsumer {
             let mut until: Option<Instant> = None;
             // Fill a batch: as much as is there, for as short as makes a batch worth it.
             loop {
-                let wait =
-                    until.map_or(Duration::from_secs(3600), |until| until.saturating_duration_since(Instant::now()));
-                let message = tokio::select! {
-                    message = tokio::time::timeout(wait, stream.next()) => message,
-                    _ = stop.changed() => break,
+                // What is there already needs no timer.
+                let message = match stream.next().now_or_never() {
+                    Some(message) => Ok(message),
+                    None => {
+                        let wait = until
+                            .map_or(Duration::from_secs(3600), |until| until.saturating_duration_since(Instant::now()));
+                        tokio::select! {
+                            message = tokio::time::timeout(wait, stream.next()) => message,
+                            _ = stop.changed() => break,
+                        }
+                    }
                 };
                 match message {
                     Err(_) | Ok(None) => break,

@@ -1,223 +1,21 @@
 //! An incident is the fold of its events. What people see is derived from it.
 
+mod event;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::alert::{Fingerprint, Severity};
+use super::alert::Severity;
 use super::diagnosis::{Diagnosis, Verdict};
 use super::id::{Digest, EvidenceId, IncidentId, PlanId};
 use super::plan::Plan;
 use super::prefilter::Scored;
 use super::root_cause::Candidate;
 use super::time::Timestamp;
-
-/// Everything that happens to an incident. Appended, never changed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum IncidentEvent {
-    Opened {
-        cluster: String,
-        team: String,
-        title: String,
-        severity: Sev,
-        because: String,
-        event_at: Timestamp,
-    },
-    AlertsJoined {
-        alerts: Vec<JoinedAlert>,
-    },
-    AlertsResolved {
-        alerts: Vec<ResolvedAlert>,
-        event_at: Timestamp,
-    },
-    SeverityChanged {
-        to: Sev,
-        because: String,
-    },
-    Retitled {
-        title: String,
-    },
-    Merged {
-        into: IncidentId,
-        because: String,
-    },
-    /// `groups`: the alerts that came with it, when a person merged; otherwise they join one by one.
-    Absorbed {
-        from: IncidentId,
-        because: String,
-        #[serde(default)]
-        groups: Vec<AlertGroup>,
-    },
-    /// A person says that the alerts about these subjects are another incident.
-    SplitOff {
-        into: IncidentId,
-        subjects: Vec<String>,
-        by: String,
-        because: String,
-    },
-    /// The other side of `SplitOff`.
-    CameFrom {
-        from: IncidentId,
-        groups: Vec<AlertGroup>,
-        by: String,
-        because: String,
-    },
-    NotAnIncident {
-        by: String,
-        because: String,
-    },
-    Acknowledged {
-        by: String,
-    },
-    InvestigationStarted {
-        reasoner: String,
-        because: String,
-    },
-    EvidenceStored {
-        evidence: EvidenceId,
-        digest: Digest,
-        summary: String,
-    },
-    Recalled {
-        past: Vec<PastIncident>,
-        runbooks: Vec<String>,
-    },
-    Ranked {
-        candidates: Vec<Candidate>,
-    },
-    Reasoned {
-        step: ReasoningStep,
-    },
-    Diagnosed {
-        diagnosis: Diagnosis,
-    },
-    PlanProposed {
-        plan: Box<Plan>,
-        ruling: String,
-    },
-    PlanRefused {
-        because: String,
-    },
-    Voted {
-        plan: PlanId,
-        by: String,
-        decision: Decision,
-        reason: Option<String>,
-    },
-    PlanApproved {
-        plan: PlanId,
-        by: Vec<String>,
-        digest: Digest,
-    },
-    PlanRejected {
-        plan: PlanId,
-        by: String,
-        reason: Option<String>,
-    },
-    PlanExpired {
-        plan: PlanId,
-    },
-    PlanVoided {
-        plan: PlanId,
-        because: String,
-    },
-    ExecutionStarted {
-        plan: PlanId,
-        intent: String,
-    },
-    ExecutionWrote {
-        plan: PlanId,
-        result: String,
-    },
-    ExecutionFailed {
-        plan: PlanId,
-        because: String,
-    },
-    VerificationPassed {
-        plan: PlanId,
-        facts: Vec<String>,
-    },
-    VerificationFailed {
-        plan: PlanId,
-        facts: Vec<String>,
-    },
-    Compensated {
-        plan: PlanId,
-        result: String,
-    },
-    HandedOver {
-        because: String,
-    },
-    Resolved {
-        because: String,
-        event_at: Timestamp,
-    },
-    PostMortemWritten {
-        document: String,
-        digest: Digest,
-    },
-    Feedback {
-        by: String,
-        helpful: bool,
-        reason: Option<String>,
-    },
-    Noted {
-        by: String,
-        text: String,
-    },
-}
-
-impl IncidentEvent {
-    /// The tag, for queries and for people who read the audit trail.
-    pub fn kind(&self) -> String {
-        serde_json::to_value(self)
-            .ok()
-            .and_then(|value| value.get("event").and_then(|tag| tag.as_str().map(str::to_owned)))
-            .unwrap_or_default()
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct JoinedAlert {
-    pub fingerprint: Fingerprint,
-    pub name: String,
-    pub subject: String,
-    pub severity: Severity,
-    pub starts_at: Timestamp,
-    pub because: String,
-    /// It was part of this incident before, ended, and fires again.
-    pub again: bool,
-    /// How unusual it was when it was judged; absent when the forest could not say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub score: Option<Scored>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ResolvedAlert {
-    pub fingerprint: Fingerprint,
-    pub name: String,
-    pub subject: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PastIncident {
-    pub incident: String,
-    pub title: String,
-    pub score: f64,
-    pub because: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ReasoningStep {
-    pub number: usize,
-    pub thought: String,
-    pub tool: Option<String>,
-    pub arguments: Option<String>,
-    pub evidence: Option<EvidenceId>,
-    pub ms: u64,
-    pub tokens: u64,
-}
+pub use event::{Decision, IncidentEvent, JoinedAlert, PastIncident, ReasoningStep, ResolvedAlert};
 
 /// Of an incident, for people: who should get out of bed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -241,13 +39,6 @@ impl Sev {
             Self::Four => "SEV4",
         }
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Decision {
-    Approve,
-    Reject,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
+use super::assess::{close_when_quiet, reassess};
 use super::deliver::Effect;
 use super::desk::{Counters, Desk, FlowError};
 use super::gate::Waiting;
@@ -16,18 +17,17 @@ use super::label;
 use super::regroup::{self, lesson_of};
 use super::silence::SILENCES;
 use crate::domain::alert::{Alert, BadAlert, Fingerprint, Severity};
-use crate::domain::anomaly::{Audit, AuditSoFar};
+use crate::domain::anomaly::Audit;
 use crate::domain::correlate::{self, Heard};
 use crate::domain::id::IncidentId;
-use crate::domain::incident::{Incident, IncidentEvent, JoinedAlert, ResolvedAlert, Sev, State};
+use crate::domain::incident::{Incident, IncidentEvent, JoinedAlert, ResolvedAlert, Sev};
 use crate::domain::intake::{Taken, take_bytes};
 use crate::domain::intent::silence::{Silence, Silences};
 use crate::domain::prefilter::Suppression;
-use crate::domain::severity::{self, History, Symptom};
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
 use crate::domain::triage::{Gathered, Judged, Persisting, Triage};
-use crate::store::{AskedRow, AuditEntry, Batch, Draft, LedgerRow, NewEffect, Repeats, StoreError};
+use crate::store::{AuditEntry, Batch, Draft, LedgerRow, NewEffect, Repeats, StoreError};
 
 /// What is kept in memory between batches.
 pub struct Watchkeeper {
@@ -42,9 +42,6 @@ pub struct Watchkeeper {
     /// The store's revision of the labels that the prefilter is calibrated on.
     labels: u64,
 }
-
-/// How far the audit of the suppressed has come today, as JSON.
-const AUDIT: &str = "audit_so_far";
 
 /// Beyond it all are forgotten, and stand in the ledger once more.
 const MAX_QUIET: usize = 200_000;
@@ -94,14 +91,7 @@ struct Touched {
 impl Watchkeeper {
     async fn rebuild(desk: &Desk) -> Result<Self, FlowError> {
         let rules = desk.config.triage_rules().map_err(|failure| FlowError::Refused(failure.to_string()))?;
-        let so_far = match desk.store.setting(AUDIT).await? {
-            Some(stored) => serde_json::from_str(&stored).unwrap_or_else(|unreadable| {
-                warn!(error = %unreadable, "the audit of what is suppressed begins its day again");
-                AuditSoFar::default()
-            }),
-            None => AuditSoFar::default(),
-        };
-        let audit = Audit::resume(rules.prefilter.audit, so_far);
+        let audit = label::audit_so_far(desk, rules.prefilter.audit).await?;
         let triage = Triage::new(rules, desk.store.next_incident_number().await?);
         let (silences, firing, quiet) = (String::new(), HashMap::new(), HashMap::new());
         let mut keeper = Self { triage, silences, firing, quiet, audit, labels: 0 };
@@ -231,30 +221,6 @@ impl Watchkeeper {
         Ok(())
     }
 
-    /// A few of the suppressed are shown to people, who say whether that was right.
-    fn ask_people(&mut self, alert: &Alert, reason: &Suppression, batch: &mut Batch) {
-        if !reason.is_audited() {
-            return;
-        }
-        if self.audit.draws(alert.fingerprint, alert.starts_at) {
-            let key = format!("{}@{}", alert.fingerprint, alert.starts_at.millis());
-            batch.effects.push(label::question(&key));
-            batch.taught.asked.push(AskedRow {
-                key,
-                fingerprint: alert.fingerprint.to_string(),
-                name: alert.name().into(),
-                subject: alert.about().into(),
-                reason: reason.name().into(),
-                explanation: reason.explain(),
-                score: self.triage.prefilter.scored(alert.fingerprint).map(|scored| scored.score),
-                share: self.audit.share(),
-                starts_at: alert.starts_at.millis(),
-            });
-        }
-        let so_far = serde_json::to_string(&self.audit.so_far()).unwrap_or_default();
-        batch.settings = vec![(AUDIT.into(), so_far)];
-    }
-
     /// People silence while the watch runs.
     async fn read_silences(&mut self, desk: &Desk) -> Result<(), FlowError> {
         let stored = desk.store.setting(SILENCES).await?.unwrap_or_default();
@@ -294,7 +260,7 @@ impl Watchkeeper {
         let mut ledger = ledger_row(row, alert);
         match judged {
             Judged::Suppressed { reason, incident } => {
-                self.ask_people(alert, &reason, batch);
+                label::ask(&mut self.audit, &self.triage.prefilter, alert, &reason, batch);
                 ledger.verdict = "suppress";
                 ledger.reason = reason.name().into();
                 ledger.explanation = reason.explain();
@@ -614,47 +580,4 @@ fn ledger_row(row: &Waiting, alert: &Alert) -> LedgerRow {
         incident: None,
         labels: None,
     }
-}
-
-/// Severity from what is affected, with the reason; it only rises while alerts come in.
-pub(super) fn reassess(draft: &mut Draft, topology: &Topology, wall_now: Timestamp) -> Result<(), FlowError> {
-    let groups = draft.incident.alerts.values();
-    let symptoms: Vec<Symptom> =
-        groups.map(|group| Symptom::named(&group.name, &group.subject, group.severity)).collect();
-    let (sev, because) = severity::assess(&symptoms, topology, History::default());
-    if sev > draft.incident.severity {
-        draft.record(IncidentEvent::SeverityChanged { to: sev, because }, wall_now)?;
-    }
-    let subjects = draft.incident.subjects();
-    if subjects.len() > 1 {
-        let mut names: Vec<(&str, usize)> = subjects
-            .iter()
-            .map(|name| {
-                let count = draft.incident.alerts.values().filter(|g| g.subject == *name).map(|g| g.count).sum();
-                (*name, count)
-            })
-            .collect();
-        names.sort_by(|one, other| other.1.cmp(&one.1).then(one.0.cmp(other.0)));
-        let title = format!(
-            "{} and {} more affected",
-            names.iter().take(2).map(|(name, _)| *name).collect::<Vec<_>>().join(", "),
-            names.len().saturating_sub(2)
-        );
-        let title = if names.len() == 2 { title.replace(" and 0 more affected", " affected") } else { title };
-        if draft.incident.diagnosis.is_none() && title != draft.incident.title {
-            draft.record(IncidentEvent::Retitled { title }, wall_now)?;
-        }
-    }
-    Ok(())
-}
-
-/// An incident that nobody acts on closes when its alerts have ended.
-pub(super) fn close_when_quiet(draft: &mut Draft, wall_now: Timestamp, event_now: Timestamp) -> Result<(), FlowError> {
-    // An open one is looked at first: what ended by itself within a minute will be back.
-    let idle = matches!(draft.incident.state, State::HandedOver { .. });
-    if idle && draft.incident.firing() == 0 {
-        let because = "all its alerts have ended".to_owned();
-        draft.record(IncidentEvent::Resolved { because, event_at: event_now }, wall_now)?;
-    }
-    Ok(())
 }

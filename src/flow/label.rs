@@ -5,14 +5,15 @@ use tracing::warn;
 
 use super::deliver::Effect;
 use super::desk::{Decision, Desk, FlowError};
-use crate::domain::anomaly::{AuditEstimate, Calibration, Labelled, Seen, Setting};
+use crate::domain::alert::Alert;
+use crate::domain::anomaly::{Audit, AuditEstimate, AuditRules, AuditSoFar, Calibration, Labelled, Seen, Setting};
 use crate::domain::card::{Card, Tone};
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent};
 use crate::domain::narrative::{Answer, note};
-use crate::domain::prefilter::Rules;
+use crate::domain::prefilter::{Prefilter, Rules, Suppression};
 use crate::ports::Person;
-use crate::store::{AuditEntry, Batch, LabelKind, LabelRow, NewEffect, NewLabel};
+use crate::store::{AskedRow, AuditEntry, Batch, LabelKind, LabelRow, NewEffect, NewLabel};
 
 /// Flapping and other rules that no threshold on scores can change.
 const ELSEWHERE: &str = "elsewhere";
@@ -102,8 +103,46 @@ pub async fn answer(desk: &Desk, by: &Person, key: &str, answer: Answer) -> Resu
     Ok(note(&format!("Thank you; it is kept: {}. It counts in the measured miss rate.", answer.words()), Tone::Neutral))
 }
 
+/// How far the audit of the suppressed has come today, as JSON.
+const AUDIT: &str = "audit_so_far";
+
+/// The audit as it was before a restart.
+pub(super) async fn audit_so_far(desk: &Desk, rules: AuditRules) -> Result<Audit, FlowError> {
+    let stored = desk.store.setting(AUDIT).await?;
+    let so_far = stored.map(|stored| serde_json::from_str::<AuditSoFar>(&stored)).transpose();
+    let so_far = so_far.unwrap_or_else(|unreadable| {
+        warn!(error = %unreadable, "the audit of what is suppressed begins its day again");
+        None
+    });
+    Ok(Audit::resume(rules, so_far.unwrap_or_default()))
+}
+
+/// A few of the suppressed are shown to people, who say whether that was right.
+pub(super) fn ask(audit: &mut Audit, prefilter: &Prefilter, alert: &Alert, reason: &Suppression, batch: &mut Batch) {
+    if !reason.is_audited() {
+        return;
+    }
+    if audit.draws(alert.fingerprint, alert.starts_at) {
+        let key = format!("{}@{}", alert.fingerprint, alert.starts_at.millis());
+        batch.effects.push(question(&key));
+        batch.taught.asked.push(AskedRow {
+            key,
+            fingerprint: alert.fingerprint.to_string(),
+            name: alert.name().into(),
+            subject: alert.about().into(),
+            reason: reason.name().into(),
+            explanation: reason.explain(),
+            score: prefilter.scored(alert.fingerprint).map(|scored| scored.score),
+            share: audit.share(),
+            starts_at: alert.starts_at.millis(),
+        });
+    }
+    let so_far = serde_json::to_string(&audit.so_far()).unwrap_or_default();
+    batch.settings = vec![(AUDIT.into(), so_far)];
+}
+
 /// The card that asks about a suppressed alert; rendered when it is delivered.
-pub(super) fn question(key: &str) -> NewEffect {
+fn question(key: &str) -> NewEffect {
     NewEffect {
         key: format!("asked/{key}"),
         incident: None,

@@ -11,9 +11,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
+use super::assess::{close_when_quiet, reassess};
 use super::deliver::Effect;
 use super::desk::{Desk, FlowError};
-use super::intake::{close_when_quiet, reassess};
 use super::label;
 use crate::domain::alert::{Fingerprint, Severity};
 use crate::domain::card::{Card, Tone};

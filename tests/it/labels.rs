@@ -34,7 +34,7 @@ async fn past(talking: &Talking, count: u64) {
         .await;
 }
 
-const EASY: &str = "[prefilter]\nanomaly_min_history = 20\nmax_missed = 0.5\nconfidence = 0.5\naudit_share = 0.0\n";
+const EASY: &str = "[prefilter]\nanomaly_min_history = 20\nmax_missed = 0.6\nconfidence = 0.5\naudit_share = 0.0\n";
 
 #[tokio::test]
 async fn labels_calibrate_the_prefilter_and_outlive_a_restart() {
@@ -60,7 +60,7 @@ async fn labels_calibrate_the_prefilter_and_outlive_a_restart() {
         .await;
     let mode = calibrated["prefilter"]["mode"].as_str().unwrap();
     assert!(mode.starts_with("calibrated: threshold -0."), "{mode}");
-    assert!(mode.ends_with("at most 50 % missed at 50 %, from 1 labelled incidents"), "{mode}");
+    assert!(mode.ends_with("at most 60 % missed at 50 %, from 1 labelled incidents"), "{mode}");
 
     talking.again().await;
     assert!(talking.asks("status").await.contains(mode), "after a restart");
@@ -99,7 +99,8 @@ fn questions(messages: &[Value]) -> Vec<&Value> {
 #[tokio::test]
 async fn a_sample_of_the_muted_is_shown_and_its_answers_are_the_miss_rate() {
     let mut talking = Talking::start(HARSH).await;
-    past(&talking, 40).await;
+    // Just enough, so that none of it is suppressed itself.
+    past(&talking, 20).await;
     let muted: Vec<Value> =
         (0..5).map(|at| warning(&format!("Odd{at}"), &format!("odd-{at}"), Duration::ZERO)).collect();
     talking.send(&muted).await;

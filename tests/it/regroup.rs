@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 use crate::harness::{alert, run, text};
 use crate::talking::Talking;
 
+/// Nothing is investigated before the test is over, however slow the machine.
+const SETTLED_LATER: &str = "[investigation]\nsettle_seconds = 3600\n";
+
 /// Two incidents that have nothing to do with each other.
 async fn two(talking: &Talking) {
     talking.fire("pay").await;
@@ -19,7 +22,7 @@ fn alerts(count: u64) -> impl Fn(&Value) -> bool {
 
 #[tokio::test]
 async fn a_merge_holds_teaches_and_can_be_split_again() {
-    let mut talking = Talking::start("").await;
+    let mut talking = Talking::start(SETTLED_LATER).await;
     two(&talking).await;
     let said = talking.asks("merge INC-2 into INC-1 because one database").await;
     assert!(said.contains("INC-2 is part of INC-1 now (one database)"), "{said}");
@@ -71,14 +74,18 @@ async fn a_merge_holds_teaches_and_can_be_split_again() {
 
 #[tokio::test]
 async fn the_buttons_of_the_card_do_the_same() {
-    let talking = Talking::start("").await;
+    let talking = Talking::start(SETTLED_LATER).await;
     two(&talking).await;
     let card = talking.with_button("merge", "INC-2").await;
     talking.press(&card, "merge", "INC-2", Some("INC-1 because one database")).await;
     talking.incident("INC-1", alerts(2)).await;
     let card = talking.with_button("split", "INC-1").await;
-    let thread = talking.page(&format!("/api/thread?channel=ops&ts={card}")).await;
-    assert!(thread.contains("you merged INC-2 into this: one database"), "{thread}");
+    talking
+        .until("the note about the merge", async || {
+            let thread = talking.page(&format!("/api/thread?channel=ops&ts={card}")).await;
+            thread.contains("you merged INC-2 into this: one database").then_some(())
+        })
+        .await;
     talking.press(&card, "split", "INC-1", Some("search because its own bug")).await;
     talking.incident("INC-3", alerts(1)).await;
     talking
@@ -93,7 +100,7 @@ async fn the_buttons_of_the_card_do_the_same() {
 
 #[tokio::test]
 async fn only_approvers_regroup() {
-    let mut talking = Talking::with_approvers("[]", "").await;
+    let mut talking = Talking::with_approvers("[]", SETTLED_LATER).await;
     two(&talking).await;
     for order in ["merge INC-2 into INC-1 because x", "split INC-1 pay because x"] {
         let said = talking.asks(order).await;

@@ -1,0 +1,120 @@
+use super::*;
+use crate::domain::alert::{Fingerprint, Labels};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_millis(second * 1000)
+}
+
+fn joined(subject: &str, score: f64) -> JoinedAlert {
+    JoinedAlert {
+        fingerprint: Fingerprint::of(&Labels::from([("service".into(), subject.into())])),
+        name: "Down".into(),
+        subject: subject.into(),
+        severity: Severity::Critical,
+        starts_at: at(60),
+        because: "it is near".into(),
+        again: false,
+        score: Some(Scored { score, openly: true }),
+    }
+}
+
+/// INC-n about these subjects.
+fn incident(number: i64, alerts: &[(&str, f64)]) -> Incident {
+    let mut incident = Incident::blank(IncidentId::numbered(number));
+    let opened = IncidentEvent::Opened {
+        cluster: "default".into(),
+        team: "default".into(),
+        title: "t".into(),
+        severity: Sev::Two,
+        because: "b".into(),
+        event_at: at(60),
+    };
+    incident.apply(&opened, at(61)).expect("it opens");
+    let alerts = alerts.iter().map(|(subject, score)| joined(subject, *score)).collect();
+    incident.apply(&IncidentEvent::AlertsJoined { alerts }, at(61)).expect("they join");
+    incident
+}
+
+fn split_off(subjects: &[&str]) -> IncidentEvent {
+    IncidentEvent::SplitOff {
+        into: IncidentId::numbered(9),
+        subjects: subjects.iter().map(|subject| (*subject).to_owned()).collect(),
+        by: "t/ada".into(),
+        because: "its own bug".into(),
+    }
+}
+
+#[test]
+fn a_split_moves_groups_with_their_ends_and_scores() {
+    let mut stays = incident(1, &[("pay", -0.4), ("search", -0.7)]);
+    let ended =
+        ResolvedAlert { fingerprint: joined("search", 0.0).fingerprint, name: "Down".into(), subject: "search".into() };
+    stays.apply(&IncidentEvent::AlertsResolved { alerts: vec![ended], event_at: at(70) }, at(70)).expect("it ends");
+    let groups: Vec<AlertGroup> = stays.alerts.values().filter(|group| group.subject == "search").cloned().collect();
+    stays.apply(&split_off(&["search"]), at(80)).expect("search leaves");
+    let mut leaves = Incident::blank(IncidentId::numbered(9));
+    let opened = IncidentEvent::Opened {
+        cluster: "default".into(),
+        team: "default".into(),
+        title: "t".into(),
+        severity: Sev::Two,
+        because: "b".into(),
+        event_at: at(80),
+    };
+    leaves.apply(&opened, at(80)).expect("it opens");
+    let came = IncidentEvent::CameFrom { from: stays.id.clone(), groups, by: "t/ada".into(), because: "b".into() };
+    leaves.apply(&came, at(80)).expect("search comes");
+
+    let seen = |incident: &Incident| (incident.alert_count(), incident.firing(), incident.score().map(|one| one.score));
+    assert_eq!((seen(&stays), seen(&leaves)), ((1, 1, Some(-0.4)), (1, 0, Some(-0.7))));
+    assert_eq!((leaves.since, leaves.split_from), (at(60), Some(stays.id)));
+}
+
+#[test]
+fn a_split_leaves_something_behind() {
+    let mut incident = incident(1, &[("pay", -0.4), ("search", -0.7)]);
+    let refused = incident.apply(&split_off(&["pay", "search"]), at(80));
+    assert_eq!(
+        refused.expect_err("nothing would stay").to_string(),
+        "split_off is not possible while the incident is open"
+    );
+}
+
+#[test]
+fn what_was_handed_over_may_merge_and_what_is_over_may_not() {
+    let (mut from, mut into) = (incident(2, &[("search", -0.7)]), incident(1, &[("pay", -0.4)]));
+    from.apply(&IncidentEvent::HandedOver { because: "b".into() }, at(70)).expect("people take it");
+    let merged = IncidentEvent::Merged { into: into.id.clone(), because: "one database".into() };
+    from.apply(&merged, at(80)).expect("people merge it");
+    let groups: Vec<AlertGroup> = from.alerts.values().cloned().collect();
+    let absorbed = IncidentEvent::Absorbed { from: from.id.clone(), because: "one database".into(), groups };
+    into.apply(&absorbed, at(80)).expect("it is taken in");
+    assert_eq!((into.alert_count(), into.score().map(|one| one.score)), (2, Some(-0.7)));
+    assert!(from.apply(&merged, at(90)).is_err());
+    into.apply(&IncidentEvent::Resolved { because: "b".into(), event_at: at(90) }, at(90)).expect("it is over");
+    assert!(into.apply(&absorbed, at(95)).is_err());
+}
+
+#[test]
+fn who_takes_it_takes_back_that_it_is_noise() {
+    let mut incident = incident(1, &[("pay", -0.4)]);
+    let noise = IncidentEvent::NotAnIncident { by: "t/ada".into(), because: "a test".into() };
+    incident.apply(&noise, at(70)).expect("a word is welcome");
+    assert_eq!(incident.noise, Some(("t/ada".into(), "a test".into())));
+    incident.apply(&IncidentEvent::Acknowledged { by: "t/bob".into() }, at(80)).expect("bob takes it");
+    assert_eq!(incident.noise, None);
+}
+
+#[test]
+fn an_old_log_is_read_as_before() {
+    let old = r#"{"event":"absorbed","from":"INC-2","because":"one needs the other"}"#;
+    let read: IncidentEvent = serde_json::from_str(old).expect("the shape of before");
+    assert_eq!(read.kind(), "absorbed");
+    let stored = serde_json::to_value(incident(1, &[("pay", -0.4)])).expect("it is written");
+    let mut before = stored.as_object().expect("an object").clone();
+    for key in ["split_from", "noise"] {
+        before.remove(key);
+    }
+    let read: Incident = serde_json::from_value(before.into()).expect("an incident of before");
+    assert_eq!(read.alert_count(), 1);
+}
