@@ -178,7 +178,7 @@ impl Talking {
     }
 
     /// Rows of the stopped watch's database, each as one JSON text.
-    pub async fn rows(&mut self, sql: &str) -> Vec<String> {
+    pub async fn rows(&mut self, sql: &'static str) -> Vec<String> {
         self.stop();
         let path = self.data().join("midwatch.db");
         let mut store = SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
