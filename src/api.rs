@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::adapters::kafka::{AlertBatch, AlertSink, vet};
 use crate::flow::Desk;
 use crate::flow::desk::Counters;
-use crate::flow::gate::{Arrival, Frame};
+use crate::flow::gate::Arrival;
 use crate::ports::{FromPeople, Inbox, InboxFull};
 use crate::store::Scope;
 
@@ -90,7 +90,7 @@ async fn take_in(desk: &Desk, headers: &HeaderMap, body: Result<Bytes, BytesReje
     if depth >= desk.config.server.max_inbox {
         return Err(later(&format!("{depth} batches wait")));
     }
-    let arrival = Arrival { source: "webhook", dedupe: None, frames: vec![Frame { bytes, taken }] };
+    let arrival = Arrival { source: "webhook", dedupe: None, frames: Arc::new(vec![(bytes, taken)]) };
     desk.gate.enter(arrival).await.map_err(|failure| later(&failure.to_string()))
 }
 
@@ -259,8 +259,7 @@ impl AlertSink for DeskInbox {
         while self.desk.gate.depth() >= self.desk.config.server.max_inbox && !self.desk.stopping() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
-        let frames = batch.payloads.into_iter().map(|(bytes, taken)| Frame { bytes, taken }).collect();
-        let arrival = Arrival { source: "kafka", dedupe: Some(batch.dedupe), frames };
+        let arrival = Arrival { source: "kafka", dedupe: Some(batch.dedupe), frames: batch.payloads };
         Ok(self.desk.gate.enter(arrival).await?)
     }
 

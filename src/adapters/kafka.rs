@@ -26,7 +26,7 @@ use crate::domain::time::Timestamp;
 
 /// One polled batch, as it goes into the inbox: each payload as it came, and what was read from it.
 pub struct AlertBatch {
-    pub payloads: Vec<(Bytes, Taken)>,
+    pub payloads: Arc<Vec<(Bytes, Taken)>>,
     /// Names the batch, so that a redelivery of exactly it is kept once.
     pub dedupe: String,
 }
@@ -137,10 +137,11 @@ impl AlertConsumer {
 
     /// Makes the batch durable, then commits. Tries as long as it takes: an uncommitted offset
     /// costs a redelivery, a skipped alert costs the watch.
-    async fn settle(&self, batch: Pending, sink: &dyn AlertSink, stop: &mut watch::Receiver<bool>) {
+    async fn settle(&self, mut batch: Pending, sink: &dyn AlertSink, stop: &mut watch::Receiver<bool>) {
         let mut pause = Duration::from_millis(100);
+        let payloads = Arc::new(std::mem::take(&mut batch.payloads));
         loop {
-            match self.make_durable(&batch, sink).await {
+            match self.make_durable(&batch, &payloads, sink).await {
                 Ok(()) => break,
                 Err(failure) => {
                     error!(error = %failure, "alerts could not be stored; kafka intake waits");
@@ -163,12 +164,17 @@ impl AlertConsumer {
         }
     }
 
-    async fn make_durable(&self, batch: &Pending, sink: &dyn AlertSink) -> anyhow::Result<()> {
+    async fn make_durable(
+        &self,
+        batch: &Pending,
+        payloads: &Arc<Vec<(Bytes, Taken)>>,
+        sink: &dyn AlertSink,
+    ) -> anyhow::Result<()> {
         for poison in &batch.poison {
             self.dead_letter(poison).await?;
             sink.dead_letter(&poison.reason, &poison.topic, poison.partition, poison.offset).await?;
         }
-        if batch.payloads.is_empty() {
+        if payloads.is_empty() {
             return Ok(());
         }
         let dedupe = batch
@@ -180,9 +186,9 @@ impl AlertConsumer {
             .collect::<Vec<_>>()
             .join(",");
         // Offsets begin again when a topic is made anew: the group and the content belong to the name.
-        let content = Digest::of_parts(batch.payloads.iter().map(|(payload, _)| &payload[..]));
+        let content = Digest::of_parts(payloads.iter().map(|(payload, _)| &payload[..]));
         let dedupe = format!("kafka:{}:{}:{dedupe}", self.config.group, content.short());
-        sink.accept(AlertBatch { payloads: batch.payloads.clone(), dedupe }).await
+        sink.accept(AlertBatch { payloads: payloads.clone(), dedupe }).await
     }
 
     async fn dead_letter(&self, poison: &Poison) -> anyhow::Result<()> {

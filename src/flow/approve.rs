@@ -14,7 +14,6 @@ use crate::domain::id::PlanId;
 use crate::domain::incident::{Decision, IncidentEvent, Outcome, State};
 use crate::domain::narrative;
 use crate::ports::Person;
-use crate::store::Scope;
 
 /// Reads `plan.digest` as buttons carry it.
 pub fn parse_value(value: &str) -> Option<(PlanId, &str)> {
@@ -149,7 +148,7 @@ pub async fn run_expiry(desk: Arc<Desk>) -> Result<(), FlowError> {
     while !desk.stopping() {
         desk.wait(&tokio::sync::Notify::new(), Duration::from_secs(1)).await;
         let wall_now = desk.clock.wall_now();
-        for incident in desk.store.incidents(Scope::NotOver).await? {
+        for incident in desk.store.incidents_in(["awaiting_approval", "awaiting_approval"]).await? {
             let State::Awaiting { plan } = &incident.state else { continue };
             let plan = plan.clone();
             if incident.plan(&plan).is_none_or(|record| record.plan.expires_at > wall_now) {

@@ -21,7 +21,7 @@ use crate::domain::plan::{self, Plan};
 use crate::domain::root_cause::amount;
 use crate::domain::{narrative, policy::Ruling};
 use crate::ports::{Cluster, ClusterError, DryRun, PodLogs};
-use crate::store::{Claim, ExecutionRow, Scope, StoreError};
+use crate::store::{Claim, ExecutionRow, StoreError};
 
 /// Drives every plan that is approved or was interrupted; one at a time, so that two remediations
 /// never work on connected services at once (S14).
@@ -43,7 +43,7 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
 }
 
 async fn due(desk: &Desk) -> Result<Vec<(IncidentId, PlanId)>, FlowError> {
-    let incidents = desk.store.incidents(Scope::NotOver).await?;
+    let incidents = desk.store.incidents_in(["executing", "verifying"]).await?;
     Ok(incidents
         .into_iter()
         .filter_map(|incident| match &incident.state {

@@ -25,14 +25,11 @@ pub struct Arrival {
     pub source: &'static str,
     /// Names the delivery, so that a second one is kept once.
     pub dedupe: Option<String>,
-    pub frames: Vec<Frame>,
+    pub frames: Frames,
 }
 
-/// One payload, and what was read from it at the door.
-pub struct Frame {
-    pub bytes: Bytes,
-    pub taken: Taken,
-}
+/// Payloads, and what was read from each at the door; never copied on the way to the judge.
+pub type Frames = Arc<Vec<(Bytes, Taken)>>;
 
 /// A durable row that is not judged yet.
 #[derive(Clone)]
@@ -41,7 +38,7 @@ pub struct Waiting {
     pub source: String,
     pub received_at: Timestamp,
     /// As it was read at the door; `None`: to be read from the inbox.
-    pub taken: Option<Arc<Vec<Taken>>>,
+    pub taken: Option<Vec<Frames>>,
     frames: i64,
     alerts: usize,
 }
@@ -94,7 +91,7 @@ impl Gate {
     /// Returns when the arrival is durable.
     pub async fn enter(&self, arrival: Arrival) -> Result<(), FlowError> {
         let closed = |_| FlowError::Refused("the watch is ending".into());
-        let bytes: usize = arrival.frames.iter().map(|frame| frame.bytes.len()).sum();
+        let bytes: usize = arrival.frames.iter().map(|(bytes, _)| bytes.len()).sum();
         let permits = bytes.clamp(1, ROOM) as u32;
         let room = self.room.clone().acquire_many_owned(permits).await;
         let room = room.map_err(|_| FlowError::Refused("the watch is ending".into()))?;
@@ -163,20 +160,16 @@ impl Gate {
             let open = parcels
                 .iter_mut()
                 .find(|parcel| dedupe.is_none() && parcel.dedupe.is_none() && parcel.source == source);
-            let (bytes, taken): (Vec<Bytes>, Vec<Taken>) =
-                frames.into_iter().map(|frame| (frame.bytes, frame.taken)).unzip();
             match open {
                 Some(parcel) => {
-                    parcel.frames.extend(bytes);
-                    parcel.taken.extend(taken);
+                    parcel.frames.push(frames);
                     parcel.answers.push(done);
                     parcel.rooms.push(_room);
                 }
                 None => parcels.push(Parcel {
                     source,
                     dedupe,
-                    frames: bytes,
-                    taken,
+                    frames: vec![frames],
                     answers: vec![done],
                     rooms: vec![_room],
                 }),
@@ -185,12 +178,13 @@ impl Gate {
         let rows: Result<Vec<Packed>, std::io::Error> = parcels
             .iter()
             .map(|parcel| {
+                let bytes: Vec<&Bytes> = parcel.payloads().map(|(bytes, _)| bytes).collect();
                 Ok(Packed {
                     source: parcel.source.to_owned(),
                     dedupe: parcel.dedupe.clone(),
                     received_at,
-                    frames: parcel.frames.len(),
-                    bytes: pack(&parcel.frames)?,
+                    frames: bytes.len(),
+                    bytes: pack(&bytes)?,
                 })
             })
             .collect();
@@ -203,7 +197,7 @@ impl Gate {
             Ok(ids) => {
                 for (parcel, id) in parcels.into_iter().zip(ids) {
                     if let Some(id) = id {
-                        self.keep(id, received_at, parcel.source, parcel.taken);
+                        self.keep(id, received_at, &parcel);
                     }
                     for done in parcel.answers {
                         // Who no longer waits for the answer has it durable all the same.
@@ -223,12 +217,12 @@ impl Gate {
         }
     }
 
-    fn keep(&self, id: i64, received_at: Timestamp, source: &str, taken: Vec<Taken>) {
+    fn keep(&self, id: i64, received_at: Timestamp, parcel: &Parcel) {
         let mut rows = self.rows();
-        let alerts = taken.iter().map(|taken| taken.alerts.len()).sum();
-        let frames = taken.len() as i64;
-        let taken = (rows.alerts + alerts <= KEPT_ALERTS).then(|| Arc::new(taken));
-        rows.add(Waiting { id, source: source.to_owned(), received_at, taken, frames, alerts });
+        let alerts = parcel.payloads().map(|(_, taken)| taken.alerts.len()).sum();
+        let frames = parcel.payloads().count() as i64;
+        let taken = (rows.alerts + alerts <= KEPT_ALERTS).then(|| parcel.frames.clone());
+        rows.add(Waiting { id, source: parcel.source.to_owned(), received_at, taken, frames, alerts });
     }
 }
 
@@ -247,10 +241,15 @@ impl Rows {
 struct Parcel {
     source: &'static str,
     dedupe: Option<String>,
-    frames: Vec<Bytes>,
-    taken: Vec<Taken>,
+    frames: Vec<Frames>,
     answers: Vec<oneshot::Sender<Result<(), StoreError>>>,
     rooms: Vec<OwnedSemaphorePermit>,
+}
+
+impl Parcel {
+    fn payloads(&self) -> impl Iterator<Item = &(Bytes, Taken)> {
+        self.frames.iter().flat_map(|frames| frames.iter())
+    }
 }
 
 /// Makes durable what comes, until the end.
@@ -291,5 +290,5 @@ async fn ended(stop: &mut tokio::sync::watch::Receiver<bool>) {
 }
 
 fn size(queued: &Queued) -> usize {
-    queued.arrival.frames.iter().map(|frame| frame.bytes.len()).sum()
+    queued.arrival.frames.iter().map(|(bytes, _)| bytes.len()).sum()
 }

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use super::assess::{close_when_quiet, reassess};
 use super::deliver::Effect;
 use super::desk::{Counters, Desk, FlowError};
-use super::gate::Waiting;
+use super::gate::{Frames, Waiting};
 use super::label;
 use super::regroup::{self, lesson_of};
 use super::silence::SILENCES;
@@ -148,9 +148,9 @@ impl Watchkeeper {
             batch.inbox_done.push(row.id);
             let taken = match &row.taken {
                 Some(taken) => taken.clone(),
-                None => Arc::new(read_again(desk, row, event_now, wall_now).await?),
+                None => vec![read_again(desk, row, event_now, wall_now).await?],
             };
-            for frame in taken.iter() {
+            for (_, frame) in taken.iter().flat_map(|frames| frames.iter()) {
                 self.fold_frame(desk, row, frame, event_now, &topology, &mut batch, &mut touched)?;
             }
         }
@@ -547,15 +547,16 @@ async fn read_again(
     row: &Waiting,
     event_now: Timestamp,
     wall_now: Timestamp,
-) -> Result<Vec<Taken>, FlowError> {
+) -> Result<Frames, FlowError> {
     // What has no time of its own happened when it came in, on the clock of events.
     let received_at = event_now - wall_now.since(row.received_at);
     let frames = desk.store.frames(row.id).await?;
-    let taken = frames.iter().map(|frame| {
-        take_bytes(frame, &desk.mappings, received_at)
-            .unwrap_or_else(|bad| Taken { refused: vec![BadAlert::Unreadable(bad.to_string())], ..Taken::default() })
+    let taken = frames.into_iter().map(|frame| {
+        let taken = take_bytes(&frame, &desk.mappings, received_at)
+            .unwrap_or_else(|bad| Taken { refused: vec![BadAlert::Unreadable(bad.to_string())], ..Taken::default() });
+        (frame.into(), taken)
     });
-    Ok(taken.collect())
+    Ok(Arc::new(taken.collect()))
 }
 
 fn ledger_row(row: &Waiting, alert: &Alert) -> LedgerRow {

@@ -22,7 +22,9 @@ use crate::domain::policy::Ruling;
 use crate::domain::root_cause::{Picture, SignalClass, Worse, conclude, rank};
 use crate::domain::time::Timestamp;
 use crate::ports::{Cluster, Workload};
-use crate::store::Scope;
+
+/// Candidates for the next look; more are read when these are done.
+const LOOKED_AT: i64 = 256;
 
 /// Incidents are looked at one after the other, the most severe first: their evidence must not
 /// race for the same backends.
@@ -30,26 +32,19 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
     let mut first_seen: HashMap<IncidentId, Timestamp> = HashMap::new();
     while !desk.stopping() {
         let event_now = desk.clock.event_now();
-        let mut open: Vec<Incident> = desk
-            .store
-            .incidents(Scope::NotOver)
-            .await?
-            .into_iter()
-            .filter(|incident| matches!(incident.state, State::Open | State::Investigating))
-            .collect();
-        open.sort_by(|one, other| other.severity.cmp(&one.severity).then(one.id.cmp(&other.id)));
-        first_seen.retain(|id, _| open.iter().any(|incident| &incident.id == id));
+        let open = desk.store.to_investigate(LOOKED_AT).await?;
+        first_seen.retain(|id, _| open.iter().any(|(open, _)| open == id));
         let settle = Duration::from_secs(desk.config.investigation.settle_seconds);
-        let due = open.into_iter().find(|incident| {
-            let seen = *first_seen.entry(incident.id.clone()).or_insert(event_now);
+        let due = open.into_iter().find(|(id, state)| {
+            let seen = *first_seen.entry(id.clone()).or_insert(event_now);
             // Interrupted investigations need no second settling.
-            matches!(incident.state, State::Investigating) || event_now.since(seen) >= settle
+            state == State::Investigating.word() || event_now.since(seen) >= settle
         });
         match due {
-            Some(incident) => {
-                let span = info_span!("investigate", incident = %incident.id);
-                if let Err(failure) = investigate(&desk, &incident.id).instrument(span).await {
-                    error!(incident = %incident.id, error = %failure, "the investigation stopped and is tried again");
+            Some((incident, _)) => {
+                let span = info_span!("investigate", %incident);
+                if let Err(failure) = investigate(&desk, &incident).instrument(span).await {
+                    error!(%incident, error = %failure, "the investigation stopped and is tried again");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }

@@ -424,7 +424,7 @@ impl OwnRollback {
 
 async fn own_rollbacks(desk: &Desk, event_now: Timestamp) -> Result<Vec<OwnRollback>, FlowError> {
     let day = Duration::from_secs(24 * 3600);
-    let incidents = desk.store.incidents(crate::store::Scope::All).await?;
+    let incidents = desk.store.acted_on().await?;
     let lately = incidents.into_iter().filter(|incident| event_now.since(incident.since) < day);
     let done = lately.flat_map(|incident| incident.plans).filter(|record| {
         // Only what was certainly written: another's change must not hide behind an attempt of ours.

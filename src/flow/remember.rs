@@ -7,20 +7,17 @@ use tracing::{error, info, warn};
 
 use super::desk::{Desk, FlowError};
 use crate::domain::id::Digest;
-use crate::domain::incident::{Incident, IncidentEvent, PastIncident, State};
+use crate::domain::incident::{Incident, IncidentEvent, PastIncident};
 use crate::domain::narrative::remedy_words;
 use crate::domain::time::spoken;
 use crate::memory::{Chunk, Kind, Query, Tenant, Trust};
 use crate::prompt;
-use crate::store::Scope;
 
 /// Writes the post-mortem of every incident that has been resolved and has none.
 pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
     while !desk.stopping() {
-        let incidents = desk.store.incidents(Scope::All).await?;
-        for incident in incidents {
-            let due = matches!(incident.state, State::Resolved { .. }) && incident.post_mortem.is_none();
-            if due && let Err(failure) = write(&desk, &incident).await {
+        for incident in desk.store.to_remember().await? {
+            if let Err(failure) = write(&desk, &incident).await {
                 error!(incident = %incident.id, error = %failure, "the post-mortem waits");
             }
         }

@@ -241,8 +241,8 @@ macro_rules! write_batch {
                 serde_json::to_string(&draft.incident).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
             let changed = if draft.base_version == 0 {
                 sqlx::query(
-                    "INSERT INTO incident(id,number,cluster,team,state,is_over,version,opened_at,body) \
-                     VALUES($1,$2,$3,$4,$5,$6,$7,$8,$9) ON CONFLICT(id) DO NOTHING",
+                    "INSERT INTO incident(id,number,cluster,team,state,is_over,version,opened_at,body,severity,remembered) \
+                     VALUES($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11) ON CONFLICT(id) DO NOTHING",
                 )
                 .bind(&id)
                 .bind(id.trim_start_matches("INC-").parse::<i64>().unwrap_or_default())
@@ -253,11 +253,16 @@ macro_rules! write_batch {
                 .bind(draft.incident.version)
                 .bind(draft.incident.opened_at.millis())
                 .bind(&body)
+                .bind(draft.incident.severity as i64)
+                .bind(draft.incident.post_mortem.is_some())
                 .execute(&mut *$tx)
                 .await?
                 .rows_affected()
             } else {
-                sqlx::query("UPDATE incident SET state=$1,is_over=$2,version=$3,body=$4,team=$7 WHERE id=$5 AND version=$6")
+                sqlx::query(
+                    "UPDATE incident SET state=$1,is_over=$2,version=$3,body=$4,team=$7,severity=$8,remembered=$9 \
+                     WHERE id=$5 AND version=$6",
+                )
                     .bind(draft.incident.state.word())
                     .bind(draft.incident.state.is_over())
                     .bind(draft.incident.version)
@@ -265,6 +270,8 @@ macro_rules! write_batch {
                     .bind(&id)
                     .bind(draft.base_version)
                     .bind(&draft.incident.team)
+                    .bind(draft.incident.severity as i64)
+                    .bind(draft.incident.post_mortem.is_some())
                     .execute(&mut *$tx)
                     .await?
                     .rows_affected()

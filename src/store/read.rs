@@ -129,6 +129,50 @@ impl Store {
         rows.iter().map(|(id, body)| parse("incident", id, body)).collect()
     }
 
+    /// Incidents in one of two states, as `State::word` names them; oldest first.
+    pub async fn incidents_in(&self, states: [&'static str; 2]) -> Result<Vec<Incident>, StoreError> {
+        let rows: Vec<(String, String)> = on!(self, pool => {
+            sqlx::query_as("SELECT id, body FROM incident WHERE state IN ($1, $2) ORDER BY number")
+                .bind(states[0])
+                .bind(states[1])
+                .fetch_all(pool)
+                .await
+        })?;
+        rows.iter().map(|(id, body)| parse("incident", id, body)).collect()
+    }
+
+    /// Incidents that are to be looked at, the most severe first, with the word for their state.
+    pub async fn to_investigate(&self, limit: i64) -> Result<Vec<(IncidentId, String)>, StoreError> {
+        let rows: Vec<(String, String)> = on!(self, pool => {
+            sqlx::query_as(
+                "SELECT id, state FROM incident WHERE state IN ('open', 'investigating') \
+                 ORDER BY severity DESC, number LIMIT $1",
+            )
+            .bind(limit)
+            .fetch_all(pool)
+            .await
+        })?;
+        Ok(rows.into_iter().map(|(id, state)| (IncidentId::new(id), state)).collect())
+    }
+
+    /// Resolved incidents without a post-mortem.
+    pub async fn to_remember(&self) -> Result<Vec<Incident>, StoreError> {
+        let rows: Vec<(String, String)> = on!(self, pool => {
+            sqlx::query_as("SELECT id, body FROM incident WHERE state='resolved' AND NOT remembered ORDER BY number LIMIT 64")
+                .fetch_all(pool)
+                .await
+        })?;
+        rows.iter().map(|(id, body)| parse("incident", id, body)).collect()
+    }
+
+    /// Incidents of which an action was ever begun.
+    pub async fn acted_on(&self) -> Result<Vec<Incident>, StoreError> {
+        let rows: Vec<(String, String)> = on!(self, pool => {
+            sqlx::query_as("SELECT id, body FROM incident WHERE id IN (SELECT incident FROM execution)").fetch_all(pool).await
+        })?;
+        rows.iter().map(|(id, body)| parse("incident", id, body)).collect()
+    }
+
     pub async fn next_incident_number(&self) -> Result<i64, StoreError> {
         let highest: Option<i64> =
             on!(self, pool => sqlx::query_scalar("SELECT max(number) FROM incident").fetch_one(pool).await)?;

@@ -112,7 +112,7 @@ pub async fn measure(program: &Path, brokers: &str, alerts: usize) -> anyhow::Re
         if judged >= alerts as f64 {
             break (Instant::now(), judged);
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     };
     child.kill().await?;
     let (since, already) = first.unwrap_or((began, 0.0));
