@@ -115,7 +115,11 @@ pub enum Severity {
 impl Severity {
     /// Reads the spellings that teams use; `None` when the word says nothing of weight.
     pub fn parse(text: &str) -> Option<Self> {
-        match text.to_ascii_lowercase().as_str() {
+        // Most write it in small letters, and it is read several times an alert.
+        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Self::parse(&text.to_ascii_lowercase());
+        }
+        match text {
             "critical" | "crit" | "page" | "emergency" | "fatal" | "disaster" | "error" | "high" | "p1" | "sev1"
             | "sev2" => Some(Self::Critical),
             "warning" | "warn" | "medium" | "minor" | "p2" | "p3" | "sev3" => Some(Self::Warning),

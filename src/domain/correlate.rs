@@ -8,6 +8,7 @@
 //! Invariants: a fingerprint is in at most one open incident (P2); the cost of an alert does not
 //! grow with the number of open incidents or of alerts seen.
 
+mod because;
 #[cfg(test)]
 mod click_tests;
 mod clicks;
@@ -29,7 +30,7 @@ use rustc_hash::FxHashMap;
 
 use super::alert::{Alert, Fingerprint, Severity};
 use super::id::IncidentId;
-use super::time::{Timestamp, spoken};
+use super::time::Timestamp;
 use super::topology::Topology;
 use graph::Graph;
 use lessons::Lessons;
@@ -37,6 +38,7 @@ use order::Order;
 use places::Places;
 use waiting::{Waiting, WaitingRoom};
 
+pub use because::{Because, Company};
 pub use lessons::{Kind, Lesson};
 pub use mention::{cluster_of, environment, scope};
 pub use voices::{Link, Voices, Why};
@@ -75,12 +77,12 @@ pub enum Placement {
     },
     /// A new incident; `gathers` are waiting alerts that belong to it.
     Open {
-        because: String,
+        because: Because,
         gathers: Vec<Fingerprint>,
     },
     /// Kept for the case that an incident opens near it.
     Wait {
-        because: String,
+        because: Because,
     },
 }
 
@@ -234,7 +236,7 @@ impl Correlator {
         match self.open.get(&key) {
             Some(open) => Placement::Join { incident: open.id.clone(), why },
             // Not reached: `admit` was given an open incident.
-            None => Placement::Wait { because: "its incident has just been closed".into() },
+            None => Placement::Wait { because: Because::JustClosed },
         }
     }
 
@@ -246,8 +248,7 @@ impl Correlator {
         let subject = self.graph.at(node).subject.clone();
         if alert.severity() == Severity::Critical {
             self.places.note(alert, node, at);
-            let because =
-                format!("a critical alert about {subject}; nothing that it needs or that needs it alerts yet");
+            let because = Because::Critical { subject };
             return Placement::Open { because, gathers: near.iter().map(|one| one.fingerprint).collect() };
         }
         let mut subjects: Vec<u32> = soon.clone().map(|one| one.node).chain([node]).collect();
@@ -258,11 +259,9 @@ impl Correlator {
         names.sort_unstable();
         names.dedup();
         let company = match (subjects.len(), names.len(), here.count() + 1) {
-            (subjects, _, _) if subjects >= self.rules.warnings_open => {
-                Some(format!("{subjects} related subjects warn"))
-            }
-            (_, names, _) if names >= NAMES_OPEN => Some(format!("{names} different warnings about {subject}")),
-            (_, _, instances) if instances >= INSTANCES_OPEN => Some(format!("{instances} warnings about {subject}")),
+            (subjects, _, _) if subjects >= self.rules.warnings_open => Some(Company::Subjects(subjects)),
+            (_, names, _) if names >= NAMES_OPEN => Some(Company::Names(names, subject.clone())),
+            (_, _, instances) if instances >= INSTANCES_OPEN => Some(Company::Warnings(instances, subject.clone())),
             _ => None,
         };
         if company.is_some()
@@ -273,13 +272,13 @@ impl Correlator {
             return self.join(key, node, alert, why);
         }
         if let Some(company) = company {
-            let because = format!("{company} within {}", spoken(COMPANY));
+            let because = Because::Company { company, within: COMPANY };
             let gathers = near.iter().map(|one| one.fingerprint).collect();
             self.places.note(alert, node, at);
             return Placement::Open { because, gathers };
         }
         self.waiting.add(Waiting { fingerprint: alert.fingerprint, node, name: alert.name().into(), at });
-        Placement::Wait { because: format!("a warning about {subject} by itself: waits for company") }
+        Placement::Wait { because: Because::ByItself { subject } }
     }
 
     /// Names an incident, also after a restart.
@@ -425,7 +424,8 @@ impl Correlator {
 
     fn admit(&mut self, key: u32, node: u32, fingerprint: Fingerprint, at: Timestamp, critical: bool) {
         self.waiting.remove(fingerprint);
-        let explained = self.active_callee_in(node, key, at);
+        let news = self.graph.at(node).incident != Some(key);
+        let explained = news && self.active_callee_in(node, key, at);
         // Who is part of an open incident stays there (P2).
         let known = self.member.get(&fingerprint).map(|place| self.resolve(place.key));
         let elsewhere = known.filter(|known| self.open.contains_key(known));

@@ -234,6 +234,7 @@ impl Prefilter {
     }
 
     fn fire(&mut self, alert: &Alert, event_now: Timestamp) -> Verdict {
+        let threshold = self.threshold();
         let mut starts_at = None;
         if let Some(seen) = self.seen.get_mut(&alert.fingerprint) {
             let due = seen.due;
@@ -259,17 +260,13 @@ impl Prefilter {
         let seen = self.seen.entry(alert.fingerprint).or_insert_with(|| Seen::new(alert, Place::of(alert), event_now));
         let starts_at = starts_at.unwrap_or_else(|| seen.newest_start());
         let transitions = seen.fire(alert, starts_at);
-
         let place = seen.place;
         let (row, facts) = self.past.begin(place, alert.value, starts_at);
         let severity = alert.severity();
         let floor = self.rules.severity_floor;
         let score = if severity < floor { None } else { self.past.score(place, &row) };
         self.past.learn(place, &row, starts_at, self.rules.anomaly_min_history, self.rules.seed);
-        let threshold = self.threshold();
-        if let Some(seen) = self.seen.get_mut(&alert.fingerprint) {
-            seen.scored = score.map(|score| Scored { score, openly: threshold.is_none() });
-        }
+        seen.scored = score.map(|score| Scored { score, openly: threshold.is_none() });
 
         if severity < floor {
             return Verdict::Suppress { reason: Suppression::BelowFloor { severity, floor } };

@@ -44,11 +44,12 @@ pub enum Judged {
     },
     Opened {
         incident: IncidentId,
-        because: String,
+        because: correlate::Because,
         gathers: Vec<Gathered>,
     },
     Waits {
-        because: String,
+        because: Because,
+        why: correlate::Because,
     },
 }
 
@@ -158,7 +159,7 @@ impl Triage {
     fn place(&mut self, alert: &Alert, because: Because, topology: &Arc<Topology>) -> Judged {
         let again = self.correlator.incident_of(alert.fingerprint).is_some();
         match self.correlator.place(alert, topology) {
-            Placement::Wait { because: why } => Judged::Waits { because: format!("{because}; {why}") },
+            Placement::Wait { because: why } => Judged::Waits { because, why },
             Placement::Join { incident, why } => Judged::Joined { incident, why, because, again },
             Placement::Open { because: why, gathers } => {
                 let incident = self.next_incident();

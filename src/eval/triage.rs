@@ -266,11 +266,11 @@ pub fn run(cases: &[Case], topology: &Arc<Topology>, rules: Rules) -> Run {
                         run.incident_of[earlier] = Some(incident.clone());
                     }
                 }
-                ("open", because, Some(incident))
+                ("open", because.to_string(), Some(incident))
             }
-            Judged::Waits { because } => {
+            Judged::Waits { because, why } => {
                 waiting.entry(fingerprint).or_default().push(number);
-                ("wait", because, None)
+                ("wait", format!("{because}; {why}"), None)
             }
         };
         for merge in triage.merges() {

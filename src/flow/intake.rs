@@ -276,10 +276,10 @@ impl Watchkeeper {
                     touched.resolved.entry(incident).or_default().push(resolved);
                 }
             }
-            Judged::Waits { because } => {
+            Judged::Waits { because, why } => {
                 ledger.labels = Some(alert.labels.clone());
                 ledger.reason = "waits".into();
-                ledger.explanation = because;
+                ledger.explanation = format!("{because}; {why}");
             }
             Judged::Joined { incident, why, because, again } => {
                 ledger.labels = Some(alert.labels.clone());
@@ -293,6 +293,7 @@ impl Watchkeeper {
                 ledger.labels = Some(alert.labels.clone());
                 ledger.reason = "opened".into();
                 ledger.incident = Some(incident.to_string());
+                let because = because.to_string();
                 ledger.explanation.clone_from(&because);
                 self.open(desk, &incident, alert, &because, touched)?;
                 for gathered in gathers {

@@ -23,6 +23,9 @@ pub const TREES: usize = 100;
 const BLOCK: usize = 64;
 /// Rows that walk side by side: enough to hide the latency of a step, few enough for the registers.
 const LANES: usize = 8;
+/// Trees that one row walks side by side: enough that no step waits for the one before it, and a divisor
+/// of `TREES`.
+const ABREAST: usize = 10;
 /// Rows up to this width lie at a fixed stride on the stack, where a step needs no bounds check.
 const NARROW: usize = 64;
 
@@ -58,7 +61,12 @@ impl IsolationForest {
         if width <= NARROW {
             let mut keys = [[0; NARROW]];
             self.encode(row, &mut keys[0][..width]);
-            for (nodes, leaves) in self.trees() {
+            let (nodes, last) = self.nodes.as_chunks().0.as_chunks::<ABREAST>();
+            let (leaves, last_leaves) = self.leaves.as_chunks().0.as_chunks::<ABREAST>();
+            for (nodes, leaves) in nodes.iter().zip(leaves) {
+                walk_abreast(nodes, leaves, &keys[0], &mut total[0]);
+            }
+            for (nodes, leaves) in last.iter().zip(last_leaves) {
                 walk(nodes, leaves, &keys, &mut total);
             }
         } else {
@@ -189,6 +197,27 @@ fn walk<const N: usize>(nodes: &[u64; LEAVES], leaves: &[f32; LEAVES], keys: &[[
     }
     for lane in 0..N {
         sums[lane] += f64::from(leaves[at[lane] as usize % LEAVES]);
+    }
+}
+
+/// The same for one row in `N` trees. Adds in the order of the trees, so that the sum is that of a batch.
+#[inline]
+fn walk_abreast<const N: usize>(
+    nodes: &[[u64; LEAVES]; N],
+    leaves: &[[f32; LEAVES]; N],
+    keys: &[u32; NARROW],
+    sum: &mut f64,
+) {
+    let mut at = [1u32; N];
+    for _ in 0..HEIGHT {
+        for tree in 0..N {
+            let node = nodes[tree][at[tree] as usize % LEAVES];
+            let above = keys[node as usize % NARROW] > (node >> 32) as u32;
+            at[tree] = (at[tree] << 1) | u32::from(above);
+        }
+    }
+    for tree in 0..N {
+        *sum += f64::from(leaves[tree][at[tree] as usize % LEAVES]);
     }
 }
 

@@ -20,7 +20,7 @@ fn with_text(mut alert: Alert, text: &str) -> Alert {
 fn check_reason(correlator: &mut Correlator, alert: &Alert, topology: &Arc<Topology>, expected: Expect) {
     match correlator.place(alert, topology) {
         Placement::Join { why, .. } => expected.assert_eq(&why.to_string()),
-        Placement::Open { because, .. } | Placement::Wait { because } => expected.assert_eq(&because),
+        Placement::Open { because, .. } | Placement::Wait { because } => expected.assert_eq(&because.to_string()),
     }
 }
 

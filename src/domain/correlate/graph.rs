@@ -1,8 +1,9 @@
 //! Subjects by number, with their neighbours: strings are compared once per alert.
 
+use std::hash::Hasher as _;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use super::super::time::Timestamp;
 use super::super::topology::{NodeKind, Topology};
@@ -17,8 +18,8 @@ pub(super) struct Node {
     pub queue: bool,
     /// Whether the topology knows it.
     pub charted: bool,
-    callees: Arc<[u32]>,
-    callers: Arc<[u32]>,
+    callees: Vec<u32>,
+    callers: Vec<u32>,
     /// What its alerts named as failing, beyond the topology; and who named it.
     names: Vec<u32>,
     /// Those of its charted callees that its alerts have named.
@@ -39,11 +40,19 @@ pub(super) struct Graph {
     nodes: Vec<Node>,
     numbers: FxHashMap<Arc<str>, FxHashMap<Arc<str>, u32>>,
     topology: Arc<Topology>,
+    /// Hashes of all names here and in the topology: most words of a text are none of them.
+    names: FxHashSet<u64>,
 }
 
 /// What alerts about one subject name; more is no list of needs but a text about everything.
 const MAX_NAMED: usize = 16;
 const MAX_NAMED_BY: usize = 256;
+
+fn hash(name: &str) -> u64 {
+    let mut hasher = FxHasher::default();
+    hasher.write(name.as_bytes());
+    hasher.finish()
+}
 
 impl Graph {
     pub fn at(&self, node: u32) -> &Node {
@@ -59,6 +68,7 @@ impl Graph {
         if !Arc::ptr_eq(&self.topology, topology) {
             let same = *self.topology == **topology;
             self.topology = topology.clone();
+            self.names.extend(topology.nodes().map(|(name, _)| hash(name)));
             if !same {
                 for number in 0..self.nodes.len() {
                     self.chart(number as u32);
@@ -74,6 +84,11 @@ impl Graph {
     /// A subject or a neighbour of one that is known already.
     pub fn known(&self, cluster: &str, subject: &str) -> Option<u32> {
         self.numbers.get(cluster)?.get(subject).copied()
+    }
+
+    /// False when the word is no subject of any cluster and not in the topology.
+    pub fn has_heard(&self, word: &str) -> bool {
+        self.names.contains(&hash(word))
     }
 
     /// Whether the topology has the name, in whatever cluster.
@@ -132,6 +147,7 @@ impl Graph {
             Some((known, _)) => known.clone(),
             None => cluster.into(),
         };
+        self.names.insert(hash(subject));
         let subject: Arc<str> = subject.into();
         self.nodes.push(Node {
             cluster: cluster.clone(),
@@ -140,12 +156,12 @@ impl Graph {
             speaks: false,
             queue: false,
             charted: false,
-            callees: Arc::new([]),
-            callers: Arc::new([]),
+            callees: vec![],
+            callers: vec![],
             names: vec![],
             blamed: vec![],
             named_by: vec![],
-            name: "".into(),
+            name: Arc::default(),
             incident: None,
             first_at: Timestamp::default(),
             last_at: Timestamp::default(),
@@ -164,8 +180,8 @@ impl Graph {
         node.charted = topology.contains(&subject);
         node.queue = topology.kind(&subject) == Some(NodeKind::Queue);
         node.host |= topology.kind(&subject) == Some(NodeKind::Host);
-        node.callees = callees.into();
-        node.callers = callers.into();
+        node.callees = callees;
+        node.callers = callers;
     }
 
     /// A neighbour is met as a name first; its own neighbours are looked up when they matter.

@@ -99,9 +99,12 @@ pub(super) fn read(graph: &mut Graph, alert: &Alert, node: u32, into: &mut Vec<u
     let severe = alert.severity() >= Severity::Warning;
     for text in alert.annotations.iter().filter(|(name, _)| severe && !name.contains("url")).map(|(_, text)| text) {
         let text = text.get(..READ).unwrap_or(text);
-        for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c))) {
+        for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))) {
             let word = short(word);
-            if into.len() >= MOST || word.len() < 3 || word == &*subject || own_instance(word, &subject) {
+            if into.len() >= MOST || word.len() < 3 || !(graph.has_heard(word) || is_name(word)) {
+                continue;
+            }
+            if word == &*subject || own_instance(word, &subject) {
                 continue;
             }
             let known = graph.known(&cluster, word).filter(|other| graph.at(*other).speaks);

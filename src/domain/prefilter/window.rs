@@ -1,7 +1,8 @@
 //! A sliding window of rows and the forest that is fitted on it.
 //!
 //! Invariants: a storm cannot fill the window, because each minute of event time teaches a few rows
-//! only; a forest is fitted at most once in `REFRESH`, so that judging does not wait for it.
+//! only; a forest is fitted at most once in `REFRESH`, and once in a share of its rows, so that judging
+//! does not wait for it.
 
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use crate::domain::time::Timestamp;
 /// Rows that one minute may teach.
 const PER_MINUTE: u32 = 32;
 const REFRESH: Duration = Duration::from_secs(600);
+/// One row in so many must be new: less hardly changes a forest, and past alerts may be told faster than
+/// they once came.
+const RENEWED: usize = 32;
 
 #[derive(Debug)]
 pub(super) struct Window {
@@ -65,7 +69,8 @@ impl Window {
             self.next = (self.next + 1) % self.capacity;
         }
         self.fresh += 1;
-        let due = self.forest.is_none() || (event_at.since(self.fitted_at) >= REFRESH && self.fresh >= 16);
+        let enough = self.fresh >= (self.rows.len() / RENEWED).max(16);
+        let due = self.forest.is_none() || (event_at.since(self.fitted_at) >= REFRESH && enough);
         if due && self.rows.len() >= wanted.clamp(2, self.capacity) {
             let rows = Matrix::new(self.rows.as_flattened(), WIDTH);
             self.forest = rows.and_then(|rows| IsolationForest::fit_matrix(rows, seed));

@@ -11,6 +11,8 @@ const DAY: i64 = 86_400 / SLOT;
 const WEEK: i64 = 7 * DAY;
 /// Slots kept: four weeks, 32 KiB a column.
 const KEPT: i64 = 4 * WEEK;
+/// Slots that there is room for at first: most series of alerts are short.
+const FEW: i64 = 16;
 /// Slots to either side that count as the same time of day, at least: half an hour.
 const AROUND: i64 = 6;
 /// Values of the recent past: two hours of slots.
@@ -119,8 +121,11 @@ pub(super) struct Baselines {
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct History {
-    /// The value of slot `s` at `s` modulo `KEPT`; NaN for none. Empty until the first value.
+    /// The value of slot `s` at `s` modulo the length; NaN for none. Empty until the first value, and as
+    /// long as what it spans, up to `KEPT`: a series of a few values must not cost a month.
     slots: Vec<f32>,
+    /// The slot of the first value.
+    first: i64,
     /// The newest slot.
     head: i64,
     /// The newest values of slots that are over.
@@ -135,24 +140,27 @@ impl History {
     pub(super) fn push(&mut self, at: i64, value: f64) {
         let slot = at.div_euclid(SLOT);
         if self.slots.is_empty() {
-            self.slots = vec![f32::NAN; KEPT as usize];
-            self.head = slot;
+            self.slots = vec![f32::NAN; FEW as usize];
+            (self.first, self.head) = (slot, slot);
         }
         if slot > self.head {
-            let over = self.slots[index(self.head)];
+            let over = self.slots[self.index(self.head)];
             if over.is_finite() {
                 if self.recent.len() == RECENT {
                     self.recent.pop_front();
                 }
                 self.recent.push_back(over);
             }
-            for skipped in (self.head + 1).max(slot - KEPT + 1)..=slot {
-                self.slots[index(skipped)] = f32::NAN;
+            self.make_room(slot);
+            for skipped in (self.head + 1).max(slot - self.room() + 1)..=slot {
+                let at = self.index(skipped);
+                self.slots[at] = f32::NAN;
             }
             self.head = slot;
         }
         if value.is_finite() {
-            self.slots[index(self.head)] = value as f32;
+            let at = self.index(self.head);
+            self.slots[at] = value as f32;
         }
     }
 
@@ -182,8 +190,8 @@ impl History {
         self.scratch.clear();
         self.scratch.extend(&self.recent);
         // The head is over as well when the row to be judged opens a new slot.
-        if slot > self.head && !self.slots.is_empty() && self.slots[index(self.head)].is_finite() {
-            self.scratch.push(self.slots[index(self.head)]);
+        if slot > self.head && !self.slots.is_empty() && self.slots[self.index(self.head)].is_finite() {
+            self.scratch.push(self.slots[self.index(self.head)]);
         }
         Baseline::of(&mut self.scratch)
     }
@@ -196,9 +204,9 @@ impl History {
         self.scratch.clear();
         for time in 1..=times {
             let middle = slot - time * period;
-            let from = (middle - around).max(self.head - KEPT + 1);
+            let from = (middle - around).max(self.head - self.room() + 1);
             for slot in from..=(middle + around).min(self.head) {
-                let value = self.slots[index(slot)];
+                let value = self.slots[self.index(slot)];
                 if value.is_finite() {
                     self.scratch.push(value);
                 }
@@ -206,10 +214,28 @@ impl History {
         }
         Baseline::of(&mut self.scratch)
     }
-}
 
-fn index(slot: i64) -> usize {
-    slot.rem_euclid(KEPT) as usize
+    fn room(&self) -> i64 {
+        self.slots.len() as i64
+    }
+
+    fn index(&self, slot: i64) -> usize {
+        slot.rem_euclid(self.room()) as usize
+    }
+
+    /// Makes the ring long enough for all from the first slot to this one, or for the newest `KEPT`.
+    fn make_room(&mut self, slot: i64) {
+        let (room, span) = (self.room(), slot - self.first + 1);
+        if span <= room || room == KEPT {
+            return;
+        }
+        let wider = span.max(2 * room).min(KEPT);
+        let mut slots = vec![f32::NAN; wider as usize];
+        for known in self.first.max(self.head - room + 1)..=self.head {
+            slots[known.rem_euclid(wider) as usize] = self.slots[self.index(known)];
+        }
+        self.slots = slots;
+    }
 }
 
 #[cfg(test)]
