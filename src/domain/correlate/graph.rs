@@ -32,6 +32,8 @@ pub(super) struct Node {
     pub last_at: Timestamp,
     /// Whether a critical alert about it is part of `incident`.
     pub critical: bool,
+    /// Whether an alert in `incident` says that it is broken in itself.
+    pub cause: bool,
 }
 
 #[derive(Debug, Default)]
@@ -39,11 +41,29 @@ pub(super) struct Graph {
     nodes: Vec<Node>,
     numbers: FxHashMap<Arc<str>, FxHashMap<Arc<str>, u32>>,
     topology: Arc<Topology>,
+    /// Instances that spoke before the service that they are instances of was known, by its name.
+    orphans: FxHashMap<(Arc<str>, String), Vec<u32>>,
 }
+
+/// Instances of services not heard of that are remembered.
+const MAX_ORPHANS: usize = 20_000;
 
 /// What alerts about one subject name; more is no list of needs but a text about everything.
 const MAX_NAMED: usize = 16;
 const MAX_NAMED_BY: usize = 256;
+
+/// `pay` of `pay-02`, `pay_2` and `pay-02.prod.example.com`.
+fn base_of(subject: &str) -> Option<&str> {
+    let host = subject.split('.').next().unwrap_or(subject);
+    let base = host.trim_end_matches(|byte: char| byte.is_ascii_digit());
+    let base = if base.len() < host.len() { base.trim_end_matches(['-', '_']) } else { host };
+    (base.len() < subject.len() && base.bytes().any(|byte| byte.is_ascii_alphabetic())).then_some(base)
+}
+
+/// Machines and charts write one name in two ways.
+fn spellings(name: &str) -> impl Iterator<Item = String> {
+    [name.to_owned(), name.replace('_', "-"), name.replace('-', "_")].into_iter()
+}
 
 impl Graph {
     pub fn at(&self, node: u32) -> &Node {
@@ -65,9 +85,46 @@ impl Graph {
                 }
             }
         }
-        let known = self.numbers.get(cluster).and_then(|subjects| subjects.get(subject)).copied();
-        let number = known.unwrap_or_else(|| self.intern(cluster, subject));
+        let number = match self.known(cluster, subject) {
+            Some(known) => known,
+            None => self.meet(cluster, subject),
+        };
         self.charted(number);
+        number
+    }
+
+    /// A subject that is not known by this name: it may be by another way to write it.
+    fn meet(&mut self, cluster: &str, subject: &str) -> u32 {
+        if self.is_charted(subject) {
+            return self.intern(cluster, subject);
+        }
+        let named = |graph: &Self, name: &str| {
+            let charted = graph.is_charted(name);
+            let speaks = graph.known(cluster, name).is_some_and(|number| graph.at(number).speaks);
+            charted || speaks
+        };
+        let base = base_of(subject);
+        for name in spellings(subject).chain(base.into_iter().flat_map(spellings)) {
+            if named(self, &name) {
+                let number = self.intern(cluster, &name);
+                if let Some(subjects) = self.numbers.get_mut(cluster) {
+                    subjects.insert(subject.into(), number);
+                }
+                return number;
+            }
+        }
+        let number = self.intern(cluster, subject);
+        let cluster = self.at(number).cluster.clone();
+        if let Some(instances) = self.orphans.remove(&(cluster.clone(), subject.to_owned())) {
+            for instance in instances {
+                self.named(number, instance);
+            }
+        }
+        if let Some(base) = base
+            && self.orphans.len() < MAX_ORPHANS
+        {
+            self.orphans.entry((cluster, base.to_owned())).or_default().push(number);
+        }
         number
     }
 
@@ -150,6 +207,7 @@ impl Graph {
             first_at: Timestamp::default(),
             last_at: Timestamp::default(),
             critical: false,
+            cause: false,
         });
         self.numbers.entry(cluster).or_default().insert(subject, number);
         number

@@ -15,7 +15,9 @@ impl Correlator {
         let callers: Vec<u32> =
             self.graph.callers(node).filter(|caller| self.graph.at(*caller).incident.is_some()).collect();
         let mut touched: Vec<u32> = callers.iter().filter_map(|caller| self.active(*caller, at)).collect();
-        let timely: Vec<u32> = callers.iter().copied().filter(|caller| self.could_cause(at, *caller)).collect();
+        // What is broken in itself is explained by nobody.
+        let explicable = |caller: &u32| self.could_cause(at, *caller) && !self.graph.at(*caller).cause;
+        let timely: Vec<u32> = callers.iter().copied().filter(explicable).collect();
         touched.sort_unstable();
         touched.dedup();
         for other in touched {
@@ -34,7 +36,7 @@ impl Correlator {
                 self.merge(younger, older, because);
                 let key = self.resolve(key);
                 if let Some(open) = self.open.get_mut(&key) {
-                    open.roots.retain(|root| !(*root != node && callers.contains(root)));
+                    open.roots.retain(|root| !(*root != node && timely.contains(root)));
                 }
             }
         }

@@ -71,7 +71,7 @@ fn places_of(alert: &Alert) -> impl Iterator<Item = (&'static str, &str)> {
 /// Tenants of one machine are neighbours by chance; users of one volume or queue are not.
 pub(super) fn weight(label: &str) -> f64 {
     match label {
-        "namespace" => 0.55,
+        "namespace" => 0.45,
         "device"
         | "disk"
         | "volume"

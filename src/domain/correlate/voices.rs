@@ -131,6 +131,8 @@ const SOON: Duration = Duration::from_secs(5 * 60);
 /// A hidden common cause shows itself in all of its callers at about the same time.
 const TOGETHER: Duration = Duration::from_secs(3 * 60);
 const MIN_CALLERS: usize = 3;
+/// How much of a callee's voice counts for an alert that says that its subject is broken in itself.
+const OWN_TROUBLE: f64 = 0.5;
 
 impl Correlator {
     pub(super) fn why(&self, link: Link, node: u32, other: Option<u32>, at: Timestamp, voices: Voices) -> Why {
@@ -145,22 +147,22 @@ impl Correlator {
         }
     }
 
-    /// How well the alert's onset fits that of `other`: 1 within a few minutes, falling to a half at the
+    /// How well the alert's onset fits that of `other`: 1 within a few minutes, falling to a third at the
     /// end of the window. What fell ill long ago explains new trouble less than what has just done so.
     fn time_voice(&self, other: u32, at: Timestamp) -> f64 {
         let apart = self.graph.at(other).first_at.abs_diff(at).as_secs_f64();
         let (near, soon, window) = (NEAR.as_secs_f64(), SOON.as_secs_f64(), self.rules.window.as_secs_f64());
         // Between two that may explain it, the one that fell ill just before does.
         let early = 0.1 * ((apart - near) / (soon - near)).clamp(0.0, 1.0);
-        let late = 0.4 * ((apart - soon) / window.max(1.0)).clamp(0.0, 1.0);
+        let late = 0.6 * ((apart - soon) / window.max(1.0)).clamp(0.0, 1.0);
         1.0 - early - late
     }
 
     /// The incident that the alert belongs to most, if it belongs to one. `named` is whom it names.
-    pub(super) fn best(&mut self, node: u32, alert: &Alert, named: &[u32]) -> Option<(u32, Why)> {
+    pub(super) fn best(&mut self, node: u32, alert: &Alert, cause: bool, named: &[u32]) -> Option<(u32, Why)> {
         let mut heard = std::mem::take(&mut self.heard);
         heard.clear();
-        self.listen(node, alert, named, &mut heard);
+        self.listen(node, alert, cause, named, &mut heard);
         // What several relations say about one incident adds up; the nearest one is named.
         let mut best: Option<(f64, Reverse<(Timestamp, u32)>, &Said, Voices)> = None;
         for said in &heard {
@@ -195,7 +197,7 @@ impl Correlator {
     }
 
     /// All that speaks for one incident or another.
-    fn listen(&mut self, node: u32, alert: &Alert, named: &[u32], heard: &mut Vec<Said>) {
+    fn listen(&mut self, node: u32, alert: &Alert, cause: bool, named: &[u32], heard: &mut Vec<Said>) {
         let at = alert.starts_at;
         let critical = alert.severity() == Severity::Critical;
         let mut silent: Vec<u32> = vec![];
@@ -209,12 +211,17 @@ impl Correlator {
                 true => (Link::Needs, 0.9),
                 // It warns because something below it is critical: the same story passes through it.
                 false if self.carries(callee, key) => (Link::Needs, 0.7),
+                // What begins where it is noticed explains more than another warning does.
+                false if self.graph.at(callee).cause => (Link::Needs, 0.7),
                 false if self.other_root_needs(callee, node, key, at) => (Link::CommonNeed, 0.7),
                 false => (Link::Needs, 0.45),
             };
             let names_it = named.contains(&callee);
             if names_it {
                 strength = if self.graph.at(callee).critical { 0.97 } else { 0.8 };
+            } else if cause {
+                // A crash or a full disk is seldom the work of something that is needed.
+                strength *= OWN_TROUBLE;
             }
             let said = Said::topology(key, link, callee, strength, self.time_voice(callee, at));
             // By name nobody needs to have fallen ill just now.
@@ -224,7 +231,7 @@ impl Correlator {
             self.through_silent(node, callee, at, named.contains(&callee), heard);
         }
         // A warning explains nothing: half of all warnings are about nothing.
-        if critical {
+        if critical || cause {
             for caller in self.graph.callers(node) {
                 if let Some(key) = self.active(caller, at)
                     && self.open.get(&key).is_some_and(|open| open.roots.contains(&caller))
