@@ -15,7 +15,7 @@ mod graph;
 mod lessons;
 mod mention;
 mod merging;
-mod names;
+pub(in crate::domain) mod names;
 mod order;
 mod places;
 #[cfg(test)]
@@ -40,6 +40,7 @@ use waiting::{Waiting, WaitingRoom};
 
 pub use lessons::{Kind, Lesson};
 pub use mention::{cluster_of, environment, scope};
+pub use names::{is_cause, is_machine_down};
 pub use voices::{Link, Voices, Why};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -196,9 +197,9 @@ impl Correlator {
         let known = self.graph.at_mut(node);
         known.speaks = true;
         if &*known.name != alert.name() {
-            known.name = alert.name().into();
+            (known.name, known.newest_is_cause) = (alert.name().into(), names::is_cause(alert.name()));
         }
-        let cause = names::is_cause(alert.name());
+        let cause = known.newest_is_cause;
         let mut named = std::mem::take(&mut self.named);
         mention::read(&mut self.graph, alert, node, &mut named);
         let placement = self.place_node(node, alert, cause, &named);
@@ -258,10 +259,16 @@ impl Correlator {
         let near: Vec<Waiting> = self.waiting_near(node, at, COMPANY);
         let soon = near.iter();
         let subject = self.graph.at(node).subject.clone();
-        if alert.severity() == Severity::Critical {
+        let known = self.graph.at(node);
+        // It seemed to suffer from others only.
+        let suffers = known.critical && at.abs_diff(known.last_at) <= COMPANY && self.active(node, at).is_some();
+        let proven = cause && suffers;
+        if alert.severity() == Severity::Critical || proven {
             self.places.note(alert, node, at);
-            let because =
-                format!("a critical alert about {subject}; nothing that it needs or that needs it alerts yet");
+            let because = match proven {
+                true => format!("{subject} is broken in itself; it seemed to suffer from others only"),
+                false => format!("a critical alert about {subject}; nothing that it needs or that needs it alerts yet"),
+            };
             return Placement::Open { because, gathers: near.iter().map(|one| one.fingerprint).collect() };
         }
         let mut subjects: Vec<u32> = soon.clone().map(|one| one.node).chain([node]).collect();
@@ -327,8 +334,9 @@ impl Correlator {
         let known = self.graph.at_mut(node);
         if &*known.name != heard.name {
             (known.name, known.speaks) = (heard.name.into(), true);
+            known.newest_is_cause = names::is_cause(heard.name);
         }
-        let cause = names::is_cause(heard.name);
+        let cause = known.newest_is_cause;
         self.admit(key, node, heard.fingerprint, heard.at, Weight { critical: heard.critical, cause });
         if heard.critical {
             self.explain_callers(key, node, heard.at);

@@ -9,6 +9,7 @@ use super::diagnosis::{Diagnosis, Verdict};
 use super::id::{Digest, EvidenceId, IncidentId, PlanId};
 use super::plan::Plan;
 use super::root_cause::Candidate;
+use super::severity::Said;
 use super::time::Timestamp;
 
 /// Everything that happens to an incident. Appended, never changed.
@@ -69,6 +70,8 @@ pub struct JoinedAlert {
     pub because: String,
     /// It was part of this incident before, ended, and fires again.
     pub again: bool,
+    #[serde(default)]
+    pub said: Said,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -205,6 +208,9 @@ pub struct AlertGroup {
     pub severity: Severity,
     pub count: usize,
     pub resolved: usize,
+    /// The gravest that the labels of its alerts said.
+    #[serde(default)]
+    pub said: Said,
     pub first_at: Timestamp,
     pub last_at: Timestamp,
 }
@@ -319,10 +325,13 @@ impl Incident {
                             severity: alert.severity,
                             count: 0,
                             resolved: 0,
+                            said: alert.said,
                             first_at: alert.starts_at,
                             last_at: alert.starts_at,
                         });
                     group.severity = group.severity.max(alert.severity);
+                    group.said.users = group.said.users.max(alert.said.users);
+                    group.said.production |= alert.said.production;
                     group.first_at = group.first_at.min(alert.starts_at);
                     group.last_at = group.last_at.max(alert.starts_at);
                     if alert.again {

@@ -20,7 +20,7 @@ use crate::domain::incident::{Incident, IncidentEvent, JoinedAlert, ResolvedAler
 use crate::domain::intake::{Taken, take_bytes};
 use crate::domain::intent::silence::{Silence, Silences};
 use crate::domain::prefilter::Suppression;
-use crate::domain::severity::{self, History, Symptom};
+use crate::domain::severity::{self, History, Said, Symptom};
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
 use crate::domain::triage::{Gathered, Judged, Persisting, Triage};
@@ -346,12 +346,17 @@ impl Watchkeeper {
             starts_at: alert.starts_at,
             because: because.to_owned(),
             again,
+            said: Said::by(alert),
         });
     }
 
     /// A warning that waited for company has found it.
     fn gather(&mut self, id: &IncidentId, gathered: Gathered, batch: &mut Batch, touched: &mut Touched) {
         let Gathered { fingerprint, name, subject, severity, starts_at } = gathered;
+        // Its labels are no longer at hand; what gathers it is of the same scope.
+        let joined = touched.joined.get(id).and_then(|joined| joined.first()).map(|one| one.said.production);
+        let folded = || touched.drafts.get(id)?.incident.alerts.values().next().map(|group| group.said.production);
+        let said = Said { production: joined.or_else(folded).unwrap_or(true), ..Said::default() };
         self.firing.insert(fingerprint, (name.clone(), subject.clone()));
         let text = fingerprint.to_string();
         for row in batch.ledger.iter_mut().filter(|row| row.fingerprint == text) {
@@ -366,6 +371,7 @@ impl Watchkeeper {
             starts_at,
             because: "waited for company near it".into(),
             again: false,
+            said,
         });
     }
 
@@ -396,6 +402,7 @@ impl Watchkeeper {
                         starts_at: group.first_at,
                         because: format!("came with {}", merge.from),
                         again: false,
+                        said: group.said,
                     })
                 })
                 .chain(touched.joined.remove(&merge.from).unwrap_or_default())
@@ -527,8 +534,7 @@ fn ledger_row(row: &Waiting, alert: &Alert) -> LedgerRow {
 /// Severity from what is affected, with the reason; it only rises while alerts come in.
 fn reassess(draft: &mut Draft, topology: &Topology, wall_now: Timestamp) -> Result<(), FlowError> {
     let groups = draft.incident.alerts.values();
-    let symptoms: Vec<Symptom> =
-        groups.map(|group| Symptom::named(&group.name, &group.subject, group.severity)).collect();
+    let symptoms: Vec<Symptom> = groups.map(Symptom::of_group).collect();
     let (sev, because) = severity::assess(&symptoms, topology, History::default());
     if sev > draft.incident.severity {
         draft.record(IncidentEvent::SeverityChanged { to: sev, because }, wall_now)?;

@@ -26,6 +26,8 @@ pub(super) struct Node {
     named_by: Vec<u32>,
     /// The name of the newest alert about it.
     pub name: Arc<str>,
+    /// Whether that name says that it is broken in itself: read once for each name.
+    pub newest_is_cause: bool,
     pub incident: Option<u32>,
     /// First and newest alert within `incident`.
     pub first_at: Timestamp,
@@ -203,6 +205,7 @@ impl Graph {
             blamed: vec![],
             named_by: vec![],
             name: "".into(),
+            newest_is_cause: false,
             incident: None,
             first_at: Timestamp::default(),
             last_at: Timestamp::default(),

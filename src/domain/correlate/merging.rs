@@ -2,7 +2,7 @@
 
 use super::super::id::IncidentId;
 use super::super::time::Timestamp;
-use super::{Correlator, Merge};
+use super::{Correlator, Merge, voices};
 
 impl Correlator {
     pub(super) fn active_callee_in(&self, node: u32, key: u32, at: Timestamp) -> bool {
@@ -56,8 +56,9 @@ impl Correlator {
             others.sort_unstable();
             others.dedup();
             others.retain(|other| {
-                *other != key
-                    && self.open.get(other).is_some_and(|open| open.roots.iter().all(|root| callers.contains(root)))
+                let together = |root: &u32| self.graph.at(*root).first_at.abs_diff(at) <= voices::SOON;
+                let blames = |root: &u32| callers.contains(root) && together(root) && !self.graph.at(*root).cause;
+                *other != key && self.open.get(other).is_some_and(|open| open.roots.iter().all(blames))
             });
             for other in others {
                 let because = format!("all of it needs {}, which says nothing itself", self.graph.at(silent).subject);

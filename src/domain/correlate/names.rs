@@ -67,7 +67,7 @@ const MACHINES: [&str; 10] =
     ["host", "node", "instance", "target", "broker", "machine", "server", "switch", "link", "interface"];
 
 /// The words of a name in camel case, or with separators.
-fn words(name: &str) -> impl Iterator<Item = &str> {
+pub(in crate::domain) fn words(name: &str) -> impl Iterator<Item = &str> {
     let bytes = name.as_bytes();
     let mut start = 0;
     let mut ends = (1..=bytes.len()).filter(move |at| {
@@ -86,12 +86,24 @@ fn words(name: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn begins(word: &str, with: &str) -> bool {
+pub(in crate::domain) fn begins(word: &str, with: &str) -> bool {
     word.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with))
 }
 
+/// Whether the name says that a machine is gone, with all that runs on it. A `RabbitMQNodeDown` is no machine.
+pub fn is_machine_down(name: &str) -> bool {
+    let (mut machine, mut of_software) = (false, false);
+    words(name).filter(|word| word.starts_with(|first: char| first.is_ascii_alphanumeric())).any(|word| {
+        let gone = machine && ["down", "unreachable", "lost"].iter().any(|gone| begins(word, gone));
+        let node = begins(word, "node") && !of_software;
+        machine |= node || ["host", "machine", "server", "hypervisor"].iter().any(|machine| begins(word, machine));
+        of_software |= !begins(word, "kube");
+        gone
+    })
+}
+
 /// Whether the name says that its subject is broken in itself.
-pub(super) fn is_cause(name: &str) -> bool {
+pub fn is_cause(name: &str) -> bool {
     let (mut cause, mut machine, mut not) = (false, false, false);
     for word in words(name) {
         if EFFECTS.iter().any(|effect| begins(word, effect)) {
@@ -122,6 +134,11 @@ mod tests {
         {
             assert!(!is_cause(name), "{name}");
         }
+        assert!(
+            is_machine_down("HostUnreachable")
+                && is_machine_down("KubeNodeDown")
+                && !is_machine_down("RabbitMQNodeDown")
+        );
         assert_eq!(words("KubePodOOMKilled on db").collect::<Vec<_>>().join("|"), "Kube|Pod|OOM|Killed| |on| |db");
     }
 }

@@ -127,10 +127,12 @@ const BEFORE: Duration = Duration::from_secs(4 * 60);
 /// The usual time from one service to the next.
 const NEAR: Duration = Duration::from_secs(100);
 /// Within this time a fault has usually reached who needs it.
-const SOON: Duration = Duration::from_secs(5 * 60);
+pub(super) const SOON: Duration = Duration::from_secs(5 * 60);
 /// A hidden common cause shows itself in all of its callers at about the same time.
 const TOGETHER: Duration = Duration::from_secs(3 * 60);
 const MIN_CALLERS: usize = 3;
+/// Neighbours in a namespace that fall ill within this time do so together.
+const AT_ONCE: Duration = Duration::from_secs(60);
 /// How much of a callee's voice counts for an alert that says that its subject is broken in itself.
 const OWN_TROUBLE: f64 = 0.5;
 
@@ -147,14 +149,14 @@ impl Correlator {
         }
     }
 
-    /// How well the alert's onset fits that of `other`: 1 within a few minutes, falling to a third at the
+    /// How well the alert's onset fits that of `other`: 1 within a few minutes, falling to a half at the
     /// end of the window. What fell ill long ago explains new trouble less than what has just done so.
     fn time_voice(&self, other: u32, at: Timestamp) -> f64 {
         let apart = self.graph.at(other).first_at.abs_diff(at).as_secs_f64();
         let (near, soon, window) = (NEAR.as_secs_f64(), SOON.as_secs_f64(), self.rules.window.as_secs_f64());
         // Between two that may explain it, the one that fell ill just before does.
         let early = 0.1 * ((apart - near) / (soon - near)).clamp(0.0, 1.0);
-        let late = 0.6 * ((apart - soon) / window.max(1.0)).clamp(0.0, 1.0);
+        let late = 0.4 * ((apart - soon) / window.max(1.0)).clamp(0.0, 1.0);
         1.0 - early - late
     }
 
@@ -237,23 +239,24 @@ impl Correlator {
                     && self.open.get(&key).is_some_and(|open| open.roots.contains(&caller))
                     && self.could_cause(at, caller)
                 {
-                    let strength = if self.graph.at(caller).critical { 0.85 } else { 0.45 };
+                    let mut strength = if self.graph.at(caller).critical { 0.85 } else { 0.45 };
+                    // What is broken in itself explains it already: two such are two faults.
+                    if cause && self.has_cause(key) {
+                        strength *= OWN_TROUBLE;
+                    }
                     heard.push(Said::topology(key, Link::NeededBy, caller, strength, self.time_voice(caller, at)));
                 }
             }
         }
         for (other, label) in self.places.shared(alert, node) {
-            // Where calls are known, they say more than a namespace does.
-            let near = || self.graph.at(other).critical && self.graph.at(other).first_at.abs_diff(at) <= SOON;
-            if label == "namespace" && (self.graph.at(node).charted || !near()) {
-                continue;
-            }
-            if let Some(key) = self.active(other, at) {
-                let pattern = places::weight(label);
-                heard.push(Said {
-                    pattern,
-                    ..Said::topology(key, Link::Place(label), other, 0.0, self.time_voice(other, at))
-                });
+            let Some(key) = self.active(other, at) else { continue };
+            let pattern = match label {
+                "namespace" | places::FAMILY => self.kinship(node, other, label, alert, cause),
+                _ => places::weight(label),
+            };
+            if pattern > 0.0 {
+                let said = Said::topology(key, Link::Place(label), other, 0.0, self.time_voice(other, at));
+                heard.push(Said { pattern, ..said });
             }
         }
         for other in self.order.recent(at) {
@@ -273,6 +276,30 @@ impl Correlator {
         if !self.lessons.is_empty() {
             heard.retain(|said| self.lesson(node, said.other) >= 0.0);
         }
+    }
+
+    /// What a namespace or a family of names says. Where calls are known, they say more; what is broken
+    /// in itself is not so because of its relatives.
+    fn kinship(&self, node: u32, other: u32, label: &str, alert: &Alert, cause: bool) -> f64 {
+        let (one, relative) = (self.graph.at(node), self.graph.at(other));
+        let apart = relative.first_at.abs_diff(alert.starts_at);
+        if one.charted || cause || one.cluster != relative.cluster || !relative.critical || apart > SOON {
+            return 0.0;
+        }
+        let namesakes = places::family(&one.subject).is_some_and(|own| places::family(&relative.subject) == Some(own));
+        match (label == places::FAMILY, namesakes) {
+            (true, _) if alert.namespace().is_some() => 0.0,
+            (true, _) => 0.55,
+            (false, true) => 0.6,
+            (false, false) if apart <= AT_ONCE => 0.55,
+            // Not enough by itself.
+            (false, false) => 0.45,
+        }
+    }
+
+    /// Whether something in the incident is broken in itself.
+    fn has_cause(&self, key: u32) -> bool {
+        self.open.get(&key).is_some_and(|open| open.roots.iter().any(|root| self.graph.at(*root).cause))
     }
 
     /// Whether the node is part of the incident because of something critical that it needs.
