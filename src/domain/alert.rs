@@ -17,7 +17,7 @@ pub const MAX_LABELS: usize = 128;
 pub const MAX_ANNOTATION: usize = 8_192;
 
 /// Labels that name what an alert is about, from the name people use to the name machines use.
-const SUBJECTS: [&str; 26] = [
+const SUBJECTS: [&str; 37] = [
     "service",
     "service_name",
     "app",
@@ -32,22 +32,54 @@ const SUBJECTS: [&str; 26] = [
     "destination_workload",
     "consumer_group",
     "consumergroup",
+    "horizontalpodautoscaler",
+    "cronjob",
+    "pod",
     "container",
     "component",
     "topic",
     "queue",
     "database",
     "node",
+    "DBInstanceIdentifier",
+    "dbinstance_identifier",
+    "dimension_DBInstanceIdentifier",
     "job_name",
     "job",
+    "persistentvolumeclaim",
     "host",
     "hostname",
     "instance",
     "nodename",
+    "host_name",
+    "server",
+    "arn",
+    "vm",
 ];
+/// Who forwards for others: such an alert is about the one behind it.
+const PROXIES: [&str; 8] = ["haproxy", "nginx", "envoy", "traefik", "ingress", "varnish", "istio-proxy", "kong"];
+const BEHIND: [&str; 5] = ["backend", "upstream", "upstream_service", "exported_service", "destination"];
 /// Jobs of common scrapers.
 const SCRAPERS: [&str; 8] =
     ["node", "kube-state-metrics", "blackbox", "cadvisor", "kubelet", "prometheus", "pushgateway", "kubernetes-"];
+
+/// The workload that a pod is one of: `pay-7c9f5d8b6d-x2x1q` and `pay-0` are pods of `pay`.
+fn workload(pod: &str) -> &str {
+    let generated = |part: &str| part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let digits = |part: &str| part.bytes().any(|byte| byte.is_ascii_digit());
+    let Some((rest, last)) = pod.rsplit_once('-') else { return pod };
+    if last.bytes().all(|byte| byte.is_ascii_digit()) && last.len() <= 4 {
+        return rest;
+    }
+    if last.len() != 5 || !generated(last) {
+        return pod;
+    }
+    match rest.rsplit_once('-') {
+        Some((name, hash)) if (6..=10).contains(&hash.len()) && generated(hash) && digits(hash) => name,
+        _ if digits(last) => rest,
+        _ => pod,
+    }
+}
 
 /// Hash of the labels: the same labels are the same alert, however often it is sent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -176,10 +208,20 @@ impl Alert {
                     return None;
                 }
                 "job" => value.rsplit('/').next().unwrap_or(value),
-                // A port does not make another host.
-                "instance" | "host" => value.split(':').next().unwrap_or(value),
+                // A port does not make another host, and a probe's target is the site that it asks.
+                "instance" | "host" => {
+                    let site = value.split_once("://").map_or(value, |(_, site)| site);
+                    site.split([':', '/']).next().unwrap_or(site)
+                }
+                "pod" => workload(value),
+                "persistentvolumeclaim" => workload(value.strip_prefix("data-").unwrap_or(value)),
+                "arn" => value.rsplit(['/', ':']).next().unwrap_or(value),
                 _ => value,
             };
+            let forwards =
+                |proxy: &&str| value.get(..proxy.len()).is_some_and(|start| start.eq_ignore_ascii_case(proxy));
+            let behind = || BEHIND.iter().find_map(|name| self.label(name));
+            let value = if PROXIES.iter().any(|proxy| forwards(&proxy)) { behind().unwrap_or(value) } else { value };
             // `pay.shop.svc.cluster.local` is the service `pay`.
             let short = if value.contains(".svc") { value.split('.').next().unwrap_or(value) } else { value };
             Some(short).filter(|short| !short.is_empty())

@@ -16,6 +16,7 @@ mod graph;
 mod lessons;
 mod mention;
 mod merging;
+pub(in crate::domain) mod names;
 mod order;
 mod places;
 #[cfg(test)]
@@ -41,6 +42,7 @@ use waiting::{Waiting, WaitingRoom};
 pub use because::{Because, Company};
 pub use lessons::{Kind, Lesson};
 pub use mention::{cluster_of, environment, scope};
+pub use names::{is_cause, is_machine_down};
 pub use voices::{Link, Voices, Why};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -123,6 +125,14 @@ struct Open {
     pinned: bool,
 }
 
+/// What an alert says of its subject.
+#[derive(Debug, Clone, Copy)]
+struct Weight {
+    critical: bool,
+    /// Broken in itself, by the alert's name.
+    cause: bool,
+}
+
 /// Where a fingerprint is.
 #[derive(Debug, Clone, Copy)]
 struct Place {
@@ -189,41 +199,46 @@ impl Correlator {
         let known = self.graph.at_mut(node);
         known.speaks = true;
         if &*known.name != alert.name() {
-            known.name = alert.name().into();
+            (known.name, known.newest_is_cause) = (alert.name().into(), names::is_cause(alert.name()));
         }
+        let cause = known.newest_is_cause;
         let mut named = std::mem::take(&mut self.named);
         mention::read(&mut self.graph, alert, node, &mut named);
-        let placement = self.place_node(node, alert, &named);
+        let placement = self.place_node(node, alert, cause, &named);
         self.named = named;
         placement
     }
 
-    fn place_node(&mut self, node: u32, alert: &Alert, named: &[u32]) -> Placement {
+    fn place_node(&mut self, node: u32, alert: &Alert, cause: bool, named: &[u32]) -> Placement {
         let at = alert.starts_at;
-        if let Some(key) = self.active(node, at).filter(|key| self.stays(*key, node, alert)) {
+        if let Some(key) = self.active(node, at).filter(|key| self.stays(*key, node, alert, cause)) {
             let why = self.why(Link::Same, node, None, at, Voices::same());
-            return self.join(key, node, alert, why);
+            return self.join(key, node, alert, cause, why);
         }
-        match self.best(node, alert, named) {
-            Some((key, why)) => self.join(key, node, alert, why),
-            None => self.without_incident(node, alert),
+        match self.best(node, alert, cause, named) {
+            Some((key, why)) => self.join(key, node, alert, cause, why),
+            None => self.without_incident(node, alert, cause),
         }
     }
 
     /// Whether another alert about a member belongs where the member is. A subject that was only
-    /// swept in by a warning is looked at afresh when it turns critical.
-    fn stays(&self, key: u32, node: u32, alert: &Alert) -> bool {
+    /// swept in by a warning is looked at afresh when it turns critical; and so is one that seemed to
+    /// suffer from others and proves to be broken in itself.
+    fn stays(&self, key: u32, node: u32, alert: &Alert, cause: bool) -> bool {
         let known = self.graph.at(node);
+        if cause && !known.cause && !self.open.get(&key).is_some_and(|open| open.roots.contains(&node)) {
+            return false;
+        }
         alert.severity() < Severity::Critical
             || known.critical
             || self.open.get(&key).is_some_and(|open| open.nodes.first() == Some(&node))
     }
 
-    fn join(&mut self, key: u32, node: u32, alert: &Alert, why: Why) -> Placement {
+    fn join(&mut self, key: u32, node: u32, alert: &Alert, cause: bool, why: Why) -> Placement {
         let critical = alert.severity() == Severity::Critical;
         // What was critical here before has explained already whom it explains.
         let news = critical && !(why.link == Link::Same && self.graph.at(node).critical);
-        self.admit(key, node, alert.fingerprint, alert.starts_at, critical);
+        self.admit(key, node, alert.fingerprint, alert.starts_at, Weight { critical, cause });
         self.places.note(alert, node, alert.starts_at);
         let mut key = key;
         // A warning explains nothing: half of all warnings are about nothing.
@@ -240,15 +255,22 @@ impl Correlator {
         }
     }
 
-    fn without_incident(&mut self, node: u32, alert: &Alert) -> Placement {
+    fn without_incident(&mut self, node: u32, alert: &Alert, cause: bool) -> Placement {
         let at = alert.starts_at;
         self.waiting.expire(at, self.rules.window);
         let near: Vec<Waiting> = self.waiting_near(node, at, COMPANY);
         let soon = near.iter();
         let subject = self.graph.at(node).subject.clone();
-        if alert.severity() == Severity::Critical {
+        let known = self.graph.at(node);
+        // It seemed to suffer from others only.
+        let suffers = known.critical && at.abs_diff(known.last_at) <= COMPANY && self.active(node, at).is_some();
+        let proven = cause && suffers;
+        if alert.severity() == Severity::Critical || proven {
             self.places.note(alert, node, at);
-            let because = Because::Critical { subject };
+            let because = match proven {
+                true => Because::BrokenInItself { subject },
+                false => Because::Critical { subject },
+            };
             return Placement::Open { because, gathers: near.iter().map(|one| one.fingerprint).collect() };
         }
         let mut subjects: Vec<u32> = soon.clone().map(|one| one.node).chain([node]).collect();
@@ -269,7 +291,7 @@ impl Correlator {
         {
             let voices = Voices { time: 1.0, topology: 0.6, ..Voices::default() };
             let why = self.why(Link::InTheWakeOf, node, Some(caller), at, voices);
-            return self.join(key, node, alert, why);
+            return self.join(key, node, alert, cause, why);
         }
         if let Some(company) = company {
             let because = Because::Company { company, within: COMPANY };
@@ -312,8 +334,10 @@ impl Correlator {
         let known = self.graph.at_mut(node);
         if &*known.name != heard.name {
             (known.name, known.speaks) = (heard.name.into(), true);
+            known.newest_is_cause = names::is_cause(heard.name);
         }
-        self.admit(key, node, heard.fingerprint, heard.at, heard.critical);
+        let cause = known.newest_is_cause;
+        self.admit(key, node, heard.fingerprint, heard.at, Weight { critical: heard.critical, cause });
         if heard.critical {
             self.explain_callers(key, node, heard.at);
         }
@@ -422,7 +446,8 @@ impl Correlator {
         (apart <= self.rules.window).then_some(key)
     }
 
-    fn admit(&mut self, key: u32, node: u32, fingerprint: Fingerprint, at: Timestamp, critical: bool) {
+    fn admit(&mut self, key: u32, node: u32, fingerprint: Fingerprint, at: Timestamp, weight: Weight) {
+        let Weight { critical, cause } = weight;
         self.waiting.remove(fingerprint);
         let news = self.graph.at(node).incident != Some(key);
         let explained = news && self.active_callee_in(node, key, at);
@@ -443,11 +468,13 @@ impl Correlator {
             known.first_at = known.first_at.min(at);
             known.last_at = known.last_at.max(at);
             known.critical |= critical;
+            known.cause |= cause;
             return;
         }
         (known.incident, known.first_at, known.last_at, known.critical) = (Some(key), at, at, critical);
+        known.cause = cause;
         open.nodes.push(node);
-        if !explained {
+        if !explained || cause {
             open.roots.push(node);
         }
         self.order.activated(node, at);

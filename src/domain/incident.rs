@@ -14,6 +14,7 @@ use super::id::{Digest, EvidenceId, IncidentId, PlanId};
 use super::plan::Plan;
 use super::prefilter::Scored;
 use super::root_cause::Candidate;
+use super::severity::Said;
 use super::time::Timestamp;
 pub use event::{Decision, IncidentEvent, JoinedAlert, PastIncident, ReasoningStep, ResolvedAlert};
 
@@ -129,6 +130,9 @@ pub struct AlertGroup {
     pub severity: Severity,
     pub count: usize,
     pub resolved: usize,
+    /// The gravest that the labels of its alerts said.
+    #[serde(default)]
+    pub said: Said,
     pub first_at: Timestamp,
     pub last_at: Timestamp,
     /// The lowest, most unusual, of its alerts.
@@ -248,12 +252,15 @@ impl Incident {
                             severity: alert.severity,
                             count: 0,
                             resolved: 0,
+                            said: alert.said,
                             first_at: alert.starts_at,
                             last_at: alert.starts_at,
                             score: None,
                         });
                     group.score = Scored::lower(group.score, alert.score);
                     group.severity = group.severity.max(alert.severity);
+                    group.said.users = group.said.users.max(alert.said.users);
+                    group.said.production |= alert.said.production;
                     group.first_at = group.first_at.min(alert.starts_at);
                     group.last_at = group.last_at.max(alert.starts_at);
                     if alert.again {

@@ -5,23 +5,50 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::alert::{Alert, Severity};
-use super::correlate::environment;
-use super::incident::Sev;
+use super::correlate::names::words;
+use super::correlate::{environment, is_cause, is_machine_down};
+use super::incident::{AlertGroup, Sev};
 use super::topology::{NodeKind, Topology};
 
 /// One kind of alert of the incident, as far as severity is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Symptom {
+    pub name: String,
     pub subject: String,
     pub severity: Severity,
+    pub said: Said,
+    /// How many alerts of this name there are about the subject: its instances.
+    pub instances: usize,
+}
+
+/// What an alert's labels say of its weight. Kept with the incident, which does not keep labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Said {
     /// What its name or labels say of users.
     pub users: Users,
     pub production: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+impl Default for Said {
+    fn default() -> Self {
+        Self { users: Users::Unsaid, production: true }
+    }
+}
+
+impl Said {
+    pub fn by(alert: &Alert) -> Self {
+        Self { users: users(alert), production: environment(alert).is_none() }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Users {
+    #[default]
     Unsaid,
     /// It burns a budget that was promised to somebody.
     Promised,
@@ -38,19 +65,91 @@ pub struct History {
 
 impl Symptom {
     pub fn of(alert: &Alert) -> Self {
-        Self {
-            subject: alert.about().to_owned(),
-            severity: alert.severity(),
-            users: users(alert),
-            production: environment(alert).is_none(),
-        }
+        let (name, subject) = (alert.name().to_owned(), alert.about().to_owned());
+        Self { name, subject, severity: alert.severity(), said: Said::by(alert), instances: 1 }
     }
 
     /// Of alerts whose labels are no longer at hand: their name still says whether a promise is broken.
     pub fn named(name: &str, subject: &str, severity: Severity) -> Self {
         let users = if is_promise(name) { Users::Promised } else { Users::Unsaid };
-        Self { subject: subject.to_owned(), severity, users, production: true }
+        let said = Said { users, ..Said::default() };
+        Self { name: name.to_owned(), subject: subject.to_owned(), severity, said, instances: 1 }
     }
+
+    /// Of alerts of one name and subject, as the incident keeps them.
+    pub fn of_group(group: &AlertGroup) -> Self {
+        let named = Self::named(&group.name, &group.subject, group.severity);
+        let said = Said { users: named.said.users.max(group.said.users), ..group.said };
+        Self { said, instances: group.count.max(1), ..named }
+    }
+
+    fn has_word(&self, list: &[&str]) -> bool {
+        has_word(&self.name, list)
+    }
+}
+
+/// A name of nothing but such words stands before everything: all users pass through it.
+const ROUTERS: [&str; 14] = [
+    "gateway",
+    "edge",
+    "ingress",
+    "router",
+    "proxy",
+    "haproxy",
+    "balancer",
+    "load",
+    "api",
+    "public",
+    "nginx",
+    "controller",
+    "envoy",
+    "traefik",
+];
+/// Names of what users have on their screens.
+const FRONTS: [&str; 11] =
+    ["frontend", "front", "web", "ui", "bff", "storefront", "portal", "mobile", "website", "webapp", "gateway"];
+/// What the users of nearly any business cannot do without.
+const CORE: [&str; 14] = [
+    "login", "signin", "auth", "identity", "sso", "checkout", "cart", "payment", "pay", "order", "booking", "playback",
+    "stream", "account",
+];
+/// Names of what works through a backlog: users wait for none of it.
+const BACKGROUND: [&str; 14] = [
+    "worker",
+    "consumer",
+    "processor",
+    "projector",
+    "dispatcher",
+    "indexer",
+    "importer",
+    "scheduler",
+    "job",
+    "cron",
+    "batch",
+    "nightly",
+    "export",
+    "reconcile",
+];
+/// Among those, what runs at its time and can run again.
+const BATCH: [&str; 8] = ["job", "cron", "batch", "nightly", "export", "reconcile", "backup", "report"];
+/// Names of alerts about a whole journey of a user.
+const JOURNEYS: [&str; 7] = ["synthetic", "probe", "blackbox", "journey", "endpoint", "canary", "uptime"];
+
+/// Whether the name, or the words that it is made of, has one of these.
+fn has_word(name: &str, list: &[&str]) -> bool {
+    words(name).any(|word| list.iter().any(|one| word.eq_ignore_ascii_case(one) || is_plural(word, one)))
+}
+
+/// Whether the name says no more than that everything passes through it.
+fn is_router(name: &str) -> bool {
+    let mut said = words(name).filter(|word| word.starts_with(|first: char| first.is_ascii_alphabetic())).peekable();
+    said.peek().is_some() && said.all(|word| ROUTERS.iter().any(|one| word.eq_ignore_ascii_case(one)))
+}
+
+fn is_plural(word: &str, of: &str) -> bool {
+    word.len() == of.len() + 1
+        && word.ends_with('s')
+        && word.get(..of.len()).is_some_and(|one| one.eq_ignore_ascii_case(of))
 }
 
 fn is_promise(name: &str) -> bool {
@@ -79,8 +178,14 @@ fn users(alert: &Alert) -> Users {
 
 /// Fewer doors than this share in trouble are a part of users, not most of them.
 const MOST_DOORS: f64 = 0.5;
+/// Fewer doors than this share are few users.
+const SOME_DOORS: f64 = 0.2;
 /// From this share of the estate on, an incident is one of everybody.
 const WIDE: f64 = 0.4;
+/// Where no door is known: so many critical services are a substantial part.
+const MANY: usize = 5;
+/// A machine that is gone with no more than this many critical services on it: others carry on.
+const TENANTS: usize = 3;
 /// Incidents of a kind that are known before its past speaks.
 const MIN_HISTORY: u32 = 5;
 
@@ -89,49 +194,107 @@ pub fn assess(symptoms: &[Symptom], topology: &Topology, history: History) -> (S
     let critical = |one: &&Symptom| one.severity == Severity::Critical;
     let ill: BTreeSet<&str> = symptoms.iter().filter(critical).map(|one| one.subject.as_str()).collect();
     let all: BTreeSet<&str> = symptoms.iter().map(|one| one.subject.as_str()).collect();
-    if !symptoms.is_empty() && symptoms.iter().all(|one| !one.production) {
+    if !symptoms.is_empty() && symptoms.iter().all(|one| !one.said.production) {
         return (Sev::Four, format!("{} affected, none of it in production", services(all.len())));
     }
-    let feel = symptoms.iter().filter(critical).map(|one| one.users).max().unwrap_or(Users::Unsaid);
+    let concerned = if ill.is_empty() { &all } else { &ill };
+    if !concerned.is_empty() && concerned.iter().all(|name| has_word(name, &BATCH)) {
+        return settle(Sev::Four, format!("{} affected, of the kind that can run again", services(all.len())), history);
+    }
+    let feel = symptoms.iter().filter(critical).map(|one| one.said.users).max().unwrap_or(Users::Unsaid);
     if ill.is_empty() {
-        let (sev, said) = match symptoms.iter().map(|one| one.users).max() {
+        let names: BTreeSet<&str> = symptoms.iter().map(|one| one.name.as_str()).collect();
+        let instances: usize = symptoms.iter().map(|one| one.instances).sum();
+        let (sev, said) = match symptoms.iter().map(|one| one.said.users).max() {
             Some(Users::Feel) => (Sev::Three, ", but users feel them"),
             Some(Users::Promised) => (Sev::Three, ", one of them about a promise to users"),
             Some(Users::Unsaid) | None if all.len() > 1 => (Sev::Three, ""),
+            Some(Users::Unsaid) | None if names.len() > 1 => (Sev::Three, ", of more than one kind"),
+            Some(Users::Unsaid) | None if instances > 1 => (Sev::Three, ", more than one instance of it"),
             Some(Users::Unsaid) | None => (Sev::Four, ""),
         };
         return settle(sev, format!("warnings only, about {}{said}", services(all.len())), history);
     }
-    let is_door = |name: &str| {
-        topology.kind(name) == Some(NodeKind::Service)
-            && topology.dependents(name).next().is_none()
-            && topology.callees(name).next().is_some()
-    };
-    let doors = topology.nodes().filter(|(name, _)| is_door(name)).count();
-    let ill_doors: Vec<&str> = ill.iter().copied().filter(|name| is_door(name)).collect();
+    let gone = symptoms.iter().filter(critical).find(|one| is_machine_down(&one.name));
+    if let Some(gone) = gone
+        && ill.len() <= TENANTS + 1
+        && feel != Users::Feel
+    {
+        let because = format!("the machine {} is gone, few services suffer and others carry on", gone.subject);
+        return settle(Sev::Four, because, history);
+    }
+    let (sev, reason) = weigh(symptoms, &ill, feel, topology);
+    settle(sev, reason, history)
+}
+
+/// By what users meet: how many of the doors are ill, and whether a whole journey fails.
+fn weigh(symptoms: &[Symptom], ill: &BTreeSet<&str>, feel: Users, topology: &Topology) -> (Sev, String) {
+    let many = services(ill.len());
+    // A door that only warns is ill too where the warning is of what users notice.
+    let suffers = |one: &&Symptom| one.severity == Severity::Critical || !is_cause(&one.name);
+    let suffering: BTreeSet<&str> = symptoms.iter().filter(suffers).map(|one| one.subject.as_str()).collect();
+    let mut doors: BTreeSet<&str> =
+        topology.nodes().map(|(name, _)| name).filter(|name| is_door(name, topology)).collect();
+    // Where names say which doors are for users, those count, by their share. Where none does, every
+    // door may be one, and one that suffers is taken seriously.
+    let told = doors.iter().any(|name| has_word(name, &FRONTS));
+    if told {
+        doors.retain(|name| has_word(name, &FRONTS));
+    }
+    let ill_doors: Vec<&str> = suffering.iter().copied().filter(|name| doors.contains(name)).collect();
+    let of_doors = ill_doors.len() as f64 / doors.len().max(1) as f64;
     let known = topology.nodes().filter(|(_, kind)| *kind != NodeKind::Host).count();
     let share = ill.len() as f64 / known.max(1) as f64;
-    let of_doors = ill_doors.len() as f64 / doors.max(1) as f64;
-    let many = services(ill.len());
-    let (sev, reason) = match ill_doors.first() {
-        Some(door) if of_doors >= MOST_DOORS && ill.len() >= 3 => {
+    // What stands before everything and has nothing ill behind it fails for everybody.
+    let everybody = ill.iter().copied().find(|name| {
+        is_router(name) && !topology.callees(name).any(|callee| suffering.contains(callee)) && ill.len() == 1
+    });
+    let journey = symptoms.iter().find(|one| {
+        let core = has_word(&one.subject, &FRONTS) && has_word(&one.subject, &CORE);
+        one.severity == Severity::Critical && (core || is_router(&one.subject)) && one.has_word(&JOURNEYS)
+    });
+    if let Some(router) = everybody {
+        return (Sev::One, format!("{router} is critical, and everything comes through it"));
+    }
+    if let Some(journey) = journey {
+        let (name, subject) = (&journey.name, &journey.subject);
+        return (Sev::One, format!("{many} critical, and what users do fails as a whole ({name} of {subject})"));
+    }
+    match ill_doors.first() {
+        // One of two is most of them by count only.
+        Some(door) if of_doors >= MOST_DOORS && (!told || ill_doors.len() > 1) => {
             let count = ill_doors.len();
-            (Sev::One, format!("{many} critical, among them {count} of {doors} that users reach directly ({door})"))
+            (
+                Sev::One,
+                format!("{many} critical, and {count} of {} that users reach directly suffer ({door})", doors.len()),
+            )
         }
-        Some(door) => (Sev::Two, format!("{many} critical, among them {door}, which users reach directly")),
-        None if feel == Users::Feel && ill.len() >= 3 => {
+        Some(door) if of_doors >= SOME_DOORS || !told => {
+            (Sev::Two, format!("{many} critical, and {door} suffers, which users reach directly"))
+        }
+        _ if feel == Users::Feel && ill.len() >= 3 => {
             (Sev::One, format!("{many} critical, and an alert says that users feel it"))
         }
-        None if feel == Users::Feel => (Sev::Two, format!("{many} critical, and an alert says that users feel it")),
-        None if known >= 5 && share >= WIDE => {
+        _ if feel == Users::Feel => (Sev::Two, format!("{many} critical, and an alert says that users feel it")),
+        _ if known >= 5 && share >= WIDE => {
             (Sev::One, format!("{many} critical, {:.0} % of the estate", share * 100.0))
         }
-        None if ill.len() >= 6 => (Sev::Two, format!("{many} critical")),
-        None if feel == Users::Promised => (Sev::Two, format!("{many} critical, and a budget of users burns")),
+        _ if doors.is_empty() && ill.len() >= MANY => (Sev::Two, format!("{many} critical")),
+        Some(door) => {
+            (Sev::Three, format!("{many} critical; of {} that users reach directly only {door} suffers", doors.len()))
+        }
         None if ill.len() >= 2 => (Sev::Three, format!("{many} critical, none of them one that users reach directly")),
         None => (Sev::Three, format!("only {} is critical", ill.first().copied().unwrap_or("one service"))),
-    };
-    settle(sev, reason, history)
+    }
+}
+
+/// A service that calls others and is called by nobody but what stands before everything.
+fn is_door(name: &str, topology: &Topology) -> bool {
+    topology.kind(name) == Some(NodeKind::Service)
+        && !is_router(name)
+        && !has_word(name, &BACKGROUND)
+        && topology.dependents(name).all(is_router)
+        && topology.callees(name).next().is_some()
 }
 
 /// One step down when nearly all of its kind have gone away by themselves. SEV1 stays: what many users
@@ -160,14 +323,17 @@ mod tests {
 
     fn chart() -> Topology {
         let mut topology = Topology::default();
-        for (from, to) in [("web", "cart"), ("app", "cart"), ("cart", "ledger"), ("ledger", "db"), ("jobs", "db")] {
+        for door in ["web", "mobile", "shop-ui"] {
+            topology.add_edge(door, "cart", EdgeKind::Calls);
+        }
+        for (from, to) in [("cart", "ledger"), ("ledger", "db"), ("jobs", "db")] {
             topology.add_edge(from, to, EdgeKind::Calls);
         }
         topology
     }
 
     fn ill(subject: &str) -> Symptom {
-        Symptom { subject: subject.into(), severity: Severity::Critical, users: Users::Unsaid, production: true }
+        Symptom::named("HighErrorRate", subject, Severity::Critical)
     }
 
     fn check(symptoms: &[Symptom], history: History, expected: &str) {
@@ -181,18 +347,47 @@ mod tests {
         check(
             &[ill("ledger"), ill("web")],
             History::default(),
-            "SEV2: 2 services critical, among them web, which users reach directly",
+            "SEV2: 2 services critical, and web suffers, which users reach directly",
         );
         check(
-            &[ill("ledger"), ill("web"), ill("app")],
+            &[ill("ledger"), ill("web"), ill("mobile")],
             History::default(),
-            "SEV1: 3 services critical, among them 2 of 3 that users reach directly (app)",
+            "SEV1: 3 services critical, and 2 of 3 that users reach directly suffer (mobile)",
         );
     }
 
     #[test]
+    fn one_door_of_many_is_few_users() {
+        let mut topology = Topology::default();
+        for number in 0..8 {
+            let front = format!("shop{number}-web");
+            topology.add_edge("edge-gateway", &front, EdgeKind::Calls);
+            topology.add_edge(&front, "db", EdgeKind::Calls);
+        }
+        let sev = |names: &[&str]| {
+            let symptoms: Vec<Symptom> = names.iter().map(|name| ill(name)).collect();
+            assess(&symptoms, &topology, History::default()).0
+        };
+        assert_eq!(sev(&["shop1-web"]), Sev::Three);
+        assert_eq!(sev(&["shop1-web", "shop2-web"]), Sev::Two);
+        assert_eq!(sev(&["edge-gateway"]), Sev::One);
+        // It only passes on what one of those behind it does.
+        assert_eq!(sev(&["edge-gateway", "shop1-web"]), Sev::Three);
+    }
+
+    #[test]
+    fn a_journey_that_fails_is_the_worst_and_a_batch_the_least() {
+        let journey = Symptom::named("SyntheticCheckFailed", "playback-web", Severity::Critical);
+        assert_eq!(assess(&[journey], &Topology::default(), History::default()).0, Sev::One);
+        let batch = Symptom::named("BatchFailed", "invoice-export", Severity::Critical);
+        assert_eq!(assess(&[batch], &Topology::default(), History::default()).0, Sev::Four);
+        let machine = Symptom::named("HostDown", "rack4-07", Severity::Critical);
+        assert_eq!(assess(&[machine], &Topology::default(), History::default()).0, Sev::Four);
+    }
+
+    #[test]
     fn staging_and_a_harmless_past_make_it_less() {
-        let staged = Symptom { production: false, ..ill("web") };
+        let staged = Symptom { said: Said { production: false, ..Said::default() }, ..ill("web") };
         check(&[staged], History::default(), "SEV4: 1 service affected, none of it in production");
         check(
             &[ill("ledger")],
@@ -206,7 +401,7 @@ mod tests {
     fn warnings_alone_wake_nobody() {
         let warns = Symptom { severity: Severity::Warning, ..ill("ledger") };
         check(&[warns.clone()], History::default(), "SEV4: warnings only, about 1 service");
-        let promised = Symptom { users: Users::Promised, ..warns };
+        let promised = Symptom { said: Said { users: Users::Promised, ..Said::default() }, ..warns };
         check(
             &[promised],
             History::default(),

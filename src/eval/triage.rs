@@ -115,13 +115,30 @@ pub fn load(path: &Path) -> Result<Vec<Case>, EvalError> {
 /// Senders other than Prometheus name their rules in other labels; an alert without any name is called
 /// by what it says.
 fn with_name(mut value: Value) -> Value {
-    const NAMES: [&str; 8] = ["monitor", "rule", "rule_name", "alert", "check", "name", "title", "event"];
+    const NAMES: [&str; 15] = [
+        "monitor",
+        "rule",
+        "rule_name",
+        "alert",
+        "check",
+        "name",
+        "title",
+        "event",
+        "alert_name",
+        "alarm",
+        "alarm_name",
+        "trigger",
+        "trigger_name",
+        "problem",
+        "event_name",
+    ];
     let named = value["labels"]["alertname"].as_str().is_some_and(|name| !name.is_empty());
     if named || !value["labels"].is_object() || value.get("alerts").is_some() {
         return value;
     }
     let label = NAMES.iter().find_map(|name| value["labels"][*name].as_str());
-    let said = || ["summary", "message", "title"].iter().find_map(|name| value["annotations"][*name].as_str());
+    let texts = ["summary", "message", "title", "description", "text"];
+    let said = || texts.iter().find_map(|name| value["annotations"][*name].as_str());
     if let Some(name) = label.or_else(said).map(str::to_owned) {
         value["labels"]["alertname"] = Value::from(name);
     }
@@ -308,12 +325,18 @@ fn severities(
     incident_of: &[Option<IncidentId>],
     topology: &Topology,
 ) -> BTreeMap<IncidentId, (Sev, String)> {
+    let mut seen: HashSet<(&IncidentId, Fingerprint)> = HashSet::new();
     let mut symptoms: BTreeMap<&IncidentId, Vec<Symptom>> = BTreeMap::new();
     for (case, incident) in cases.iter().zip(incident_of) {
         let Some(incident) = incident else { continue };
+        if !seen.insert((incident, case.alert.fingerprint)) {
+            continue;
+        }
         let (known, symptom) = (symptoms.entry(incident).or_default(), Symptom::of(&case.alert));
-        if !known.contains(&symptom) {
-            known.push(symptom);
+        let same = |one: &&mut Symptom| Symptom { instances: 1, ..(**one).clone() } == symptom;
+        match known.iter_mut().find(same) {
+            Some(same) => same.instances += 1,
+            None => known.push(symptom),
         }
     }
     let assess = |known: &[Symptom]| severity::assess(known, topology, History::default());

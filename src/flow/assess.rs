@@ -10,8 +10,7 @@ use crate::store::Draft;
 /// Severity from what is affected, with the reason; it only rises while alerts come in.
 pub(super) fn reassess(draft: &mut Draft, topology: &Topology, wall_now: Timestamp) -> Result<(), FlowError> {
     let groups = draft.incident.alerts.values();
-    let symptoms: Vec<Symptom> =
-        groups.map(|group| Symptom::named(&group.name, &group.subject, group.severity)).collect();
+    let symptoms: Vec<Symptom> = groups.map(Symptom::of_group).collect();
     let (sev, because) = severity::assess(&symptoms, topology, History::default());
     if sev > draft.incident.severity {
         draft.record(IncidentEvent::SeverityChanged { to: sev, because }, wall_now)?;

@@ -24,6 +24,7 @@ use crate::domain::incident::{Incident, IncidentEvent, JoinedAlert, ResolvedAler
 use crate::domain::intake::{Taken, take_bytes};
 use crate::domain::intent::silence::{Silence, Silences};
 use crate::domain::prefilter::Suppression;
+use crate::domain::severity::Said;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
 use crate::domain::triage::{Gathered, Judged, Persisting, Triage};
@@ -86,6 +87,8 @@ struct Touched {
     joined: BTreeMap<IncidentId, Vec<JoinedAlert>>,
     resolved: BTreeMap<IncidentId, Vec<ResolvedAlert>>,
     opened: BTreeSet<IncidentId>,
+    /// Rows of this batch whose alerts wait for company.
+    waits: HashMap<Fingerprint, usize>,
 }
 
 impl Watchkeeper {
@@ -279,6 +282,7 @@ impl Watchkeeper {
             Judged::Waits { because, why } => {
                 ledger.labels = Some(alert.labels.clone());
                 ledger.reason = "waits".into();
+                touched.waits.insert(alert.fingerprint, batch.ledger.len());
                 ledger.explanation = format!("{because}; {why}");
             }
             Judged::Joined { incident, why, because, again } => {
@@ -391,18 +395,22 @@ impl Watchkeeper {
             because: because.to_owned(),
             again,
             score: self.triage.prefilter.scored(alert.fingerprint),
+            said: Said::by(alert),
         });
     }
 
     /// A warning that waited for company has found it.
     fn gather(&mut self, id: &IncidentId, gathered: Gathered, batch: &mut Batch, touched: &mut Touched) {
         let Gathered { fingerprint, name, subject, severity, starts_at } = gathered;
+        // Its labels are no longer at hand; what gathers it is of the same scope.
+        let joined = touched.joined.get(id).and_then(|joined| joined.first()).map(|one| one.said.production);
+        let folded = || touched.drafts.get(id)?.incident.alerts.values().next().map(|group| group.said.production);
+        let said = Said { production: joined.or_else(folded).unwrap_or(true), ..Said::default() };
         self.firing.insert(fingerprint, (name.clone(), subject.clone()));
-        let text = fingerprint.to_string();
-        for row in batch.ledger.iter_mut().filter(|row| row.fingerprint == text) {
-            row.incident = Some(id.to_string());
+        match touched.waits.remove(&fingerprint).and_then(|row| batch.ledger.get_mut(row)) {
+            Some(row) => row.incident = Some(id.to_string()),
+            None => batch.ledger_incident.push((fingerprint.to_string(), id.clone())),
         }
-        batch.ledger_incident.push((text, id.clone()));
         touched.joined.entry(id.clone()).or_default().push(JoinedAlert {
             fingerprint,
             name,
@@ -412,6 +420,7 @@ impl Watchkeeper {
             because: "waited for company near it".into(),
             again: false,
             score: self.triage.prefilter.scored(fingerprint),
+            said,
         });
     }
 
@@ -443,6 +452,7 @@ impl Watchkeeper {
                         because: format!("came with {}", merge.from),
                         again: false,
                         score: group.score,
+                        said: group.said,
                     })
                 })
                 .chain(touched.joined.remove(&merge.from).unwrap_or_default())

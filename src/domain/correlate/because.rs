@@ -12,6 +12,10 @@ pub enum Because {
     Critical {
         subject: Arc<str>,
     },
+    /// It was taken for one that suffers from others, and has a cause of its own.
+    BrokenInItself {
+        subject: Arc<str>,
+    },
     /// Warnings that came together.
     Company {
         company: Company,
@@ -37,6 +41,9 @@ impl fmt::Display for Because {
         match self {
             Self::Critical { subject } => {
                 write!(f, "a critical alert about {subject}; nothing that it needs or that needs it alerts yet")
+            }
+            Self::BrokenInItself { subject } => {
+                write!(f, "{subject} is broken in itself; it seemed to suffer from others only")
             }
             Self::Company { company, within } => write!(f, "{company} within {}", spoken(*within)),
             Self::ByItself { subject } => write!(f, "a warning about {subject} by itself: waits for company"),

@@ -27,12 +27,16 @@ pub(super) struct Node {
     named_by: Vec<u32>,
     /// The name of the newest alert about it.
     pub name: Arc<str>,
+    /// Whether that name says that it is broken in itself: read once for each name.
+    pub newest_is_cause: bool,
     pub incident: Option<u32>,
     /// First and newest alert within `incident`.
     pub first_at: Timestamp,
     pub last_at: Timestamp,
     /// Whether a critical alert about it is part of `incident`.
     pub critical: bool,
+    /// Whether an alert in `incident` says that it is broken in itself.
+    pub cause: bool,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +46,12 @@ pub(super) struct Graph {
     topology: Arc<Topology>,
     /// Hashes of all names here and in the topology: most words of a text are none of them.
     names: FxHashSet<u64>,
+    /// Instances that spoke before the service that they are instances of was known, by its name.
+    orphans: FxHashMap<(Arc<str>, String), Vec<u32>>,
 }
+
+/// Instances of services not heard of that are remembered.
+const MAX_ORPHANS: usize = 20_000;
 
 /// What alerts about one subject name; more is no list of needs but a text about everything.
 const MAX_NAMED: usize = 16;
@@ -52,6 +61,19 @@ fn hash(name: &str) -> u64 {
     let mut hasher = FxHasher::default();
     hasher.write(name.as_bytes());
     hasher.finish()
+}
+
+/// `pay` of `pay-02`, `pay_2` and `pay-02.prod.example.com`.
+fn base_of(subject: &str) -> Option<&str> {
+    let host = subject.split('.').next().unwrap_or(subject);
+    let base = host.trim_end_matches(|byte: char| byte.is_ascii_digit());
+    let base = if base.len() < host.len() { base.trim_end_matches(['-', '_']) } else { host };
+    (base.len() < subject.len() && base.bytes().any(|byte| byte.is_ascii_alphabetic())).then_some(base)
+}
+
+/// Machines and charts write one name in two ways.
+fn spellings(name: &str) -> impl Iterator<Item = String> {
+    [name.to_owned(), name.replace('_', "-"), name.replace('-', "_")].into_iter()
 }
 
 impl Graph {
@@ -75,9 +97,47 @@ impl Graph {
                 }
             }
         }
-        let known = self.numbers.get(cluster).and_then(|subjects| subjects.get(subject)).copied();
-        let number = known.unwrap_or_else(|| self.intern(cluster, subject));
+        let number = match self.known(cluster, subject) {
+            Some(known) => known,
+            None => self.meet(cluster, subject),
+        };
         self.charted(number);
+        number
+    }
+
+    /// A subject that is not known by this name: it may be by another way to write it.
+    fn meet(&mut self, cluster: &str, subject: &str) -> u32 {
+        if self.is_charted(subject) {
+            return self.intern(cluster, subject);
+        }
+        let named = |graph: &Self, name: &str| {
+            let charted = graph.is_charted(name);
+            let speaks = graph.known(cluster, name).is_some_and(|number| graph.at(number).speaks);
+            charted || speaks
+        };
+        let base = base_of(subject);
+        for name in spellings(subject).chain(base.into_iter().flat_map(spellings)) {
+            if named(self, &name) {
+                let number = self.intern(cluster, &name);
+                if let Some(subjects) = self.numbers.get_mut(cluster) {
+                    subjects.insert(subject.into(), number);
+                }
+                self.names.insert(hash(subject));
+                return number;
+            }
+        }
+        let number = self.intern(cluster, subject);
+        let cluster = self.at(number).cluster.clone();
+        if let Some(instances) = self.orphans.remove(&(cluster.clone(), subject.to_owned())) {
+            for instance in instances {
+                self.named(number, instance);
+            }
+        }
+        if let Some(base) = base
+            && self.orphans.len() < MAX_ORPHANS
+        {
+            self.orphans.entry((cluster, base.to_owned())).or_default().push(number);
+        }
         number
     }
 
@@ -162,10 +222,12 @@ impl Graph {
             blamed: vec![],
             named_by: vec![],
             name: Arc::default(),
+            newest_is_cause: false,
             incident: None,
             first_at: Timestamp::default(),
             last_at: Timestamp::default(),
             critical: false,
+            cause: false,
         });
         self.numbers.entry(cluster).or_default().insert(subject, number);
         number

@@ -2,7 +2,7 @@
 
 use super::super::id::IncidentId;
 use super::super::time::Timestamp;
-use super::{Correlator, Merge};
+use super::{Correlator, Merge, voices};
 
 impl Correlator {
     pub(super) fn active_callee_in(&self, node: u32, key: u32, at: Timestamp) -> bool {
@@ -15,7 +15,9 @@ impl Correlator {
         let callers: Vec<u32> =
             self.graph.callers(node).filter(|caller| self.graph.at(*caller).incident.is_some()).collect();
         let mut touched: Vec<u32> = callers.iter().filter_map(|caller| self.active(*caller, at)).collect();
-        let timely: Vec<u32> = callers.iter().copied().filter(|caller| self.could_cause(at, *caller)).collect();
+        // What is broken in itself is explained by nobody.
+        let explicable = |caller: &u32| self.could_cause(at, *caller) && !self.graph.at(*caller).cause;
+        let timely: Vec<u32> = callers.iter().copied().filter(explicable).collect();
         touched.sort_unstable();
         touched.dedup();
         for other in touched {
@@ -34,7 +36,7 @@ impl Correlator {
                 self.merge(younger, older, because);
                 let key = self.resolve(key);
                 if let Some(open) = self.open.get_mut(&key) {
-                    open.roots.retain(|root| !(*root != node && callers.contains(root)));
+                    open.roots.retain(|root| !(*root != node && timely.contains(root)));
                 }
             }
         }
@@ -54,8 +56,9 @@ impl Correlator {
             others.sort_unstable();
             others.dedup();
             others.retain(|other| {
-                *other != key
-                    && self.open.get(other).is_some_and(|open| open.roots.iter().all(|root| callers.contains(root)))
+                let together = |root: &u32| self.graph.at(*root).first_at.abs_diff(at) <= voices::SOON;
+                let blames = |root: &u32| callers.contains(root) && together(root) && !self.graph.at(*root).cause;
+                *other != key && self.open.get(other).is_some_and(|open| open.roots.iter().all(blames))
             });
             for other in others {
                 let because = format!("all of it needs {}, which says nothing itself", self.graph.at(silent).subject);

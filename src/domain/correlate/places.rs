@@ -34,6 +34,8 @@ const NAMES: [&str; 24] = [
     "host_name",
     "server",
 ];
+/// Not a label: what names of one team's services begin with, as in `orders-api` and `orders-worker`.
+pub(super) const FAMILY: &str = "family of names";
 /// A value that more subjects than this have had is no place.
 const MAX_SUBJECTS: usize = 12;
 const MAX_PLACES: usize = 200_000;
@@ -60,18 +62,26 @@ fn key(cluster: &str, name: &str, value: &str) -> u64 {
     hasher.finish()
 }
 
+/// The first word of a name that has others; numbered ones are not a family.
+pub(super) fn family(subject: &str) -> Option<&str> {
+    let (first, rest) = subject.split_once(['-', '_'])?;
+    let named = rest.bytes().filter(u8::is_ascii_alphabetic).count() >= 2;
+    (first.len() >= 3 && named).then_some(first)
+}
+
 fn places_of(alert: &Alert) -> impl Iterator<Item = (&'static str, &str)> {
+    let family = family(alert.about()).map(|family| (FAMILY, family));
     let labels = alert.labels.iter().filter(|(_, value)| !value.is_empty());
-    labels.filter_map(|(name, value)| {
+    let labels = labels.filter_map(|(name, value)| {
         let place = NAMES.iter().find(|place| **place == name.as_str())?;
         Some((*place, value.as_str()))
-    })
+    });
+    labels.chain(family)
 }
 
 /// Tenants of one machine are neighbours by chance; users of one volume or queue are not.
 pub(super) fn weight(label: &str) -> f64 {
     match label {
-        "namespace" => 0.55,
         "device"
         | "disk"
         | "volume"

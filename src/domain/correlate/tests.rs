@@ -134,3 +134,34 @@ fn what_followed_before_follows_again() {
         }
     }
 }
+
+#[test]
+fn what_is_broken_in_itself_is_a_fault_of_its_own() {
+    let topology = chart(&[("door", "a"), ("a", "db")]);
+    let mut correlator = Correlator::new(Rules::default());
+    let first = take(&mut correlator, &alert("db", "DiskFull", "critical", 0), &topology);
+    let second = take(&mut correlator, &alert("a", "PodCrashLooping", "critical", 40), &topology);
+    assert!(second.is_some() && second != first);
+    assert!(correlator.merges().is_empty());
+}
+
+#[test]
+fn instances_are_their_service_and_numbers_are_not_instances() {
+    let topology = chart(&[("pay_api", "db")]);
+    let mut correlator = Correlator::new(Rules::default());
+    let first = take(&mut correlator, &alert("pay-api-02.prod.example.com", "Down", "critical", 0), &topology);
+    assert_eq!(take(&mut correlator, &alert("pay_api", "Errors", "critical", 20), &topology), first);
+    let one = take(&mut correlator, &alert("host-1", "Down", "critical", 30), &topology);
+    let other = take(&mut correlator, &alert("host-2", "Down", "critical", 40), &topology);
+    assert_ne!(one, other);
+}
+
+#[test]
+fn relatives_fall_together_where_no_calls_are_known() {
+    let topology = Arc::new(Topology::default());
+    let mut correlator = Correlator::new(Rules::default());
+    let first = take(&mut correlator, &alert("booking-mysql", "Down", "critical", 0), &topology);
+    assert_eq!(take(&mut correlator, &alert("booking-api", "HighErrorRate", "critical", 90), &topology), first);
+    let crash = take(&mut correlator, &alert("booking-worker", "PodCrashLooping", "critical", 100), &topology);
+    assert_ne!(crash, first);
+}

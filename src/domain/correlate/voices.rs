@@ -127,10 +127,14 @@ const BEFORE: Duration = Duration::from_secs(4 * 60);
 /// The usual time from one service to the next.
 const NEAR: Duration = Duration::from_secs(100);
 /// Within this time a fault has usually reached who needs it.
-const SOON: Duration = Duration::from_secs(5 * 60);
+pub(super) const SOON: Duration = Duration::from_secs(5 * 60);
 /// A hidden common cause shows itself in all of its callers at about the same time.
 const TOGETHER: Duration = Duration::from_secs(3 * 60);
 const MIN_CALLERS: usize = 3;
+/// Neighbours in a namespace that fall ill within this time do so together.
+const AT_ONCE: Duration = Duration::from_secs(60);
+/// How much of a callee's voice counts for an alert that says that its subject is broken in itself.
+const OWN_TROUBLE: f64 = 0.5;
 
 impl Correlator {
     pub(super) fn why(&self, link: Link, node: u32, other: Option<u32>, at: Timestamp, voices: Voices) -> Why {
@@ -157,10 +161,10 @@ impl Correlator {
     }
 
     /// The incident that the alert belongs to most, if it belongs to one. `named` is whom it names.
-    pub(super) fn best(&mut self, node: u32, alert: &Alert, named: &[u32]) -> Option<(u32, Why)> {
+    pub(super) fn best(&mut self, node: u32, alert: &Alert, cause: bool, named: &[u32]) -> Option<(u32, Why)> {
         let mut heard = std::mem::take(&mut self.heard);
         heard.clear();
-        self.listen(node, alert, named, &mut heard);
+        self.listen(node, alert, cause, named, &mut heard);
         // What several relations say about one incident adds up; the nearest one is named.
         let mut best: Option<(f64, Reverse<(Timestamp, u32)>, &Said, Voices)> = None;
         for said in &heard {
@@ -195,7 +199,7 @@ impl Correlator {
     }
 
     /// All that speaks for one incident or another.
-    fn listen(&mut self, node: u32, alert: &Alert, named: &[u32], heard: &mut Vec<Said>) {
+    fn listen(&mut self, node: u32, alert: &Alert, cause: bool, named: &[u32], heard: &mut Vec<Said>) {
         let at = alert.starts_at;
         let critical = alert.severity() == Severity::Critical;
         let mut silent: Vec<u32> = vec![];
@@ -209,12 +213,17 @@ impl Correlator {
                 true => (Link::Needs, 0.9),
                 // It warns because something below it is critical: the same story passes through it.
                 false if self.carries(callee, key) => (Link::Needs, 0.7),
+                // What begins where it is noticed explains more than another warning does.
+                false if self.graph.at(callee).cause => (Link::Needs, 0.7),
                 false if self.other_root_needs(callee, node, key, at) => (Link::CommonNeed, 0.7),
                 false => (Link::Needs, 0.45),
             };
             let names_it = named.contains(&callee);
             if names_it {
                 strength = if self.graph.at(callee).critical { 0.97 } else { 0.8 };
+            } else if cause {
+                // A crash or a full disk is seldom the work of something that is needed.
+                strength *= OWN_TROUBLE;
             }
             let said = Said::topology(key, link, callee, strength, self.time_voice(callee, at));
             // By name nobody needs to have fallen ill just now.
@@ -224,29 +233,30 @@ impl Correlator {
             self.through_silent(node, callee, at, named.contains(&callee), heard);
         }
         // A warning explains nothing: half of all warnings are about nothing.
-        if critical {
+        if critical || cause {
             for caller in self.graph.callers(node) {
                 if let Some(key) = self.active(caller, at)
                     && self.open.get(&key).is_some_and(|open| open.roots.contains(&caller))
                     && self.could_cause(at, caller)
                 {
-                    let strength = if self.graph.at(caller).critical { 0.85 } else { 0.45 };
+                    let mut strength = if self.graph.at(caller).critical { 0.85 } else { 0.45 };
+                    // What is broken in itself explains it already: two such are two faults.
+                    if cause && self.has_cause(key) {
+                        strength *= OWN_TROUBLE;
+                    }
                     heard.push(Said::topology(key, Link::NeededBy, caller, strength, self.time_voice(caller, at)));
                 }
             }
         }
         for (other, label) in self.places.shared(alert, node) {
-            // Where calls are known, they say more than a namespace does.
-            let near = || self.graph.at(other).critical && self.graph.at(other).first_at.abs_diff(at) <= SOON;
-            if label == "namespace" && (self.graph.at(node).charted || !near()) {
-                continue;
-            }
-            if let Some(key) = self.active(other, at) {
-                let pattern = places::weight(label);
-                heard.push(Said {
-                    pattern,
-                    ..Said::topology(key, Link::Place(label), other, 0.0, self.time_voice(other, at))
-                });
+            let Some(key) = self.active(other, at) else { continue };
+            let pattern = match label {
+                "namespace" | places::FAMILY => self.kinship(node, other, label, alert, cause),
+                _ => places::weight(label),
+            };
+            if pattern > 0.0 {
+                let said = Said::topology(key, Link::Place(label), other, 0.0, self.time_voice(other, at));
+                heard.push(Said { pattern, ..said });
             }
         }
         for other in self.order.recent(at) {
@@ -266,6 +276,30 @@ impl Correlator {
         if !self.lessons.is_empty() {
             heard.retain(|said| self.lesson(node, said.other) >= 0.0);
         }
+    }
+
+    /// What a namespace or a family of names says. Where calls are known, they say more; what is broken
+    /// in itself is not so because of its relatives.
+    fn kinship(&self, node: u32, other: u32, label: &str, alert: &Alert, cause: bool) -> f64 {
+        let (one, relative) = (self.graph.at(node), self.graph.at(other));
+        let apart = relative.first_at.abs_diff(alert.starts_at);
+        if one.charted || cause || one.cluster != relative.cluster || !relative.critical || apart > SOON {
+            return 0.0;
+        }
+        let namesakes = places::family(&one.subject).is_some_and(|own| places::family(&relative.subject) == Some(own));
+        match (label == places::FAMILY, namesakes) {
+            (true, _) if alert.namespace().is_some() => 0.0,
+            (true, _) => 0.55,
+            (false, true) => 0.6,
+            (false, false) if apart <= AT_ONCE => 0.55,
+            // Not enough by itself.
+            (false, false) => 0.45,
+        }
+    }
+
+    /// Whether something in the incident is broken in itself.
+    fn has_cause(&self, key: u32) -> bool {
+        self.open.get(&key).is_some_and(|open| open.roots.iter().any(|root| self.graph.at(*root).cause))
     }
 
     /// Whether the node is part of the incident because of something critical that it needs.

@@ -9,6 +9,7 @@ use crate::domain::id::{Digest, EvidenceId, IncidentId, PlanId};
 use crate::domain::plan::Plan;
 use crate::domain::prefilter::Scored;
 use crate::domain::root_cause::Candidate;
+use crate::domain::severity::Said;
 use crate::domain::time::Timestamp;
 
 /// Everything that happens to an incident. Appended, never changed.
@@ -187,6 +188,9 @@ pub struct JoinedAlert {
     pub because: String,
     /// It was part of this incident before, ended, and fires again.
     pub again: bool,
+    /// What its labels said of users and environment.
+    #[serde(default)]
+    pub said: Said,
     /// How unusual it was when it was judged; absent when the forest could not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<Scored>,

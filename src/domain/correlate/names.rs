@@ -1,0 +1,144 @@
+//! What the name of an alert says of its kind: that a thing is broken in itself, or that others are served badly.
+//!
+//! General words of operations, in the name that the rule's author chose. A crash, a full disk or an
+//! expired certificate begins where it is noticed; latency and errors travel.
+
+/// Beginnings of words for what begins where it is noticed.
+const CAUSES: [&str; 36] = [
+    "crash",
+    "restart",
+    "oom",
+    "memory",
+    "disk",
+    "volume",
+    "filesystem",
+    "inode",
+    "cert",
+    "replica",
+    "replication",
+    "underreplicated",
+    "steal",
+    "throttl",
+    "cpu",
+    "load",
+    "evict",
+    "raid",
+    "kernel",
+    "quota",
+    "unschedulable",
+    "deadlock",
+    "corrupt",
+    "power",
+    "temperature",
+    "packet",
+    "unreachable",
+    "connections",
+    "connection",
+    "mismatch",
+    "vacuum",
+    "full",
+    "notready",
+    "reboot",
+    "deploy",
+    "rollout",
+];
+/// Beginnings of words for what users or callers notice. They count more: `MemoryErrors` are rare.
+const EFFECTS: [&str; 17] = [
+    "latency",
+    "error",
+    "slo",
+    "sla",
+    "budget",
+    "burn",
+    "probe",
+    "synthetic",
+    "timeout",
+    "pending",
+    "response",
+    "journey",
+    "5xx",
+    "refused",
+    "upstream",
+    "retries",
+    "availability",
+];
+/// What is down by itself.
+const MACHINES: [&str; 10] =
+    ["host", "node", "instance", "target", "broker", "machine", "server", "switch", "link", "interface"];
+
+/// The words of a name in camel case, or with separators.
+pub(in crate::domain) fn words(name: &str) -> impl Iterator<Item = &str> {
+    let bytes = name.as_bytes();
+    let mut start = 0;
+    let mut ends = (1..=bytes.len()).filter(move |at| {
+        let (before, here) = (bytes[at - 1], bytes.get(*at).copied().unwrap_or(b' '));
+        let after = bytes.get(at + 1).copied().unwrap_or(b' ');
+        !here.is_ascii_alphanumeric()
+            || !before.is_ascii_alphanumeric()
+            || before.is_ascii_lowercase() && here.is_ascii_uppercase()
+            || before.is_ascii_uppercase() && here.is_ascii_uppercase() && after.is_ascii_lowercase()
+    });
+    std::iter::from_fn(move || {
+        let end = ends.next()?;
+        let word = name.get(start..end);
+        start = end;
+        Some(word.unwrap_or_default())
+    })
+}
+
+pub(in crate::domain) fn begins(word: &str, with: &str) -> bool {
+    word.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with))
+}
+
+/// Whether the name says that a machine is gone, with all that runs on it. A `RabbitMQNodeDown` is no machine.
+pub fn is_machine_down(name: &str) -> bool {
+    let (mut machine, mut of_software) = (false, false);
+    words(name).filter(|word| word.starts_with(|first: char| first.is_ascii_alphanumeric())).any(|word| {
+        let gone = machine && ["down", "unreachable", "lost"].iter().any(|gone| begins(word, gone));
+        let node = begins(word, "node") && !of_software;
+        machine |= node || ["host", "machine", "server", "hypervisor"].iter().any(|machine| begins(word, machine));
+        of_software |= !begins(word, "kube");
+        gone
+    })
+}
+
+/// Whether the name says that its subject is broken in itself.
+pub fn is_cause(name: &str) -> bool {
+    let (mut cause, mut machine, mut not) = (false, false, false);
+    for word in words(name) {
+        if EFFECTS.iter().any(|effect| begins(word, effect)) {
+            return false;
+        }
+        cause |= CAUSES.iter().any(|cause| begins(word, cause))
+            || machine && begins(word, "down")
+            || not && begins(word, "ready");
+        machine |= MACHINES.iter().any(|machine| begins(word, machine));
+        not |= word.eq_ignore_ascii_case("not");
+    }
+    cause
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_and_effects_are_told_apart() {
+        for name in
+            ["KubePodCrashLooping", "ContainerOOMKilled", "ReplicationLag", "HostDown", "node not ready", "High_CPU"]
+        {
+            assert!(is_cause(name), "{name}");
+        }
+        for name in
+            ["HighErrorRate", "ServiceDown", "SLOErrorBudgetBurn", "LatencyP99High", "ConsumerGroupLag", "RoomDown"]
+        {
+            assert!(!is_cause(name), "{name}");
+        }
+        assert!(
+            is_machine_down("HostUnreachable")
+                && is_machine_down("KubeNodeDown")
+                && !is_machine_down("RabbitMQNodeDown")
+        );
+        assert_eq!(words("KubePodOOMKilled on db").collect::<Vec<_>>().join("|"), "Kube|Pod|OOM|Killed| |on| |db");
+    }
+}
