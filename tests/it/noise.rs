@@ -95,7 +95,7 @@ async fn a_source_alert_inhibits_its_targets() {
 [[intent.inhibit]]
 source_matchers = ['alertname="SiteDown"']
 target_matchers = ['alertname="Slow"']
-equal = ["namespace"]
+equal = ["severity"]
 "#;
     let watch = Watch::start(rule).await;
     let (status, _) = watch.post(json!([alert("SiteDown", "edge")]).to_string()).await;

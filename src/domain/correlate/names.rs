@@ -3,8 +3,8 @@
 //! General words of operations, in the name that the rule's author chose. A crash, a full disk or an
 //! expired certificate begins where it is noticed; latency and errors travel.
 
-/// Beginnings of words for what begins where it is noticed.
-const CAUSES: [&str; 36] = [
+/// Beginnings of words for what begins where it is noticed. Connections are not among them: callers use them up.
+const CAUSES: [&str; 34] = [
     "crash",
     "restart",
     "oom",
@@ -32,8 +32,6 @@ const CAUSES: [&str; 36] = [
     "temperature",
     "packet",
     "unreachable",
-    "connections",
-    "connection",
     "mismatch",
     "vacuum",
     "full",

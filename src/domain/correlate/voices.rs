@@ -221,8 +221,9 @@ impl Correlator {
             let names_it = named.contains(&callee);
             if names_it {
                 strength = if self.graph.at(callee).critical { 0.97 } else { 0.8 };
-            } else if cause {
-                // A crash or a full disk is seldom the work of something that is needed.
+            } else if cause && self.has_cause(key) {
+                // Two that are broken in themselves are two faults. What only suffers below may suffer from
+                // this: callers exhaust what they need.
                 strength *= OWN_TROUBLE;
             }
             let said = Said::topology(key, link, callee, strength, self.time_voice(callee, at));
