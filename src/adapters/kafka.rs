@@ -17,6 +17,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::config::Kafka;
@@ -88,8 +89,11 @@ impl AlertConsumer {
     }
 
     pub async fn run(self, sink: Arc<dyn AlertSink>, mut stop: watch::Receiver<bool>) {
-        let mut stream = self.consumer.stream();
-        info!(topic = self.config.topic, group = self.config.group, "kafka intake runs");
+        let this = Arc::new(self);
+        let mut stream = this.consumer.stream();
+        // While one batch becomes durable the next one is read; offsets are committed in order all the same.
+        let mut settling: Option<JoinHandle<Settled>> = None;
+        info!(topic = this.config.topic, group = this.config.group, "kafka intake runs");
         while !*stop.borrow() {
             let mut batch = Pending::default();
             let mut until: Option<Instant> = None;
@@ -120,7 +124,7 @@ impl AlertConsumer {
                     Ok(Some(Ok(message))) => {
                         until.get_or_insert_with(|| Instant::now() + BATCH_WAIT);
                         let place = (message.topic(), message.partition(), message.offset());
-                        batch.take(place, message.payload(), &self.mappings, sink.received_at());
+                        batch.take(place, message.payload(), &this.mappings, sink.received_at());
                         if batch.payloads.len() >= BATCH_MESSAGES || batch.bytes >= BATCH_BYTES {
                             break;
                         }
@@ -130,14 +134,20 @@ impl AlertConsumer {
             if batch.offsets.is_empty() {
                 continue;
             }
-            self.settle(batch, sink.as_ref(), &mut stop).await;
+            if finish(&mut settling).await == Settled::No {
+                // Nothing behind a batch that is not durable may be committed: both are delivered again.
+                break;
+            }
+            let (this, sink, mut stop) = (this.clone(), sink.clone(), stop.clone());
+            settling = Some(tokio::spawn(async move { this.settle(batch, sink.as_ref(), &mut stop).await }));
         }
+        finish(&mut settling).await;
         info!("kafka intake stops");
     }
 
     /// Makes the batch durable, then commits. Tries as long as it takes: an uncommitted offset
     /// costs a redelivery, a skipped alert costs the watch.
-    async fn settle(&self, mut batch: Pending, sink: &dyn AlertSink, stop: &mut watch::Receiver<bool>) {
+    async fn settle(&self, mut batch: Pending, sink: &dyn AlertSink, stop: &mut watch::Receiver<bool>) -> Settled {
         let mut pause = Duration::from_millis(100);
         let payloads = Arc::new(std::mem::take(&mut batch.payloads));
         loop {
@@ -147,7 +157,7 @@ impl AlertConsumer {
                     error!(error = %failure, "alerts could not be stored; kafka intake waits");
                     tokio::select! {
                         () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(10)),
-                        _ = stop.changed() => return,
+                        _ = stop.changed() => return Settled::No,
                     }
                 }
             }
@@ -162,6 +172,7 @@ impl AlertConsumer {
             // Redelivered later; the inbox knows the batch and the prefilter the alerts.
             warn!(error = %failure, "commit failed");
         }
+        Settled::Yes
     }
 
     async fn make_durable(
@@ -213,6 +224,21 @@ impl AlertConsumer {
         );
         Ok(())
     }
+}
+
+/// Whether a batch is durable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Settled {
+    Yes,
+    No,
+}
+
+async fn finish(settling: &mut Option<JoinHandle<Settled>>) -> Settled {
+    let Some(before) = settling.take() else { return Settled::Yes };
+    before.await.unwrap_or_else(|failure| {
+        error!(error = %failure, "a batch of alerts was not stored; kafka intake ends until the next start");
+        Settled::No
+    })
 }
 
 impl Drop for AlertConsumer {
