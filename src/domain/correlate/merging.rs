@@ -15,8 +15,9 @@ impl Correlator {
         let callers: Vec<u32> =
             self.graph.callers(node).filter(|caller| self.graph.at(*caller).incident.is_some()).collect();
         let mut touched: Vec<u32> = callers.iter().filter_map(|caller| self.active(*caller, at)).collect();
-        // What is broken in itself is explained by nobody.
-        let explicable = |caller: &u32| self.could_cause(at, *caller) && !self.graph.at(*caller).cause;
+        // What is broken in itself is explained by nobody but the machine that it ran on.
+        let machine = self.graph.at(node).host;
+        let explicable = |caller: &u32| self.could_cause(at, *caller) && (machine || !self.graph.at(*caller).cause);
         let timely: Vec<u32> = callers.iter().copied().filter(explicable).collect();
         touched.sort_unstable();
         touched.dedup();

@@ -221,7 +221,7 @@ impl Correlator {
             let names_it = named.contains(&callee);
             if names_it {
                 strength = if self.graph.at(callee).critical { 0.97 } else { 0.8 };
-            } else if cause && self.has_cause(key) {
+            } else if cause && self.has_cause(key) && !self.graph.at(callee).host {
                 // Two that are broken in themselves are two faults. What only suffers below may suffer from
                 // this: callers exhaust what they need.
                 strength *= OWN_TROUBLE;

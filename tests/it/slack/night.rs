@@ -78,7 +78,7 @@ async fn night() {
     assert!(!told.to_string().contains("xoxb-"));
     let log = emulator.read("log").await;
     let whispers = log["log"].to_string();
-    assert!(whispers.contains("kept as feedback"), "the thumb is answered");
+    assert!(whispers.contains("kept with the incident as feedback"), "the thumb is answered");
     record(&log);
 }
 
