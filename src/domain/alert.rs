@@ -221,7 +221,7 @@ impl Alert {
             let forwards =
                 |proxy: &&str| value.get(..proxy.len()).is_some_and(|start| start.eq_ignore_ascii_case(proxy));
             let behind = || BEHIND.iter().find_map(|name| self.label(name));
-            let value = if PROXIES.iter().any(|proxy| forwards(&proxy)) { behind().unwrap_or(value) } else { value };
+            let value = if PROXIES.iter().any(forwards) { behind().unwrap_or(value) } else { value };
             // `pay.shop.svc.cluster.local` is the service `pay`.
             let short = if value.contains(".svc") { value.split('.').next().unwrap_or(value) } else { value };
             Some(short).filter(|short| !short.is_empty())

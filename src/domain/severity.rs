@@ -400,7 +400,7 @@ mod tests {
     #[test]
     fn warnings_alone_wake_nobody() {
         let warns = Symptom { severity: Severity::Warning, ..ill("ledger") };
-        check(&[warns.clone()], History::default(), "SEV4: warnings only, about 1 service");
+        check(std::slice::from_ref(&warns), History::default(), "SEV4: warnings only, about 1 service");
         let promised = Symptom { said: Said { users: Users::Promised, ..Said::default() }, ..warns };
         check(
             &[promised],

@@ -64,7 +64,7 @@ async fn the_funnel_is_the_same_wherever_it_is_asked_for() {
 async fn each_alert_is_explained_with_its_reasons() {
     let talking = Talking::start("").await;
     let down = alert("Down", "pay");
-    talking.send(&[down.clone()]).await;
+    talking.send(std::slice::from_ref(&down)).await;
     let told = talking
         .until("a verdict", async || {
             let told = talking.json("/api/v1/alerts/Down").await;

@@ -18,7 +18,7 @@ pub struct Told {
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
     #[error("the brokers at {brokers} do not tell of the topic {topic}: {source}")]
-    Unreachable { brokers: String, topic: String, source: KafkaError },
+    Unreachable { brokers: String, topic: String, source: Box<KafkaError> },
     #[error("there is no topic {topic} at {brokers}")]
     NoTopic { brokers: String, topic: String },
     #[error("the topic {topic} cannot be read to its end: {reason}")]
@@ -29,8 +29,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// All messages that the topic holds now, in the order of their times (then partition and offset).
 pub fn read_topic(config: &Kafka, topic: &str) -> Result<Vec<Told>, HistoryError> {
-    let unreachable =
-        |source| HistoryError::Unreachable { brokers: config.brokers.clone(), topic: topic.into(), source };
+    let unreachable = |source| HistoryError::Unreachable {
+        brokers: config.brokers.clone(),
+        topic: topic.into(),
+        source: Box::new(source),
+    };
     let mut settings = ClientConfig::new();
     settings
         .set("bootstrap.servers", &config.brokers)

@@ -115,7 +115,7 @@ impl Debouncer {
         }
         let until = starts_at + entry.fires_for;
         let waits = until > event_now && self.waiting.len() < MAX_WAITING;
-        waits.then(|| Suppression::TooBrief { until, wanted_seconds: entry.fires_for.as_secs() })
+        waits.then_some(Suppression::TooBrief { until, wanted_seconds: entry.fires_for.as_secs() })
     }
 
     pub(super) fn wait(&mut self, until: Timestamp, alert: &Alert, because: Because) {

@@ -115,6 +115,7 @@ impl Seen {
     }
 
     /// The end of a firing, and how long it was; late news of an end that is known is suppressed.
+    #[allow(clippy::result_large_err)] // a verdict that its caller passes on as it is
     pub(super) fn resolve(&mut self, alert: &Alert, event_now: Timestamp) -> Result<Option<Duration>, Suppression> {
         let end = believed(alert.ends_at.unwrap_or(event_now), event_now);
         if self.newest_end.is_some_and(|newest| newest >= end) || self.newest_start > end {
