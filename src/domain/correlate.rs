@@ -258,7 +258,9 @@ impl Correlator {
     fn without_incident(&mut self, node: u32, alert: &Alert, cause: bool) -> Placement {
         let at = alert.starts_at;
         self.waiting.expire(at, self.rules.window);
-        let near: Vec<Waiting> = self.waiting_near(node, at, COMPANY);
+        let mut near: Vec<Waiting> = self.waiting_near(node, at, COMPANY);
+        // It may wait itself since it fired before: nobody is company for itself.
+        near.retain(|one| one.fingerprint != alert.fingerprint);
         let soon = near.iter();
         let subject = self.graph.at(node).subject.clone();
         let known = self.graph.at(node);
