@@ -206,3 +206,11 @@ proptest! {
         prop_assert_eq!(live(&steps), live(&steps));
     }
 }
+
+/// Draws that failed once: who waited elsewhere was in two incidents, and was company for itself.
+#[test]
+fn who_waits_is_in_one_place_and_no_company_for_itself() {
+    let alert = |service, name, critical, at| Step::Alert { service, name, critical, at };
+    live(&[alert(5, 1, false, 1456), alert(5, 0, true, 0), alert(5, 1, false, 0), alert(4, 0, true, 1156)]);
+    live(&[alert(1, 2, false, 1525), alert(1, 1, false, 1084), alert(1, 0, false, 1084), alert(1, 0, false, 1225)]);
+}
