@@ -91,15 +91,7 @@ async fn start_of_serve(program: &Path) -> anyhow::Result<Started> {
     std::fs::write(&config, text)?;
     let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
     let began = Instant::now();
-    let mut child = Command::new(program)
-        .args(["serve", "--config"])
-        .arg(&config)
-        .env_remove("MIDWATCH_MODEL")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
+    let mut child = serve(program, &config)?;
     loop {
         let answer = http.get(format!("http://{listen}/readyz")).send().await;
         if answer.is_ok_and(|answer| answer.status().is_success()) {
@@ -115,6 +107,19 @@ async fn start_of_serve(program: &Path) -> anyhow::Result<Started> {
     let resident_mib = resident_mib(&child).unwrap_or(f64::NAN);
     child.kill().await?;
     Ok(Started { ready_ms, resident_mib })
+}
+
+/// `serve` as a process of its own, which ends with its handle.
+fn serve(program: &Path, config: &Path) -> std::io::Result<Child> {
+    Command::new(program)
+        .args(["serve", "--config"])
+        .arg(config)
+        .env_remove("MIDWATCH_MODEL")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
 }
 
 fn resident_mib(child: &Child) -> Option<f64> {

@@ -1,7 +1,6 @@
 //! From Kafka to judged and on disk: a topic that is full, and a watch that starts beside it.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -12,9 +11,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
 use serde_json::json;
-use tokio::process::Command;
 
-use super::{Row, resident_mib};
+use super::{Row, resident_mib, serve};
 
 const INSTANCES: usize = 20_000;
 const PARTITIONS: i32 = 4;
@@ -80,15 +78,7 @@ pub async fn measure(program: &Path, brokers: &str, alerts: usize) -> anyhow::Re
     );
     std::fs::write(&config, text)?;
     let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
-    let mut child = Command::new(program)
-        .args(["serve", "--config"])
-        .arg(&config)
-        .env_remove("MIDWATCH_MODEL")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
+    let mut child = serve(program, &config)?;
     let began = Instant::now();
     let mut first: Option<(Instant, f64)> = None;
     let mut highest: f64 = 0.0;
