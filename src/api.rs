@@ -36,6 +36,7 @@ pub fn router(desk: Arc<Desk>) -> Router {
         .route("/api/v1/silences", get(silences).post(people::silence))
         .route("/api/v1/silences/{id}", delete(people::unsilence))
         .route("/api/v1/funnel", get(people::funnel))
+        .route("/api/v1/log-news", get(people::log_news))
         .route("/api/v1/alerts/{what}", get(people::alert))
         .route("/api/v1/incidents", get(incidents))
         .layer(DefaultBodyLimit::max(limit))
@@ -218,6 +219,17 @@ async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
         if let Ok(value) = value {
             let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} gauge\n{name} {value}");
         }
+    }
+    let (minutes, cut) = desk.ear.minutes();
+    for (name, help, value) in [
+        ("midwatch_log_minutes_total", "Minutes of logs that were listened to", minutes),
+        (
+            "midwatch_log_minutes_cut_total",
+            "Those of them with more lines than are read; their rates are not known",
+            cut,
+        ),
+    ] {
+        let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} counter\n{name} {value}");
     }
     let paused = i32::from(desk.paused().await.is_some());
     let _ = writeln!(

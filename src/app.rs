@@ -97,6 +97,8 @@ impl App {
             counters: Counters::default(),
             stop: stopped,
             silencing: tokio::sync::Mutex::new(()),
+            past: tokio::sync::Mutex::default(),
+            ear: flow::listen::Ear::default(),
             mappings: config.mappings()?,
             config,
         });
@@ -153,6 +155,7 @@ impl App {
         drive!("respond", flow::respond::run);
         drive!("approvals", flow::approve::run_expiry);
         drive!("remember", flow::remember::run);
+        drive!("listen", flow::listen::run);
     }
 
     async fn serve_doors(&mut self, slack_chat: Option<SlackChat>) -> anyhow::Result<()> {

@@ -152,6 +152,9 @@ pub struct Signals {
     /// Label of log streams that names the service.
     #[serde(default = "default_log_label")]
     pub log_service_label: String,
+    /// Whether the logs are listened to while nothing is wrong: one query a minute.
+    #[serde(default = "yes")]
+    pub watch_logs: bool,
     /// How far back baselines look.
     #[serde(default = "default_baseline_days")]
     pub baseline_days: u64,
@@ -162,6 +165,9 @@ pub struct Signals {
     pub edges: Vec<EdgeQuery>,
 }
 
+fn yes() -> bool {
+    true
+}
 fn default_log_label() -> String {
     "app".into()
 }

@@ -39,6 +39,8 @@ pub struct Store {
     writer: Mutex<()>,
     /// Grows whenever a label is written: who works with labels reads them again.
     labels: AtomicU64,
+    /// Grows whenever an incident ends.
+    endings: AtomicU64,
 }
 
 pub(crate) enum Db {
@@ -106,7 +108,7 @@ impl Store {
             .await
             .map_err(|error| failed(error.to_string()))?;
         SQLITE_MIGRATIONS.run(&pool).await.map_err(|error| failed(error.to_string()))?;
-        Ok(Self { db: Db::Sqlite(pool), writer: Mutex::new(()), labels: AtomicU64::new(0) })
+        Ok(Self { db: Db::Sqlite(pool), writer: Mutex::new(()), labels: AtomicU64::new(0), endings: AtomicU64::new(0) })
     }
 
     async fn open_postgres(address: &str) -> Result<Self, StoreError> {
@@ -122,7 +124,7 @@ impl Store {
             .await
             .map_err(|error| failed(error.to_string()))?;
         POSTGRES_MIGRATIONS.run(&pool).await.map_err(|error| failed(error.to_string()))?;
-        Ok(Self { db: Db::Postgres(pool), writer: Mutex::new(()), labels: AtomicU64::new(0) })
+        Ok(Self { db: Db::Postgres(pool), writer: Mutex::new(()), labels: AtomicU64::new(0), endings: AtomicU64::new(0) })
     }
 
     pub fn kind(&self) -> &'static str {
@@ -135,6 +137,11 @@ impl Store {
     /// Another number than before means that labels have changed.
     pub fn labels_revision(&self) -> u64 {
         self.labels.load(Ordering::Acquire)
+    }
+
+    /// Another number than before means that incidents have ended.
+    pub fn endings_revision(&self) -> u64 {
+        self.endings.load(Ordering::Acquire)
     }
 
     /// Whether a write would succeed now.

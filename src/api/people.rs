@@ -48,6 +48,23 @@ pub(super) async fn funnel(State(desk): State<Arc<Desk>>, Query(Since { since })
     }
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewsOf {
+    service: Option<String>,
+    since: Option<String>,
+}
+
+/// `GET /api/v1/log-news?service=pay&since=2h`: what the logs said anew, oldest first.
+pub(super) async fn log_news(State(desk): State<Arc<Desk>>, Query(asked): Query<NewsOf>) -> Response {
+    let Some(span) = asked.since.as_deref().map_or(Some(A_DAY), parse_span) else {
+        let what = format!("since is {:?}, which is no span of time", asked.since.unwrap_or_default());
+        return problem(StatusCode::BAD_REQUEST, &what, "give for example since=30m, 24h or 7d");
+    };
+    let of = |service: &str| asked.service.as_deref().is_none_or(|wanted| wanted == service);
+    Json(desk.ear.news(of, desk.clock.event_now() - span)).into_response()
+}
+
 /// `GET /api/v1/alerts/{fingerprint or name}`: what was decided about it, and why; newest first.
 pub(super) async fn alert(State(desk): State<Arc<Desk>>, Path(what): Path<String>) -> Response {
     let unavailable =

@@ -176,6 +176,7 @@ impl super::Signals {
             loki_url: loki_url.map(str::to_owned),
             bearer_token: super::Secret::default(),
             log_service_label: super::default_log_label(),
+            watch_logs: true,
             baseline_days: super::default_baseline_days(),
             query: defaults(),
             edges: default_edges(),

@@ -480,6 +480,11 @@ impl Correlator {
             open.roots.push(node);
         }
         self.order.activated(node, at);
+        // What has a neighbour in the incident teaches which kinds of alerts lead which.
+        let known = self.graph.at(node);
+        let neighbours = self.graph.callees(node).chain(self.graph.callers(node)).map(|one| self.graph.at(one));
+        let related = neighbours.filter(|other| other.incident == Some(key)).map(|other| (&other.name, other.first_at));
+        self.order.began(&known.name, at, related);
     }
 
     /// Waiting warnings about the node, what it needs and what needs it.

@@ -197,7 +197,7 @@ impl Picture {
     }
 
     /// Nodes with anything wrong.
-    fn anomalous(&self) -> BTreeSet<&str> {
+    pub fn anomalous(&self) -> BTreeSet<&str> {
         self.readings
             .iter()
             .filter(|reading| reading.deviation >= ANOMALOUS && reading.class != SignalClass::Load)

@@ -3,6 +3,8 @@
 //! What users feel counts most, then how far the failure reaches; an environment that is not
 //! production, and a past in which such incidents went away by themselves, lower it.
 
+mod past;
+
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +14,8 @@ use super::correlate::names::words;
 use super::correlate::{environment, is_cause, is_machine_down};
 use super::incident::{AlertGroup, Sev};
 use super::topology::{NodeKind, Topology};
+
+pub use past::{Ending, Past};
 
 /// One kind of alert of the incident, as far as severity is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,16 +2,21 @@
 
 use super::desk::FlowError;
 use crate::domain::incident::{IncidentEvent, State};
-use crate::domain::severity::{self, History, Symptom};
+use crate::domain::severity::{self, Past, Symptom};
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
 use crate::store::Draft;
 
 /// Severity from what is affected, with the reason; it only rises while alerts come in.
-pub(super) fn reassess(draft: &mut Draft, topology: &Topology, wall_now: Timestamp) -> Result<(), FlowError> {
+pub(super) fn reassess(
+    draft: &mut Draft,
+    topology: &Topology,
+    past: &Past,
+    wall_now: Timestamp,
+) -> Result<(), FlowError> {
     let groups = draft.incident.alerts.values();
     let symptoms: Vec<Symptom> = groups.map(Symptom::of_group).collect();
-    let (sev, because) = severity::assess(&symptoms, topology, History::default());
+    let (sev, because) = severity::assess(&symptoms, topology, past.of(&draft.incident));
     if sev > draft.incident.severity {
         draft.record(IncidentEvent::SeverityChanged { to: sev, because }, wall_now)?;
     }

@@ -10,6 +10,7 @@ use crate::domain::id::{EvidenceId, IncidentId};
 use crate::domain::incident::Incident;
 use crate::domain::intake::Mappings;
 use crate::domain::policy::Policy;
+use crate::domain::severity::Past;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
 use crate::memory::Memory;
@@ -19,6 +20,7 @@ use crate::store::{AuditEntry, Batch, Draft, NewEffect, Store, StoreError};
 
 use super::deliver::Effect;
 use super::gate::Gate;
+use super::listen::Ear;
 
 /// What every driver works with. Ports may be absent: the watch goes on with what there is.
 pub struct Desk {
@@ -39,6 +41,9 @@ pub struct Desk {
     pub stop: watch::Receiver<bool>,
     /// Silences are read, changed and written as one value.
     pub silencing: tokio::sync::Mutex<()>,
+    /// How incidents have ended, as of a revision of the store.
+    pub past: tokio::sync::Mutex<Option<(u64, Arc<Past>)>>,
+    pub ear: Ear,
     /// Formats of the user's own, checked at the start.
     pub mappings: Mappings,
 }
@@ -196,6 +201,17 @@ impl Desk {
 
     pub async fn topology(&self) -> Arc<Topology> {
         self.topology.read().await.clone()
+    }
+
+    /// How incidents have ended so far, read again when one has ended.
+    pub async fn past(&self) -> Result<Arc<Past>, StoreError> {
+        // The number first: what ends meanwhile is read again.
+        let revision = self.store.endings_revision();
+        let mut known = self.past.lock().await;
+        if known.as_ref().is_none_or(|(of, _)| *of != revision) {
+            *known = Some((revision, Arc::new(self.store.past().await?)));
+        }
+        Ok(known.as_ref().map_or_else(Arc::default, |(_, past)| past.clone()))
     }
 
     pub fn reasoner_name(&self) -> String {

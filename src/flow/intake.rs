@@ -497,6 +497,7 @@ impl Watchkeeper {
     ) -> Result<(), FlowError> {
         let ids: BTreeSet<IncidentId> =
             touched.joined.keys().chain(touched.resolved.keys()).chain(touched.drafts.keys()).cloned().collect();
+        let past = desk.past().await?;
         // The rest is made anew when somebody else was faster.
         let questions = batch.effects.len();
         for _ in 0..8 {
@@ -511,7 +512,7 @@ impl Watchkeeper {
                 if let Some(alerts) = touched.joined.get(id) {
                     let before = draft.incident.score().map(|scored| scored.score);
                     draft.record(IncidentEvent::AlertsJoined { alerts: alerts.clone() }, wall_now)?;
-                    reassess(&mut draft, topology, wall_now)?;
+                    reassess(&mut draft, topology, &past, wall_now)?;
                     let after = draft.incident.score().map(|scored| scored.score);
                     if let Some(score) = after.filter(|score| before.is_none_or(|before| *score < before)) {
                         batch.taught.rescored.push((id.clone(), score));

@@ -11,6 +11,7 @@ use futures::{FutureExt, StreamExt};
 use tracing::warn;
 
 use super::desk::{Desk, FlowError};
+use super::listen::{LogNews, TROUBLE};
 use crate::config::Signals as SignalsConfig;
 use crate::domain::action::Action;
 use crate::domain::change::Change;
@@ -104,6 +105,7 @@ pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) ->
     topology_evidence(event_now, dossier, &mut picture);
     if let (Some(signals), Some(config)) = (&desk.signals, &desk.config.signals) {
         log_signs(signals.as_ref(), config, incident, event_now, dossier, &mut picture).await;
+        heard_before(desk, incident, event_now, dossier, &mut picture);
     }
     picture
 }
@@ -526,10 +528,7 @@ async fn log_signs(
         .into_iter()
         .map(|node| {
             async move {
-                let query = format!(
-                    "{{{label}=\"{}\"}} |~ \"(?i)(error|fatal|exception|panic|timeout|refused|exhausted|expired|denied|no space|killed|unavailable|slow)\"",
-                    node.replace(['"', '\\'], "")
-                );
+                let query = format!("{{{label}=\"{}\"}} |~ \"{TROUBLE}\"", node.replace(['"', '\\'], ""));
                 let (now, past) = futures::join!(
                     signals.logs(&query, start, event_now, LOG_LINES),
                     signals.logs(&query, before, start, LOG_LINES)
@@ -575,6 +574,27 @@ async fn log_signs(
             }
         }
     }
+}
+
+/// What the logs of everything affected said anew while nobody asked: it is there also when the lines
+/// themselves are no longer, and says when it began.
+fn heard_before(desk: &Desk, incident: &Incident, event_now: Timestamp, dossier: &mut Dossier, picture: &mut Picture) {
+    let affected: BTreeSet<&str> = incident.subjects().into_iter().chain(picture.anomalous()).collect();
+    let news = desk.ear.news(|service| affected.contains(service), incident.since - RECENT);
+    if news.is_empty() {
+        return;
+    }
+    let body: Vec<String> = news.iter().map(LogNews::to_string).collect();
+    let exhibit = Exhibit {
+        kind: EvidenceKind::Log,
+        source: "loki",
+        query: "templates and their rates, listened to once a minute",
+        summary: format!("{} log templates were news; the first: {}", news.len(), body[0]),
+        body: body.join("\n"),
+        series: vec![],
+        taint: Taint::UserWritable,
+    };
+    dossier.add(exhibit, event_now);
 }
 
 fn as_lines(lines: &[LogLine]) -> Vec<Line<'_>> {

@@ -21,6 +21,7 @@ use crate::domain::correlate::{Kind, Lesson};
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{AlertGroup, Incident, IncidentEvent, Sev, State};
 use crate::domain::narrative::note;
+use crate::domain::severity::Past;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
 use crate::domain::triage::Triage;
@@ -198,6 +199,7 @@ async fn one(triage: &mut Triage, desk: &Desk, id: i64, order: &Order) -> Result
         Err(why) => return Ok(Err(why)),
     };
     let topology = desk.topology().await;
+    let past = desk.past().await?;
     let (new, lessons) = match &order.wanted {
         Wanted::Merge { from, into } => (None, triage.correlator.merge_by_person(from, into)),
         Wanted::Split { from, subjects } => {
@@ -221,10 +223,10 @@ async fn one(triage: &mut Triage, desk: &Desk, id: i64, order: &Order) -> Result
         let mut batch = Batch::default();
         let told = match (&order.wanted, found.as_slice(), &new) {
             (Wanted::Merge { .. }, [from, into], _) => {
-                merged(desk, order, from, into, &topology, &mut batch, wall_now)?
+                merged(desk, order, from, into, &topology, &past, &mut batch, wall_now)?
             }
             (Wanted::Split { subjects, .. }, [from], Some(new)) => {
-                split(desk, order, from, new, subjects, &topology, &mut batch, wall_now)?
+                split(desk, order, from, new, subjects, &topology, &past, &mut batch, wall_now)?
             }
             (Wanted::Merge { .. } | Wanted::Split { .. }, _, _) => {
                 return Ok(Err("it names other incidents now".into()));
@@ -257,12 +259,14 @@ async fn one(triage: &mut Triage, desk: &Desk, id: i64, order: &Order) -> Result
     Err(FlowError::Store(StoreError::Stale(format!("order {id}"))))
 }
 
+#[allow(clippy::too_many_arguments)] // one call site; a struct would only rename the list
 fn merged(
     desk: &Desk,
     order: &Order,
     from: &Incident,
     into: &Incident,
     topology: &Topology,
+    past: &Past,
     batch: &mut Batch,
     wall_now: Timestamp,
 ) -> Result<String, FlowError> {
@@ -271,7 +275,7 @@ fn merged(
     let groups: Vec<AlertGroup> = from.alerts.values().cloned().collect();
     gone.record(IncidentEvent::Merged { into: into.id.clone(), because: because.clone() }, wall_now)?;
     stays.record(IncidentEvent::Absorbed { from: from.id.clone(), because, groups }, wall_now)?;
-    reassess(&mut stays, topology, wall_now)?;
+    reassess(&mut stays, topology, past, wall_now)?;
     close_when_quiet(&mut stays, wall_now, desk.clock.event_now())?;
     batch.moved.push((from.id.clone(), into.id.clone()));
     let merge = format!("merged {} into it", from.id);
@@ -294,6 +298,7 @@ fn split(
     new: &IncidentId,
     subjects: &[String],
     topology: &Topology,
+    past: &Past,
     batch: &mut Batch,
     wall_now: Timestamp,
 ) -> Result<String, FlowError> {
@@ -315,7 +320,7 @@ fn split(
     )?;
     let came = IncidentEvent::CameFrom { from: from.id.clone(), groups, by: order.by.clone(), because };
     leaves.record(came, wall_now)?;
-    reassess(&mut leaves, topology, wall_now)?;
+    reassess(&mut leaves, topology, past, wall_now)?;
     let gone = IncidentEvent::SplitOff {
         into: new.clone(),
         subjects: subjects.to_vec(),
@@ -332,7 +337,7 @@ fn split(
     if stays.incident.subjects().len() == 1 {
         stays.record(IncidentEvent::Retitled { title: title(&left) }, wall_now)?;
     } else {
-        reassess(&mut stays, topology, wall_now)?;
+        reassess(&mut stays, topology, past, wall_now)?;
     }
     close_when_quiet(&mut stays, wall_now, desk.clock.event_now())?;
     let subjects = subjects.to_vec();

@@ -13,6 +13,7 @@ use crate::domain::alert::Labels;
 use crate::domain::evidence::Evidence;
 use crate::domain::id::{Digest, IncidentId};
 use crate::domain::incident::{IllegalTransition, Incident, IncidentEvent};
+use crate::domain::severity::Ending;
 use crate::domain::time::Timestamp;
 
 /// Everything that becomes true together, or not at all.
@@ -279,6 +280,20 @@ macro_rules! write_batch {
             if changed != 1 {
                 return Err(StoreError::Stale(id));
             }
+            if let Some(ending) = Ending::of(&draft.incident) {
+                sqlx::query(
+                    "INSERT INTO ending(incident,cluster,name,subject,by_itself,at) VALUES($1,$2,$3,$4,$5,$6) \
+                     ON CONFLICT(incident) DO NOTHING",
+                )
+                .bind(&id)
+                .bind(&ending.cluster)
+                .bind(&ending.name)
+                .bind(&ending.subject)
+                .bind(ending.by_itself)
+                .bind($at.millis())
+                .execute(&mut *$tx)
+                .await?;
+            }
             draft.base_version = draft.incident.version;
             draft.events.clear();
         }
@@ -446,6 +461,7 @@ impl Store {
     /// As `commit`, for a batch that is large and may have to be tried again: its drafts are to be
     /// made anew after a failure.
     pub async fn commit_in_place(&self, batch: &mut Batch, wall_at: Timestamp) -> Result<(), StoreError> {
+        let ended = batch.drafts.iter().any(|draft| Ending::of(&draft.incident).is_some());
         let labels = !batch.taught.labels.is_empty() || !batch.taught.rescored.is_empty();
         match &self.db {
             Db::Sqlite(pool) => {
@@ -462,6 +478,9 @@ impl Store {
         }
         if labels {
             self.labels.fetch_add(1, Ordering::Release);
+        }
+        if ended {
+            self.endings.fetch_add(1, Ordering::Release);
         }
         Ok(())
     }

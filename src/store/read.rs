@@ -7,6 +7,7 @@ use crate::domain::alert::{Alert, Fingerprint, Labels, Status};
 use crate::domain::evidence::Evidence;
 use crate::domain::id::IncidentId;
 use crate::domain::incident::Incident;
+use crate::domain::severity::{Ending, Past};
 use crate::domain::time::Timestamp;
 use crate::ports::MessageRef;
 
@@ -171,6 +172,23 @@ impl Store {
             sqlx::query_as("SELECT id, body FROM incident WHERE id IN (SELECT incident FROM execution)").fetch_all(pool).await
         })?;
         rows.iter().map(|(id, body)| parse("incident", id, body)).collect()
+    }
+
+    /// How incidents have ended so far, by kind.
+    pub async fn past(&self) -> Result<Past, StoreError> {
+        let rows: Vec<(String, String, String, bool, i64)> = on!(self, pool => {
+            sqlx::query_as(
+                "SELECT cluster, name, subject, by_itself, count(*) FROM ending \
+                 GROUP BY cluster, name, subject, by_itself",
+            )
+            .fetch_all(pool)
+            .await
+        })?;
+        let mut past = Past::default();
+        for (cluster, name, subject, by_itself, times) in rows {
+            past.count(Ending { cluster, name, subject, by_itself }, u32::try_from(times).unwrap_or(u32::MAX));
+        }
+        Ok(past)
     }
 
     pub async fn next_incident_number(&self) -> Result<i64, StoreError> {

@@ -1,6 +1,7 @@
-//! Causal order learned from the past: after whom does who alert?
+//! Causal order learned from the past: after whom does who alert, and which kind of alert leads which?
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -13,6 +14,18 @@ pub(super) struct Order {
     recent: VecDeque<(u32, Timestamp)>,
     times: FxHashMap<u32, u32>,
     followed: FxHashMap<(u32, u32), u32>,
+    kinds: Precedence,
+}
+
+/// Which kinds of alerts, by their names, come first between two services of which one calls the
+/// other. What is learned on one pair of services speaks for all.
+#[derive(Debug, Default)]
+struct Precedence {
+    names: FxHashMap<Arc<str>, u32>,
+    /// How often a kind was in an incident.
+    times: FxHashMap<u32, u32>,
+    /// How often the first kind came before the second.
+    led: FxHashMap<(u32, u32), u32>,
 }
 
 const FOLLOWS: Duration = Duration::from_secs(300);
@@ -20,6 +33,11 @@ const RECENT: usize = 32;
 const MAX_PAIRS: usize = 100_000;
 /// Fewer observations than this say nothing.
 const MIN_TIMES: u32 = 3;
+/// Kinds speak for services that have never been seen together: they need more of a past.
+const MIN_LED: u32 = 5;
+/// The share of the pairs in which one kind must have been the first to be the one that leads.
+const LEADS: f64 = 0.8;
+const MAX_KINDS: usize = 5_000;
 
 impl Order {
     pub fn activated(&mut self, node: u32, at: Timestamp) {
@@ -45,8 +63,61 @@ impl Order {
         (followed >= MIN_TIMES).then(|| ((f64::from(followed) / f64::from(times.max(1))).min(1.0), followed))
     }
 
+    /// An alert of the kind `name` began at `at`, in an incident in which its neighbours `related` had
+    /// begun before with alerts of these names.
+    pub fn began<'a>(
+        &mut self,
+        name: &Arc<str>,
+        at: Timestamp,
+        related: impl Iterator<Item = (&'a Arc<str>, Timestamp)>,
+    ) {
+        let Some(this) = self.kinds.number(name) else { return };
+        *self.kinds.times.entry(this).or_default() += 1;
+        for (other, then) in related {
+            if then <= at
+                && at.since(then) <= FOLLOWS
+                && let Some(other) = self.kinds.number(other)
+                && other != this
+            {
+                *self.kinds.led.entry((other, this)).or_default() += 1;
+            }
+        }
+        if self.kinds.led.len() > MAX_PAIRS {
+            self.kinds.led.retain(|_, times| *times > 1);
+        }
+    }
+
+    /// How often alerts of the kind `before` are followed by `after` next to them, if that is the order
+    /// in which they come: 0 to 1.
+    pub fn leads(&self, before: &str, after: &str) -> f64 {
+        let number = |name: &str| self.kinds.names.get(name).copied();
+        let (Some(before), Some(after)) = (number(before), number(after)) else { return 0.0 };
+        let led = |one: u32, other: u32| self.kinds.led.get(&(one, other)).copied().unwrap_or(0);
+        let (forward, backward) = (led(before, after), led(after, before));
+        let first = f64::from(forward) / f64::from((forward + backward).max(1));
+        if forward < MIN_LED || first < LEADS {
+            return 0.0;
+        }
+        let times = self.kinds.times.get(&before).copied().unwrap_or(0);
+        (f64::from(forward) / f64::from(times.max(1))).min(1.0)
+    }
+
     /// Subjects that have just begun to alert, newest first.
     pub fn recent(&self, at: Timestamp) -> impl Iterator<Item = u32> + '_ {
         self.recent.iter().rev().filter(move |(_, then)| at.abs_diff(*then) <= FOLLOWS).map(|(node, _)| *node)
+    }
+}
+
+impl Precedence {
+    /// `None`: there are too many kinds already; new ones are not learned.
+    fn number(&mut self, name: &Arc<str>) -> Option<u32> {
+        if let Some(known) = self.names.get(name) {
+            return Some(*known);
+        }
+        let next = self.names.len();
+        (next < MAX_KINDS).then(|| {
+            self.names.insert(name.clone(), next as u32);
+            next as u32
+        })
     }
 }

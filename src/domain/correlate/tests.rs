@@ -135,6 +135,59 @@ fn what_followed_before_follows_again() {
     }
 }
 
+/// A store that only warns, and its caller that is critical 40 seconds later, as one incident or two.
+fn store_and_caller(correlator: &mut Correlator, topology: &Arc<Topology>, pair: usize, second: i64) -> bool {
+    let store = format!("store-{pair}");
+    let mut warned = vec![];
+    let mut opened = None;
+    for name in ["SlowReads", "SlowWrites", "Compaction"] {
+        let warning = alert(&store, name, "warning", second);
+        warned.push((warning.fingerprint, name));
+        if let Placement::Open { .. } = correlator.place(&warning, topology) {
+            let id = IncidentId::numbered(i64::from(correlator.next_key) + 1);
+            correlator.opened(&id, warning.starts_at);
+            for (fingerprint, name) in &warned {
+                let (cluster, at) = (warning.cluster(), warning.starts_at);
+                let heard = Heard { fingerprint: *fingerprint, cluster, subject: &store, name, at, critical: false };
+                correlator.joined(&id, heard, topology);
+            }
+            opened = Some(id.to_string());
+        }
+    }
+    let caller = take(correlator, &alert(&format!("api-{pair}"), "Stalls", "critical", second + 40), topology);
+    assert!(opened.is_some());
+    opened == caller
+}
+
+#[test]
+fn which_kind_leads_which_is_learned_for_all_services() {
+    let pairs: Vec<(String, String)> = (0..9).map(|pair| (format!("api-{pair}"), format!("store-{pair}"))).collect();
+    let edges: Vec<(&str, &str)> = pairs.iter().map(|(api, store)| (api.as_str(), store.as_str())).collect();
+    let topology = chart(&edges);
+    let mut correlator = Correlator::new(Rules::default());
+    assert!(!store_and_caller(&mut correlator, &topology, 0, 0), "a warning explains too little by itself");
+    for pair in 1..8 {
+        let at = pair as i64 * 86_400;
+        // Here it is plain what belongs together.
+        let store = take(&mut correlator, &alert(&pairs[pair].1, "Compaction", "critical", at), &topology);
+        assert_eq!(take(&mut correlator, &alert(&pairs[pair].0, "Stalls", "critical", at + 30), &topology), store);
+    }
+    assert!(store_and_caller(&mut correlator, &topology, 8, 9 * 86_400));
+}
+
+#[test]
+fn a_kind_that_comes_first_as_often_as_last_leads_nothing() {
+    let mut order = order::Order::default();
+    let (slow, down): (Arc<str>, Arc<str>) = ("Slow".into(), "Down".into());
+    for day in 0..20 {
+        let (first, second) = if day % 2 == 0 { (&slow, &down) } else { (&down, &slow) };
+        let at = Timestamp::from_secs(NOW + day * 86_400);
+        order.began(first, at, std::iter::empty());
+        order.began(second, at + Duration::from_secs(30), std::iter::once((first, at)));
+    }
+    assert_eq!((order.leads("Slow", "Down"), order.leads("Down", "Slow")), (0.0, 0.0));
+}
+
 #[test]
 fn what_is_broken_in_itself_is_a_fault_of_its_own() {
     let topology = chart(&[("door", "a"), ("a", "db")]);

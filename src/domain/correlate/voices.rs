@@ -133,6 +133,8 @@ const TOGETHER: Duration = Duration::from_secs(3 * 60);
 const MIN_CALLERS: usize = 3;
 /// Neighbours in a namespace that fall ill within this time do so together.
 const AT_ONCE: Duration = Duration::from_secs(60);
+/// How much the learned order of kinds counts: it knows the kinds, not these two services.
+const KINDS: f64 = 0.4;
 /// How much of a callee's voice counts for an alert that says that its subject is broken in itself.
 const OWN_TROUBLE: f64 = 0.5;
 
@@ -272,6 +274,13 @@ impl Correlator {
                 if lesson > 0.0 {
                     heard.push(Said { pattern: lesson, link: Link::Taught, ..said });
                 }
+            }
+        }
+        // Between neighbours the kinds of the two alerts speak, too, whoever they are about.
+        for said in heard.iter_mut().filter(|said| said.topology > 0.0) {
+            let other = self.graph.at(said.other);
+            if other.first_at <= at {
+                said.order = said.order.max(KINDS * self.order.leads(&other.name, alert.name()));
             }
         }
         if !self.lessons.is_empty() {

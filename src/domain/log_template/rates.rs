@@ -87,6 +87,15 @@ impl Rates {
         self.services.get_mut(service)?.observe(minute, line)
     }
 
+    /// As [`Self::vanished`], of all services.
+    pub fn all_vanished(&self, at: Timestamp) -> Vec<(String, News)> {
+        let minute = at.millis().div_euclid(MINUTE);
+        let of_each = |(service, stream): (&String, &Stream)| {
+            stream.vanished(minute).into_iter().map(|news| (service.clone(), news)).collect::<Vec<_>>()
+        };
+        self.services.iter().flat_map(of_each).collect()
+    }
+
     /// Templates of `service` that should have been seen again by now, the surest first.
     pub fn vanished(&self, service: &str, at: Timestamp) -> Vec<News> {
         let minute = at.millis().div_euclid(MINUTE);
