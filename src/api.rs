@@ -167,6 +167,7 @@ async fn incidents(State(desk): State<Arc<Desk>>) -> Response {
                 .map(|incident| {
                     json!({
                         "id": incident.id, "title": incident.title, "severity": incident.severity,
+                        "severity_because": incident.severity_because,
                         "state": incident.state.word(), "since": incident.since, "alerts": incident.alert_count(),
                         "service": incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.service.clone()),
                     })

@@ -160,3 +160,34 @@ async fn a_sample_of_the_muted_is_shown_and_its_answers_are_the_miss_rate() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn a_kind_that_passes_by_itself_is_taken_less_seriously() {
+    let talking = Talking::start("").await;
+    let newest = async || talking.incidents().await.into_iter().max_by_key(|one| one["id"].as_str().map(str::to_owned));
+    for round in 0..6 {
+        let mut firing = alert("Errors", "pay");
+        // A firing of its own each time: the same start would be a repeat.
+        firing["startsAt"] = json!((Utc::now() - Duration::from_secs(60 - round)).to_rfc3339());
+        talking.send(std::slice::from_ref(&firing)).await;
+        let opened = talking
+            .until("an incident that nobody can act on", async || {
+                newest().await.filter(|one| {
+                    let number = one["id"].as_str().and_then(|id| id.strip_prefix("INC-")?.parse::<u64>().ok());
+                    number == Some(round + 1) && one["state"] == "handed_over"
+                })
+            })
+            .await;
+        let (severity, because) = (opened["severity"].as_str().unwrap(), opened["severity_because"].to_string());
+        match round {
+            0..5 => assert_eq!(severity, "SEV3", "round {round}: {because}"),
+            _ => assert_eq!((severity, because.contains("5 of 5 such incidents ended by themselves")), ("SEV4", true), "{because}"),
+        }
+        firing["status"] = json!("resolved");
+        firing["endsAt"] = json!(Utc::now().to_rfc3339());
+        talking.send(&[firing]).await;
+        talking
+            .until("its end", async || newest().await.filter(|one| one["state"] == "resolved"))
+            .await;
+    }
+}
