@@ -27,7 +27,7 @@ pub use batch::{AuditEntry, Batch, Claim, Draft, ExecutionRow, LedgerRow, NewEff
 pub use inbox::{OpenRow, Packed, pack};
 pub use ledger::{FunnelCount, HOUR, LedgerView, Repeats, SentAgain};
 pub use people::{AskedRow, LabelKind, LabelRow, LessonRow, MovedSubjects, NewLabel, Taught};
-pub use read::{EventRow, InboxRow, OpenMember, OutboxRow, Scope};
+pub use read::{EventRow, Heard, InboxRow, OpenMember, OutboxRow, Scope, Standing};
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");

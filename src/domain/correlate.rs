@@ -31,6 +31,7 @@ use rustc_hash::FxHashMap;
 
 use super::alert::{Alert, Fingerprint, Severity};
 use super::id::IncidentId;
+use super::severity::Said;
 use super::time::Timestamp;
 use super::topology::Topology;
 use graph::Graph;
@@ -86,6 +87,15 @@ pub enum Placement {
     Wait {
         because: Because,
     },
+}
+
+/// A warning that waits for company.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Patient {
+    pub name: Arc<str>,
+    pub subject: Arc<str>,
+    pub at: Timestamp,
+    pub said: Said,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -301,7 +311,7 @@ impl Correlator {
             self.places.note(alert, node, at);
             return Placement::Open { because, gathers };
         }
-        self.waiting.add(Waiting { fingerprint: alert.fingerprint, node, name: alert.name().into(), at });
+        self.wait(alert, node);
         Placement::Wait { because: Because::ByItself { subject } }
     }
 
@@ -378,13 +388,23 @@ impl Correlator {
         self.waiting.remove(fingerprint);
     }
 
-    /// Name, subject and start of a waiting alert, which the caller needs when it gathers it.
-    pub fn waiting(&self, fingerprint: Fingerprint) -> Option<(Arc<str>, Arc<str>, Timestamp)> {
-        let found = self.waiting.get(fingerprint)?;
-        Some((found.name.clone(), self.graph.at(found.node).subject.clone(), found.at))
+    /// What the caller needs to know of a waiting alert when it gathers it.
+    pub fn waiting(&self, fingerprint: Fingerprint) -> Option<Patient> {
+        let Waiting { node, name, at, said, .. } = self.waiting.get(fingerprint)?;
+        Some(Patient { name: name.clone(), subject: self.graph.at(*node).subject.clone(), at: *at, said: *said })
     }
 
-    /// The scope that a waiting alert is about.
+    /// After a restart: it waited, and nothing has become of it.
+    pub fn waits_again(&mut self, alert: &Alert, topology: &Arc<Topology>) {
+        let node = self.graph.node(&scope(alert), alert.about(), topology);
+        self.wait(alert, node);
+    }
+
+    fn wait(&mut self, alert: &Alert, node: u32) {
+        let Alert { fingerprint, starts_at: at, .. } = *alert;
+        self.waiting.add(Waiting { fingerprint, node, name: alert.name().into(), at, said: Said::by(alert) });
+    }
+
     pub fn cluster_of_waiting(&self, fingerprint: Fingerprint) -> Option<Arc<str>> {
         let found = self.waiting.get(fingerprint)?;
         Some(self.graph.at(found.node).cluster.clone())

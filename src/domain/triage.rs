@@ -9,11 +9,12 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::alert::{Alert, Fingerprint, Severity};
-use super::correlate::{self, Correlator, Heard, Merge, Placement, Why};
+use super::correlate::{self, Correlator, Heard, Merge, Patient, Placement, Why};
 use super::id::IncidentId;
 use super::intake::{Knowledge, Known};
 use super::intent::Intent;
 use super::prefilter::{self, Because, Mute, Prefilter, Suppression, Verdict};
+use super::severity::Said;
 use super::time::{Timestamp, spoken};
 use super::topology::Topology;
 
@@ -61,6 +62,7 @@ pub struct Gathered {
     pub subject: String,
     pub severity: Severity,
     pub starts_at: Timestamp,
+    pub said: Said,
 }
 
 /// A warning that did not go away by itself.
@@ -175,12 +177,12 @@ impl Triage {
                 };
                 self.correlator.joined(&incident, heard, topology);
                 let gathers = gathers.into_iter().filter_map(|fingerprint| {
-                    let (name, subject, at) = self.correlator.waiting(fingerprint)?;
+                    let Patient { name, subject, at, said } = self.correlator.waiting(fingerprint)?;
                     let cluster: &str = &scope;
                     let heard = Heard { fingerprint, cluster, subject: &subject, name: &name, at, critical: false };
                     self.correlator.joined(&incident, heard, topology);
                     let (name, subject) = (name.to_string(), subject.to_string());
-                    Some(Gathered { fingerprint, name, subject, severity: Severity::Warning, starts_at: at })
+                    Some(Gathered { fingerprint, name, subject, severity: Severity::Warning, starts_at: at, said })
                 });
                 let gathers = gathers.collect();
                 Judged::Opened { incident, because: why, gathers }
@@ -205,7 +207,7 @@ impl Triage {
         let mut overdue = self.lasting(event_now, topology);
         for fingerprint in self.correlator.overdue(event_now) {
             let known = self.correlator.waiting(fingerprint).zip(self.correlator.cluster_of_waiting(fingerprint));
-            let Some(((name, subject, starts_at), cluster)) = known else { continue };
+            let Some((Patient { name, subject, at: starts_at, said }, cluster)) = known else { continue };
             if !self.prefilter.is_firing(fingerprint) {
                 self.correlator.ended(fingerprint);
                 continue;
@@ -223,7 +225,7 @@ impl Triage {
             let heard = Heard { fingerprint, cluster: &cluster, subject: &subject, name: &name, at, critical };
             self.correlator.joined(&incident, heard, topology);
             let (name, subject) = (name.to_string(), subject.to_string());
-            let alert = Gathered { fingerprint, name, subject, severity: Severity::Warning, starts_at };
+            let alert = Gathered { fingerprint, name, subject, severity: Severity::Warning, starts_at, said };
             let cluster = correlate::cluster_of(&cluster).to_owned();
             overdue.push(Persisting { incident, opened, cluster, alert, because });
         }
@@ -250,6 +252,7 @@ impl Triage {
                 subject: alert.about().to_owned(),
                 severity: alert.severity(),
                 starts_at: alert.starts_at,
+                said: Said::by(&alert),
             };
             let persists = |incident, opened, alert, because| Persisting {
                 incident,

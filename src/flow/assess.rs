@@ -17,7 +17,8 @@ pub(super) fn reassess(
     let groups = draft.incident.alerts.values();
     let symptoms: Vec<Symptom> = groups.map(Symptom::of_group).collect();
     let (sev, because) = severity::assess(&symptoms, topology, past.of(&draft.incident));
-    if sev > draft.incident.severity {
+    // The severity that it is opened with is a guess from one alert.
+    if sev > draft.incident.severity || (draft.is_new() && sev != draft.incident.severity) {
         draft.record(IncidentEvent::SeverityChanged { to: sev, because }, wall_now)?;
     }
     let subjects = draft.incident.subjects();

@@ -18,7 +18,7 @@ use super::regroup::{self, lesson_of};
 use super::silence::SILENCES;
 use crate::domain::alert::{Alert, BadAlert, Fingerprint, Severity};
 use crate::domain::anomaly::Audit;
-use crate::domain::correlate::{self, Heard};
+use crate::domain::correlate;
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, JoinedAlert, ResolvedAlert, Sev};
 use crate::domain::intake::{Taken, take_bytes};
@@ -28,7 +28,7 @@ use crate::domain::severity::Said;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
 use crate::domain::triage::{Gathered, Judged, Persisting, Triage};
-use crate::store::{AuditEntry, Batch, Draft, LedgerRow, NewEffect, Repeats, StoreError};
+use crate::store::{AuditEntry, Batch, Draft, Heard, LedgerRow, NewEffect, Repeats, Standing, StoreError};
 
 /// What is kept in memory between batches.
 pub struct Watchkeeper {
@@ -50,6 +50,9 @@ const MAX_QUIET: usize = 200_000;
 /// Alerts that are judged and stored together: many under a storm, so that a transaction is worth
 /// its flush; few enough that what is decided is soon told.
 const BATCH: usize = 16_384;
+
+/// A warning that has waited for longer has lost its end, or its sender repeats it.
+const WAITS_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
 /// Folds the inbox until the end.
 pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
@@ -102,7 +105,16 @@ impl Watchkeeper {
         for lesson in desk.store.lessons().await?.iter().filter_map(lesson_of) {
             keeper.triage.correlator.taught(&lesson);
         }
-        for alert in desk.store.recent_firing(20_000).await? {
+        let (topology, event_now) = (desk.topology().await, desk.clock.event_now());
+        for Heard { alert, standing } in desk.store.heard_lately(20_000).await? {
+            match standing {
+                // It had to fire for longer, and that it does not any more is known.
+                Standing::HeldBack { over: true } => continue,
+                Standing::Waits { over: false } if event_now.since(alert.starts_at) < WAITS_AGAIN => {
+                    keeper.triage.correlator.waits_again(&alert, &topology);
+                }
+                Standing::HeldBack { over: false } | Standing::Waits { .. } | Standing::Judged => {}
+            }
             // The past teaches the prefilter again; its verdicts of then are in the ledger.
             keeper.triage.prefilter.judge(&alert, alert.starts_at);
         }
@@ -117,7 +129,6 @@ impl Watchkeeper {
                 keeper.triage.correlator.keep_apart(from, &incident.id);
             }
         }
-        let topology = desk.topology().await;
         for member in desk.store.open_members().await? {
             let Some(fingerprint) = Fingerprint::parse(&member.fingerprint) else { continue };
             let incident = IncidentId::new(member.incident.clone());
@@ -127,7 +138,7 @@ impl Watchkeeper {
             let scope = alert.as_ref().map_or(cluster.into(), correlate::scope);
             let at = Timestamp::from_millis(member.starts_at);
             let (subject, name) = (&member.subject, &member.name);
-            let heard = Heard { fingerprint, cluster: &scope, subject, name, at, critical: true };
+            let heard = correlate::Heard { fingerprint, cluster: &scope, subject, name, at, critical: true };
             keeper.triage.correlator.joined(&incident, heard, &topology);
             keeper.firing.insert(fingerprint, (member.name, member.subject));
         }
@@ -268,6 +279,10 @@ impl Watchkeeper {
                 ledger.reason = reason.name().into();
                 ledger.explanation = reason.explain();
                 ledger.incident = incident.map(|incident| incident.to_string());
+                // It is told of when it lasts, also after a restart.
+                if let Suppression::TooBrief { .. } = reason {
+                    ledger.labels = Some(alert.labels.clone());
+                }
             }
             Judged::Resolved { incident } => {
                 ledger.verdict = "resolve";
@@ -401,11 +416,7 @@ impl Watchkeeper {
 
     /// A warning that waited for company has found it.
     fn gather(&mut self, id: &IncidentId, gathered: Gathered, batch: &mut Batch, touched: &mut Touched) {
-        let Gathered { fingerprint, name, subject, severity, starts_at } = gathered;
-        // Its labels are no longer at hand; what gathers it is of the same scope.
-        let joined = touched.joined.get(id).and_then(|joined| joined.first()).map(|one| one.said.production);
-        let folded = || touched.drafts.get(id)?.incident.alerts.values().next().map(|group| group.said.production);
-        let said = Said { production: joined.or_else(folded).unwrap_or(true), ..Said::default() };
+        let Gathered { fingerprint, name, subject, severity, starts_at, said } = gathered;
         self.firing.insert(fingerprint, (name.clone(), subject.clone()));
         match touched.waits.remove(&fingerprint).and_then(|row| batch.ledger.get_mut(row)) {
             Some(row) => row.incident = Some(id.to_string()),

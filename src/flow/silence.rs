@@ -97,7 +97,8 @@ pub async fn take(desk: &Desk, by: &str, wanted: Wanted) -> Result<Result<Taken,
         comment: comment.clone(),
         updated_at: event_now,
     };
-    let firing: Vec<Labels> = desk.store.recent_firing(LATELY).await?.into_iter().map(|alert| alert.labels).collect();
+    let firing: Vec<Labels> =
+        desk.store.heard_lately(LATELY).await?.into_iter().map(|heard| heard.alert.labels).collect();
     let matched = firing.iter().filter(|labels| matchers.matches(labels)).count();
     let reach = Reach { firing: &firing, max_share: MAX_SHARE };
     if let Err(refused) = silences.create(silence, reach, consent, event_now) {

@@ -78,6 +78,11 @@ impl Draft {
         Ok(())
     }
 
+    /// Whether the incident is not in the store yet.
+    pub fn is_new(&self) -> bool {
+        self.base_version == 0
+    }
+
     pub fn is_changed(&self) -> bool {
         !self.events.is_empty()
     }

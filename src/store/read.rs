@@ -20,6 +20,27 @@ pub struct InboxRow {
     pub received_at: i64,
 }
 
+/// A firing as it stands in the ledger.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    pub alert: Alert,
+    pub standing: Standing,
+}
+
+/// What is still to become of it; `over`: it has ended, or belongs to an incident.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    Judged,
+    /// For company.
+    Waits {
+        over: bool,
+    },
+    /// Until it has fired for longer.
+    HeldBack {
+        over: bool,
+    },
+}
+
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct OutboxRow {
     pub id: i64,
@@ -236,13 +257,15 @@ impl Store {
         })?)
     }
 
-    /// The newest firings with their labels, oldest first: what the prefilter learns from again.
-    pub async fn recent_firing(&self, limit: i64) -> Result<Vec<Alert>, StoreError> {
-        type Row = (String, i64, Option<f64>, String);
+    /// Firings that were worth keeping with their labels, oldest first.
+    pub async fn heard_lately(&self, limit: i64) -> Result<Vec<Heard>, StoreError> {
+        type Row = (String, i64, Option<f64>, String, String, bool);
         let rows: Vec<Row> = on!(self, pool => {
             sqlx::query_as(
-                "SELECT fingerprint, starts_at, value, labels FROM alert WHERE labels IS NOT NULL AND status='firing' \
-                 ORDER BY id DESC LIMIT $1",
+                "SELECT fingerprint, starts_at, value, labels, reason, \
+                   incident IS NOT NULL OR EXISTS (SELECT 1 FROM alert AS later \
+                     WHERE later.fingerprint=alert.fingerprint AND later.id>alert.id AND later.status='resolved') \
+                 FROM alert WHERE labels IS NOT NULL AND status='firing' ORDER BY id DESC LIMIT $1",
             )
             .bind(limit)
             .fetch_all(pool)
@@ -250,9 +273,9 @@ impl Store {
         })?;
         rows.into_iter()
             .rev()
-            .map(|(fingerprint, starts_at, value, labels)| {
+            .map(|(fingerprint, starts_at, value, labels, reason, over)| {
                 let labels: Labels = parse("alert", &fingerprint, &labels)?;
-                Ok(Alert {
+                let alert = Alert {
                     // Not of the labels: some senders name their alerts themselves.
                     fingerprint: Fingerprint::parse(&fingerprint).unwrap_or_else(|| Fingerprint::of(&labels)),
                     status: Status::Firing,
@@ -261,7 +284,13 @@ impl Store {
                     starts_at: Timestamp::from_millis(starts_at),
                     ends_at: None,
                     value,
-                })
+                };
+                let standing = match reason.as_str() {
+                    "waits" => Standing::Waits { over },
+                    "too_brief" => Standing::HeldBack { over },
+                    _ => Standing::Judged,
+                };
+                Ok(Heard { alert, standing })
             })
             .collect()
     }

@@ -163,7 +163,7 @@ async fn a_sample_of_the_muted_is_shown_and_its_answers_are_the_miss_rate() {
 
 #[tokio::test]
 async fn a_kind_that_passes_by_itself_is_taken_less_seriously() {
-    let talking = Talking::start("").await;
+    let talking = Talking::start("[investigation]\nsettle_seconds = 0\n").await;
     let newest = async || talking.incidents().await.into_iter().max_by_key(|one| one["id"].as_str().map(str::to_owned));
     for round in 0..6 {
         let mut firing = alert("Errors", "pay");
@@ -181,13 +181,45 @@ async fn a_kind_that_passes_by_itself_is_taken_less_seriously() {
         let (severity, because) = (opened["severity"].as_str().unwrap(), opened["severity_because"].to_string());
         match round {
             0..5 => assert_eq!(severity, "SEV3", "round {round}: {because}"),
-            _ => assert_eq!((severity, because.contains("5 of 5 such incidents ended by themselves")), ("SEV4", true), "{because}"),
+            _ => assert_eq!(
+                (severity, because.contains("5 of 5 such incidents ended by themselves")),
+                ("SEV4", true),
+                "{because}"
+            ),
         }
         firing["status"] = json!("resolved");
         firing["endsAt"] = json!(Utc::now().to_rfc3339());
         talking.send(&[firing]).await;
-        talking
-            .until("its end", async || newest().await.filter(|one| one["state"] == "resolved"))
-            .await;
+        talking.until("its end", async || newest().await.filter(|one| one["state"] == "resolved")).await;
     }
+}
+
+#[tokio::test]
+async fn what_waits_to_last_or_for_company_waits_on_after_a_restart() {
+    let debounce = "[[prefilter.debounce]]\nmatchers = 'alertname=\"Brief\"'\nfor_seconds = 6\n";
+    let mut talking = Talking::start(debounce).await;
+    // Held back until it has fired for six seconds; a lone warning that has waited for nearly ten minutes;
+    // and one of each that has ended by the time of the restart.
+    let lasting = alert("Brief", "pay");
+    let mut ended = alert("Brief", "cart");
+    let lone = warning("Slow", "search", Duration::from_secs(596));
+    let mut gone = warning("Slow", "mail", Duration::from_secs(596));
+    talking.send(&[lasting, ended.clone(), lone, gone.clone()]).await;
+    for end in [&mut ended, &mut gone] {
+        end["status"] = json!("resolved");
+        end["endsAt"] = json!(Utc::now().to_rfc3339());
+    }
+    talking.send(&[ended, gone]).await;
+    talking.until("all verdicts", async || (talking.json("/api/v1/funnel").await["raw"] == 4).then_some(())).await;
+    talking.again().await;
+    let titles = talking
+        .until("two incidents", async || {
+            let incidents = talking.incidents().await;
+            let mut titles: Vec<String> =
+                incidents.iter().map(|one| one["title"].as_str().unwrap().to_owned()).collect();
+            titles.sort();
+            (titles.len() >= 2).then_some(titles)
+        })
+        .await;
+    assert_eq!(titles, ["pay: Brief", "search: Slow"]);
 }

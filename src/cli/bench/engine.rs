@@ -69,6 +69,8 @@ pub fn measure() -> Vec<Row> {
     let first = rate(&mut triage, 0..1);
     let million = rate(&mut triage, 1..50);
     let more = rate(&mut triage, 50..500);
+    let mut storm = Triage::new(Rules::default(), 1);
+    let as_it_comes = rate(&mut storm, 0..15);
     let mut crowded = Triage::new(Rules::default(), 1);
     // Ten thousand clusters, each with one alert: as many open incidents.
     for cluster in 0..10_000 {
@@ -78,6 +80,7 @@ pub fn measure() -> Vec<Row> {
     let among_many = rate(&mut crowded, 0..1);
     vec![
         ("engine: 20,000 series, each for the first time", first, "alerts/s", None),
+        ("engine: a storm, 20,000 series sent 15 times each, the first times included", as_it_comes, "alerts/s", None),
         ("engine: alerts 20 thousand to 1 million (repeats)", million, "alerts/s", None),
         ("engine: alerts 1 to 10 million (repeats)", more, "alerts/s", None),
         ("engine: open incidents beforehand", open, "", None),

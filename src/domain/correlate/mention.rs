@@ -12,27 +12,31 @@ use super::graph::Graph;
 const BETWEEN: char = '\u{1f}';
 const NOT_PRODUCTION: [&str; 12] =
     ["staging", "stage", "stg", "dev", "development", "test", "testing", "qa", "uat", "sandbox", "preprod", "preview"];
-/// Labels whose value is a thing that subjects need, and that has alerts of its own.
-const THINGS: [&str; 18] = [
-    "node",
-    "host",
-    "hostname",
-    "instance",
-    "nodename",
-    "kubernetes_node",
-    "topic",
-    "queue",
-    "database",
-    "upstream",
-    "upstream_service",
-    "destination",
-    "destination_service",
-    "dependency",
-    "target",
-    "peer_service",
-    "broker",
-    "backend",
-];
+/// Whether the value of the label is a thing that subjects need, and that has alerts of its own.
+/// A `match`, because every label of every alert is asked.
+fn is_thing(label: &str) -> bool {
+    is_machine(label)
+        || matches!(
+            label,
+            "topic"
+                | "queue"
+                | "database"
+                | "upstream"
+                | "upstream_service"
+                | "destination"
+                | "destination_service"
+                | "dependency"
+                | "target"
+                | "peer_service"
+                | "broker"
+                | "backend"
+        )
+}
+
+fn is_machine(label: &str) -> bool {
+    matches!(label, "node" | "host" | "hostname" | "instance" | "nodename" | "kubernetes_node")
+}
+
 /// Names that one alert is read for at most.
 const MOST: usize = 8;
 /// Texts are read so far: what matters is said first.
@@ -84,12 +88,12 @@ pub(super) fn read(graph: &mut Graph, alert: &Alert, node: u32, into: &mut Vec<u
     into.clear();
     let (cluster, subject) = (graph.at(node).cluster.clone(), graph.at(node).subject.clone());
     for (name, value) in &alert.labels {
-        if THINGS.contains(&name.as_str()) {
+        if is_thing(name) {
             let value = short(value.split(':').next().unwrap_or(value));
             if value != &*subject && !value.is_empty() && graph.len() < MAX_NODES {
                 let thing = graph.intern(&cluster, value);
                 note(thing, node, into);
-                if matches!(name.as_str(), "node" | "host" | "hostname" | "instance" | "nodename" | "kubernetes_node") {
+                if is_machine(name) {
                     graph.at_mut(thing).host = true;
                 }
             }

@@ -7,33 +7,39 @@ use rustc_hash::{FxHashMap, FxHasher};
 use super::super::alert::Alert;
 use super::super::time::Timestamp;
 
-/// Labels whose value names one place; a namespace is one where nobody knows who calls whom. Environments, regions, teams and the like hold everything.
-const NAMES: [&str; 24] = [
-    "namespace",
-    "instance",
-    "host",
-    "hostname",
-    "node",
-    "nodename",
-    "kubernetes_node",
-    "pod",
-    "vm",
-    "device",
-    "disk",
-    "volume",
-    "persistentvolumeclaim",
-    "database",
-    "db",
-    "datname",
-    "queue",
-    "topic",
-    "rack",
-    "switch",
-    "tenant",
-    "customer",
-    "host_name",
-    "server",
-];
+/// The label, if its value names one place; a namespace is one where nobody knows who calls whom.
+/// Environments, regions, teams and the like hold everything. A `match`, because every label of every
+/// alert is asked.
+fn place_label(label: &str) -> Option<&'static str> {
+    Some(match label {
+        "namespace" => "namespace",
+        "instance" => "instance",
+        "host" => "host",
+        "hostname" => "hostname",
+        "node" => "node",
+        "nodename" => "nodename",
+        "kubernetes_node" => "kubernetes_node",
+        "pod" => "pod",
+        "vm" => "vm",
+        "device" => "device",
+        "disk" => "disk",
+        "volume" => "volume",
+        "persistentvolumeclaim" => "persistentvolumeclaim",
+        "database" => "database",
+        "db" => "db",
+        "datname" => "datname",
+        "queue" => "queue",
+        "topic" => "topic",
+        "rack" => "rack",
+        "switch" => "switch",
+        "tenant" => "tenant",
+        "customer" => "customer",
+        "host_name" => "host_name",
+        "server" => "server",
+        _ => return None,
+    })
+}
+
 /// Not a label: what names of one team's services begin with, as in `orders-api` and `orders-worker`.
 pub(super) const FAMILY: &str = "family of names";
 /// A value that more subjects than this have had is no place.
@@ -72,10 +78,7 @@ pub(super) fn family(subject: &str) -> Option<&str> {
 fn places_of(alert: &Alert) -> impl Iterator<Item = (&'static str, &str)> {
     let family = family(alert.about()).map(|family| (FAMILY, family));
     let labels = alert.labels.iter().filter(|(_, value)| !value.is_empty());
-    let labels = labels.filter_map(|(name, value)| {
-        let place = NAMES.iter().find(|place| **place == name.as_str())?;
-        Some((*place, value.as_str()))
-    });
+    let labels = labels.filter_map(|(name, value)| Some((place_label(name)?, value.as_str())));
     labels.chain(family)
 }
 

@@ -43,7 +43,7 @@ pub(super) fn take(correlator: &mut Correlator, alert: &Alert, topology: &Arc<To
             let heard = Heard { fingerprint, cluster, subject, name, at, critical: true };
             correlator.joined(&id, heard, topology);
             for fingerprint in gathers {
-                let (name, subject, at) = correlator.waiting(fingerprint).unwrap();
+                let Patient { name, subject, at, .. } = correlator.waiting(fingerprint).unwrap();
                 let heard = Heard { fingerprint, cluster, subject: &subject, name: &name, at, critical: false };
                 correlator.joined(&id, heard, topology);
             }

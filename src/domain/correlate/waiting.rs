@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::super::alert::Fingerprint;
+use super::super::severity::Said;
 use super::super::time::Timestamp;
 
 #[derive(Debug, Clone)]
@@ -15,6 +16,7 @@ pub(super) struct Waiting {
     pub node: u32,
     pub name: Arc<str>,
     pub at: Timestamp,
+    pub said: Said,
 }
 
 #[derive(Debug, Default)]
