@@ -1,10 +1,17 @@
 //! Touch the outside world on behalf of the ports.
 
+pub mod command;
+pub mod egress;
 pub mod embedder;
 pub mod kafka;
 pub mod kubernetes;
 pub mod loki;
+pub mod mcp;
 pub mod openai;
+pub mod probe;
 pub mod prometheus;
+pub mod request;
 pub mod signals;
 pub mod slack;
+pub mod sql_health;
+pub mod traces;

@@ -1,6 +1,9 @@
 //! Health, metrics, webhook intake, and what people and their tools ask. A 2xx means: durable (P1).
 
+mod changes;
 mod people;
+
+pub use changes::DeskChanges;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -31,6 +34,7 @@ pub fn router(desk: Arc<Desk>) -> Router {
         .route("/metrics", get(metrics))
         // The format is told by the content; the last word of the path is for people who read logs.
         .route("/webhooks/{source}", post(webhook))
+        .route("/webhooks/changes", post(changes::announce))
         // Where Prometheus sends its alerts: midwatch can be named in its `alerting` section.
         .route("/api/v2/alerts", post(alertmanager_api))
         .route("/api/v1/silences", get(silences).post(people::silence))

@@ -1,6 +1,7 @@
 //! The composition root: configuration to parts, parts to tasks, and their end in order.
 
 mod assets;
+mod instruments;
 mod pages;
 
 use std::path::PathBuf;
@@ -14,12 +15,13 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::adapters::embedder::EmbedderChoice;
+use crate::adapters::kafka::changes::{ChangeConsumer, ChangeSink};
 use crate::adapters::kafka::{AlertConsumer, AlertSink};
 use crate::adapters::kubernetes::{Access, KubernetesCluster};
 use crate::adapters::openai::OpenAiModel;
 use crate::adapters::signals::{Credentials, Endpoint, SignalsClient};
 use crate::adapters::slack::{self, SlackChat, SlackConfig};
-use crate::api::{self, DeskInbox};
+use crate::api::{self, DeskChanges, DeskInbox};
 use crate::config::{Config, Kubernetes, Secret};
 use crate::console::{Console, Settings};
 use crate::domain::topology::Topology;
@@ -32,6 +34,7 @@ use crate::prompt::Prompts;
 use crate::store::Store;
 
 pub use assets::runbook_folder;
+pub use instruments::{own as own_tools, toolbox, traces};
 use pages::{ConsoleMessages, DeskPages};
 
 /// A running watch.
@@ -56,6 +59,8 @@ impl App {
         let memory = open_memory(&config).await;
         let signals = signals(&config)?;
         let cluster = cluster(&config).await?;
+        let traces = traces(&config)?;
+        let tools = toolbox(&config).await?;
         let model = model(&config)?;
         let prompts = Prompts::load(config.prompts.dir.as_deref())?;
         let mut chats = vec![];
@@ -87,6 +92,8 @@ impl App {
             policy,
             signals,
             cluster,
+            traces,
+            tools,
             model,
             memory,
             prompts,
@@ -209,6 +216,11 @@ impl App {
         let sink: Arc<dyn AlertSink> = Arc::new(DeskInbox { desk: self.desk.clone(), chat: "kafka".into() });
         let stop = self.stop.subscribe();
         self.tasks.spawn(consumer.run(sink, stop));
+        if let Some(topic) = &kafka.changes_topic {
+            let consumer = ChangeConsumer::connect(kafka, topic).context("kafka (key: kafka.changes_topic)")?;
+            let sink: Arc<dyn ChangeSink> = Arc::new(DeskChanges(self.desk.clone()));
+            self.tasks.spawn(consumer.run(sink, self.stop.subscribe()));
+        }
         Ok(())
     }
 
@@ -233,7 +245,9 @@ impl App {
 }
 
 pub async fn refresh_topology(desk: &Desk) {
-    let topology = flow::observe::discover(desk.signals.as_ref(), desk.cluster.as_ref(), desk.clock.event_now()).await;
+    let earlier = desk.topology().await;
+    let (signals, traces, cluster) = (desk.signals.as_ref(), desk.traces.as_ref(), desk.cluster.as_ref());
+    let topology = flow::discover::topology(signals, traces, cluster, &earlier, desk.clock.event_now()).await;
     if !topology.is_empty() {
         *desk.topology.write().await = Arc::new(topology);
     }

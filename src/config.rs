@@ -1,9 +1,10 @@
 //! One file plus environment; parsed and validated once. Errors name the key, the line and the remedy.
 
+mod kafka;
 mod prefilter;
 mod signals;
+mod tools;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,8 +20,13 @@ use crate::domain::intent::window::{Window, Windows};
 use crate::domain::policy::{Autonomy, Policy};
 use crate::domain::triage;
 
+pub use kafka::Kafka;
 pub use prefilter::PrefilterConfig;
 pub use signals::{EdgeQuery, SignalQuery};
+pub use tools::{
+    CommandConfig, HttpConfig, McpConfig, PostgresConfig, ProbeConfig, ToolsConfig, TraceKind, TracesConfig, networks,
+    variables,
+};
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -32,6 +38,8 @@ pub struct Config {
     pub kafka: Option<Kafka>,
     pub kubernetes: Option<Kubernetes>,
     pub signals: Option<Signals>,
+    pub traces: Option<TracesConfig>,
+    pub tools: ToolsConfig,
     pub model: Option<ModelConfig>,
     pub memory: MemorySection,
     pub embedder: EmbedderConfig,
@@ -97,31 +105,6 @@ impl Default for StoreConfig {
     fn default() -> Self {
         Self { data_dir: PathBuf::from("midwatch-data"), url: None }
     }
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Kafka {
-    pub brokers: String,
-    #[serde(default = "default_topic")]
-    pub topic: String,
-    #[serde(default = "default_dead_letter")]
-    pub dead_letter_topic: String,
-    #[serde(default = "default_group")]
-    pub group: String,
-    /// Passed through to librdkafka: TLS, SASL, timeouts.
-    #[serde(default)]
-    pub properties: BTreeMap<String, String>,
-}
-
-fn default_topic() -> String {
-    "alerts".into()
-}
-fn default_dead_letter() -> String {
-    "alerts.dead-letter".into()
-}
-fn default_group() -> String {
-    "midwatch".into()
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -506,6 +489,10 @@ impl Config {
             }
         }
         self.prefilter.validate()?;
+        self.tools.validate()?;
+        if let Some(traces) = &self.traces {
+            traces.validate()?;
+        }
         if self.policy.approval_seconds > 300 {
             return value(
                 "policy.approval_seconds",

@@ -5,6 +5,7 @@ pub mod approve;
 mod assess;
 pub mod deliver;
 pub mod desk;
+pub mod discover;
 pub mod execute;
 pub mod gate;
 pub mod intake;

@@ -1,5 +1,8 @@
 //! What the watch needs of the outside world, as traits. Adapters implement, the app wires.
 
+mod instrument;
+mod traces;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,6 +15,9 @@ use crate::domain::evidence::Series;
 use crate::domain::id::PersonId;
 pub use crate::domain::investigation::{ModelError, ModelMessage, ModelReply, ModelRequest, ToolCall, ToolSchema};
 use crate::domain::time::Timestamp;
+
+pub use instrument::{Handling, Instrument, InstrumentError, Observation};
+pub use traces::{Dependency, Outcomes, TraceQuery, Traces};
 
 /// The three kinds of time. Production reads the system clock for all of them; the simulated
 /// estate has its own, faster one for event time.
@@ -187,7 +193,7 @@ pub trait Cluster: Send + Sync + 'static {
     async fn nodes(&self) -> Result<Vec<NodeState>, ClusterError>;
     /// Events of the namespace (all when `None`), newest first.
     async fn events(&self, namespace: Option<&str>) -> Result<Vec<ClusterEvent>, ClusterError>;
-    /// Rollout history of a Deployment, oldest first.
+    /// Rollout history of a Deployment or StatefulSet, oldest first.
     async fn revisions(&self, namespace: &str, workload: &str) -> Result<Vec<Revision>, ClusterError>;
     async fn pod_logs(&self, namespace: &str, pod: &str, previous: PodLogs, lines: i64)
     -> Result<String, ClusterError>;

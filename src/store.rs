@@ -4,6 +4,7 @@
 //! event is unique by (incident, seq) and chained; every event and every decision outside incidents
 //! has a link in the one audit chain.
 
+mod announced;
 mod audit;
 mod batch;
 mod inbox;

@@ -1,10 +1,14 @@
 //! What the model may look at. Every tool reads; none can write, and none takes an address.
 //!
-//! Invariants: an answer is bounded in time and length, and says when it was cut; secrets and
-//! characters that lie to the eye are gone before anything leaves this room; whatever came from the
-//! estate is fenced, for it is data and never an instruction (S2).
+//! Invariants: an answer is bounded in time and length, and says when it was cut; what is too long
+//! to be shown is kept whole as evidence, and the model reads a digest and can look into it; secrets
+//! and characters that lie to the eye are gone before anything leaves this room; whatever came from
+//! the estate is fenced, for it is data and never an instruction (S2).
 
 mod changes;
+mod digest;
+pub mod evidence;
+pub mod instrument;
 pub mod kubernetes;
 pub mod logs;
 pub mod metrics;
@@ -13,6 +17,7 @@ mod promql;
 pub mod rollouts;
 pub mod runbooks;
 pub mod topology;
+pub mod traces;
 
 #[cfg(test)]
 mod tests;
@@ -33,15 +38,18 @@ use crate::domain::change::Change;
 use crate::domain::evidence::{EvidenceKind, Series, Taint};
 use crate::domain::id::IncidentId;
 use crate::domain::redact::{fence, redact};
+use crate::domain::speciality::Speciality;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
-use crate::ports::{Cluster, ClusterError, SignalError, Signals, ToolCall, ToolSchema};
+use crate::ports::{Cluster, ClusterError, Instrument, SignalError, Signals, ToolCall, ToolSchema, Traces};
+use crate::store::Store;
 
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 /// What the model reads of one answer, in characters; about 1,000 tokens.
 pub const MAX_TEXT: usize = 4_000;
-/// What is kept as evidence of one answer.
-pub const MAX_BODY: usize = 64_000;
+/// What is kept as evidence of one answer, in characters: 300,000 tokens. Longer answers are a
+/// mistake of the question.
+pub const MAX_BODY: usize = 1_200_000;
 pub const MAX_SERIES: usize = 20;
 /// S12: how far back a model may look, and how many queries may run at once.
 pub const MAX_MINUTES: u64 = 360;
@@ -52,6 +60,9 @@ const AT_ONCE: usize = 2;
 pub struct ToolContext {
     pub signals: Option<Arc<dyn Signals>>,
     pub cluster: Option<Arc<dyn Cluster>>,
+    pub traces: Option<Arc<dyn Traces>>,
+    /// Where the evidence of this incident is kept.
+    pub store: Arc<Store>,
     pub topology: Arc<Topology>,
     /// Gathered by the flow with `changes_of`.
     pub changes: Arc<Vec<Change>>,
@@ -102,7 +113,70 @@ pub struct Recalled {
 #[async_trait]
 pub trait Tool: Send + Sync {
     fn schema(&self) -> ToolSchema;
+    fn terms(&self) -> Terms {
+        Terms::default()
+    }
     async fn call(&self, arguments: Value, context: &ToolContext) -> Result<Draft, TellModel>;
+}
+
+/// What a tool does to the world, what one call of it may cost, and whose tool it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    pub effect: Effect,
+    pub timeout: Duration,
+    /// What the model reads of one answer, in characters.
+    pub shown: usize,
+    pub keep: Keep,
+    pub asks: Backend,
+    pub specialities: Vec<Speciality>,
+}
+
+/// Who answers. A tool whose backend is not configured would cost words in every request and answer
+/// nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// What the watch knows itself, or brings with the tool.
+    Own,
+    Signals,
+    Traces,
+    Cluster,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            effect: Effect::Read,
+            timeout: TIMEOUT,
+            shown: MAX_TEXT,
+            keep: Keep::AsEvidence,
+            asks: Backend::Own,
+            specialities: Speciality::ALL.to_vec(),
+        }
+    }
+}
+
+impl Terms {
+    fn asking(asks: Backend) -> Self {
+        Self { asks, ..Self::default() }
+    }
+
+    fn of(asks: Backend, specialities: &[Speciality]) -> Self {
+        Self { asks, specialities: specialities.to_vec(), ..Self::default() }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    Read,
+    /// Never offered: a model writes through typed actions, policy and approval only (S1).
+    Write,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    AsEvidence,
+    /// The answer is a part of what is kept already.
+    NotAgain,
 }
 
 /// Evidence in the making; the flow numbers and stores it.
@@ -114,6 +188,8 @@ pub struct Draft {
     /// One line, written by code from the answer.
     pub summary: String,
     pub body: String,
+    /// What the model reads in place of the body; `None`: the body, or a digest of a long one.
+    pub shown: Option<String>,
     pub series: Vec<Series>,
     pub taint: Taint,
 }
@@ -146,77 +222,124 @@ pub struct ToolOutput {
     pub evidence: Option<Draft>,
 }
 
+#[derive(Clone)]
 pub struct ToolBox {
-    tools: Vec<Box<dyn Tool>>,
-    at_once: Semaphore,
+    tools: Vec<Arc<dyn Tool>>,
+    /// Shared by the boxes of all specialists: they ask the same backends.
+    at_once: Arc<Semaphore>,
 }
 
 impl fmt::Debug for ToolBox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.schemas().iter().map(|schema| schema.name.clone())).finish()
+        f.debug_list().entries(self.names()).finish()
     }
 }
 
 impl Default for ToolBox {
     fn default() -> Self {
         Self::new(vec![
-            Box::new(metrics::GoldenSignals),
-            Box::new(metrics::MetricsRange),
-            Box::new(metrics::MetricsNow),
-            Box::new(logs::Logs),
-            Box::new(rollouts::ListChanges),
-            Box::new(topology::Neighbours),
-            Box::new(kubernetes::Objects),
-            Box::new(kubernetes::Events),
-            Box::new(kubernetes::LogsOfPod),
-            Box::new(runbooks::Runbooks),
-            Box::new(past_incidents::PastIncidents),
+            Arc::new(metrics::GoldenSignals),
+            Arc::new(metrics::MetricsRange),
+            Arc::new(metrics::MetricsNow),
+            Arc::new(logs::Logs),
+            Arc::new(traces::FindTraces),
+            Arc::new(rollouts::ListChanges),
+            Arc::new(topology::Neighbours),
+            Arc::new(kubernetes::Objects),
+            Arc::new(kubernetes::Events),
+            Arc::new(kubernetes::LogsOfPod),
+            Arc::new(rollouts::History),
+            Arc::new(runbooks::Runbooks),
+            Arc::new(past_incidents::PastIncidents),
+            Arc::new(evidence::Grep),
+            Arc::new(evidence::Page),
         ])
     }
 }
 
 impl ToolBox {
-    pub fn new(tools: Vec<Box<dyn Tool>>) -> Self {
-        Self { tools, at_once: Semaphore::new(AT_ONCE) }
+    /// Tools that write are left out, whoever brings them.
+    pub fn new(tools: Vec<Arc<dyn Tool>>) -> Self {
+        let tools = tools.into_iter().filter(|tool| tool.terms().effect == Effect::Read).collect();
+        Self { tools, at_once: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+
+    /// Adds what the configuration brings. A second tool of one name is refused: a call must mean
+    /// one thing, and a name that is known must not change its meaning.
+    pub fn with(mut self, instruments: Vec<Arc<dyn Instrument>>) -> Result<Self, SameName> {
+        for instrument in instruments {
+            let name = instrument.schema().name;
+            if self.names().contains(&name) {
+                return Err(SameName(name));
+            }
+            self.tools.push(Arc::new(instrument::Outside(instrument)));
+        }
+        Ok(self)
+    }
+
+    /// The tools of one specialist; what all need is in every box.
+    pub fn of(&self, speciality: Speciality) -> Self {
+        let tools = self.tools.iter().filter(|tool| tool.terms().specialities.contains(&speciality)).cloned().collect();
+        Self { tools, at_once: self.at_once.clone() }
+    }
+
+    /// The tools that these can answer.
+    pub fn answered_by(&self, backends: &[Backend]) -> Self {
+        let answered = |tool: &&Arc<dyn Tool>| backends.contains(&tool.terms().asks);
+        Self { tools: self.tools.iter().filter(answered).cloned().collect(), at_once: self.at_once.clone() }
     }
 
     pub fn schemas(&self) -> Vec<ToolSchema> {
         self.tools.iter().map(|tool| tool.schema()).collect()
     }
 
+    pub fn names(&self) -> Vec<String> {
+        self.tools.iter().map(|tool| tool.schema().name).collect()
+    }
+
     /// Never fails: what went wrong is an answer, too.
     pub async fn run(&self, call: &ToolCall, context: &ToolContext) -> ToolOutput {
         let Some(tool) = self.tools.iter().find(|tool| tool.schema().name == call.name) else {
-            return refusal(&format!("there is no tool {:?}", call.name));
+            return refusal(&format!("there is no tool {:?}; there are {}", call.name, self.names().join(", ")));
         };
         let _turn = self.at_once.acquire().await;
-        match tokio::time::timeout(TIMEOUT, tool.call(call.arguments.clone(), context)).await {
-            Ok(Ok(draft)) => output(draft),
+        let terms = tool.terms();
+        match tokio::time::timeout(terms.timeout, tool.call(call.arguments.clone(), context)).await {
+            Ok(Ok(draft)) => output(draft, &terms),
             Ok(Err(TellModel(why))) => refusal(&why),
-            Err(_) => refusal(&format!("no answer within {} s: ask for less", TIMEOUT.as_secs())),
+            Err(_) => refusal(&format!("no answer within {} s: ask for less", terms.timeout.as_secs())),
         }
     }
 }
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("two tools are called {0:?}")]
+pub struct SameName(pub String);
 
 fn refusal(why: &str) -> ToolOutput {
     // The reason may quote a backend, hence an application.
     ToolOutput { text: format!("no answer: {}", shorten(&redact(why), 600)), evidence: None }
 }
 
-fn output(draft: Draft) -> ToolOutput {
+fn output(draft: Draft, terms: &Terms) -> ToolOutput {
     let mut series = draft.series;
     series.truncate(MAX_SERIES);
     for value in series.iter_mut().flat_map(|series| series.labels.values_mut()) {
         *value = redact(value);
     }
-    let draft = Draft {
-        summary: shorten(&redact(&draft.summary), 300),
-        body: shorten(&redact(&draft.body), MAX_BODY),
-        series,
-        ..draft
+    let body = match terms.keep {
+        Keep::AsEvidence => digest::on_lines(redact(&shorten(&draft.body, MAX_BODY))),
+        Keep::NotAgain => redact(&draft.body),
     };
-    let shown = shorten(&draft.body, MAX_TEXT);
-    ToolOutput { text: format!("{}\n{}", draft.summary, fence(&shown, draft.source)), evidence: Some(draft) }
+    let shown = match (draft.shown, terms.keep) {
+        (Some(shown), _) => shorten(&redact(&shown), terms.shown),
+        (None, Keep::AsEvidence) => digest::of(&body, terms.shown),
+        (None, Keep::NotAgain) => shorten(&body, terms.shown),
+    };
+    let summary = shorten(&redact(&draft.summary), 300);
+    let text = format!("{summary}\n{}", fence(&shown, draft.source));
+    let draft = Draft { summary, body, shown: Some(shown), series, ..draft };
+    ToolOutput { text, evidence: (terms.keep == Keep::AsEvidence).then_some(draft) }
 }
 
 /// Says how much is missing, so that nobody takes a part for the whole.

@@ -3,6 +3,7 @@
 //! Poison (not JSON, or no alert in it) goes to the dead-letter topic with the reason; the
 //! partition moves on.
 
+pub mod changes;
 pub mod history;
 
 use std::collections::{BTreeMap, HashMap};
@@ -57,26 +58,8 @@ const MAX_MESSAGE: usize = 4 << 20;
 
 impl AlertConsumer {
     pub fn connect(config: &Kafka, mappings: Mappings) -> Result<Self, KafkaError> {
-        let mut settings = ClientConfig::new();
-        settings
-            .set("bootstrap.servers", &config.brokers)
-            .set("group.id", &config.group)
-            .set("enable.auto.commit", "false")
-            .set("auto.offset.reset", "earliest")
-            // With the default of 45 s a killed process would block its partitions for that long (P12).
-            .set("session.timeout.ms", "6000")
-            .set("heartbeat.interval.ms", "1500")
-            .set("fetch.message.max.bytes", "8388608");
-        let mut producer = ClientConfig::new();
-        producer
-            .set("bootstrap.servers", &config.brokers)
-            .set("message.timeout.ms", "10000")
-            .set("message.max.bytes", "8388608");
-        for (name, value) in &config.properties {
-            settings.set(name, value);
-            producer.set(name, value);
-        }
-        let consumer: StreamConsumer = settings.create()?;
+        let (reads, producer) = settings(config);
+        let consumer: StreamConsumer = reads.create()?;
         consumer.subscribe(&[&config.topic])?;
         Ok(Self { consumer, producer: producer.create()?, config: config.clone(), mappings })
     }
@@ -224,6 +207,30 @@ impl AlertConsumer {
         );
         Ok(())
     }
+}
+
+/// Of a consumer and of a producer.
+fn settings(config: &Kafka) -> (ClientConfig, ClientConfig) {
+    let mut reads = ClientConfig::new();
+    reads
+        .set("bootstrap.servers", &config.brokers)
+        .set("group.id", &config.group)
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "earliest")
+        // With the default of 45 s a killed process would block its partitions for that long (P12).
+        .set("session.timeout.ms", "6000")
+        .set("heartbeat.interval.ms", "1500")
+        .set("fetch.message.max.bytes", "8388608");
+    let mut writes = ClientConfig::new();
+    writes
+        .set("bootstrap.servers", &config.brokers)
+        .set("message.timeout.ms", "10000")
+        .set("message.max.bytes", "8388608");
+    for (name, value) in &config.properties {
+        reads.set(name, value);
+        writes.set(name, value);
+    }
+    (reads, writes)
 }
 
 /// Whether a batch is durable.

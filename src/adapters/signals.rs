@@ -50,7 +50,7 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    fn header(&self) -> Option<HeaderValue> {
+    pub(super) fn header(&self) -> Option<HeaderValue> {
         use base64::Engine as _;
         let text = match self {
             Self::None => return None,
@@ -131,7 +131,7 @@ impl SignalsClient {
 }
 
 /// Keeps a path prefix such as `/prometheus`, which `Url::join` would drop.
-fn join(base: &Url, path: &str) -> Url {
+pub(super) fn join(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
     url

@@ -343,6 +343,10 @@ fn item(evidence: &Evidence, marks: &Marks) -> EvidenceItem {
             EvidenceKind::Kubernetes => crate::console::view::EvidenceKind::Kubernetes,
             EvidenceKind::Change => crate::console::view::EvidenceKind::Change,
             EvidenceKind::Topology => crate::console::view::EvidenceKind::Topology,
+            EvidenceKind::Trace => crate::console::view::EvidenceKind::Trace,
+            EvidenceKind::Database | EvidenceKind::Probe | EvidenceKind::Outside => {
+                crate::console::view::EvidenceKind::Answer
+            }
             EvidenceKind::Runbook => crate::console::view::EvidenceKind::Runbook,
             EvidenceKind::PastIncident | EvidenceKind::Alert => crate::console::view::EvidenceKind::Incident,
         },
@@ -351,11 +355,21 @@ fn item(evidence: &Evidence, marks: &Marks) -> EvidenceItem {
         summary: evidence.summary.clone(),
         digest: evidence.digest.short().into(),
         at: evidence.observed_at,
-        body: evidence.body.clone(),
+        body: shown_body(&evidence.body),
         series: (!series.is_empty()).then_some(series),
         onset: Some(marks.onset),
         change: marks.change.clone(),
         ..EvidenceItem::default()
+    }
+}
+
+/// A page shows as much as a person scrolls through; the store keeps all of it.
+const SHOWN_BODY: usize = 60_000;
+
+fn shown_body(body: &str) -> String {
+    match body.char_indices().nth(SHOWN_BODY) {
+        None => body.to_owned(),
+        Some((end, _)) => format!("{}\n[the first {SHOWN_BODY} characters]", &body[..end]),
     }
 }
 

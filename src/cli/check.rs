@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::adapters::kafka::AlertConsumer;
+use crate::adapters::mcp::McpServer;
 use crate::app;
 use crate::config::Config;
 use crate::domain::runbook::Runbook;
@@ -77,6 +78,7 @@ async fn reach(config: &Config, findings: &mut Findings) {
         },
         Err(error) => findings.bad("signals", format!("{error:#}")),
     }
+    tools(config, findings).await;
     match app::cluster(config).await {
         Ok(None) => findings.note("kubernetes", "not configured; no remediation is possible"),
         Ok(Some(cluster)) => match cluster.check().await {
@@ -115,6 +117,37 @@ async fn reach(config: &Config, findings: &mut Findings) {
         findings.note("policy", "policy.approvers is empty: nobody can approve, every plan goes to people");
     } else {
         findings.good("policy", format!("{} approvers", config.policy.approvers.len()));
+    }
+}
+
+async fn tools(config: &Config, findings: &mut Findings) {
+    match app::traces(config) {
+        Ok(None) => findings.note("traces", "not configured; no traces are read"),
+        Ok(Some(traces)) => match traces.check().await {
+            Ok(line) => findings.good("traces", line),
+            Err(error) => findings.bad("traces", format!("{error} (keys: traces.kind, traces.url)")),
+        },
+        Err(error) => findings.bad("traces", format!("{error:#}")),
+    }
+    match app::own_tools(config) {
+        Ok(own) => {
+            for (key, tool) in own {
+                match tool.check().await {
+                    Ok(line) => findings.good(&key, line),
+                    Err(error) => findings.bad(&key, error.to_string()),
+                }
+            }
+        }
+        Err(error) => findings.bad("tools", format!("{error:#}")),
+    }
+    for server in &config.tools.mcp {
+        match McpServer::new(server).check().await {
+            Ok(line) => findings.good(&format!("tools.mcp {}", server.name), line),
+            Err(error) => findings.bad(&format!("tools.mcp {}", server.name), error.to_string()),
+        }
+    }
+    if let Err(error) = app::toolbox(config).await {
+        findings.bad("tools", format!("{error:#}"));
     }
 }
 

@@ -108,6 +108,7 @@ impl Night {
             brokers: brokers.clone(),
             topic: topic.clone(),
             dead_letter_topic: "alerts.dead-letter".into(),
+            changes_topic: None,
             group: format!("midwatch-demo-{}", std::process::id()),
             properties: config.kafka.map(|kafka| kafka.properties).unwrap_or_default(),
         });

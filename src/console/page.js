@@ -2,7 +2,7 @@
 
 import { api, clock, code, dialog, evidenceChip, h, markdown, picture, Refused, spans, time, toast } from "./dom.js";
 
-const KINDS = { metric: "Metric", log: "Log", kubernetes: "Kubernetes", change: "Change", runbook: "Runbook", incident: "Past incident", topology: "Topology" };
+const KINDS = { metric: "Metric", log: "Log", kubernetes: "Kubernetes", change: "Change", runbook: "Runbook", incident: "Past incident", topology: "Topology", trace: "Trace", answer: "Answer of a tool" };
 
 export async function openEvidence(id) {
   if (document.querySelector("dialog.drawer[open]")) return;

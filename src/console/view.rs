@@ -95,6 +95,9 @@ pub enum EvidenceKind {
     Runbook,
     Incident,
     Topology,
+    Trace,
+    /// Of a tool: a database, a probe, one of the user's own.
+    Answer,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

@@ -1,5 +1,7 @@
 //! A rollout, configuration or flag change: what people did to the estate.
 
+pub mod announced;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -37,6 +39,10 @@ pub enum ChangeKind {
     Configuration,
     Resources,
     Other,
+    /// A new version, as another system announced it.
+    Deployment,
+    /// A feature flag.
+    Flag,
 }
 
 impl ChangeKind {
@@ -47,6 +53,8 @@ impl ChangeKind {
             Self::Configuration => "configuration",
             Self::Resources => "resources",
             Self::Other => "template",
+            Self::Deployment => "deployment",
+            Self::Flag => "flag",
         }
     }
 }

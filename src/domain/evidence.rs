@@ -37,6 +37,11 @@ pub enum EvidenceKind {
     Runbook,
     PastIncident,
     Alert,
+    Trace,
+    Database,
+    Probe,
+    /// A tool of the user's own, or of an MCP server.
+    Outside,
 }
 
 /// Who can write what the evidence says.

@@ -165,7 +165,8 @@ fn verdict(claims: &[Claim], evidence: &[Evidence]) -> Verdict {
 fn is_proof(kind: EvidenceKind) -> bool {
     match kind {
         EvidenceKind::Metric | EvidenceKind::Log | EvidenceKind::Kubernetes => true,
-        EvidenceKind::Change | EvidenceKind::Alert => true,
+        EvidenceKind::Change | EvidenceKind::Alert | EvidenceKind::Trace => true,
+        EvidenceKind::Database | EvidenceKind::Probe | EvidenceKind::Outside => true,
         EvidenceKind::Topology | EvidenceKind::Runbook | EvidenceKind::PastIncident => false,
     }
 }

@@ -1,8 +1,11 @@
 //! Who depends on whom, and what an action or a failure reaches.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use super::time::Timestamp;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Topology {
@@ -10,6 +13,9 @@ pub struct Topology {
     /// caller -> callees, service -> hosts
     depends_on: BTreeMap<String, BTreeMap<String, EdgeKind>>,
     dependents: BTreeMap<String, BTreeSet<String>>,
+    /// Like `depends_on`: who has seen the edge, and when last.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    sightings: BTreeMap<String, BTreeMap<String, BTreeMap<EdgeSource, Timestamp>>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -29,7 +35,65 @@ pub enum EdgeKind {
     RunsOn,
 }
 
+/// How an edge is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EdgeSource {
+    /// OpenTelemetry's service graph, as metrics.
+    ServiceGraph,
+    /// Dependencies that a trace store has counted.
+    Traces,
+    Cluster,
+}
+
+impl EdgeSource {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ServiceGraph => "service graph",
+            Self::Traces => "traces",
+            Self::Cluster => "cluster",
+        }
+    }
+}
+
 impl Topology {
+    /// An edge that was seen, not only told: it keeps by whom, and when last.
+    pub fn observe(&mut self, from: &str, to: &str, kind: EdgeKind, source: EdgeSource, event_at: Timestamp) {
+        self.add_edge(from, to, kind);
+        if from == to {
+            return;
+        }
+        let seen = self.sightings.entry(from.to_owned()).or_default().entry(to.to_owned()).or_default();
+        let last = seen.entry(source).or_insert(event_at);
+        *last = event_at.max(*last);
+    }
+
+    /// By whom and when last; empty when the edge was only told.
+    pub fn sightings(&self, from: &str, to: &str) -> impl Iterator<Item = (EdgeSource, Timestamp)> + '_ {
+        let seen = self.sightings.get(from).and_then(|callees| callees.get(to));
+        seen.into_iter().flatten().map(|(source, at)| (*source, *at))
+    }
+
+    pub fn last_seen(&self, from: &str, to: &str) -> Option<Timestamp> {
+        self.sightings(from, to).map(|(_, at)| at).max()
+    }
+
+    /// Calls that were seen earlier, at most `keep` ago, stay known: who is down calls nobody, and a
+    /// source that is away knows nothing. Where a service runs is known now or not at all.
+    pub fn remember(&mut self, earlier: &Self, event_now: Timestamp, keep: Duration) {
+        for (from, to, kind) in earlier.edges().filter(|(_, _, kind)| *kind == EdgeKind::Calls) {
+            let known: Vec<_> = [from, to].into_iter().filter(|name| !self.contains(name)).collect();
+            for (source, at) in earlier.sightings(from, to).filter(|(_, at)| event_now.since(*at) <= keep) {
+                self.observe(from, to, kind, source, at);
+            }
+            for name in known.into_iter().filter(|name| self.contains(name)).collect::<Vec<_>>() {
+                if let Some(kind) = earlier.kind(name) {
+                    self.add_node(name, kind);
+                }
+            }
+        }
+    }
+
     pub fn add_node(&mut self, name: &str, kind: NodeKind) {
         self.nodes.insert(name.to_owned(), kind);
     }
@@ -142,5 +206,45 @@ impl Topology {
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(minute: u64) -> Timestamp {
+        Timestamp::from_secs(minute * 60)
+    }
+
+    #[test]
+    fn a_call_that_was_seen_lately_stays_known_with_its_age() {
+        let mut earlier = Topology::default();
+        earlier.observe("web", "cart", EdgeKind::Calls, EdgeSource::ServiceGraph, at(100));
+        earlier.observe("cart", "db", EdgeKind::Calls, EdgeSource::Traces, at(10));
+        earlier.observe("cart", "node-1", EdgeKind::RunsOn, EdgeSource::Cluster, at(100));
+        earlier.add_node("cart", NodeKind::Service);
+        earlier.add_node("db", NodeKind::Database);
+        let mut now = Topology::default();
+        now.observe("cart", "bank", EdgeKind::Calls, EdgeSource::Traces, at(130));
+        now.remember(&earlier, at(130), Duration::from_secs(3600));
+        let edges: Vec<_> = now.edges().map(|(from, to, _)| format!("{from} {to}")).collect();
+        assert_eq!(edges, ["cart bank", "web cart"], "what was last seen two hours ago is gone, and so is the host");
+        assert_eq!(now.last_seen("web", "cart"), Some(at(100)));
+        assert!(!now.contains("db"));
+        now.remember(&earlier, at(130), Duration::from_secs(7200));
+        assert_eq!((now.kind("db"), now.last_seen("cart", "db")), (Some(NodeKind::Database), Some(at(10))));
+    }
+
+    #[test]
+    fn each_source_says_when_it_saw_an_edge_last() {
+        let mut topology = Topology::default();
+        for (source, minute) in [(EdgeSource::Traces, 5), (EdgeSource::ServiceGraph, 9), (EdgeSource::Traces, 3)] {
+            topology.observe("a", "b", EdgeKind::Calls, source, at(minute));
+        }
+        let seen: Vec<_> = topology.sightings("a", "b").collect();
+        assert_eq!(seen, [(EdgeSource::ServiceGraph, at(9)), (EdgeSource::Traces, at(5))]);
+        let read: Topology = serde_json::from_str(&serde_json::to_string(&topology).unwrap()).unwrap();
+        assert_eq!(read, topology);
     }
 }

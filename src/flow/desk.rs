@@ -14,9 +14,10 @@ use crate::domain::severity::Past;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
 use crate::memory::Memory;
-use crate::ports::{Chat, Clock, Cluster, Model, Signals};
+use crate::ports::{Chat, Clock, Cluster, Model, Signals, Traces};
 use crate::prompt::Prompts;
 use crate::store::{AuditEntry, Batch, Draft, NewEffect, Store, StoreError};
+use crate::tools::ToolBox;
 
 use super::deliver::Effect;
 use super::gate::Gate;
@@ -30,6 +31,9 @@ pub struct Desk {
     pub policy: Policy,
     pub signals: Option<Arc<dyn Signals>>,
     pub cluster: Option<Arc<dyn Cluster>>,
+    pub traces: Option<Arc<dyn Traces>>,
+    /// What a model may look at.
+    pub tools: ToolBox,
     pub model: Option<Arc<dyn Model>>,
     pub memory: Option<Arc<Memory>>,
     pub prompts: Prompts,

@@ -3,7 +3,6 @@
 //! Every answer is stored whole with its digest; readings and signs point to it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -15,6 +14,7 @@ use super::listen::{LogNews, TROUBLE};
 use crate::config::Signals as SignalsConfig;
 use crate::domain::action::Action;
 use crate::domain::change::Change;
+use crate::domain::change::announced::merge;
 use crate::domain::evidence::{Evidence, EvidenceKind, Series, Taint};
 use crate::domain::id::{Digest, EvidenceId, IncidentId};
 use crate::domain::incident::{Incident, Outcome};
@@ -90,17 +90,9 @@ pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) ->
     }
     if let Some(cluster) = &desk.cluster {
         cluster_signs(cluster.as_ref(), incident, event_now, dossier, &mut picture).await;
-        match crate::tools::changes_of(cluster, event_now - Duration::from_secs(24 * 3600)).await {
-            Ok(changes) => {
-                let own = own_rollbacks(desk, event_now).await.unwrap_or_else(|error| {
-                    warn!(incident = %incident.id, %error, "own rollbacks could not be read");
-                    vec![]
-                });
-                let changes = changes.into_iter().filter(|change| !own.iter().any(|one| one.made(change))).collect();
-                note_changes(changes, event_now, dossier, &mut picture);
-            }
-            Err(error) => warn!(incident = %incident.id, %error, "changes could not be read"),
-        }
+    }
+    if let Some(changes) = changes(desk, incident, event_now).await {
+        note_changes(changes, event_now, dossier, &mut picture);
     }
     topology_evidence(event_now, dossier, &mut picture);
     if let (Some(signals), Some(config)) = (&desk.signals, &desk.config.signals) {
@@ -108,6 +100,33 @@ pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) ->
         heard_before(desk, incident, event_now, dossier, &mut picture);
     }
     picture
+}
+
+const CHANGES_COUNT_FOR: Duration = Duration::from_secs(24 * 3600);
+
+/// Rollouts of the cluster and what other systems have announced; `None`: nobody could be asked.
+async fn changes(desk: &Desk, incident: &Incident, event_now: Timestamp) -> Option<Vec<Change>> {
+    let since = event_now - CHANGES_COUNT_FOR;
+    let announced = desk.store.announced_since(since).await.unwrap_or_else(|error| {
+        warn!(incident = %incident.id, %error, "announced changes could not be read");
+        vec![]
+    });
+    let rollouts = match &desk.cluster {
+        None => None,
+        Some(cluster) => crate::tools::changes_of(cluster, since)
+            .await
+            .inspect_err(|error| warn!(incident = %incident.id, %error, "changes could not be read"))
+            .ok(),
+    };
+    if rollouts.is_none() && announced.is_empty() {
+        return None;
+    }
+    let own = own_rollbacks(desk, event_now).await.unwrap_or_else(|error| {
+        warn!(incident = %incident.id, %error, "own rollbacks could not be read");
+        vec![]
+    });
+    let rollouts = rollouts.unwrap_or_default().into_iter().filter(|change| !own.iter().any(|one| one.made(change)));
+    Some(merge(rollouts.collect(), announced))
 }
 
 fn first_alerts(incident: &Incident) -> BTreeMap<String, (Timestamp, usize)> {
@@ -466,8 +485,8 @@ fn note_changes(changes: Vec<Change>, event_now: Timestamp, dossier: &mut Dossie
     };
     let exhibit = Exhibit {
         kind: EvidenceKind::Change,
-        source: "kubernetes",
-        query: "rollout history of all workloads, 24 h",
+        source: "changes",
+        query: "rollout history of all workloads and announced changes, 24 h",
         summary,
         body: body.join("\n"),
         series: vec![],
@@ -485,18 +504,24 @@ fn topology_evidence(event_now: Timestamp, dossier: &mut Dossier, picture: &mut 
         .topology
         .edges()
         .filter(|(_, _, kind)| *kind == EdgeKind::Calls)
-        .map(|(from, to, _)| format!("{from} calls {to}"))
+        .map(|(from, to, _)| format!("{from} calls {to}{}", seen(&picture.topology, from, to, event_now)))
         .collect();
     let exhibit = Exhibit {
         kind: EvidenceKind::Topology,
-        source: "prometheus",
-        query: "traces_service_graph_request_total",
+        source: "topology",
+        query: "calls in the service graph and in traces",
         summary: format!("{} nodes, {} call edges", picture.topology.nodes().count(), body.len()),
         body: body.join("\n"),
         series: vec![],
         taint: Taint::Observed,
     };
     picture.topology_evidence = Some(dossier.add(exhibit, event_now));
+}
+
+/// Said of calls that were not seen lately.
+fn seen(topology: &Topology, from: &str, to: &str, event_now: Timestamp) -> String {
+    let stale = topology.last_seen(from, to).filter(|at| event_now.since(*at) > Duration::from_secs(600));
+    stale.map(|at| format!(" (last seen {})", at.hour_minute())).unwrap_or_default()
 }
 
 const LOG_WINDOW: Duration = Duration::from_secs(20 * 60);
@@ -632,88 +657,4 @@ fn sign_of(line: &str, other_nodes: &[String]) -> Option<SignKind> {
     }
     says(&["panic", "fatal", "exception", "segfault", "deadlock", "invalid configuration", "misconfig", "unhandled"])
         .then_some(SignKind::OwnError)
-}
-
-/// Reads who depends on whom from the service graph, and what runs where from the cluster.
-pub async fn discover(
-    signals: Option<&Arc<dyn Signals>>,
-    cluster: Option<&Arc<dyn Cluster>>,
-    at: Timestamp,
-) -> Topology {
-    let mut topology = Topology::default();
-    let mut ours: BTreeMap<String, NodeKind> = BTreeMap::new();
-    if let Some(cluster) = cluster {
-        if let Ok(workloads) = cluster.workloads().await {
-            for workload in workloads {
-                ours.insert(workload.service.clone(), kind_of(&workload.service, Some(&workload.labels)));
-            }
-        }
-        if let Ok(nodes) = cluster.nodes().await {
-            for node in nodes {
-                topology.add_node(&node.name, NodeKind::Host);
-            }
-        }
-        if let Ok(pods) = cluster.pods(None).await {
-            for pod in pods {
-                if let Some(node) = &pod.node {
-                    topology.add_edge(&pod.service, node, EdgeKind::RunsOn);
-                }
-            }
-        }
-    }
-    if let Some(signals) = signals {
-        let query = "sum by (client, server) (increase(traces_service_graph_request_total[1h])) > 0";
-        match signals.instant(query, at).await {
-            Ok(edges) => {
-                for edge in edges {
-                    if let (Some(client), Some(server)) = (edge.label("client"), edge.label("server")) {
-                        topology.add_edge(client, server, EdgeKind::Calls);
-                    }
-                }
-            }
-            Err(error) => warn!(%error, "the service graph could not be read"),
-        }
-    }
-    let names: Vec<String> = topology.nodes().map(|(name, _)| name.to_owned()).collect();
-    for name in names.iter().chain(ours.keys()) {
-        if topology.kind(name) == Some(NodeKind::Host) {
-            continue;
-        }
-        let kind = match ours.get(name) {
-            Some(kind) => *kind,
-            // Called but run by nobody here. Without a cluster nothing can be said about that.
-            None if !ours.is_empty() => NodeKind::External,
-            None => kind_of(name, None),
-        };
-        topology.add_node(name, kind);
-    }
-    topology
-}
-
-/// By label `component` (app.kubernetes.io/component) where given, else by the words in the name.
-fn kind_of(name: &str, labels: Option<&crate::domain::alert::Labels>) -> NodeKind {
-    let component = labels
-        .and_then(|labels| labels.get("app.kubernetes.io/component").or_else(|| labels.get("component")))
-        .map_or("", String::as_str);
-    let text = format!("{name} {component}").to_ascii_lowercase();
-    let has = |words: &[&str]| text.split(|c: char| !c.is_ascii_alphanumeric()).any(|part| words.contains(&part));
-    if has(&[
-        "db",
-        "database",
-        "postgres",
-        "postgresql",
-        "mysql",
-        "mariadb",
-        "mongo",
-        "mongodb",
-        "redis",
-        "cache",
-        "pg",
-    ]) {
-        NodeKind::Database
-    } else if has(&["queue", "kafka", "rabbitmq", "nats", "broker", "mq"]) {
-        NodeKind::Queue
-    } else {
-        NodeKind::Service
-    }
 }

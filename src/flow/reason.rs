@@ -34,7 +34,7 @@ pub async fn with_model(
     runbooks: &[crate::memory::Recalled],
     baseline: Diagnosis,
 ) -> Result<Diagnosis, FlowError> {
-    let toolbox = ToolBox::default();
+    let toolbox = desk.tools.clone();
     let context = context(desk, incident, picture).await;
     let mut machine = match resumed(desk, incident).await {
         Some(machine) => machine,
@@ -329,6 +329,8 @@ async fn context(desk: &Desk, incident: &Incident, picture: &Picture) -> ToolCon
     ToolContext {
         signals: desk.signals.clone(),
         cluster: desk.cluster.clone(),
+        traces: desk.traces.clone(),
+        store: desk.store.clone(),
         topology: Arc::new(picture.topology.clone()),
         changes: Arc::new(picture.changes.clone()),
         measures: Arc::new(measures.collect()),

@@ -41,7 +41,7 @@ pub async fn changes_of(cluster: &Arc<dyn Cluster>, since: Timestamp) -> Result<
     Ok(changes)
 }
 
-fn changes_in(workload: &Workload, revisions: &[Revision]) -> Vec<Change> {
+pub(super) fn changes_in(workload: &Workload, revisions: &[Revision]) -> Vec<Change> {
     let mut changes = vec![];
     let mut previous: Option<&Revision> = None;
     for revision in revisions {

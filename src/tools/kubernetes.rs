@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Draft, TellModel, Tool, ToolContext, arguments, schema, window};
+use super::{Backend, Draft, TellModel, Terms, Tool, ToolContext, arguments, schema, window};
 use crate::domain::evidence::{EvidenceKind, Taint};
+use crate::domain::speciality::Speciality;
 use crate::ports::{Cluster, NodeState, PodLogs, PodState, ToolSchema, Workload};
 
-const MAX_ROWS: usize = 60;
-const MAX_LOG_LINES: i64 = 200;
+const MAX_LOG_LINES: i64 = 5_000;
 
 pub struct Objects;
 pub struct Events;
@@ -37,6 +37,10 @@ impl Tool for Objects {
             }),
             &[],
         )
+    }
+
+    fn terms(&self) -> Terms {
+        Terms::of(Backend::Cluster, &[Speciality::Kubernetes, Speciality::Network])
     }
 
     async fn call(&self, value: Value, context: &ToolContext) -> Result<Draft, TellModel> {
@@ -134,6 +138,10 @@ impl Tool for Events {
         )
     }
 
+    fn terms(&self) -> Terms {
+        Terms::of(Backend::Cluster, &[Speciality::Kubernetes, Speciality::Network])
+    }
+
     async fn call(&self, value: Value, context: &ToolContext) -> Result<Draft, TellModel> {
         let EventArguments { namespace, object, minutes } = arguments(value)?;
         let (start, end) = window(minutes, None, context)?;
@@ -185,16 +193,20 @@ impl Tool for LogsOfPod {
                 "namespace": {"type": "string"},
                 "pod": {"type": "string"},
                 "previous": {"type": "boolean"},
-                "lines": {"type": "integer", "minimum": 1, "maximum": MAX_LOG_LINES, "description": "default 50"},
+                "lines": {"type": "integer", "minimum": 1, "maximum": MAX_LOG_LINES, "description": "default 200; what is too long to be shown is kept"},
             }),
             &["namespace", "pod"],
         )
     }
 
+    fn terms(&self) -> Terms {
+        Terms::of(Backend::Cluster, &[Speciality::Kubernetes, Speciality::Application])
+    }
+
     async fn call(&self, value: Value, context: &ToolContext) -> Result<Draft, TellModel> {
         let LogArguments { namespace, pod, previous, lines } = arguments(value)?;
         let which = if previous.unwrap_or(false) { PodLogs::Previous } else { PodLogs::Current };
-        let lines = lines.unwrap_or(50).clamp(1, MAX_LOG_LINES);
+        let lines = lines.unwrap_or(200).clamp(1, MAX_LOG_LINES);
         let text = cluster(context)?.pod_logs(&namespace, &pod, which, lines).await?;
         let which = match which {
             PodLogs::Current => "current",
@@ -211,16 +223,12 @@ fn cluster(context: &ToolContext) -> Result<&dyn Cluster, TellModel> {
 }
 
 fn draft(query: String, summary: String, body: String, taint: Taint) -> Draft {
-    Draft { kind: EvidenceKind::Kubernetes, source: "kubernetes", query, summary, body, series: vec![], taint }
+    let (kind, source) = (EvidenceKind::Kubernetes, "kubernetes");
+    Draft { kind, source, query, summary, body, shown: None, series: vec![], taint }
 }
 
 fn rows(lines: impl Iterator<Item = String>) -> String {
-    let mut lines: Vec<_> = lines.collect();
-    let total = lines.len();
-    lines.truncate(MAX_ROWS);
-    if total > MAX_ROWS {
-        lines.push(format!("[{} more rows; name a service or namespace]", total - MAX_ROWS));
-    }
+    let lines: Vec<_> = lines.collect();
     if lines.is_empty() { "nothing found".to_owned() } else { lines.join("\n") }
 }
 

@@ -6,14 +6,14 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Draft, TellModel, Tool, ToolContext, arguments, schema, window};
+use super::{Backend, Draft, TellModel, Terms, Tool, ToolContext, arguments, schema, window};
 use crate::domain::evidence::{EvidenceKind, Taint};
 use crate::domain::log_event::events;
 use crate::domain::log_template::template_of;
 use crate::domain::time::Timestamp;
 use crate::ports::{LogLine, ToolSchema};
 
-const MAX_LINES: usize = 200;
+const MAX_LINES: usize = 1_000;
 const TEMPLATES: usize = 15;
 const ERRORS: usize = 8;
 const RAW: usize = 5;
@@ -46,10 +46,14 @@ impl Tool for Logs {
                 "query": {"type": "string", "description": "LogQL log query instead of service and contains"},
                 "minutes": {"type": "integer", "minimum": 1, "maximum": 360, "description": "default 60"},
                 "until": {"type": "string", "description": "RFC 3339; default now"},
-                "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LINES},
+                "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LINES, "description": "default 200"},
             }),
             &[],
         )
+    }
+
+    fn terms(&self) -> Terms {
+        Terms::asking(Backend::Signals)
     }
 
     async fn call(&self, value: Value, context: &ToolContext) -> Result<Draft, TellModel> {
@@ -61,7 +65,7 @@ impl Tool for Logs {
         };
         judge_logql(&query)?;
         let (start, end) = window(minutes, until, context)?;
-        let limit = limit.unwrap_or(MAX_LINES).clamp(1, MAX_LINES);
+        let limit = limit.unwrap_or(200).clamp(1, MAX_LINES);
         let signals = context.signals.as_ref().ok_or_else(|| TellModel("no log backend is configured".to_owned()))?;
         let lines = signals.logs(&query, start, end, limit).await?;
         let templates = count(&lines);
@@ -77,7 +81,8 @@ impl Tool for Logs {
             source: "loki",
             query,
             summary,
-            body: body(&templates, &lines),
+            body: body(&templates, &lines, usize::MAX),
+            shown: Some(body(&templates, &lines, RAW)),
             series: vec![],
             taint: Taint::UserWritable,
         })
@@ -115,13 +120,15 @@ fn errors(lines: &[LogLine]) -> Vec<(String, usize)> {
     counts
 }
 
-fn body(templates: &[(String, usize)], lines: &[LogLine]) -> String {
+/// All of it is kept; a dozen templates and a few lines are shown.
+fn body(templates: &[(String, usize)], lines: &[LogLine], raw: usize) -> String {
+    let most = if raw == usize::MAX { templates.len() } else { TEMPLATES };
     let mut body = String::from("templates (variable parts are <*>):\n");
-    for (template, count) in templates.iter().take(TEMPLATES) {
+    for (template, count) in templates.iter().take(most) {
         body.push_str(&format!("{count} x {}\n", clip(template)));
     }
-    if templates.len() > TEMPLATES {
-        body.push_str(&format!("[{} rarer templates]\n", templates.len() - TEMPLATES));
+    if templates.len() > most {
+        body.push_str(&format!("[{} rarer templates]\n", templates.len() - most));
     }
     let errors = errors(lines);
     if !errors.is_empty() {
@@ -131,8 +138,12 @@ fn body(templates: &[(String, usize)], lines: &[LogLine]) -> String {
         body.push_str(&format!("{count} x {}\n", clip(error)));
     }
     body.push_str("newest lines:\n");
-    for line in lines.iter().take(RAW) {
-        body.push_str(&format!("{} {}\n", line.at.clock_time(), clip(&line.line)));
+    for line in lines.iter().take(raw) {
+        let text = if raw == usize::MAX { line.line.replace('\n', " ") } else { clip(&line.line) };
+        body.push_str(&format!("{} {text}\n", line.at.clock_time()));
+    }
+    if lines.len() > raw {
+        body.push_str(&format!("[{} more lines are kept: evidence_grep finds them]\n", lines.len() - raw));
     }
     body
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::promql::{MAX_POINTS, judge_promql};
-use super::{Draft, TellModel, Tool, ToolContext, arguments, schema, window};
+use super::{Backend, Draft, TellModel, Terms, Tool, ToolContext, arguments, schema, window};
 use crate::domain::evidence::{EvidenceKind, Series, Taint};
 use crate::domain::time::Timestamp;
 use crate::ports::{Signals, ToolSchema, Window};
@@ -46,6 +46,10 @@ impl Tool for MetricsRange {
         )
     }
 
+    fn terms(&self) -> Terms {
+        Terms::asking(Backend::Signals)
+    }
+
     async fn call(&self, value: Value, context: &ToolContext) -> Result<Draft, TellModel> {
         let RangeArguments { query, minutes, until } = arguments(value)?;
         judge_promql(&query)?;
@@ -53,7 +57,7 @@ impl Tool for MetricsRange {
         let series = signals(context)?.range(&query, window_of(start, end)).await?;
         let mut digests: Vec<_> = series.iter().filter_map(Digest::of).collect();
         digests.sort_by(|one, other| other.moved.total_cmp(&one.moved));
-        let lines: Vec<_> = digests.iter().take(SHOWN).map(|digest| digest.line.clone()).collect();
+        let lines: Vec<_> = digests.iter().map(|digest| digest.line.clone()).collect();
         let summary = match digests.first() {
             None => "no data: wrong name or labels, or nothing was measured".to_owned(),
             Some(first) => format!(
@@ -64,9 +68,8 @@ impl Tool for MetricsRange {
                 first.line
             ),
         };
-        let body = body(&lines, digests.len());
         let series = digests.iter().take(SHOWN).map(|digest| digest.series.clone()).collect();
-        Ok(draft(query, summary, body, series))
+        Ok(draft(query, summary, lines, series))
     }
 }
 
@@ -91,6 +94,10 @@ impl Tool for MetricsNow {
         )
     }
 
+    fn terms(&self) -> Terms {
+        Terms::asking(Backend::Signals)
+    }
+
     async fn call(&self, value: Value, context: &ToolContext) -> Result<Draft, TellModel> {
         let NowArguments { query, at } = arguments(value)?;
         judge_promql(&query)?;
@@ -104,8 +111,7 @@ impl Tool for MetricsNow {
             None => "no data: wrong name or labels, or nothing was measured".to_owned(),
             Some(first) => format!("{} series at {}; largest: {first}", lines.len(), at.clock_time()),
         };
-        let body = body(&lines[..lines.len().min(SHOWN)], lines.len());
-        Ok(draft(query, summary, body, series))
+        Ok(draft(query, summary, lines, series))
     }
 }
 
@@ -131,6 +137,10 @@ impl Tool for GoldenSignals {
             }),
             &["service"],
         )
+    }
+
+    fn terms(&self) -> Terms {
+        Terms::asking(Backend::Signals)
     }
 
     async fn call(&self, value: Value, context: &ToolContext) -> Result<Draft, TellModel> {
@@ -169,8 +179,10 @@ impl Tool for GoldenSignals {
             end.hour_minute(),
             if away > 0 { format!("; {away} could not be read") } else { String::new() }
         );
-        let body = if lines.is_empty() { format!("nothing is measured of {service}") } else { lines.join("\n") };
-        Ok(draft(format!("golden signals of {service}"), summary, body, kept))
+        if lines.is_empty() {
+            lines.push(format!("nothing is measured of {service}"));
+        }
+        Ok(draft(format!("golden signals of {service}"), summary, lines, kept))
     }
 }
 
@@ -178,22 +190,24 @@ fn signals(context: &ToolContext) -> Result<&dyn Signals, TellModel> {
     context.signals.as_deref().ok_or_else(|| TellModel("no metrics backend is configured".to_owned()))
 }
 
-fn draft(query: String, summary: String, body: String, series: Vec<Series>) -> Draft {
-    Draft { kind: EvidenceKind::Metric, source: "prometheus", query, summary, body, series, taint: Taint::Observed }
+/// All lines are kept; the first of them are shown.
+fn draft(query: String, summary: String, lines: Vec<String>, series: Vec<Series>) -> Draft {
+    let more = lines.len().saturating_sub(SHOWN);
+    let shown = (more > 0).then(|| {
+        format!(
+            "{}\n[{more} more series are kept: evidence_grep finds them; or aggregate with sum by (...) or topk]",
+            lines[..SHOWN].join("\n")
+        )
+    });
+    let body = lines.join("\n");
+    let (kind, source, taint) = (EvidenceKind::Metric, "prometheus", Taint::Observed);
+    Draft { kind, source, query, summary, body, shown, series, taint }
 }
 
 fn window_of(start: Timestamp, end: Timestamp) -> Window {
     let seconds = end.since(start).as_secs();
     let step = (seconds / POINTS).max(MIN_STEP).max(seconds / u64::from(MAX_POINTS));
     Window { start, end, step: Duration::from_secs(step) }
-}
-
-fn body(lines: &[String], total: usize) -> String {
-    let mut body = lines.join("\n");
-    if total > lines.len() {
-        body.push_str(&format!("\n[{} more series; aggregate with sum by (...) or topk]", total - lines.len()));
-    }
-    body
 }
 
 struct Digest {

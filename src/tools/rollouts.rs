@@ -1,4 +1,4 @@
-//! What people and pipelines changed lately.
+//! What people and pipelines changed: lately, and in the whole history of one workload.
 
 use std::time::Duration;
 
@@ -6,15 +6,17 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Draft, TellModel, Tool, ToolContext, arguments, schema};
+use super::{Backend, Draft, TellModel, Terms, Tool, ToolContext, arguments, changes, schema};
 use crate::domain::change::Change;
 use crate::domain::evidence::{EvidenceKind, Taint};
+use crate::domain::speciality::Speciality;
 use crate::ports::ToolSchema;
 
 /// A day: what changed earlier has proved itself by now.
 const MAX_HOURS: u64 = 24;
 const MAX_ROWS: usize = 30;
 const MAX_TOUCHED: usize = 8;
+const MAX_WORKLOADS: usize = 5;
 
 pub struct ListChanges;
 
@@ -56,13 +58,15 @@ impl Tool for ListChanges {
             None => format!("no change of {of} in {hours} h"),
             Some(newest) => format!("{} changes of {of} in {hours} h; newest: {}", changes.len(), newest.id),
         };
-        let lines: Vec<_> = changes.iter().take(MAX_ROWS).map(|change| line(change)).collect();
+        let lines: Vec<_> = changes.iter().map(|change| line(change, usize::MAX)).collect();
+        let few: Vec<_> = changes.iter().take(MAX_ROWS).map(|change| line(change, MAX_TOUCHED)).collect();
         Ok(Draft {
             kind: EvidenceKind::Change,
             source: "kubernetes",
             query: format!("changes service={} hours={hours}", service.as_deref().unwrap_or("*")),
             body: if lines.is_empty() { summary.clone() } else { lines.join("\n") },
             summary,
+            shown: (!few.is_empty()).then(|| few.join("\n")),
             series: vec![],
             // That and when it changed is observed; the words in it are other people's.
             taint: Taint::UserWritable,
@@ -70,10 +74,82 @@ impl Tool for ListChanges {
     }
 }
 
-fn line(change: &Change) -> String {
+pub struct History;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HistoryArguments {
+    service: String,
+    namespace: Option<String>,
+}
+
+#[async_trait]
+impl Tool for History {
+    fn schema(&self) -> ToolSchema {
+        schema(
+            "kube_rollout_history",
+            "Every revision of a workload that the cluster still keeps, newest first, each with what differs from the \
+             one before: image, environment, configuration (references and hashes), resources. What is in a \
+             ConfigMap is not versioned by the cluster; its hash in the template is.",
+            json!({
+                "service": {"type": "string", "description": "as the topology names it, or the workload's own name"},
+                "namespace": {"type": "string"},
+            }),
+            &["service"],
+        )
+    }
+
+    fn terms(&self) -> Terms {
+        Terms::of(Backend::Cluster, &[Speciality::Kubernetes, Speciality::Application])
+    }
+
+    async fn call(&self, value: Value, context: &ToolContext) -> Result<Draft, TellModel> {
+        let HistoryArguments { service, namespace } = arguments(value)?;
+        let cluster = context.cluster.as_ref().ok_or_else(|| TellModel("no cluster is configured".to_owned()))?;
+        let mut workloads = cluster.workloads().await?;
+        workloads.retain(|one| {
+            (one.service == service || one.name == service)
+                && namespace.as_deref().is_none_or(|namespace| namespace == one.namespace)
+        });
+        if workloads.is_empty() {
+            return Err(TellModel(format!("no workload is called {service:?}; kube_objects lists them")));
+        }
+        let (mut body, mut count, mut refused) = (String::new(), 0, vec![]);
+        for workload in workloads.iter().take(MAX_WORKLOADS) {
+            match cluster.revisions(&workload.namespace, &workload.name).await {
+                Ok(revisions) => {
+                    let mut history = changes::changes_in(workload, &revisions);
+                    history.reverse();
+                    count += history.len();
+                    let kind = workload.kind.to_lowercase();
+                    body.push_str(&format!("{kind} {}/{}:\n", workload.namespace, workload.name));
+                    history.iter().for_each(|change| body.push_str(&format!("{}\n", line(change, usize::MAX))));
+                }
+                Err(error) => refused.push(format!("{}/{}: {error}", workload.namespace, workload.name)),
+            }
+        }
+        if count == 0 && !refused.is_empty() {
+            return Err(TellModel(refused.join("; ")));
+        }
+        refused.iter().for_each(|why| body.push_str(&format!("not readable: {why}\n")));
+        let summary = format!("{count} revisions of {service} in {} workloads", workloads.len().min(MAX_WORKLOADS));
+        Ok(Draft {
+            kind: EvidenceKind::Change,
+            source: "kubernetes",
+            query: format!("rollout history of {service}, namespace {}", namespace.as_deref().unwrap_or("*")),
+            summary,
+            body,
+            shown: None,
+            series: vec![],
+            taint: Taint::UserWritable,
+        })
+    }
+}
+
+fn line(change: &Change, most: usize) -> String {
     let touched: Vec<_> =
-        change.touched.iter().take(MAX_TOUCHED).map(|one| format!("  {}: {}", one.what.as_str(), one.detail)).collect();
-    let more = change.touched.len().saturating_sub(MAX_TOUCHED);
+        change.touched.iter().take(most).map(|one| format!("  {}: {}", one.what.as_str(), one.detail)).collect();
+    let more = change.touched.len().saturating_sub(most);
     let more = if more > 0 { format!("\n  [{more} more differences]") } else { String::new() };
     let from = change.from_revision.map(|from| format!(" (from revision {from})")).unwrap_or_default();
     let state = if change.current { "runs now" } else { "does not run any more" };

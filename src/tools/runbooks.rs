@@ -55,6 +55,7 @@ pub(super) async fn recall(text: String, kind: RecallKind, context: &ToolContext
         query: text,
         body: if body.is_empty() { summary.clone() } else { body },
         summary,
+        shown: None,
         series: vec![],
         taint: Taint::UserWritable,
     })

@@ -1,15 +1,20 @@
 //! Who depends on whom around a component.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Draft, TellModel, Tool, ToolContext, arguments, schema};
 use crate::domain::evidence::{EvidenceKind, Taint};
-use crate::domain::topology::NodeKind;
+use crate::domain::time::Timestamp;
+use crate::domain::topology::{NodeKind, Topology};
 use crate::ports::ToolSchema;
 
 const MAX_NAMES: usize = 40;
+/// The topology is read every minute; an edge of before was not seen this time.
+const FRESH: Duration = Duration::from_secs(180);
 
 pub struct Neighbours;
 
@@ -24,7 +29,8 @@ impl Tool for Neighbours {
     fn schema(&self) -> ToolSchema {
         schema(
             "topology",
-            "What a component needs, what needs it, where it runs, and everything that breaks when it breaks. \
+            "What a component needs (and how that is known), what needs it, where it runs, and everything that \
+             breaks when it breaks. \
              Without a node: all names. A fault travels from what is needed to what needs it.",
             json!({"node": {"type": "string"}}),
             &[],
@@ -48,7 +54,7 @@ impl Tool for Neighbours {
                     "{node} is a {}\nneeds directly: {}\nneeds in all, nearest first: {}\nneeded directly by: {}\n\
                      breaks with it, nearest first: {}",
                     word(kind),
-                    names(topology.dependencies(&node)),
+                    edges(topology, &node, context.event_now),
                     names(topology.needs(&node).iter().map(String::as_str)),
                     names(topology.dependents(&node)),
                     names(radius.iter().map(String::as_str)),
@@ -57,7 +63,7 @@ impl Tool for Neighbours {
             }
         };
         let (kind, source, taint) = (EvidenceKind::Topology, "topology", Taint::Observed);
-        Ok(Draft { kind, source, query, summary, body, series: vec![], taint })
+        Ok(Draft { kind, source, query, summary, body, shown: None, series: vec![], taint })
     }
 }
 
@@ -69,6 +75,20 @@ fn word(kind: NodeKind) -> &'static str {
         NodeKind::Host => "host",
         NodeKind::External => "external system",
     }
+}
+
+/// What is needed, by whom it was seen, and when it was not seen lately.
+fn edges(topology: &Topology, node: &str, event_now: Timestamp) -> String {
+    let told: Vec<String> = topology
+        .dependencies(node)
+        .map(|needed| {
+            let sources: Vec<_> = topology.sightings(node, needed).map(|(source, _)| source.as_str()).collect();
+            let age = topology.last_seen(node, needed).map(|at| event_now.since(at)).filter(|age| *age > FRESH);
+            let age = age.map(|age| format!(", last seen {} minutes ago", age.as_secs() / 60)).unwrap_or_default();
+            if sources.is_empty() { needed.to_owned() } else { format!("{needed} ({}{age})", sources.join(", ")) }
+        })
+        .collect();
+    names(told.iter().map(String::as_str))
 }
 
 fn names<'a>(all: impl Iterator<Item = &'a str>) -> String {

@@ -13,5 +13,6 @@ mod rooms;
 mod silences;
 mod slack;
 mod talking;
+mod tools;
 mod watch;
 mod wrong;

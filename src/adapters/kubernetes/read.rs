@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Node, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{ApiResource, DynamicObject, ListParams, LogParams};
@@ -234,9 +234,39 @@ fn of_event(event: Event) -> ClusterEvent {
 
 pub(super) async fn revisions(client: &Client, namespace: &str, workload: &str) -> Result<Vec<Revision>, ClusterError> {
     let what = format!("deployment {namespace}/{workload}");
-    let deployment = reading(&what, Api::<Deployment>::namespaced(client.clone(), namespace).get(workload)).await?;
+    let deployment = match reading(&what, Api::<Deployment>::namespaced(client.clone(), namespace).get(workload)).await
+    {
+        Err(ClusterError::NotFound(_)) => return revisions_of_set(client, namespace, workload).await,
+        answer => answer?,
+    };
     let uid = deployment.metadata.uid.unwrap_or_default();
     let mut revisions: Vec<_> = owned_sets(client, namespace, &uid).await?.iter().filter_map(of_replica_set).collect();
+    revisions.sort_by_key(|revision| revision.number);
+    Ok(revisions)
+}
+
+/// A StatefulSet keeps its templates as ControllerRevisions.
+async fn revisions_of_set(client: &Client, namespace: &str, workload: &str) -> Result<Vec<Revision>, ClusterError> {
+    let what = format!("deployment or statefulset {namespace}/{workload}");
+    let set = reading(&what, Api::<StatefulSet>::namespaced(client.clone(), namespace).get(workload)).await?;
+    let kept = Api::<ControllerRevision>::namespaced(client.clone(), namespace);
+    let kept = list(&format!("controller revisions of {namespace}"), kept).await?;
+    let owned = |meta: &ObjectMeta| {
+        meta.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == set.metadata.uid.as_ref())
+    };
+    let mut revisions: Vec<_> = kept
+        .into_iter()
+        .filter(|one| owned(&one.metadata))
+        .map(|one| Revision {
+            number: one.revision,
+            created_at: one.metadata.creation_timestamp.as_ref().map(instant).unwrap_or_default(),
+            replica_set: name_of(&one.metadata).to_owned(),
+            cause: one.metadata.annotations.as_ref().and_then(|all| all.get(CHANGE_CAUSE)).cloned(),
+            template: canonical(
+                one.data.as_ref().and_then(|data| data.0.pointer("/spec/template")).cloned().unwrap_or_default(),
+            ),
+        })
+        .collect();
     revisions.sort_by_key(|revision| revision.number);
     Ok(revisions)
 }

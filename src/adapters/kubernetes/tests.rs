@@ -81,6 +81,18 @@ async fn patch(
     Json(object).into_response()
 }
 
+fn stateful_set() -> Value {
+    json!({"metadata": {"name": "db", "namespace": "prod", "uid": "s1"},
+        "spec": {"selector": {}, "serviceName": "db", "template": {"metadata": {}, "spec": {"containers": []}}}})
+}
+
+fn controller_revision(number: i64, image: &str, owner: &str) -> Value {
+    json!({"metadata": {"name": format!("db-{number}"), "namespace": "prod",
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": owner}]},
+        "revision": number,
+        "data": {"spec": {"template": {"spec": {"containers": [{"name": "db", "image": image}]}, "$patch": "replace"}}}})
+}
+
 async fn cluster(writer: bool) -> (KubernetesCluster, Seen) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let seen = Seen::default();
@@ -106,6 +118,18 @@ async fn cluster(writer: bool) -> (KubernetesCluster, Seen) {
         .route("/apis/apps/v1/namespaces/prod/deployments/gone", get(|| async { status(404, "not found") }))
         .route("/apis/apps/v1/namespaces/prod/deployments/secret", get(|| async { status(403, "needs verb get") }))
         .route("/apis/apps/v1/namespaces/prod/replicasets", get(|| async move { list(sets) }))
+        .route("/apis/apps/v1/namespaces/prod/deployments/db", get(|| async { status(404, "not found") }))
+        .route("/apis/apps/v1/namespaces/prod/statefulsets/db", get(|| async { Json(stateful_set()) }))
+        .route(
+            "/apis/apps/v1/namespaces/prod/controllerrevisions",
+            get(|| async {
+                list(vec![
+                    controller_revision(2, "db:2", "s1"),
+                    controller_revision(1, "db:1", "s1"),
+                    controller_revision(9, "x", "s2"),
+                ])
+            }),
+        )
         .route("/api/v1/namespaces/prod/pods", get(|| async move { list(vec![pod]) }))
         .route("/api/v1/namespaces/prod/pods/web-1", get(|| async move { Json(single) }))
         .route("/api/v1/namespaces/prod/pods/web-1/log", get(logs))
@@ -136,6 +160,9 @@ async fn workloads_pods_and_history_are_read() {
     let revisions = cluster.revisions("prod", "web-api").await.unwrap();
     assert_eq!(revisions.iter().map(|revision| revision.number).collect::<Vec<_>>(), [5, 7, 8]);
     assert_eq!(revisions[0].template["metadata"]["labels"], json!({"app": "web"}));
+    let of_set = cluster.revisions("prod", "db").await.unwrap();
+    let images: Vec<_> = of_set.iter().map(|one| one.template.pointer("/spec/containers/0/image").unwrap()).collect();
+    assert_eq!(images, ["db:1", "db:2"], "only what belongs to it");
     assert_eq!(cluster.pod_logs("prod", "web-1", PodLogs::Previous, 20).await.unwrap(), "web true 20");
 }
 
