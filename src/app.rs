@@ -22,7 +22,7 @@ use crate::adapters::openai::OpenAiModel;
 use crate::adapters::signals::{Credentials, Endpoint, SignalsClient};
 use crate::adapters::slack::{self, SlackChat, SlackConfig};
 use crate::api::{self, DeskChanges, DeskInbox};
-use crate::config::{Config, Kubernetes, Secret};
+use crate::config::{Config, Kubernetes, ModelConfig, Secret};
 use crate::console::{Console, Settings};
 use crate::domain::topology::Topology;
 use crate::flow::desk::{Bells, ChatSeat, Counters};
@@ -61,7 +61,7 @@ impl App {
         let cluster = cluster(&config).await?;
         let traces = traces(&config)?;
         let tools = toolbox(&config).await?;
-        let model = model(&config)?;
+        let (model, small_model) = (model(&config)?, small_model(&config)?);
         let prompts = Prompts::load(config.prompts.dir.as_deref())?;
         let mut chats = vec![];
         let console = match config.console.enabled {
@@ -95,6 +95,7 @@ impl App {
             traces,
             tools,
             model,
+            small_model,
             memory,
             prompts,
             chats,
@@ -349,10 +350,19 @@ fn access(kubernetes: &Kubernetes) -> (Access, Option<Access>) {
 }
 
 pub fn model(config: &Config) -> anyhow::Result<Option<Arc<dyn Model>>> {
-    let Some(model) = &config.model else { return Ok(None) };
+    config.model.as_ref().map(|model| named_model(model, &model.name)).transpose()
+}
+
+/// The smaller one that sorts incidents for the team.
+fn small_model(config: &Config) -> anyhow::Result<Option<Arc<dyn Model>>> {
+    let small = config.model.as_ref().and_then(|model| Some((model, model.triage.as_ref()?)));
+    small.map(|(model, small)| named_model(model, &small.name)).transpose()
+}
+
+fn named_model(model: &ModelConfig, name: &str) -> anyhow::Result<Arc<dyn Model>> {
     let base = model.base_url.as_deref().unwrap_or("https://api.openai.com/v1");
     let attempt = Duration::from_secs(model.reply_seconds.max(1));
-    Ok(Some(Arc::new(OpenAiModel::new(base, model.api_key.reveal().unwrap_or("none"), &model.name, attempt)?)))
+    Ok(Arc::new(OpenAiModel::new(base, model.api_key.reveal().unwrap_or("none"), name, attempt)?))
 }
 
 pub fn slack_chat(config: &Config) -> anyhow::Result<Option<SlackChat>> {

@@ -17,6 +17,7 @@ use crate::domain::intent::alertmanager::Alertmanager;
 use crate::domain::intent::inhibit::{InhibitRule, Limits};
 use crate::domain::intent::silence::Silences;
 use crate::domain::intent::window::{Window, Windows};
+use crate::domain::investigation::Prices;
 use crate::domain::policy::{Autonomy, Policy};
 use crate::domain::triage;
 
@@ -171,6 +172,20 @@ pub struct ModelConfig {
     /// For one reply; self-hosted models may think for minutes.
     #[serde(default = "reply_seconds")]
     pub reply_seconds: u64,
+    /// What a million tokens cost, for budgets and transcripts; the currency is yours.
+    #[serde(default)]
+    pub prices: Prices,
+    /// A smaller model at the same endpoint that sorts incidents for the team.
+    #[serde(default)]
+    pub triage: Option<SmallModel>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SmallModel {
+    pub name: String,
+    #[serde(default)]
+    pub prices: Prices,
 }
 
 fn reply_seconds() -> u64 {
@@ -285,6 +300,13 @@ pub struct InvestigationConfig {
     pub max_tool_calls: usize,
     pub max_tokens: u64,
     pub max_seconds: u64,
+    /// For one incident, in the currency of `model.prices`; 0: no limit.
+    pub max_cost: f64,
+    /// For all incidents of a day (UTC); 0: no limit. Beyond it the watch goes on without a model.
+    pub max_tokens_a_day: u64,
+    pub max_cost_a_day: f64,
+    /// Triage, specialists at the same time, and a lead that concludes, instead of one investigator.
+    pub team: bool,
     /// Event time within which a remediation must show its effect.
     pub verify_seconds: u64,
 }
@@ -297,6 +319,10 @@ impl Default for InvestigationConfig {
             max_tool_calls: 25,
             max_tokens: 60_000,
             max_seconds: 240,
+            max_cost: 0.0,
+            max_tokens_a_day: 0,
+            max_cost_a_day: 0.0,
+            team: false,
             verify_seconds: 900,
         }
     }
@@ -392,6 +418,16 @@ impl Config {
         })
     }
 
+    /// What a model costs; one that is not in the file costs nothing that is known.
+    pub fn prices_of(&self, model: &str) -> Prices {
+        let Some(config) = &self.model else { return Prices::default() };
+        match &config.triage {
+            Some(small) if small.name == model => small.prices,
+            _ if config.name == model => config.prices,
+            _ => Prices::default(),
+        }
+    }
+
     fn overlay(&mut self, environment: &dyn Fn(&str) -> Option<String>) {
         let get = |name: &str| environment(name).filter(|value| !value.is_empty());
         if let Some(name) = get("MIDWATCH_MODEL") {
@@ -400,6 +436,8 @@ impl Config {
                 base_url: known.as_ref().and_then(|model| model.base_url.clone()),
                 api_key: known.as_ref().map(|model| model.api_key.clone()).unwrap_or_default(),
                 mode: known.as_ref().map(|model| model.mode).unwrap_or_default(),
+                prices: known.as_ref().map(|model| model.prices).unwrap_or_default(),
+                triage: known.as_ref().and_then(|model| model.triage.clone()),
                 reply_seconds: known.map_or_else(reply_seconds, |model| model.reply_seconds),
                 name,
             });

@@ -13,8 +13,10 @@ use crate::domain::diagnosis::Claim;
 use crate::domain::evidence::Evidence;
 use crate::domain::id::Digest;
 use crate::domain::investigation::ToolSchema;
+use crate::domain::investigation::team::Member;
 use crate::domain::redact::redact;
 use crate::domain::root_cause::Candidate;
+use crate::domain::speciality::Speciality;
 
 mod sample;
 
@@ -23,6 +25,8 @@ mod tests;
 
 const SYSTEM: &str = "investigate/system";
 const TEXT_REACT: &str = "investigate/text_react";
+const SPECIALIST: &str = "investigate/specialist";
+const TRIAGE: &str = "investigate/triage";
 const BRIEF: &str = "investigate/brief";
 const POST_MORTEM: &str = "post_mortem";
 const UNTRUSTED: &str = "_partials/untrusted";
@@ -32,6 +36,8 @@ const TEMPLATES: &[(&str, &str, &str)] = &[
     (UNTRUSTED, "untrusted", include_str!("../prompts/_partials/untrusted.hbs")),
     (SYSTEM, SYSTEM, include_str!("../prompts/investigate/system.hbs")),
     (TEXT_REACT, TEXT_REACT, include_str!("../prompts/investigate/text_react.hbs")),
+    (SPECIALIST, SPECIALIST, include_str!("../prompts/investigate/specialist.hbs")),
+    (TRIAGE, TRIAGE, include_str!("../prompts/investigate/triage.hbs")),
     (BRIEF, BRIEF, include_str!("../prompts/investigate/brief.hbs")),
     (POST_MORTEM, POST_MORTEM, include_str!("../prompts/post_mortem.hbs")),
 ];
@@ -81,6 +87,11 @@ impl Prompts {
         self.system(&SystemView { text_mode: false })?;
         self.system(&SystemView { text_mode: true })?;
         self.text_react(&sample::text_react())?;
+        for field in Speciality::ALL {
+            self.specialist(&SpecialistView::of(field))?;
+        }
+        self.triage(&TriageView { text_mode: false })?;
+        self.triage(&TriageView { text_mode: true })?;
         self.brief(&sample::brief())?;
         self.post_mortem(&sample::post_mortem())?;
         Ok(format!("{} templates render", TEMPLATES.len()))
@@ -93,6 +104,15 @@ impl Prompts {
     /// Follows the system prompt in text mode.
     pub fn text_react(&self, view: &TextReactView) -> Result<String, PromptError> {
         self.render(TEXT_REACT, view)
+    }
+
+    /// Follows the system prompt of a specialist.
+    pub fn specialist(&self, view: &SpecialistView) -> Result<String, PromptError> {
+        self.render(SPECIALIST, view)
+    }
+
+    pub fn triage(&self, view: &TriageView) -> Result<String, PromptError> {
+        self.render(TRIAGE, view)
     }
 
     pub fn brief(&self, view: &BriefView) -> Result<String, PromptError> {
@@ -112,6 +132,32 @@ impl Prompts {
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct SystemView {
     pub text_mode: bool,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct TriageView {
+    pub text_mode: bool,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct SpecialistView {
+    pub name: &'static str,
+    pub kubernetes: bool,
+    pub database: bool,
+    pub network: bool,
+    pub application: bool,
+}
+
+impl SpecialistView {
+    pub fn of(field: Speciality) -> Self {
+        Self {
+            name: Member::Specialist(field).name(),
+            kubernetes: field == Speciality::Kubernetes,
+            database: field == Speciality::Database,
+            network: field == Speciality::Network,
+            application: field == Speciality::Application,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize)]

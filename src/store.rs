@@ -125,7 +125,12 @@ impl Store {
             .await
             .map_err(|error| failed(error.to_string()))?;
         POSTGRES_MIGRATIONS.run(&pool).await.map_err(|error| failed(error.to_string()))?;
-        Ok(Self { db: Db::Postgres(pool), writer: Mutex::new(()), labels: AtomicU64::new(0), endings: AtomicU64::new(0) })
+        Ok(Self {
+            db: Db::Postgres(pool),
+            writer: Mutex::new(()),
+            labels: AtomicU64::new(0),
+            endings: AtomicU64::new(0),
+        })
     }
 
     pub fn kind(&self) -> &'static str {

@@ -22,6 +22,32 @@ pub struct Diagnosis {
     pub remedy: Remedy,
     /// `none` for the deterministic reasoner, else the model's name.
     pub reasoner: String,
+    /// What the model claimed and code did not keep, with the reason.
+    #[serde(default)]
+    pub dropped: Vec<Dropped>,
+    /// What is missing to be surer, in the reasoner's words.
+    #[serde(default)]
+    pub needs: Option<String>,
+    /// Where in its evidence each claim stands.
+    #[serde(default)]
+    pub proofs: Vec<Proof>,
+}
+
+/// A claim that was not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    pub text: String,
+    pub why: String,
+}
+
+/// Lines of the evidence's body, counted from 1, that say what the claim says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// Position in `claims`.
+    pub claim: usize,
+    pub evidence: EvidenceId,
+    pub from_line: usize,
+    pub to_line: usize,
 }
 
 /// Decided by code from the evidence, not by the tone of a model.

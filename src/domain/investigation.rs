@@ -5,14 +5,19 @@
 //! call of the model is answered exactly once; it ends within its limits, and when a limit ends it,
 //! it says so instead of pretending to a conclusion.
 
+mod budget;
 mod conclusion;
 mod react;
+pub mod team;
+mod todo;
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
+pub use budget::{Limits, Prices, Spent};
 pub use conclusion::{Cited, Conclusion, Finding, ProposedRemedy, conclude_schema};
+pub use todo::{TODO, Todo};
 pub use wire::{ModelError, ModelMessage, ModelReply, ModelRequest, ToolCall, ToolSchema};
 
 use std::collections::BTreeSet;
@@ -49,34 +54,6 @@ pub enum Mode {
 pub struct Brief {
     pub system: String,
     pub user: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
-    /// Model replies, the conclusion included.
-    pub steps: u32,
-    pub tool_calls: u32,
-    /// In and out together.
-    pub tokens: u64,
-    /// On the clock whose instants the driver passes in.
-    pub deadline: Timestamp,
-}
-
-impl Limits {
-    /// SAFETY.md S17: 4 minutes and 25 tool calls an incident.
-    pub fn standard(started: Timestamp) -> Self {
-        Self { steps: 12, tool_calls: 25, tokens: 60_000, deadline: started + Duration::from_secs(240) }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Spent {
-    pub steps: u32,
-    pub tool_calls: u32,
-    pub tokens: u64,
-    pub repairs: u32,
-    /// Calls of unknown tools or with unreadable arguments; the first one is free.
-    pub bad_calls: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -139,6 +116,12 @@ pub struct Investigation {
     pub transcript: Vec<Step>,
     /// Calls that were run, by name and arguments; a refused one may be made again.
     pub made: BTreeSet<String>,
+    /// What the model wants to do yet, as it wrote it down.
+    #[serde(default)]
+    pub todo: Vec<Todo>,
+    /// A conclusion must say what was ruled out: a specialist's most useful answer.
+    #[serde(default)]
+    pub must_rule_out: bool,
     /// What may be named as a cause; empty: anything, and the judge decides alone.
     #[serde(default)]
     pub known: Known,
@@ -182,8 +165,9 @@ impl Known {
 impl Investigation {
     pub fn open(incident: IncidentId, mode: Mode, brief: Brief, tools: Vec<ToolSchema>, limits: Limits) -> Self {
         let (spent, transcript, made) = (Spent::default(), vec![], BTreeSet::new());
-        let known = Known::default();
-        Self { incident, mode, brief, tools, limits, spent, transcript, made, known, state: State::Asking }
+        let (todo, known) = (vec![], Known::default());
+        let (must_rule_out, state) = (false, State::Asking);
+        Self { incident, mode, brief, tools, limits, spent, transcript, made, todo, must_rule_out, known, state }
     }
 
     #[must_use]
@@ -221,7 +205,7 @@ impl Investigation {
                 return self.end_partial(error.to_string());
             }
         };
-        self.spent.tokens += reply.tokens_in + reply.tokens_out;
+        self.spent.pay(reply.tokens_in, reply.tokens_out, &self.limits.prices);
         let said = match self.mode {
             Mode::Native => Said { text: reply.text, calls: reply.calls },
             Mode::Text => {
@@ -231,7 +215,7 @@ impl Investigation {
         };
         self.transcript.push(Step::Model { text: said.text.clone(), calls: said.calls.clone() });
         if let Some(call) = said.calls.iter().find(|call| call.name == CONCLUDE) {
-            let read = Finding::read(&call.arguments).and_then(|finding| match self.known.objection(&finding) {
+            let read = Finding::read(&call.arguments).and_then(|finding| match self.wanting(&finding) {
                 // The last reply is taken as it is: the judge keeps what holds of it.
                 Some(objection) if !was_last => Err(objection),
                 _ => Ok(finding),
@@ -242,9 +226,8 @@ impl Investigation {
             };
         }
         if said.calls.is_empty() {
-            let known = &self.known;
             let found = conclusion::find(&said.text).map(|read| {
-                read.and_then(|finding| match known.objection(&finding) {
+                read.and_then(|finding| match self.wanting(&finding) {
                     Some(objection) if !was_last => Err(objection),
                     _ => Ok(finding),
                 })
@@ -262,6 +245,13 @@ impl Investigation {
             return self.answer_instead_of_running(&said.calls, "The budget for tools is used up: conclude now.");
         }
         self.sort_calls(said.calls)
+    }
+
+    /// What a conclusion lacks, in words for the model.
+    fn wanting(&self, finding: &Finding) -> Option<String> {
+        let silent = self.must_rule_out && finding.ruled_out.is_empty();
+        let ask = "Say in ruled_out what you have ruled out in your field, each with its evidence. Conclude again.";
+        self.known.objection(finding).or_else(|| silent.then(|| ask.to_owned()))
     }
 
     /// Results of calls that were not asked for are dropped; a missing one is answered honestly.
@@ -298,6 +288,17 @@ impl Investigation {
         let mut left = self.limits.tool_calls.saturating_sub(self.spent.tool_calls);
         let (mut runnable, mut refused) = (vec![], vec![]);
         for call in calls {
+            if call.name == TODO {
+                let text = match todo::read(&call.arguments) {
+                    Ok(todo) => {
+                        self.todo = todo;
+                        "noted".to_owned()
+                    }
+                    Err(why) => why,
+                };
+                refused.push(ToolResult { call_id: call.id, text, evidence: None });
+                continue;
+            }
             match self.objection(&call, &seen, left) {
                 None => {
                     seen.insert(key(&call));
@@ -389,24 +390,15 @@ impl Investigation {
     }
 
     fn exhausted(&self, now: Timestamp) -> Option<String> {
-        let Limits { steps, tokens, deadline, .. } = self.limits;
-        if now >= deadline {
+        if now >= self.limits.deadline {
             return Some("the time for the investigation ran out".to_owned());
         }
-        if matches!(self.state, State::Running { .. }) {
-            return None;
-        }
-        if self.spent.steps >= steps {
-            return Some(format!("no conclusion within {steps} steps"));
-        }
-        (self.spent.tokens >= tokens).then(|| format!("no conclusion within {tokens} tokens"))
+        // What is asked for already is still read.
+        if matches!(self.state, State::Running { .. }) { None } else { self.limits.exceeded_by(&self.spent) }
     }
 
     fn is_last_step(&self, now: Timestamp) -> bool {
-        self.spent.steps + 1 >= self.limits.steps
-            || self.spent.tool_calls >= self.limits.tool_calls
-            || self.spent.tokens >= self.limits.tokens / 5 * 4
-            || now + CLOSING >= self.limits.deadline
+        self.limits.are_nearly_reached(&self.spent) || now + CLOSING >= self.limits.deadline
     }
 
     fn request(&self, now: Timestamp) -> ModelRequest {
@@ -424,13 +416,15 @@ impl Investigation {
             let room = if round + FRESH_ROUNDS > rounds { usize::MAX } else { OLD_ANSWER };
             self.say(step, room, &mut messages);
         }
-        if last {
-            messages.push(ModelMessage::User { text: self.last_call() });
+        let left = if last { self.last_call() } else { self.limits.left(&self.spent, now) };
+        // At the end, so that what stands before it is the same in each request and can be cached.
+        if self.spent.steps > 0 || last {
+            messages.push(ModelMessage::User { text: todo::with(&self.todo, left) });
         }
         let mut tools = match (self.mode, last) {
             (Mode::Text, _) => vec![],
             (Mode::Native, true) => vec![],
-            (Mode::Native, false) => self.tools.clone(),
+            (Mode::Native, false) => self.tools.iter().cloned().chain([todo::schema()]).collect(),
         };
         if self.mode == Mode::Native {
             tools.push(conclude_schema());

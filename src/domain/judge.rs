@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::change::Change;
-use super::diagnosis::{Claim, Diagnosis, Remedy, Verdict};
+use super::diagnosis::{Claim, Diagnosis, Dropped, Proof, Remedy, Verdict};
 use super::evidence::{Evidence, EvidenceKind, Taint};
 use super::investigation::{Cited, Conclusion, Finding, ProposedRemedy};
 
@@ -37,15 +37,11 @@ pub fn judge(
             ruled_out: vec![],
             remedy: Remedy::HandOver { why: format!("the investigation ended early: {why}") },
             reasoner: reasoner.to_owned(),
+            dropped: vec![],
+            needs: None,
+            proofs: vec![],
         },
     }
-}
-
-/// A claim that was not kept, for the audit trail.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dropped {
-    pub text: String,
-    pub why: String,
 }
 
 /// Keeps the claims whose evidence exists and says what they say.
@@ -55,7 +51,12 @@ pub fn sift(claims: &[Cited], evidence: &[Evidence], known: &BTreeSet<String>) -
         let cited = cited_by(claim, evidence);
         let objection = match cited.as_slice() {
             [] => Some("cites no evidence that is stored".to_owned()),
-            cited => grounding::objection(&claim.text, cited, known),
+            cited => {
+                let quote = claim.quote.as_deref().map(str::trim).filter(|quote| !quote.is_empty());
+                let misquoted = quote.filter(|quote| !grounding::is_quoted(quote, cited));
+                let misquoted = misquoted.map(|quote| format!("the words {quote:?} do not stand in what it cites"));
+                misquoted.or_else(|| grounding::objection(&claim.text, cited, known))
+            }
         };
         match objection {
             None => kept.push(Claim {
@@ -76,7 +77,7 @@ fn judge_finding(
     reasoner: &str,
 ) -> Diagnosis {
     let (claims, dropped) = sift(&finding.claims, evidence, known_services);
-    let (ruled_out, _) = sift(&finding.ruled_out, evidence, known_services);
+    let (ruled_out, mistaken) = sift(&finding.ruled_out, evidence, known_services);
     let blamed = blame(finding, known_services, changes);
     let (service, change, verdict, objection) = match blamed {
         Ok((service, change)) if !speaks_of(&service, change, &claims, evidence) => {
@@ -109,7 +110,23 @@ fn judge_finding(
         ruled_out,
         remedy,
         reasoner: reasoner.to_owned(),
+        dropped: dropped.into_iter().chain(mistaken).collect(),
+        needs: finding.needs.as_deref().map(|needs| needs.trim().chars().take(300).collect()),
+        proofs: vec![],
     }
+}
+
+/// Where in its evidence each claim stands, as far as a place can be named.
+pub fn proofs(claims: &[Claim], evidence: &[Evidence]) -> Vec<Proof> {
+    let mut found = vec![];
+    for (claim, said) in claims.iter().enumerate() {
+        for item in evidence.iter().filter(|item| said.evidence.contains(&item.id)) {
+            if let Some((from_line, to_line)) = grounding::lines(&said.text, item) {
+                found.push(Proof { claim, evidence: item.id.clone(), from_line, to_line });
+            }
+        }
+    }
+    found
 }
 
 /// The service and the change that are blamed, if both exist.

@@ -43,6 +43,12 @@ impl Timestamp {
         Utc.timestamp_millis_opt(self.0).single().unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
+    /// The beginning of its day in UTC.
+    pub fn midnight(self) -> Self {
+        const DAY: i64 = 86_400_000;
+        Self::from_millis(self.millis().div_euclid(DAY) * DAY)
+    }
+
     /// `02:17:05`, for lines that people scan.
     pub fn clock_time(self) -> String {
         self.to_datetime().format("%H:%M:%S").to_string()

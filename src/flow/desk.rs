@@ -35,6 +35,8 @@ pub struct Desk {
     /// What a model may look at.
     pub tools: ToolBox,
     pub model: Option<Arc<dyn Model>>,
+    /// Sorts incidents for the team; `None`: the model does that, too.
+    pub small_model: Option<Arc<dyn Model>>,
     pub memory: Option<Arc<Memory>>,
     pub prompts: Prompts,
     pub chats: Vec<ChatSeat>,

@@ -16,6 +16,7 @@ use crate::domain::diagnosis::{Diagnosis, Remedy, Verdict};
 use crate::domain::evidence::Evidence;
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, State};
+use crate::domain::judge::proofs;
 use crate::domain::narrative;
 use crate::domain::plan::{self, BlastRadius, Direction, Plan, SuccessCheck};
 use crate::domain::policy::Ruling;
@@ -91,10 +92,11 @@ pub async fn investigate(desk: &Desk, id: &IncidentId) -> Result<(), FlowError> 
         return Ok(());
     }
     let baseline = conclude(&picture, &ranking);
-    let diagnosis = match &desk.model {
+    let mut diagnosis = match &desk.model {
         None => baseline,
         Some(model) => reason::with_model(desk, model, &incident, &picture, &ranking, &runbooks, baseline).await?,
     };
+    diagnosis.proofs = proofs(&diagnosis.claims, &desk.store.evidence_of(id).await?);
     info!(
         service = diagnosis.service.as_deref().unwrap_or("not known"),
         change = diagnosis.change.as_deref().unwrap_or("none"),

@@ -1,27 +1,30 @@
-//! Lets a model confirm, refute and explain, step by step; code keeps what it can prove.
+//! Lets a model, or a small team of them, confirm, refute and explain; code keeps what it can prove.
+//!
+//! Invariants: every reply and every answer is stored before the next step, so that a crash costs one
+//! step; what a budget forbids is not asked; whatever the model says, the deterministic diagnosis
+//! stands until evidence carries another one (P8).
+
+mod opening;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use futures::FutureExt;
-use tracing::{info, warn};
+use tracing::{Instrument, field, info, info_span, warn};
 
 use super::desk::{Counters, Desk, FlowError};
 use super::investigate::keep;
 use super::observe::{Dossier, Exhibit};
-use crate::config::ModelMode;
 use crate::domain::diagnosis::{Claim, Diagnosis, Remedy, Verdict};
+use crate::domain::evidence::Evidence;
 use crate::domain::incident::{Incident, IncidentEvent, ReasoningStep};
-use crate::domain::investigation::{Brief, Conclusion, Investigation, Known, Limits, Mode, Next, ToolResult};
+use crate::domain::investigation::team::{Due, Member, Team};
+use crate::domain::investigation::{Conclusion, Next, ToolCall, ToolResult};
 use crate::domain::judge::judge;
+use crate::domain::redact::redact;
 use crate::domain::root_cause::{Candidate, Picture};
-use crate::domain::topology::NodeKind;
-use crate::memory::{Kind, Query, Tenant};
-use crate::ports::{Model, ModelRequest};
-use crate::prompt::{BriefView, CandidateView, EvidenceView, SystemView, TextReactView, ToolView, Untrusted};
-use crate::store::Batch;
-use crate::tools::{Measure, Recall, RecallKind, Recalled, ToolBox, ToolContext};
+use crate::ports::{Model, ModelError, ModelReply, ModelRequest};
+use crate::tools::{ToolContext, ToolOutput};
 
 /// Runs the investigation of `incident` to its end and judges it. `baseline` is what the
 /// deterministic reasoner says; it stands whenever the model does not get anywhere (P8).
@@ -34,47 +37,105 @@ pub async fn with_model(
     runbooks: &[crate::memory::Recalled],
     baseline: Diagnosis,
 ) -> Result<Diagnosis, FlowError> {
-    let toolbox = desk.tools.clone();
-    let context = context(desk, incident, picture).await;
-    let mut machine = match resumed(desk, incident).await {
-        Some(machine) => machine,
-        None => open(desk, incident, picture, ranking, runbooks, &toolbox).await?,
+    if let Some(why) = budget_of_the_day(desk).await? {
+        warn!(incident = %incident.id, why, "the model is not asked");
+        return Ok(without(baseline, why, "none (the budget of the day is spent)"));
+    }
+    let context = opening::context(desk, incident, picture).await;
+    let mut team = match resumed(desk, incident).await {
+        Some(team) => team,
+        None => opening::open(desk, incident, picture, ranking, runbooks).await?,
     };
     let conclusion = loop {
-        let wall_now = desk.clock.wall_now();
-        match machine.next(wall_now) {
-            Next::Conclude(conclusion) => break conclusion,
-            Next::AskModel(request) => {
-                let asked = Instant::now();
-                let reply = ask(desk, model, request).await;
-                let (thought, tokens) = match &reply {
-                    Ok(reply) => (reply.text.clone(), reply.tokens_in + reply.tokens_out),
-                    Err(error) => (error.to_string(), 0),
+        if let Some(conclusion) = team.conclusion(desk.clock.wall_now()) {
+            break conclusion;
+        }
+        let due = team.due(desk.clock.wall_now());
+        if due.is_empty() {
+            // Time has ended the specialists.
+            team = team.settled(desk.clock.wall_now());
+            continue;
+        }
+        let done = futures::future::join_all(due.into_iter().map(|due| act(desk, model, &context, due))).await;
+        team = learn(desk, model, incident, team, done).await?;
+    };
+    settle(desk, model.name(), incident, picture, conclusion, baseline).await
+}
+
+/// What one member has got.
+enum Got {
+    Reply { reply: Result<ModelReply, ModelError>, by: String },
+    Answers { calls: Vec<ToolCall>, answers: Vec<ToolOutput> },
+}
+
+struct Done {
+    member: Member,
+    got: Got,
+    ms: u64,
+}
+
+async fn act(desk: &Desk, model: &Arc<dyn Model>, context: &ToolContext, due: Due) -> Option<Done> {
+    let began = Instant::now();
+    let got = match due.next {
+        Next::Conclude(_) => return None,
+        Next::AskModel(request) => {
+            let small = desk.small_model.as_ref().filter(|_| due.member == Member::Triage);
+            let model = small.unwrap_or(model);
+            Got::Reply { reply: ask(desk, model, due.member, request).await, by: model.name().to_owned() }
+        }
+        Next::RunTools(calls) => {
+            let run = async |call: &ToolCall| {
+                // Names as in OpenTelemetry's semantic conventions for generative AI.
+                let span = info_span!("execute_tool", gen_ai.tool.name = call.name, gen_ai.tool.call.id = call.id);
+                desk.tools.run(call, context).instrument(span).await
+            };
+            let answers = futures::future::join_all(calls.iter().map(run)).await;
+            Got::Answers { calls, answers }
+        }
+    };
+    Some(Done { member: due.member, got, ms: began.elapsed().as_millis() as u64 })
+}
+
+/// Numbers and stores what came back, and lets the team go on with it.
+async fn learn(
+    desk: &Desk,
+    model: &Arc<dyn Model>,
+    incident: &Incident,
+    mut team: Team,
+    done: Vec<Option<Done>>,
+) -> Result<Team, FlowError> {
+    let newest = desk.store.incident(&incident.id).await?.ok_or_else(|| FlowError::NoIncident(incident.id.clone()))?;
+    let mut dossier = Dossier::new(&newest);
+    let mut steps = vec![];
+    for Done { member, got, ms } in done.into_iter().flatten() {
+        let of_member =
+            |team: &Team| team.members().into_iter().find(|(one, _)| *one == member).map(|(_, one)| one.spent);
+        match got {
+            Got::Reply { reply, by } => {
+                let (thought, tokens, cost) = match &reply {
+                    Ok(reply) => (
+                        reply.text.clone(),
+                        reply.tokens_in + reply.tokens_out,
+                        desk.config.prices_of(&by).of(reply.tokens_in, reply.tokens_out),
+                    ),
+                    Err(error) => (error.to_string(), 0, 0.0),
                 };
-                machine = machine.on_model(reply, desk.clock.wall_now());
-                let step = ReasoningStep {
-                    number: machine.spent.steps as usize,
-                    thought: crate::domain::redact::redact(&thought),
-                    tool: None,
-                    arguments: None,
-                    evidence: None,
-                    ms: asked.elapsed().as_millis() as u64,
+                team = team.on_model(member, reply, desk.clock.wall_now());
+                let number = of_member(&team).map_or(0, |spent| spent.steps as usize);
+                let who = (by != model.name()).then(|| format!("{} ({by})", member.name()));
+                steps.push(ReasoningStep {
+                    number,
+                    who: Some(who.unwrap_or_else(|| member.name().to_owned())),
+                    thought: redact(&thought),
+                    ms,
                     tokens,
-                };
-                record(desk, incident, &machine, vec![step], &[]).await?;
+                    cost,
+                    ..ReasoningStep::default()
+                });
             }
-            Next::RunTools(calls) => {
-                let newest = desk
-                    .store
-                    .incident(&incident.id)
-                    .await?
-                    .ok_or_else(|| FlowError::NoIncident(incident.id.clone()))?;
-                let mut dossier = Dossier::new(&newest);
-                let asked = Instant::now();
-                let answers = futures::future::join_all(calls.iter().map(|call| toolbox.run(call, &context))).await;
-                let ms = asked.elapsed().as_millis() as u64;
+            Got::Answers { calls, answers } => {
+                let number = of_member(&team).map_or(0, |spent| spent.steps as usize);
                 let mut results = vec![];
-                let mut steps = vec![];
                 for (call, answer) in calls.iter().zip(answers) {
                     let evidence = answer.evidence.map(|draft| {
                         let exhibit = Exhibit {
@@ -89,36 +150,76 @@ pub async fn with_model(
                         dossier.add(exhibit, desk.clock.event_now())
                     });
                     steps.push(ReasoningStep {
-                        number: machine.spent.steps as usize,
-                        thought: String::new(),
+                        number,
+                        who: Some(member.name().to_owned()),
                         tool: Some(call.name.clone()),
-                        arguments: Some(call.arguments.to_string()),
+                        arguments: Some(redact(&call.arguments.to_string())),
                         evidence: evidence.clone(),
                         ms,
-                        tokens: 0,
+                        ..ReasoningStep::default()
                     });
                     results.push(ToolResult { call_id: call.id.clone(), text: answer.text, evidence });
                 }
-                machine = machine.on_tools(results, desk.clock.wall_now());
-                record(desk, incident, &machine, steps, &dossier.evidence).await?;
+                team = team.on_tools(member, results, desk.clock.wall_now());
             }
         }
-    };
-    settle(desk, model.name(), incident, picture, conclusion, baseline).await
+    }
+    record(desk, incident, &team, steps, &dossier.evidence).await?;
+    Ok(team)
 }
 
 async fn ask(
     desk: &Desk,
     model: &Arc<dyn Model>,
+    member: Member,
     request: ModelRequest,
-) -> Result<crate::ports::ModelReply, crate::ports::ModelError> {
+) -> Result<ModelReply, ModelError> {
     Counters::add(&desk.counters.model_calls, 1);
-    let reply = model.complete(request).await;
+    // Names as in OpenTelemetry's semantic conventions for generative AI.
+    let span = info_span!(
+        "chat",
+        gen_ai.operation.name = "chat",
+        gen_ai.request.model = model.name(),
+        gen_ai.agent.name = member.name(),
+        gen_ai.usage.input_tokens = field::Empty,
+        gen_ai.usage.output_tokens = field::Empty,
+        error.r#type = field::Empty,
+    );
+    let reply = model.complete(request).instrument(span.clone()).await;
     match &reply {
-        Ok(reply) => Counters::add(&desk.counters.model_tokens, reply.tokens_in + reply.tokens_out),
-        Err(error) => warn!(%error, "the model did not answer"),
+        Ok(reply) => {
+            span.record("gen_ai.usage.input_tokens", reply.tokens_in);
+            span.record("gen_ai.usage.output_tokens", reply.tokens_out);
+            Counters::add(&desk.counters.model_tokens, reply.tokens_in + reply.tokens_out);
+        }
+        Err(error) => {
+            span.record("error.type", field::debug(std::mem::discriminant(error)));
+            warn!(%error, member = member.name(), "the model did not answer");
+        }
     }
     reply
+}
+
+/// Why no model may be asked any more today, if that is so.
+async fn budget_of_the_day(desk: &Desk) -> Result<Option<String>, FlowError> {
+    let config = &desk.config.investigation;
+    if config.max_tokens_a_day == 0 && config.max_cost_a_day <= 0.0 {
+        return Ok(None);
+    }
+    let (tokens, cost) = desk.store.reasoned_since(desk.clock.wall_now().midnight()).await?;
+    let over = |spent: f64, limit: f64| limit > 0.0 && spent >= limit;
+    if over(tokens as f64, config.max_tokens_a_day as f64) {
+        return Ok(Some(format!("{tokens} tokens were spent today, of {}", config.max_tokens_a_day)));
+    }
+    Ok(over(cost, config.max_cost_a_day).then(|| format!("{cost:.2} was spent today, of {:.2}", config.max_cost_a_day)))
+}
+
+/// The deterministic diagnosis, with the reason why it stands.
+fn without(baseline: Diagnosis, why: String, reasoner: &str) -> Diagnosis {
+    let mut diagnosis = baseline;
+    diagnosis.ruled_out.push(Claim { text: why, evidence: vec![] });
+    diagnosis.reasoner = reasoner.to_owned();
+    diagnosis
 }
 
 /// What of the model's word holds; without it the deterministic diagnosis stands, labelled.
@@ -150,9 +251,9 @@ async fn settle(
     };
     warn!(incident = %incident.id, said, "the deterministic diagnosis stands");
     let honest_unknown = matches!(&conclusion, Conclusion::Found(finding) if finding.service.is_none());
-    let mut diagnosis = baseline;
-    diagnosis.ruled_out.push(Claim { text: said, evidence: vec![] });
-    diagnosis.reasoner = format!("none ({model} did not conclude)");
+    let mut diagnosis = without(baseline, said, &format!("none ({model} did not conclude)"));
+    // What the model could not prove, and what it lacked, is worth knowing all the same.
+    (diagnosis.dropped, diagnosis.needs) = (judged.dropped, judged.needs);
     if honest_unknown && diagnosis.verdict == Verdict::Confirmed {
         diagnosis.verdict = Verdict::Likely;
     }
@@ -164,183 +265,31 @@ fn setting(incident: &Incident) -> String {
 }
 
 /// An investigation that a crash interrupted goes on where it was.
-async fn resumed(desk: &Desk, incident: &Incident) -> Option<Investigation> {
+async fn resumed(desk: &Desk, incident: &Incident) -> Option<Team> {
     let kept = desk.store.setting(&setting(incident)).await.ok()??;
-    let machine: Investigation = serde_json::from_str(&kept).ok()?;
-    let over = matches!(machine.next(desk.clock.wall_now()), Next::Conclude(_));
+    let team: Team = serde_json::from_str(&kept).ok()?;
+    let over = team.conclusion(desk.clock.wall_now()).is_some();
     (!over).then(|| {
-        info!(incident = %incident.id, steps = machine.spent.steps, "the investigation is resumed");
-        machine
+        info!(incident = %incident.id, "the investigation is resumed");
+        team
     })
 }
 
 async fn record(
     desk: &Desk,
     incident: &Incident,
-    machine: &Investigation,
+    team: &Team,
     steps: Vec<ReasoningStep>,
-    evidence: &[crate::domain::evidence::Evidence],
+    evidence: &[Evidence],
 ) -> Result<(), FlowError> {
     desk.change(&incident.id, |change| {
         keep(change, evidence)?;
         for step in &steps {
             change.record(IncidentEvent::Reasoned { step: step.clone() })?;
         }
-        change.batch.settings.push((setting(incident), serde_json::to_string(machine).unwrap_or_default()));
+        change.batch.settings.push((setting(incident), serde_json::to_string(team).unwrap_or_default()));
         Ok(())
     })
     .await?;
     Ok(())
-}
-
-async fn open(
-    desk: &Desk,
-    incident: &Incident,
-    picture: &Picture,
-    ranking: &[Candidate],
-    runbooks: &[crate::memory::Recalled],
-    toolbox: &ToolBox,
-) -> Result<Investigation, FlowError> {
-    let config = &desk.config.investigation;
-    let mode = match desk.config.model.as_ref().map(|model| model.mode).unwrap_or_default() {
-        ModelMode::Native => Mode::Native,
-        ModelMode::Text => Mode::Text,
-    };
-    let evidence = desk.store.evidence_of(&incident.id).await?;
-    let body_of = |kind| evidence.iter().find(|one| one.kind == kind).map(|one| (one.source.clone(), one.body.clone()));
-    let untrusted =
-        |(source, body): (String, String)| Untrusted::new(&source, &body.chars().take(4_000).collect::<String>());
-    use crate::domain::evidence::EvidenceKind;
-    let view = BriefView {
-        incident: incident.id.to_string(),
-        title: incident.title.clone(),
-        severity: format!("{}: {}", incident.severity.as_str(), incident.severity_because),
-        cluster: incident.cluster.clone(),
-        since: incident.since.to_string(),
-        now: desk.clock.event_now().to_string(),
-        alerts: untrusted(body_of(EvidenceKind::Alert).unwrap_or_default()),
-        candidates: ranking
-            .iter()
-            .take(5)
-            .enumerate()
-            .map(|(at, candidate)| CandidateView::of(at + 1, candidate))
-            .collect(),
-        changes: body_of(EvidenceKind::Change).map(untrusted),
-        topology: excerpt(picture, incident),
-        evidence: evidence.iter().map(EvidenceView::of).collect(),
-        runbooks: runbooks
-            .iter()
-            .map(|one| {
-                Untrusted::new(
-                    &format!("runbook {}", one.chunk.title),
-                    &format!("{}\n{}", one.chunk.heading, one.chunk.text),
-                )
-            })
-            .collect(),
-        past: incident
-            .recalled
-            .iter()
-            .map(|past| Untrusted::new(&past.incident, &format!("{} ({})", past.title, past.because)))
-            .collect(),
-        memory: desk.memory.is_some(),
-        steps: config.max_steps as u32,
-        tool_calls: config.max_tool_calls as u32,
-        minutes: config.max_seconds / 60,
-    };
-    let outside = |error: crate::prompt::PromptError| FlowError::Outside(error.to_string());
-    let mut system = desk.prompts.system(&SystemView { text_mode: mode == Mode::Text }).map_err(outside)?;
-    if mode == Mode::Text {
-        let tools = toolbox.schemas().iter().map(ToolView::of).collect();
-        system = format!("{system}\n{}", desk.prompts.text_react(&TextReactView { tools }).map_err(outside)?);
-    }
-    let brief = Brief { system, user: desk.prompts.brief(&view).map_err(outside)? };
-    let limits = Limits {
-        steps: config.max_steps as u32,
-        tool_calls: config.max_tool_calls as u32,
-        tokens: config.max_tokens,
-        deadline: desk.clock.wall_now() + Duration::from_secs(config.max_seconds),
-    };
-    let known = Known {
-        services: picture.topology.nodes().map(|(name, _)| name.to_owned()).collect(),
-        changes: picture.changes.iter().map(|change| change.id.clone()).collect(),
-    };
-    let machine = Investigation::open(incident.id.clone(), mode, brief, toolbox.schemas(), limits).knowing(known);
-    let batch = Batch {
-        settings: vec![(setting(incident), serde_json::to_string(&machine).unwrap_or_default())],
-        ..Batch::default()
-    };
-    desk.store.commit(batch, desk.clock.wall_now()).await?;
-    Ok(machine)
-}
-
-/// The part of the graph that is affected, and its direct neighbours.
-fn excerpt(picture: &Picture, incident: &Incident) -> Vec<String> {
-    let subjects = incident.subjects();
-    picture
-        .topology
-        .nodes()
-        .filter(|(name, kind)| {
-            *kind != NodeKind::Host
-                && (subjects.contains(name) || picture.topology.callees(name).any(|callee| subjects.contains(callee)))
-        })
-        .map(|(name, _)| {
-            let needs: Vec<&str> = picture.topology.callees(name).collect();
-            let needed: Vec<&str> = picture.topology.dependents(name).collect();
-            let list = |names: &[&str]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-            format!("{name} needs {}; is needed by {}", list(&needs), list(&needed))
-        })
-        .take(40)
-        .collect()
-}
-
-async fn context(desk: &Desk, incident: &Incident, picture: &Picture) -> ToolContext {
-    let measures = desk.config.signals.iter().flat_map(|signals| &signals.query).map(|query| Measure {
-        name: query.name.clone(),
-        promql: query.promql.clone(),
-        label: query.label.clone(),
-        unit: query.unit.clone(),
-    });
-    let tenant = Tenant::new(incident.cluster.clone(), incident.team.clone());
-    let recall = desk.memory.clone().map(|memory| -> Recall {
-        Arc::new(move |asked| {
-            let (memory, tenant) = (memory.clone(), tenant.clone());
-            async move {
-                let kind = match asked.kind {
-                    RecallKind::Runbook => Kind::Runbook,
-                    RecallKind::PastIncident => Kind::PostMortem,
-                };
-                let query =
-                    Query { text: asked.text, kinds: vec![kind], tenant, limit: asked.limit, ..Query::default() };
-                let found = memory.recall(query).await.map_err(|error| error.to_string())?;
-                Ok(found
-                    .into_iter()
-                    .map(|one| Recalled {
-                        doc: one.chunk.doc,
-                        title: one.chunk.title,
-                        heading: one.chunk.heading,
-                        text: one.chunk.text,
-                        score: f64::from(one.relevance),
-                    })
-                    .collect())
-            }
-            .boxed()
-        })
-    });
-    ToolContext {
-        signals: desk.signals.clone(),
-        cluster: desk.cluster.clone(),
-        traces: desk.traces.clone(),
-        store: desk.store.clone(),
-        topology: Arc::new(picture.topology.clone()),
-        changes: Arc::new(picture.changes.clone()),
-        measures: Arc::new(measures.collect()),
-        log_label: desk
-            .config
-            .signals
-            .as_ref()
-            .map_or_else(|| "app".into(), |signals| signals.log_service_label.clone()),
-        recall,
-        event_now: desk.clock.event_now(),
-        incident: incident.id.clone(),
-    }
 }

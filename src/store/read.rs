@@ -6,7 +6,7 @@ use super::{Store, StoreError, on};
 use crate::domain::alert::{Alert, Fingerprint, Labels, Status};
 use crate::domain::evidence::Evidence;
 use crate::domain::id::IncidentId;
-use crate::domain::incident::Incident;
+use crate::domain::incident::{Incident, IncidentEvent};
 use crate::domain::severity::{Ending, Past};
 use crate::domain::time::Timestamp;
 use crate::ports::MessageRef;
@@ -210,6 +210,24 @@ impl Store {
             past.count(Ending { cluster, name, subject, by_itself }, u32::try_from(times).unwrap_or(u32::MAX));
         }
         Ok(past)
+    }
+
+    /// Tokens and money that models have taken since then, over all incidents.
+    pub async fn reasoned_since(&self, wall_since: Timestamp) -> Result<(u64, f64), StoreError> {
+        let bodies: Vec<String> = on!(self, pool => {
+            sqlx::query_scalar("SELECT body FROM incident_event WHERE kind='reasoned' AND at>=$1")
+                .bind(wall_since.millis())
+                .fetch_all(pool)
+                .await
+        })?;
+        let (mut tokens, mut cost) = (0, 0.0);
+        for body in bodies {
+            if let IncidentEvent::Reasoned { step } = parse("incident_event", "reasoned", &body)? {
+                tokens += step.tokens;
+                cost += step.cost;
+            }
+        }
+        Ok((tokens, cost))
     }
 
     pub async fn next_incident_number(&self) -> Result<i64, StoreError> {

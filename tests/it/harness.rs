@@ -15,7 +15,7 @@ pub const TOKEN: &str = "test-webhook-token";
 /// Long enough for a busy machine; nothing waits that long when it works.
 const PATIENCE: Duration = Duration::from_secs(40);
 /// The headless demo gives its own night 240 s.
-const NIGHT: Duration = Duration::from_secs(300);
+pub const NIGHT: Duration = Duration::from_secs(300);
 
 /// Nights are heavy and are timed: one at a time.
 pub fn one_night_at_a_time() -> MutexGuard<'static, ()> {

@@ -6,6 +6,7 @@ mod funnel;
 mod harness;
 mod labels;
 mod memory;
+mod model;
 mod noise;
 mod real;
 mod regroup;

@@ -211,15 +211,21 @@ pub struct PastIncident {
     pub because: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReasoningStep {
     pub number: usize,
+    /// Which member of the team; absent in investigations of one before there were teams.
+    #[serde(default)]
+    pub who: Option<String>,
     pub thought: String,
     pub tool: Option<String>,
     pub arguments: Option<String>,
     pub evidence: Option<EvidenceId>,
     pub ms: u64,
     pub tokens: u64,
+    /// In the currency of the price table.
+    #[serde(default)]
+    pub cost: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -57,6 +57,9 @@ pub struct Cited {
     /// Marks such as `E3`.
     #[serde(default)]
     pub evidence: Vec<String>,
+    /// The words of the evidence that show it; what is quoted must stand there.
+    #[serde(default)]
+    pub quote: Option<String>,
 }
 
 /// Models write "unknown" where null is meant.
@@ -115,6 +118,7 @@ pub fn conclude_schema() -> ToolSchema {
         "properties": {
             "text": {"type": "string", "description": "one sentence; numbers and names exactly as in the evidence"},
             "evidence": {"type": "array", "items": {"type": "string"}, "description": "marks such as E3"},
+            "quote": {"type": "string", "description": "the words there that show it, verbatim"},
         },
         "required": ["text", "evidence"],
     }});

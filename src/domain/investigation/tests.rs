@@ -36,12 +36,48 @@ fn results(calls: &[ToolCall], first: usize) -> Vec<ToolResult> {
 
 fn last_text(investigation: &Investigation) -> String {
     match investigation.next(START) {
-        Next::AskModel(request) => match request.messages.last().unwrap() {
+        // What is left of the budget stands behind everything.
+        Next::AskModel(request) => match request.messages.iter().rfind(|message| !is_budget(message)).unwrap() {
             ModelMessage::Tool { text, .. } | ModelMessage::User { text } => text.clone(),
             other => format!("{other:?}"),
         },
         other => format!("{other:?}"),
     }
+}
+
+fn is_budget(message: &ModelMessage) -> bool {
+    matches!(message, ModelMessage::User { text } if text.starts_with("Left: ") || text.starts_with("Your list:"))
+}
+
+#[test]
+fn what_is_left_and_the_list_are_said_with_every_question() {
+    let list =
+        json!({"items": [{"text": "look at the pool", "done": true}, {"text": "ask who changed it", "done": false}]});
+    let calls = vec![call("a", "metrics", json!({})), call("t", TODO, list)];
+    let machine = open(Mode::Native).on_model(reply("", calls.clone()), START);
+    assert_eq!(machine.next(START), Next::RunTools(calls[..1].to_vec()), "the list is no tool");
+    let machine = machine.on_tools(results(&calls[..1], 1), START);
+    let Next::AskModel(request) = machine.next(START) else { panic!("not asked") };
+    let Some(ModelMessage::User { text }) = request.messages.last() else { panic!("nothing left") };
+    assert_eq!(
+        text,
+        "Your list:\n[x] look at the pool\n[ ] ask who changed it\n\
+         Left: 11 replies, 24 tool calls, 59890 tokens, 4 min."
+    );
+}
+
+#[test]
+fn money_ends_an_investigation_as_tokens_do() {
+    let mut machine = open(Mode::Native);
+    (machine.limits.cost, machine.limits.prices) = (0.001, Prices { input: 5.0, output: 15.0 });
+    let first = vec![call("a", "metrics", json!({"q": 1}))];
+    // 100 tokens in and 10 out: 0.00065 a reply.
+    let machine = machine.on_model(reply("", first.clone()), START).on_tools(results(&first, 1), START);
+    assert!((machine.spent.cost - 0.00065).abs() < 1e-9);
+    let machine = machine.on_model(reply("", vec![call("b", "metrics", json!({"q": 2}))]), START);
+    let machine = machine.on_tools(results(&[call("b", "metrics", json!({"q": 2}))], 2), START);
+    let Next::Conclude(Conclusion::Partial { why, .. }) = machine.next(START) else { panic!("went on") };
+    assert_eq!(why, "no conclusion within a cost of 0.00");
 }
 
 #[test]

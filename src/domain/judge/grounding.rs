@@ -29,6 +29,52 @@ pub(super) fn objection(claim: &str, cited: &[&Evidence], known: &BTreeSet<Strin
     None
 }
 
+/// Whether the words stand in one of them, whatever the spaces and the case.
+pub(super) fn is_quoted(quote: &str, cited: &[&Evidence]) -> bool {
+    let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    let quote = plain(quote);
+    cited.iter().any(|item| plain(&item.body).contains(&quote) || plain(&item.summary).contains(&quote))
+}
+
+/// Longest stretch of lines that is named as the place of a claim.
+const STRETCH: usize = 5;
+const MAX_LINES: usize = 5_000;
+
+/// The lines of the evidence, counted from 1, that carry most of what the claim says: its numbers,
+/// its times and its words. `None`: nothing of it stands in one place.
+pub(super) fn lines(claim: &str, item: &Evidence) -> Option<(usize, usize)> {
+    let numbers = quantities(claim);
+    let words: BTreeSet<String> = claim
+        .split(|c: char| !(c.is_alphanumeric() || c == '-' || c == '_' || c == '.'))
+        .filter(|word| word.chars().count() >= 4)
+        .map(str::to_lowercase)
+        .collect();
+    let weights: Vec<f64> = item
+        .body
+        .lines()
+        .take(MAX_LINES)
+        .map(|line| {
+            let values = quantities(line);
+            let shown = numbers.iter().filter(|number| match number {
+                Quantity::Clock(time) => line.contains(time.as_str()),
+                Quantity::Number { .. } => values.iter().any(|value| value.agrees_with(number)),
+            });
+            let lower = line.to_lowercase();
+            // A number says more than a word, which may stand anywhere.
+            2.0 * shown.count() as f64 + words.iter().filter(|word| lower.contains(word.as_str())).count() as f64
+        })
+        .collect();
+    let best = weights.iter().copied().fold(0.0, f64::max);
+    if best < 2.0 {
+        return None;
+    }
+    let first = weights.iter().position(|weight| *weight >= best)?;
+    // Neighbours that say nearly as much belong to it.
+    let belongs = |at: usize| weights.get(at).is_some_and(|weight| *weight >= best * 0.75);
+    let last = (first..first + STRETCH).take_while(|at| belongs(*at)).last().unwrap_or(first);
+    Some((first + 1, last + 1))
+}
+
 /// The query counts for names (it is the scope of the answer), never for numbers.
 pub(super) fn names_in_evidence(cited: &[&Evidence], name: &str) -> bool {
     cited.iter().any(|item| {

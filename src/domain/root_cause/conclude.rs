@@ -46,6 +46,9 @@ pub fn conclude(picture: &Picture, ranking: &[Candidate]) -> Diagnosis {
         ruled_out,
         remedy: mechanism.remedy,
         reasoner: "none".into(),
+        dropped: vec![],
+        needs: None,
+        proofs: vec![],
     }
 }
 
@@ -60,6 +63,9 @@ fn unknown(why: &str, claims: Vec<Claim>) -> Diagnosis {
         ruled_out: vec![],
         remedy: Remedy::HandOver { why: "the cause is not known".into() },
         reasoner: "none".into(),
+        dropped: vec![],
+        needs: None,
+        proofs: vec![],
     }
 }
 

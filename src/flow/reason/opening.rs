@@ -1,0 +1,204 @@
+//! What an investigation begins with: the brief, the tools and the limits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+
+use super::setting;
+use crate::config::ModelMode;
+use crate::domain::incident::Incident;
+use crate::domain::investigation::team::{Common, Kit, Team};
+use crate::domain::investigation::{Known, Limits, Mode};
+use crate::domain::root_cause::{Candidate, Picture};
+use crate::domain::speciality::Speciality;
+use crate::domain::topology::NodeKind;
+use crate::flow::desk::{Desk, FlowError};
+use crate::memory::{Kind, Query, Tenant};
+use crate::prompt::{
+    BriefView, CandidateView, EvidenceView, SpecialistView, SystemView, TextReactView, ToolView, TriageView, Untrusted,
+};
+use crate::store::Batch;
+use crate::tools::{Measure, Recall, RecallKind, Recalled, ToolContext};
+
+/// What the team is opened with, stored before anybody is asked.
+pub(super) async fn open(
+    desk: &Desk,
+    incident: &Incident,
+    picture: &Picture,
+    ranking: &[Candidate],
+    runbooks: &[crate::memory::Recalled],
+) -> Result<Team, FlowError> {
+    let config = &desk.config.investigation;
+    let mode = match desk.config.model.as_ref().map(|model| model.mode).unwrap_or_default() {
+        ModelMode::Native => Mode::Native,
+        ModelMode::Text => Mode::Text,
+    };
+    let evidence = desk.store.evidence_of(&incident.id).await?;
+    let body_of = |kind| evidence.iter().find(|one| one.kind == kind).map(|one| (one.source.clone(), one.body.clone()));
+    let untrusted =
+        |(source, body): (String, String)| Untrusted::new(&source, &body.chars().take(4_000).collect::<String>());
+    use crate::domain::evidence::EvidenceKind;
+    let view = BriefView {
+        incident: incident.id.to_string(),
+        title: incident.title.clone(),
+        severity: format!("{}: {}", incident.severity.as_str(), incident.severity_because),
+        cluster: incident.cluster.clone(),
+        since: incident.since.to_string(),
+        now: desk.clock.event_now().to_string(),
+        alerts: untrusted(body_of(EvidenceKind::Alert).unwrap_or_default()),
+        candidates: ranking
+            .iter()
+            .take(5)
+            .enumerate()
+            .map(|(at, candidate)| CandidateView::of(at + 1, candidate))
+            .collect(),
+        changes: body_of(EvidenceKind::Change).map(untrusted),
+        topology: excerpt(picture, incident),
+        evidence: evidence.iter().map(EvidenceView::of).collect(),
+        runbooks: runbooks
+            .iter()
+            .map(|one| {
+                Untrusted::new(
+                    &format!("runbook {}", one.chunk.title),
+                    &format!("{}\n{}", one.chunk.heading, one.chunk.text),
+                )
+            })
+            .collect(),
+        past: incident
+            .recalled
+            .iter()
+            .map(|past| Untrusted::new(&past.incident, &format!("{} ({})", past.title, past.because)))
+            .collect(),
+        memory: desk.memory.is_some(),
+        steps: config.max_steps as u32,
+        tool_calls: config.max_tool_calls as u32,
+        minutes: config.max_seconds / 60,
+    };
+    let outside = |error: crate::prompt::PromptError| FlowError::Outside(error.to_string());
+    let brief = desk.prompts.brief(&view).map_err(outside)?;
+    let started = desk.clock.wall_now();
+    let limits = Limits {
+        steps: config.max_steps as u32,
+        tool_calls: config.max_tool_calls as u32,
+        tokens: config.max_tokens,
+        cost: config.max_cost,
+        prices: desk.model.as_ref().map(|model| desk.config.prices_of(model.name())).unwrap_or_default(),
+        deadline: started + Duration::from_secs(config.max_seconds),
+    };
+    let known = Known {
+        services: picture.topology.nodes().map(|(name, _)| name.to_owned()).collect(),
+        changes: picture.changes.iter().map(|change| change.id.clone()).collect(),
+    };
+    let common = Common { incident: incident.id.clone(), mode, brief, known, limits, started };
+    let lead = kit(desk, mode, None)?;
+    let team = match config.team {
+        false => Team::solo(common, lead),
+        true => {
+            let kits: BTreeMap<Speciality, Kit> = Speciality::ALL
+                .into_iter()
+                .map(|field| Ok((field, kit(desk, mode, Some(field))?)))
+                .collect::<Result<_, FlowError>>()?;
+            let triage = desk.prompts.triage(&TriageView { text_mode: mode == Mode::Text }).map_err(outside)?;
+            Team::assemble(common, triage, kits, lead)
+        }
+    };
+    let batch = Batch {
+        settings: vec![(setting(incident), serde_json::to_string(&team).unwrap_or_default())],
+        ..Batch::default()
+    };
+    desk.store.commit(batch, desk.clock.wall_now()).await?;
+    Ok(team)
+}
+
+/// Method and tools of the lead, or of one specialist.
+fn kit(desk: &Desk, mode: Mode, field: Option<Speciality>) -> Result<Kit, FlowError> {
+    let outside = |error: crate::prompt::PromptError| FlowError::Outside(error.to_string());
+    let tools = match field {
+        Some(field) => desk.tools.of(field).schemas(),
+        None => desk.tools.schemas(),
+    };
+    let mut system = desk.prompts.system(&SystemView { text_mode: mode == Mode::Text }).map_err(outside)?;
+    if let Some(field) = field {
+        system = format!("{system}\n{}", desk.prompts.specialist(&SpecialistView::of(field)).map_err(outside)?);
+    }
+    if mode == Mode::Text {
+        let tools = tools.iter().map(ToolView::of).collect();
+        system = format!("{system}\n{}", desk.prompts.text_react(&TextReactView { tools }).map_err(outside)?);
+    }
+    Ok(Kit { system, tools })
+}
+
+/// The part of the graph that is affected, and its direct neighbours.
+fn excerpt(picture: &Picture, incident: &Incident) -> Vec<String> {
+    let subjects = incident.subjects();
+    picture
+        .topology
+        .nodes()
+        .filter(|(name, kind)| {
+            *kind != NodeKind::Host
+                && (subjects.contains(name) || picture.topology.callees(name).any(|callee| subjects.contains(callee)))
+        })
+        .map(|(name, _)| {
+            let needs: Vec<&str> = picture.topology.callees(name).collect();
+            let needed: Vec<&str> = picture.topology.dependents(name).collect();
+            let list = |names: &[&str]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+            format!("{name} needs {}; is needed by {}", list(&needs), list(&needed))
+        })
+        .take(40)
+        .collect()
+}
+
+/// What the tools may ask.
+pub(super) async fn context(desk: &Desk, incident: &Incident, picture: &Picture) -> ToolContext {
+    let measures = desk.config.signals.iter().flat_map(|signals| &signals.query).map(|query| Measure {
+        name: query.name.clone(),
+        promql: query.promql.clone(),
+        label: query.label.clone(),
+        unit: query.unit.clone(),
+    });
+    let tenant = Tenant::new(incident.cluster.clone(), incident.team.clone());
+    let recall = desk.memory.clone().map(|memory| -> Recall {
+        Arc::new(move |asked| {
+            let (memory, tenant) = (memory.clone(), tenant.clone());
+            async move {
+                let kind = match asked.kind {
+                    RecallKind::Runbook => Kind::Runbook,
+                    RecallKind::PastIncident => Kind::PostMortem,
+                };
+                let query =
+                    Query { text: asked.text, kinds: vec![kind], tenant, limit: asked.limit, ..Query::default() };
+                let found = memory.recall(query).await.map_err(|error| error.to_string())?;
+                Ok(found
+                    .into_iter()
+                    .map(|one| Recalled {
+                        doc: one.chunk.doc,
+                        title: one.chunk.title,
+                        heading: one.chunk.heading,
+                        text: one.chunk.text,
+                        score: f64::from(one.relevance),
+                    })
+                    .collect())
+            }
+            .boxed()
+        })
+    });
+    ToolContext {
+        signals: desk.signals.clone(),
+        cluster: desk.cluster.clone(),
+        traces: desk.traces.clone(),
+        store: desk.store.clone(),
+        topology: Arc::new(picture.topology.clone()),
+        changes: Arc::new(picture.changes.clone()),
+        measures: Arc::new(measures.collect()),
+        log_label: desk
+            .config
+            .signals
+            .as_ref()
+            .map_or_else(|| "app".into(), |signals| signals.log_service_label.clone()),
+        recall,
+        event_now: desk.clock.event_now(),
+        incident: incident.id.clone(),
+    }
+}
