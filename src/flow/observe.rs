@@ -236,6 +236,7 @@ async fn measure(
                         worst,
                         deviation,
                         onset,
+                        alike: None,
                     }
                 }));
             }
