@@ -77,23 +77,26 @@ impl Meaning {
 /// From what names itself to what is only a unit: `cpu_throttled_seconds` is no latency, and
 /// `request_duration_seconds` no load.
 fn family(says: &dyn Fn(&[&str]) -> bool) -> (Family, Direction) {
-    if says(&["restart*", "oom*", "crash*", "evict*", "killed"]) {
+    let left = says(&["free", "avail", "available", "remaining", "idle"]);
+    let fuller = if left { Direction::Down } else { Direction::Up };
+    if says(&["restart*", "oom*", "crash*", "evict*", "killed"]) || says(&["start"]) && says(&["time"]) {
         (Family::Restarts, Direction::Up)
-    } else if says(&["up", "ready", "healthy", "alive", "replica*"]) && !says(&["unavailable", "missing", "lag"]) {
+    } else if says(&["up", "uptime", "ready", "healthy", "alive", "replica*"])
+        && !says(&["unavailable", "missing", "lag"])
+    {
         (Family::Restarts, Direction::Down)
+    } else if says(&["cpu*", "processor*", "loadavg", "load1", "load5", "load15", "throttl*"]) {
+        (Family::Processor, fuller)
+    } else if says(&["mem", "memory*", "memusage*", "heap*", "rss", "swap*", "gc", "oldgen"]) {
+        (Family::Memory, fuller)
+    } else if says(&["disk*", "fs", "filesystem*", "iops", "iowait", "inode*", "volume*", "storage"]) {
+        (Family::Storage, fuller)
     } else if says(&["success*", "availab*", "apdex"]) {
         (Family::Errors, Direction::Down)
     } else if says(&ERRORS) {
         (Family::Errors, Direction::Up)
-    } else if says(&["cpu*", "processor*", "loadavg", "load1", "load5", "load15", "throttl*"]) {
-        (Family::Processor, Direction::Up)
-    } else if says(&["mem*", "heap*", "rss", "swap*", "gc", "oldgen"]) {
-        (Family::Memory, Direction::Up)
-    } else if says(&["disk*", "fs", "filesystem*", "iops", "iowait", "inode*", "volume*", "storage", "diskio"]) {
-        let remaining = says(&["free", "avail", "remaining"]);
-        (Family::Storage, if remaining { Direction::Down } else { Direction::Up })
     } else if says(&SATURATION) {
-        (Family::Saturation, Direction::Up)
+        (Family::Saturation, fuller)
     } else if says(&["network*", "net", "bytes", "packets", "receive*", "transmit*", "syscall*", "rx", "tx"]) {
         (Family::Load, Direction::Either)
     } else if says(&["latency*", "duration*", "delay*", "elapsed", "rt", "rtt", "responsetime", "ttfb", "wait*"])
@@ -144,7 +147,7 @@ const SATURATION: [&str; 14] = [
     "utilization",
     "saturation",
 ];
-const LOAD: [&str; 13] = [
+const LOAD: [&str; 14] = [
     "request*",
     "req",
     "reqs",
@@ -158,6 +161,7 @@ const LOAD: [&str; 13] = [
     "call*",
     "traffic",
     "count",
+    "2xx",
 ];
 
 /// `stem*` stands for all words that begin so.
@@ -218,6 +222,11 @@ mod tests {
         check("kafka_consumer_lag", "Saturation Own Up");
         check("kube_pod_container_status_restarts_total", "Restarts Own Up");
         check("up", "Restarts Own Down");
+        check("process_start_time_seconds", "Restarts Own Up");
+        check("process_uptime_seconds", "Restarts Own Down");
+        check("node_memory_MemAvailable_bytes", "Memory Own Down");
+        check("memcached_request_errors", "Errors Own Up");
+        check("cpu_idle", "Processor Own Down");
         check("NetworkReceiveBytes", "Load Own Either");
         check("PodWorkload(Ops)", "Load Own Either");
         check("http_requests_total", "Load Own Either");
