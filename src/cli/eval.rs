@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::domain::topology::Topology;
 use crate::domain::triage::Rules;
 use crate::eval::triage::{self, Case};
-use crate::eval::{anomaly, logs, series, storm};
+use crate::eval::{anomaly, logs, rootcause, series, storm};
 
 #[derive(Debug, Subcommand)]
 pub enum Suite {
@@ -26,12 +26,24 @@ pub enum Suite {
     Triage(TriageArgs),
     /// Storms that this program draws: many faults at once.
     Storms(StormArgs),
+    /// Incidents with a known cause: metrics, calls and changes, one folder each.
+    Rootcause(CasesArgs),
 }
 
 #[derive(Debug, Args)]
 pub struct DataArgs {
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CasesArgs {
+    /// Folders with `case.json`, `metrics.csv` and perhaps `topology.json` and `changes.json`.
+    #[arg(long, value_name = "DIR")]
+    cases: PathBuf,
+    /// Each candidate with what speaks for and against it.
     #[arg(long)]
     json: bool,
 }
@@ -86,6 +98,7 @@ pub fn run(config: &Config, suite: Suite) -> anyhow::Result<ExitCode> {
             print(&report, args.json)
         }
         Suite::Storms(args) => storms(&rules, &args),
+        Suite::Rootcause(args) => table(&rootcause::run(&args.cases)?, args.json),
     }
 }
 

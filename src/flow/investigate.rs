@@ -319,7 +319,7 @@ fn checks(desk: &Desk, picture: &Picture, service: &str) -> Vec<SuccessCheck> {
         .filter(|reading| match reading.class {
             SignalClass::Symptom => true,
             SignalClass::Resource => reading.node == service,
-            SignalClass::Health | SignalClass::Load => false,
+            SignalClass::Health | SignalClass::Load | SignalClass::Outward => false,
         })
         .collect();
     odd.sort_by(|one, other| {

@@ -257,6 +257,7 @@ async fn measure(
                         worst,
                         deviation,
                         onset,
+                        alike: None,
                     }
                 }));
             }

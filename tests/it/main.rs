@@ -11,6 +11,7 @@ mod noise;
 mod real;
 mod regroup;
 mod rooms;
+mod rootcause;
 mod silences;
 mod slack;
 mod talking;

@@ -1,12 +1,13 @@
 //! From a ranking to a diagnosis and the remedy that fits its mechanism.
 
+use super::say::list;
 use super::{ANOMALOUS, Candidate, Picture, Reading, SignKind, SignalClass, amount, say};
 use crate::domain::change::Change;
 use crate::domain::diagnosis::{Claim, Diagnosis, Remedy, Verdict};
 use crate::domain::topology::NodeKind;
 
 /// Below this the first candidate does not stand out enough to be named as the cause.
-const NAMED: f64 = 0.35;
+pub const NAMED: f64 = 0.35;
 
 /// What the ranking supports: a cause with its remedy, or the honest absence of one.
 pub fn conclude(picture: &Picture, ranking: &[Candidate]) -> Diagnosis {
@@ -71,7 +72,7 @@ fn unknown(why: &str, claims: Vec<Claim>) -> Diagnosis {
 
 /// From the margin to the next candidate that is no consequence of the first, and the strength of
 /// the first. A victim that scores high does not make its cause less certain.
-fn confidence(picture: &Picture, ranking: &[Candidate]) -> f64 {
+pub fn confidence(picture: &Picture, ranking: &[Candidate]) -> f64 {
     let (first, score) = (&ranking[0], ranking[0].score);
     if score <= 0.0 {
         return 0.0;
@@ -171,7 +172,7 @@ fn by_change(picture: &Picture, node: &str, change: &Change) -> Mechanism {
         Some(_) => Remedy::RollBack { service: node.to_owned() },
         None => Remedy::HandOver { why: format!("{} has no earlier revision to go back to", change.id) },
     };
-    Mechanism { text: format!("{} ({}): {effect}", change.id, super::list(&what)), blames_change: true, remedy }
+    Mechanism { text: format!("{} ({}): {effect}", change.id, list(&what)), blames_change: true, remedy }
 }
 
 fn without_change(picture: &Picture, node: &str) -> Mechanism {
