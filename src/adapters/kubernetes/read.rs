@@ -258,13 +258,11 @@ async fn revisions_of_set(client: &Client, namespace: &str, workload: &str) -> R
         .into_iter()
         .filter(|one| owned(&one.metadata))
         .map(|one| Revision {
-            number: one.revision,
+            number: one.revision.unwrap_or_default(),
             created_at: one.metadata.creation_timestamp.as_ref().map(instant).unwrap_or_default(),
             replica_set: name_of(&one.metadata).to_owned(),
             cause: one.metadata.annotations.as_ref().and_then(|all| all.get(CHANGE_CAUSE)).cloned(),
-            template: canonical(
-                one.data.as_ref().and_then(|data| data.0.pointer("/spec/template")).cloned().unwrap_or_default(),
-            ),
+            template: canonical(one.data.0.pointer("/spec/template").cloned().unwrap_or_default()),
         })
         .collect();
     revisions.sort_by_key(|revision| revision.number);
