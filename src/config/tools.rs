@@ -336,6 +336,25 @@ mod tests {
         assert!(said.contains(expected), "{said}\n does not contain\n{expected}");
     }
 
+    /// What people copy works: every tool in the example, without the marks that comment it out.
+    #[test]
+    fn the_tools_of_the_example_are_good() {
+        let example = include_str!("../../deploy/midwatch.example.toml");
+        let begin = example.find("# [[tools.command]]").unwrap();
+        let end = begin + example[begin..].find("\n[model]\n").unwrap();
+        let is_code = |line: &&str| line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| is_key(key));
+        let code = example[begin..end].lines().filter_map(|line| line.strip_prefix("# ")).filter(is_code);
+        let text = code.collect::<Vec<_>>().join("\n").replace("tools.", "");
+        let config: ToolsConfig = toml::from_str(&text).unwrap();
+        config.validate().unwrap();
+        let counts = [config.command.len(), config.http.len(), config.probe.target.len(), config.postgres.len()];
+        assert_eq!((counts, config.mcp.len()), ([1, 1, 1, 1], 2));
+    }
+
+    fn is_key(text: &str) -> bool {
+        text.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+    }
+
     #[test]
     fn a_tool_is_judged_before_it_is_offered() {
         let pod = "[[command.variable]]\nname = \"pod\"\ndescription = \"d\"\n";

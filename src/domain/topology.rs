@@ -213,7 +213,7 @@ impl Topology {
 mod tests {
     use super::*;
 
-    fn at(minute: u64) -> Timestamp {
+    fn at(minute: i64) -> Timestamp {
         Timestamp::from_secs(minute * 60)
     }
 

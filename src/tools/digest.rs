@@ -254,6 +254,7 @@ mod tests {
             .items[].id: number from 0 to 899
             .items[].state: text = "ok" x890, "failed" x10
             .items[].tags: array
+            .items[0].tags: array of 1 (text) = "a" x1
             .next: null
         "#]]
         .assert_eq(digest.split_once('\n').unwrap().1);

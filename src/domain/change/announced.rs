@@ -326,7 +326,8 @@ mod tests {
                 .map(|one| {
                     let touched: Vec<_> =
                         one.change.touched.iter().map(|t| format!("{} {}", t.what.as_str(), t.detail)).collect();
-                    format!("{} {} [{}] {}", one.change.at, one.change.service, one.change.id, touched.join(", "))
+                    let at = one.change.at.to_string().replace(".000Z", "Z");
+                    format!("{at} {} [{}] {}", one.change.service, one.change.id, touched.join(", "))
                 })
                 .collect::<Vec<_>>()
                 .join("\n"),
