@@ -4,6 +4,7 @@
 //! as real systems would show them; `Truth` is for the harness after the run.
 
 mod clock;
+mod description;
 mod estate;
 mod fault;
 pub mod kubernetes;
@@ -16,4 +17,5 @@ mod serve;
 mod sim;
 
 pub use clock::SimClock;
-pub use serve::{Estate, NightOptions, Truth};
+pub use description::{DescriptionError, World, span};
+pub use serve::{Estate, NightOptions, Truth, WorldRules};

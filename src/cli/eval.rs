@@ -1,5 +1,7 @@
 //! `midwatch eval`: a table for people, `--json` one document.
 
+mod agent;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,6 +28,8 @@ pub enum Suite {
     Triage(TriageArgs),
     /// Storms that this program draws: many faults at once.
     Storms(StormArgs),
+    /// Scenarios with a known cause, lived through by the whole watch.
+    Agent(agent::AgentArgs),
 }
 
 #[derive(Debug, Args)]
@@ -66,7 +70,7 @@ pub struct StormArgs {
     json: bool,
 }
 
-pub fn run(config: &Config, suite: Suite) -> anyhow::Result<ExitCode> {
+pub async fn run(config: Config, suite: Suite) -> anyhow::Result<ExitCode> {
     let rules = config.triage_rules()?;
     match suite {
         Suite::Anomaly(args) => table(&anomaly::run(&args.data)?, args.json),
@@ -86,6 +90,7 @@ pub fn run(config: &Config, suite: Suite) -> anyhow::Result<ExitCode> {
             print(&report, args.json)
         }
         Suite::Storms(args) => storms(&rules, &args),
+        Suite::Agent(args) => agent::run(config, args).await,
     }
 }
 

@@ -8,11 +8,12 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::clock::SimClock;
+use super::description::World;
 use super::kubernetes;
 use super::loki;
 use super::prometheus;
 use super::promql::SeriesStore;
-use super::rules::{Alerting, quiet_history};
+use super::rules::{Alerting, Manner, quiet_history};
 use super::sim::{DAY, MINUTE, NIGHT, Sim};
 use crate::domain::time::Timestamp;
 
@@ -70,11 +71,41 @@ fn draw(options: NightOptions) -> (Sim, SeriesStore, Vec<Value>) {
     (sim, store, quiet)
 }
 
+/// Whether a described world's own rules give alerts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorldRules {
+    On,
+    /// Only what the harness sends.
+    Off,
+}
+
 impl Estate {
     /// Starts the estate at the beginning of its night (02:00), `clock` standing there.
     pub async fn serve(options: NightOptions) -> anyhow::Result<Self> {
         let (sim, store, quiet) = tokio::task::spawn_blocking(move || draw(options)).await?;
-        let clock = SimClock::starting_at(Timestamp::from_millis(options.night()), 0.0);
+        let alerting = Alerting::new(options.seed, Manner::Storm(options.storm));
+        Self::open(sim, store, quiet, alerting).await
+    }
+
+    /// Starts a described world at the beginning of its story, after `quiet_days`.
+    pub async fn serve_world(world: World, quiet_days: u32, rules: WorldRules) -> anyhow::Result<Self> {
+        let manner = match rules {
+            WorldRules::On => Manner::Plain,
+            WorldRules::Off => Manner::Silent,
+        };
+        let alerting = Alerting::new(world.seed, manner);
+        let (sim, store) = tokio::task::spawn_blocking(move || {
+            let mut sim = Sim::of(world.seed, world.start, world.estate, world.script);
+            let mut store = SeriesStore::new();
+            sim.quiet(quiet_days, MINUTE, &mut store);
+            (sim, store)
+        })
+        .await?;
+        Self::open(sim, store, vec![], alerting).await
+    }
+
+    async fn open(sim: Sim, store: SeriesStore, quiet: Vec<Value>, alerting: Alerting) -> anyhow::Result<Self> {
+        let clock = SimClock::starting_at(Timestamp::from_millis(sim.night), 0.0);
         let (stop, _) = watch::channel(false);
         let sim = Arc::new(Mutex::new(sim));
         let store = Arc::new(RwLock::new(store));
@@ -82,7 +113,7 @@ impl Estate {
         let now: prometheus::Clock = Arc::new(move || ticking.event_now().millis());
         let mut estate = Self {
             sim: sim.clone(),
-            alerting: Arc::new(Mutex::new(Alerting::new(options.seed, options.storm))),
+            alerting: Arc::new(Mutex::new(alerting)),
             store: store.clone(),
             clock,
             kubernetes: String::new(),
@@ -177,12 +208,14 @@ impl Estate {
         lock(&self.alerting).storm_is_over()
     }
 
+    /// Of a drawn night, which has one fault.
     pub fn truth(&self) -> Truth {
         let sim = lock(&self.sim);
+        let fault = sim.script.faults.first();
         Truth {
-            service: sim.script.fault.culprit(&sim.estate),
+            service: fault.map(|fault| fault.culprit(&sim.estate)).unwrap_or_default(),
             change: sim.change_id.clone(),
-            cure: sim.script.fault.cure(&sim.estate),
+            cure: fault.map(|fault| fault.cure(&sim.estate)).unwrap_or_default(),
         }
     }
 
