@@ -1,4 +1,4 @@
-//! A simulated estate behind the real HTTP APIs of Kubernetes, Prometheus and Loki.
+//! A simulated estate behind the real HTTP APIs of Kubernetes, Prometheus, Loki and Jaeger.
 //!
 //! Invariant: the truth of a night stays here. The watch sees metrics, logs, events and objects,
 //! as real systems would show them; `Truth` is for the harness after the run.
@@ -7,6 +7,7 @@ mod clock;
 mod description;
 mod estate;
 mod fault;
+mod jaeger;
 pub mod kubernetes;
 mod loki;
 pub mod prometheus;

@@ -106,6 +106,20 @@ pub enum SignKind {
     CertificateExpired,
     DiskFull,
     ConnectionsExhausted,
+    /// Its pods may not be made: the quota of its namespace is used up.
+    QuotaExceeded,
+    /// It follows another database and is behind.
+    ReplicaBehind,
+    /// One message comes back again and again.
+    PoisonMessage,
+    /// It answers lookups of names, and cannot.
+    NamesUnanswered,
+    /// Its lookups of names fail.
+    NameLookup,
+    /// Connections on the way to others break.
+    ConnectionsBreak,
+    /// What others sign seems to come from another time.
+    ClockOff,
     /// The node's own code or configuration complains, naming no dependency.
     OwnError,
     /// The node complains about something that it calls.
@@ -116,11 +130,17 @@ impl SignKind {
     /// Whether such a sign points at the node that shows it.
     fn weight(self) -> f64 {
         match self {
-            Self::CertificateExpired | Self::DiskFull | Self::HostDown | Self::ImagePull => 1.6,
+            Self::CertificateExpired
+            | Self::DiskFull
+            | Self::HostDown
+            | Self::ImagePull
+            | Self::QuotaExceeded
+            | Self::NamesUnanswered => 1.6,
+            Self::ReplicaBehind | Self::PoisonMessage => 1.2,
             Self::OutOfMemory | Self::CrashLoop => 1.0,
             Self::OwnError => 0.5,
-            Self::ConnectionsExhausted => 0.2,
-            Self::DependencyError => -0.3,
+            Self::ConnectionsExhausted | Self::ClockOff => 0.2,
+            Self::DependencyError | Self::NameLookup | Self::ConnectionsBreak => -0.3,
         }
     }
 }
@@ -203,9 +223,7 @@ impl Picture {
             .filter(|reading| reading.deviation >= ANOMALOUS && reading.class != SignalClass::Load)
             .map(|reading| reading.node.as_str())
             .chain(self.edges.iter().filter(|edge| edge.deviation >= ANOMALOUS).map(|edge| edge.server.as_str()))
-            .chain(
-                self.signs.iter().filter(|sign| sign.kind != SignKind::DependencyError).map(|sign| sign.node.as_str()),
-            )
+            .chain(self.signs.iter().filter(|sign| sign.kind.weight() > 0.0).map(|sign| sign.node.as_str()))
             .collect()
     }
 
@@ -284,7 +302,7 @@ fn weigh(picture: &Picture, node: &str, anomalous: &BTreeSet<&str>, first_onset:
             continue;
         }
         match sign.kind {
-            SignKind::DependencyError => w.contradict(
+            SignKind::DependencyError | SignKind::NameLookup | SignKind::ConnectionsBreak => w.contradict(
                 -sign.kind.weight(),
                 format!("{node} complains about what it calls: {}", sign.text),
                 sign.evidence.clone(),

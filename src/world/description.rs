@@ -174,6 +174,7 @@ struct ChangeEntry {
 
 /// What a rollout changes.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct What {
     /// A tag, such as `2.44.0`.
     image: Option<String>,
@@ -518,3 +519,6 @@ fn order<'a>(written: &'a Written, source: &Source<'_>) -> Result<Vec<&'a str>, 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

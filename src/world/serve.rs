@@ -1,4 +1,4 @@
-//! The three servers on loopback, and the task that moves the estate with its clock.
+//! The four servers on loopback, and the task that moves the estate with its clock.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::clock::SimClock;
 use super::description::World;
+use super::jaeger;
 use super::kubernetes;
 use super::loki;
 use super::prometheus;
@@ -55,6 +56,7 @@ pub struct Estate {
     kubernetes: String,
     prometheus: String,
     loki: String,
+    jaeger: String,
     quiet: Vec<Value>,
     stop: watch::Sender<bool>,
 }
@@ -119,6 +121,7 @@ impl Estate {
             kubernetes: String::new(),
             prometheus: String::new(),
             loki: String::new(),
+            jaeger: String::new(),
             quiet,
             stop,
         };
@@ -129,7 +132,8 @@ impl Estate {
         lock(&state).set_logs(Arc::new(move |_, pod, _, tail| pod_log(&lock(&logs), pod, tail, read_at())));
         estate.kubernetes = estate.bind(kubernetes::router(state, now.clone())).await?;
         estate.prometheus = estate.bind(prometheus::router(store, now.clone())).await?;
-        estate.loki = estate.bind(loki::router(sim, now)).await?;
+        estate.loki = estate.bind(loki::router(sim.clone(), now.clone())).await?;
+        estate.jaeger = estate.bind(jaeger::router(sim, now)).await?;
         Ok(estate)
     }
 
@@ -185,6 +189,9 @@ impl Estate {
     }
     pub fn loki_url(&self) -> &str {
         &self.loki
+    }
+    pub fn jaeger_url(&self) -> &str {
+        &self.jaeger
     }
     pub fn cluster(&self) -> String {
         lock(&self.sim).estate.cluster.clone()

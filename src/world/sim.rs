@@ -164,6 +164,14 @@ impl Script {
     }
 }
 
+/// What a trace needs to know of a node in one tick.
+#[derive(Debug, Clone, Copy)]
+pub struct Glimpse {
+    pub rate: f64,
+    pub errors: f64,
+    pub seconds: f64,
+}
+
 pub struct Sim {
     pub seed: u64,
     /// 02:00 of the night that is told.
@@ -174,6 +182,8 @@ pub struct Sim {
     pub conditions: Vec<Condition>,
     pub hosts: Vec<HostCondition>,
     pub troubles: BTreeMap<(i64, usize), Vec<Trouble>>,
+    /// Of the last hours, by tick: one for each node.
+    pub glimpses: BTreeMap<i64, Vec<Glimpse>>,
     pub now: i64,
     pub change_id: Option<String>,
     applied: Vec<bool>,
@@ -230,6 +240,7 @@ impl Sim {
             script,
             kube: Arc::new(Mutex::new(kube)),
             troubles: BTreeMap::new(),
+            glimpses: BTreeMap::new(),
             now: 0,
             change_id: None,
             memory: BTreeMap::new(),
@@ -483,6 +494,10 @@ impl Sim {
             }
         }
         self.conditions = conditions;
+        if at > self.night - 3 * HOUR {
+            let glimpse = |it: &Condition| Glimpse { rate: it.rate, errors: it.errors, seconds: it.seconds };
+            self.glimpses.insert(at, self.conditions.iter().map(glimpse).collect());
+        }
         self.hosts = self.host_conditions(at, pods);
         let kube = self.kube.lock().unwrap_or_else(PoisonError::into_inner);
         let scene = metrics::Scene {

@@ -10,6 +10,7 @@ mod noise;
 mod real;
 mod regroup;
 mod rooms;
+mod scenarios;
 mod silences;
 mod slack;
 mod talking;

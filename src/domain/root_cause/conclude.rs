@@ -113,12 +113,7 @@ fn mechanism(picture: &Picture, candidate: &Candidate) -> Mechanism {
         remedy: Remedy::HandOver { why: why.to_owned() },
     };
     match picture.topology.kind(node) {
-        Some(NodeKind::Host) => {
-            return hand_over(
-                format!("host {node} is lost"),
-                "a lost host needs its owner: repair, replace or drain it",
-            );
-        }
+        Some(NodeKind::Host) => return of_host(picture, node),
         Some(NodeKind::External) => {
             return hand_over(
                 format!("{node}, which is not ours, does not answer as usual"),
@@ -139,6 +134,9 @@ fn mechanism(picture: &Picture, candidate: &Candidate) -> Mechanism {
             "free or grow the volume; data is at stake, so people decide",
         );
     }
+    if let Some((text, why)) = names_itself(picture, node) {
+        return hand_over(text, why);
+    }
     if let Some(change) =
         candidate.change.as_deref().and_then(|id| picture.changes.iter().find(|change| change.id == id))
     {
@@ -152,6 +150,100 @@ fn mechanism(picture: &Picture, candidate: &Candidate) -> Mechanism {
         );
     }
     without_change(picture, node)
+}
+
+fn of_host(picture: &Picture, host: &str) -> Mechanism {
+    let hand_over = |text: String, why: &str| Mechanism {
+        text,
+        blames_change: false,
+        remedy: Remedy::HandOver { why: why.to_owned() },
+    };
+    let bad = |signal: &str| picture.signal(host, signal).filter(|reading| reading.deviation >= ANOMALOUS);
+    let down = picture.signs.iter().find(|sign| sign.node == host && sign.kind == SignKind::HostDown);
+    if down.is_some() || bad("not_ready").is_some() {
+        // Who cordons a host means to take it down.
+        return match down.is_some_and(|sign| sign.text.contains("cordoned")) {
+            true => hand_over(
+                format!("host {host} was cordoned and is down: maintenance by people"),
+                "whoever works on the host gives it back; nothing is to be mended here",
+            ),
+            false => {
+                hand_over(format!("host {host} is lost"), "a lost host needs its owner: repair, replace or drain it")
+            }
+        };
+    }
+    if let Some(clock) = bad("clock") {
+        return hand_over(
+            format!("the clock of host {host} is off: {}", say(clock)),
+            "its time synchronisation must be mended; no typed action does that",
+        );
+    }
+    if let Some(busy) = bad("host_cpu") {
+        let greedy = greedy_on(picture, host);
+        let by = greedy.map_or_else(String::new, |service| format!(", taken by {service}"));
+        return hand_over(
+            format!("the processors of host {host} are used up{by}: {}", say(busy)),
+            "move or limit what takes the processors; no typed action does that",
+        );
+    }
+    hand_over(format!("host {host} is not as usual"), "a host needs its owner: repair, replace or drain it")
+}
+
+/// What runs on the host and uses all that it may.
+fn greedy_on<'a>(picture: &'a Picture, host: &str) -> Option<&'a str> {
+    let at_its_limit = |service: &&str| {
+        picture.signal(service, "cpu").is_some_and(|cpu| cpu.deviation >= ANOMALOUS && cpu.worst >= 0.95)
+    };
+    picture
+        .topology
+        .nodes()
+        .map(|(name, _)| name)
+        .filter(at_its_limit)
+        .find(|service| picture.topology.dependencies(service).any(|below| below == host))
+}
+
+/// Mechanisms that one sign or one signal gives away, with why people must act.
+fn names_itself(picture: &Picture, node: &str) -> Option<(String, &'static str)> {
+    let has = |kind: SignKind| picture.signs.iter().any(|sign| sign.node == node && sign.kind == kind);
+    let bad = |signal: &str| picture.signal(node, signal).filter(|reading| reading.deviation >= ANOMALOUS);
+    if has(SignKind::QuotaExceeded) {
+        let text = format!("the quota of its namespace has no room for the pods of {node}");
+        return Some((text, "the quota or what uses it up must change; more pods would be refused as well"));
+    }
+    if has(SignKind::NamesUnanswered) {
+        let text = format!("lookups of names through {node} fail (DNS)");
+        return Some((text, "the name server and what it asks must be looked at by its owner"));
+    }
+    if let Some(lag) = bad("replica_lag") {
+        return Some((
+            format!("the replica {node} is behind its primary: {}", say(lag)),
+            "replication needs a database person; no typed action touches a database",
+        ));
+    }
+    if has(SignKind::PoisonMessage) {
+        let text = format!("one message that {node} cannot process comes back again and again");
+        return Some((text, "the message must be taken out of the queue; no typed action does that"));
+    }
+    if picture.topology.kind(node) == Some(NodeKind::Queue) {
+        let poisoned = |consumer: &&str| {
+            picture.signs.iter().any(|sign| sign.node == **consumer && sign.kind == SignKind::PoisonMessage)
+        };
+        if let Some(consumer) = picture.topology.dependents(node).find(poisoned) {
+            let text = format!("one message of {node} that {consumer} cannot process comes back again and again");
+            return Some((text, "the message must be taken out of the queue; no typed action does that"));
+        }
+    }
+    let busy_host = picture.topology.dependencies(node).find(|host| {
+        picture.signal(host, "host_cpu").is_some_and(|busy| busy.deviation >= ANOMALOUS && busy.worst >= 0.9)
+    });
+    if let Some(host) = busy_host
+        && greedy_on(picture, host) == Some(node)
+    {
+        let text =
+            format!("{node} takes the processors of {host}, and its neighbours there get slow (noisy neighbour)");
+        return Some((text, "give it limits or a place of its own; no typed action does that"));
+    }
+    None
 }
 
 fn by_change(picture: &Picture, node: &str, change: &Change) -> Mechanism {
@@ -169,12 +261,39 @@ fn by_change(picture: &Picture, node: &str, change: &Change) -> Mechanism {
 }
 
 fn without_change(picture: &Picture, node: &str) -> Mechanism {
+    if let Some(consumer) = overrun_consumer(picture, node) {
+        return Mechanism {
+            text: format!("messages come into {node} faster than {consumer} takes them, which is as busy as it can be"),
+            blames_change: false,
+            remedy: Remedy::ScaleUp { service: consumer.to_owned() },
+        };
+    }
+    if let Some(text) = broken_way(picture, node) {
+        return Mechanism {
+            text,
+            blames_change: false,
+            remedy: Remedy::HandOver { why: "the network needs its owner; no typed action mends it".into() },
+        };
+    }
     let saturated: Vec<&Reading> = picture
         .of_node(node)
         .filter(|reading| reading.class == SignalClass::Resource && reading.deviation >= ANOMALOUS)
         .filter(|reading| reading.unit.starts_with("of "))
         .collect();
     let load = picture.signal(node, "requests").filter(|reading| reading.deviation >= ANOMALOUS);
+    if let (Some(load), Some(_)) = (load, saturated.first())
+        && picture.signal(node, "autoscaler").is_some_and(|scaler| scaler.worst >= 1.0)
+    {
+        return Mechanism {
+            text: format!(
+                "{node} is saturated by load and its autoscaler (HPA) is at its limit: {} against a usual {}",
+                amount(load.worst, &load.unit),
+                amount(load.baseline.median, &load.unit)
+            ),
+            blames_change: false,
+            remedy: Remedy::HandOver { why: "the autoscaler would take back a scaling; raise its maximum".into() },
+        };
+    }
     if let (Some(load), Some(resource)) = (load, saturated.first()) {
         return Mechanism {
             text: format!(
@@ -199,6 +318,41 @@ fn without_change(picture: &Picture, node: &str) -> Mechanism {
         blames_change: false,
         remedy: Remedy::HandOver { why: "the mechanism is not known, so no action is proposed".into() },
     }
+}
+
+/// Of a queue that grows: who takes its messages, and is asked for more than ever.
+fn overrun_consumer<'a>(picture: &'a Picture, queue: &str) -> Option<&'a str> {
+    if picture.topology.kind(queue) != Some(NodeKind::Queue) {
+        return None;
+    }
+    let anomalous =
+        |node: &str, signal: &str| picture.signal(node, signal).is_some_and(|reading| reading.deviation >= ANOMALOUS);
+    picture.topology.nodes().map(|(name, _)| name).find(|client| {
+        picture.topology.callees(client).any(|callee| callee == queue)
+            && anomalous(client, "requests")
+            && anomalous(client, "cpu")
+    })
+}
+
+/// Calls to a node fail or are slow for one of its callers, and the node shows nothing itself.
+fn broken_way(picture: &Picture, node: &str) -> Option<String> {
+    let complains =
+        |client: &str| picture.signs.iter().any(|sign| sign.node == client && sign.kind == SignKind::ConnectionsBreak);
+    let edge = (picture.edges.iter())
+        .filter(|edge| edge.client == node || edge.server == node)
+        .filter(|edge| edge.deviation >= ANOMALOUS && complains(&edge.client))
+        .filter(|edge| {
+            let healthy = |reading: &Reading| reading.deviation < ANOMALOUS || reading.class == SignalClass::Load;
+            picture.of_node(&edge.server).all(healthy)
+        })
+        .max_by(|one, other| one.deviation.total_cmp(&other.deviation))?;
+    Some(format!(
+        "the network between {} and {} loses or delays requests: {}; {} itself answers as usual",
+        edge.client,
+        edge.server,
+        super::say_edge(edge),
+        edge.server
+    ))
 }
 
 /// Recent changes that are not blamed, and why not.

@@ -116,7 +116,8 @@ impl KubeState {
         let used = self.pods_in(namespace);
         self.quotas.insert(namespace.to_owned(), used - i64::try_from(lost).unwrap_or(0));
         let mine: Vec<Name> = (self.runs.iter())
-            .filter(|((space, _), run)| space == namespace && run.owner.starts_with(&format!("{workload}-")))
+            .filter(|((space, _), _)| space == namespace)
+            .filter(|(_, run)| run.owner.rsplit_once('-').is_some_and(|(name, _)| name == workload))
             .filter(|(_, run)| run.deleting.is_none())
             .map(|(key, _)| key.clone())
             .collect();
