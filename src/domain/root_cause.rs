@@ -19,7 +19,7 @@ use super::id::EvidenceId;
 use super::time::{Timestamp, spoken};
 use super::topology::{NodeKind, Topology};
 
-pub use conclude::conclude;
+pub use conclude::{conclude, focus};
 pub use reading::{Gauge, read};
 
 /// A candidate with what speaks for and against it.

@@ -278,6 +278,9 @@ async fn seen(desk: &Desk, incident: &Incident) -> anyhow::Result<ObservedIncide
         state: incident.state.word().to_owned(),
         diagnosis: incident.diagnosis.clone(),
         proposed: incident.plans.iter().map(|record| proposed(&record.plan.action)).collect(),
+        leads: (incident.candidates.iter().take(4))
+            .map(|candidate| (candidate.node.clone(), (candidate.score * 100.0).round() / 100.0))
+            .collect(),
         cited: evidence.iter().filter(|one| claimed.contains(&one.id)).map(|one| one.kind).collect(),
     })
 }

@@ -1,5 +1,9 @@
 //! From a ranking to a diagnosis and the remedy that fits its mechanism.
 
+mod known;
+#[cfg(test)]
+mod tests;
+
 use super::{ANOMALOUS, Candidate, Picture, Reading, SignKind, SignalClass, amount, say};
 use crate::domain::change::Change;
 use crate::domain::diagnosis::{Claim, Diagnosis, Remedy, Verdict};
@@ -17,10 +21,19 @@ pub fn conclude(picture: &Picture, ranking: &[Candidate]) -> Diagnosis {
     let mechanism = mechanism(picture, first);
     let change = mechanism.blames_change.then(|| first.change.clone()).flatten();
     let verdict = verdict(first, confidence);
-    if verdict == Verdict::Inconclusive {
-        let mut diagnosis =
-            unknown(&format!("no candidate stands out; the strongest lead is {}", first.node), first.supports.clone());
-        diagnosis.confidence = confidence;
+    let why = match (elsewhere_too(picture, &first.node), verdict) {
+        (Some(others), _) => Some(format!(
+            "{} and others ({}) got worse in the same minute, and nothing seen explains them all",
+            first.node,
+            others.join(", ")
+        )),
+        (None, Verdict::Inconclusive) => Some(format!("no candidate stands out; the strongest lead is {}", first.node)),
+        // Where it begins is a lead; how it broke is the cause.
+        (None, _) => (!mechanism.known).then(|| mechanism.text.clone()),
+    };
+    if let Some(why) = why {
+        let mut diagnosis = unknown(&why, first.supports.clone());
+        diagnosis.confidence = confidence.min(NAMED);
         diagnosis.service = Some(first.node.clone());
         diagnosis.change = change;
         return diagnosis;
@@ -42,11 +55,56 @@ pub fn conclude(picture: &Picture, ranking: &[Candidate]) -> Diagnosis {
         mechanism: mechanism.text,
         verdict,
         confidence,
-        claims: first.supports.clone(),
+        claims: first.supports.iter().chain(&mechanism.claims).cloned().collect(),
         ruled_out,
         remedy: mechanism.remedy,
         reasoner: "none".into(),
     }
+}
+
+/// At least two other places that got worse when `node` did, though none of their own calls fail and
+/// `node` cannot reach them: what makes them all worse is not among the candidates. A node with
+/// trouble of its own is a cause whatever else happens.
+fn elsewhere_too<'a>(picture: &'a Picture, node: &str) -> Option<Vec<&'a str>> {
+    const SAME_MINUTE: std::time::Duration = std::time::Duration::from_secs(90);
+    let telling = picture.signs.iter().any(|sign| sign.node == node && sign.kind.weight() > 0.0);
+    if telling || !picture.own(node).is_empty() || picture.symptoms(node).is_empty() {
+        return None;
+    }
+    let onset = picture.onset(node)?;
+    let explained = picture.explains(node);
+    let others: Vec<&str> = picture
+        .topology
+        .nodes()
+        .map(|(name, _)| name)
+        .filter(|other| *other != node && !explained.contains(*other))
+        .filter(|other| !picture.symptoms(other).is_empty() && picture.sees_failing(other).next().is_none())
+        .filter(|other| picture.onset(other).is_some_and(|theirs| theirs.abs_diff(onset) <= SAME_MINUTE))
+        .collect();
+    (others.len() >= 2).then_some(others)
+}
+
+/// The ranking as one incident sees it: a candidate that explains few of the nodes that its alerts
+/// are about is the cause of another incident.
+pub fn focus(picture: &Picture, mut ranking: Vec<Candidate>) -> Vec<Candidate> {
+    let alerted: Vec<&String> = picture.alerts.keys().collect();
+    if alerted.len() < 2 {
+        return ranking;
+    }
+    for candidate in &mut ranking {
+        let explained = picture.explains(&candidate.node);
+        let covered = alerted.iter().filter(|node| ***node == candidate.node || explained.contains(**node)).count();
+        let share = covered as f64 / alerted.len() as f64;
+        if share < 0.5 {
+            candidate.score -= 2.0 * (0.5 - share);
+            candidate.contradicts.push(Claim {
+                text: format!("it explains {covered} of the {} nodes that this incident is about", alerted.len()),
+                evidence: picture.alerts_evidence.iter().cloned().collect(),
+            });
+        }
+    }
+    ranking.sort_by(|one, other| other.score.total_cmp(&one.score).then_with(|| one.node.cmp(&other.node)));
+    ranking
 }
 
 fn unknown(why: &str, claims: Vec<Claim>) -> Diagnosis {
@@ -71,7 +129,11 @@ fn confidence(picture: &Picture, ranking: &[Candidate]) -> f64 {
         return 0.0;
     }
     let consequences = picture.explains(&first.node);
+    // Load comes from the callers: they see it before what it overruns.
+    let overrun = picture.signal(&first.node, "requests").is_some_and(|load| load.deviation >= ANOMALOUS)
+        && !picture.own(&first.node).is_empty();
     let earlier = |node: &str| match (picture.onset(node), picture.onset(&first.node)) {
+        _ if overrun => false,
         (Some(theirs), Some(ours)) => theirs + std::time::Duration::from_secs(30) < ours,
         _ => false,
     };
@@ -98,8 +160,29 @@ fn verdict(first: &Candidate, confidence: f64) -> Verdict {
 
 struct Mechanism {
     text: String,
+    /// What gave it away beyond what speaks for the candidate anyway.
+    claims: Vec<Claim>,
     blames_change: bool,
     remedy: Remedy,
+    /// Whether it says how the thing broke; else only where.
+    known: bool,
+}
+
+impl Mechanism {
+    /// No typed action mends it.
+    fn handed_over(text: String, why: &str) -> Self {
+        Self {
+            text,
+            claims: vec![],
+            blames_change: false,
+            remedy: Remedy::HandOver { why: why.to_owned() },
+            known: true,
+        }
+    }
+
+    fn mended_by(remedy: Remedy, text: String) -> Self {
+        Self { text, claims: vec![], blames_change: false, remedy, known: true }
+    }
 }
 
 /// How it broke decides what mends it. The order is from what names itself to what must be inferred.
@@ -107,15 +190,10 @@ fn mechanism(picture: &Picture, candidate: &Candidate) -> Mechanism {
     let node = candidate.node.as_str();
     let has = |kind: SignKind| picture.signs.iter().any(|sign| sign.node == node && sign.kind == kind);
     let bad = |signal: &str| picture.signal(node, signal).filter(|reading| reading.deviation >= ANOMALOUS);
-    let hand_over = |text: String, why: &str| Mechanism {
-        text,
-        blames_change: false,
-        remedy: Remedy::HandOver { why: why.to_owned() },
-    };
     match picture.topology.kind(node) {
-        Some(NodeKind::Host) => return of_host(picture, node),
+        Some(NodeKind::Host) => return known::of_host(picture, node),
         Some(NodeKind::External) => {
-            return hand_over(
+            return Mechanism::handed_over(
                 format!("{node}, which is not ours, does not answer as usual"),
                 "the provider must mend it; watch its status page, consider a fallback",
             );
@@ -123,19 +201,19 @@ fn mechanism(picture: &Picture, candidate: &Candidate) -> Mechanism {
         Some(NodeKind::Database | NodeKind::Queue | NodeKind::Service) | None => {}
     }
     if has(SignKind::CertificateExpired) || bad("certificate").is_some() {
-        return hand_over(
+        return Mechanism::handed_over(
             format!("the certificate of {node} has expired"),
             "renew the certificate; no typed action does that",
         );
     }
     if has(SignKind::DiskFull) || bad("volume").is_some_and(|reading| reading.worst >= 0.9) {
-        return hand_over(
+        return Mechanism::handed_over(
             format!("the volume of {node} is full"),
             "free or grow the volume; data is at stake, so people decide",
         );
     }
-    if let Some((text, why)) = names_itself(picture, node) {
-        return hand_over(text, why);
+    if let Some(mechanism) = known::by_itself(picture, node) {
+        return mechanism;
     }
     if let Some(change) =
         candidate.change.as_deref().and_then(|id| picture.changes.iter().find(|change| change.id == id))
@@ -144,7 +222,7 @@ fn mechanism(picture: &Picture, candidate: &Candidate) -> Mechanism {
     }
     if picture.topology.kind(node) == Some(NodeKind::Database) {
         let what = bad("db_statement").map_or_else(|| "it is overloaded".to_owned(), say);
-        return hand_over(
+        return Mechanism::handed_over(
             format!("database {node}: {what}, and nothing was changed"),
             "statements, plans and locks need a database person; no typed action touches a database",
         );
@@ -152,128 +230,36 @@ fn mechanism(picture: &Picture, candidate: &Candidate) -> Mechanism {
     without_change(picture, node)
 }
 
-fn of_host(picture: &Picture, host: &str) -> Mechanism {
-    let hand_over = |text: String, why: &str| Mechanism {
-        text,
-        blames_change: false,
-        remedy: Remedy::HandOver { why: why.to_owned() },
-    };
-    let bad = |signal: &str| picture.signal(host, signal).filter(|reading| reading.deviation >= ANOMALOUS);
-    let down = picture.signs.iter().find(|sign| sign.node == host && sign.kind == SignKind::HostDown);
-    if down.is_some() || bad("not_ready").is_some() {
-        // Who cordons a host means to take it down.
-        return match down.is_some_and(|sign| sign.text.contains("cordoned")) {
-            true => hand_over(
-                format!("host {host} was cordoned and is down: maintenance by people"),
-                "whoever works on the host gives it back; nothing is to be mended here",
-            ),
-            false => {
-                hand_over(format!("host {host} is lost"), "a lost host needs its owner: repair, replace or drain it")
-            }
-        };
-    }
-    if let Some(clock) = bad("clock") {
-        return hand_over(
-            format!("the clock of host {host} is off: {}", say(clock)),
-            "its time synchronisation must be mended; no typed action does that",
-        );
-    }
-    if let Some(busy) = bad("host_cpu") {
-        let greedy = greedy_on(picture, host);
-        let by = greedy.map_or_else(String::new, |service| format!(", taken by {service}"));
-        return hand_over(
-            format!("the processors of host {host} are used up{by}: {}", say(busy)),
-            "move or limit what takes the processors; no typed action does that",
-        );
-    }
-    hand_over(format!("host {host} is not as usual"), "a host needs its owner: repair, replace or drain it")
-}
-
-/// What runs on the host and uses all that it may.
-fn greedy_on<'a>(picture: &'a Picture, host: &str) -> Option<&'a str> {
-    let at_its_limit = |service: &&str| {
-        picture.signal(service, "cpu").is_some_and(|cpu| cpu.deviation >= ANOMALOUS && cpu.worst >= 0.95)
-    };
-    picture
-        .topology
-        .nodes()
-        .map(|(name, _)| name)
-        .filter(at_its_limit)
-        .find(|service| picture.topology.dependencies(service).any(|below| below == host))
-}
-
-/// Mechanisms that one sign or one signal gives away, with why people must act.
-fn names_itself(picture: &Picture, node: &str) -> Option<(String, &'static str)> {
-    let has = |kind: SignKind| picture.signs.iter().any(|sign| sign.node == node && sign.kind == kind);
-    let bad = |signal: &str| picture.signal(node, signal).filter(|reading| reading.deviation >= ANOMALOUS);
-    if has(SignKind::QuotaExceeded) {
-        let text = format!("the quota of its namespace has no room for the pods of {node}");
-        return Some((text, "the quota or what uses it up must change; more pods would be refused as well"));
-    }
-    if has(SignKind::NamesUnanswered) {
-        let text = format!("lookups of names through {node} fail (DNS)");
-        return Some((text, "the name server and what it asks must be looked at by its owner"));
-    }
-    if let Some(lag) = bad("replica_lag") {
-        return Some((
-            format!("the replica {node} is behind its primary: {}", say(lag)),
-            "replication needs a database person; no typed action touches a database",
-        ));
-    }
-    if has(SignKind::PoisonMessage) {
-        let text = format!("one message that {node} cannot process comes back again and again");
-        return Some((text, "the message must be taken out of the queue; no typed action does that"));
-    }
-    if picture.topology.kind(node) == Some(NodeKind::Queue) {
-        let poisoned = |consumer: &&str| {
-            picture.signs.iter().any(|sign| sign.node == **consumer && sign.kind == SignKind::PoisonMessage)
-        };
-        if let Some(consumer) = picture.topology.dependents(node).find(poisoned) {
-            let text = format!("one message of {node} that {consumer} cannot process comes back again and again");
-            return Some((text, "the message must be taken out of the queue; no typed action does that"));
-        }
-    }
-    let busy_host = picture.topology.dependencies(node).find(|host| {
-        picture.signal(host, "host_cpu").is_some_and(|busy| busy.deviation >= ANOMALOUS && busy.worst >= 0.9)
-    });
-    if let Some(host) = busy_host
-        && greedy_on(picture, host) == Some(node)
-    {
-        let text =
-            format!("{node} takes the processors of {host}, and its neighbours there get slow (noisy neighbour)");
-        return Some((text, "give it limits or a place of its own; no typed action does that"));
-    }
-    None
-}
-
 fn by_change(picture: &Picture, node: &str, change: &Change) -> Mechanism {
     let what: Vec<&str> = change.touched.iter().map(|touched| touched.what.as_str()).collect();
-    let effect = picture
+    // What the node itself runs out of says more than what its callers suffer.
+    let rank = |reading: &Reading| match reading.class {
+        SignalClass::Resource if reading.worst >= 0.8 && reading.unit.starts_with("of ") => 2,
+        SignalClass::Resource | SignalClass::Health => 1,
+        SignalClass::Symptom | SignalClass::Load => 0,
+    };
+    let mut effects: Vec<&Reading> = picture
         .of_node(node)
         .filter(|reading| reading.deviation >= ANOMALOUS && reading.class != SignalClass::Load)
-        .max_by(|one, other| one.deviation.total_cmp(&other.deviation))
-        .map_or_else(|| "it fails".to_owned(), say);
+        .collect();
+    effects.sort_by(|one, other| rank(other).cmp(&rank(one)).then(other.deviation.total_cmp(&one.deviation)));
+    let pull = picture.signs.iter().find(|sign| sign.node == node && sign.kind == SignKind::ImagePull);
+    let effect = match (effects.as_slice(), pull) {
+        (_, Some(sign)) => format!("the image cannot be pulled: {}", sign.text),
+        ([], None) => "it fails".to_owned(),
+        (some, None) => some.iter().take(2).map(|reading| say(reading)).collect::<Vec<_>>().join(", "),
+    };
     let remedy = match change.from_revision {
         Some(_) => Remedy::RollBack { service: node.to_owned() },
         None => Remedy::HandOver { why: format!("{} has no earlier revision to go back to", change.id) },
     };
-    Mechanism { text: format!("{} ({}): {effect}", change.id, super::list(&what)), blames_change: true, remedy }
+    let text = format!("{} ({}): {effect}", change.id, super::list(&what));
+    Mechanism { blames_change: true, ..Mechanism::mended_by(remedy, text) }
 }
 
 fn without_change(picture: &Picture, node: &str) -> Mechanism {
-    if let Some(consumer) = overrun_consumer(picture, node) {
-        return Mechanism {
-            text: format!("messages come into {node} faster than {consumer} takes them, which is as busy as it can be"),
-            blames_change: false,
-            remedy: Remedy::ScaleUp { service: consumer.to_owned() },
-        };
-    }
-    if let Some(text) = broken_way(picture, node) {
-        return Mechanism {
-            text,
-            blames_change: false,
-            remedy: Remedy::HandOver { why: "the network needs its owner; no typed action mends it".into() },
-        };
+    if let Some(mechanism) = known::overrun_consumer(picture, node).or_else(|| known::broken_way(picture, node)) {
+        return mechanism;
     }
     let saturated: Vec<&Reading> = picture
         .of_node(node)
@@ -281,78 +267,38 @@ fn without_change(picture: &Picture, node: &str) -> Mechanism {
         .filter(|reading| reading.unit.starts_with("of "))
         .collect();
     let load = picture.signal(node, "requests").filter(|reading| reading.deviation >= ANOMALOUS);
-    if let (Some(load), Some(_)) = (load, saturated.first())
-        && picture.signal(node, "autoscaler").is_some_and(|scaler| scaler.worst >= 1.0)
-    {
-        return Mechanism {
-            text: format!(
-                "{node} is saturated by load and its autoscaler (HPA) is at its limit: {} against a usual {}",
-                amount(load.worst, &load.unit),
-                amount(load.baseline.median, &load.unit)
-            ),
-            blames_change: false,
-            remedy: Remedy::HandOver { why: "the autoscaler would take back a scaling; raise its maximum".into() },
-        };
-    }
     if let (Some(load), Some(resource)) = (load, saturated.first()) {
-        return Mechanism {
-            text: format!(
-                "{node} is saturated by load: {} against a usual {}, {}",
-                amount(load.worst, &load.unit),
-                amount(load.baseline.median, &load.unit),
-                say(resource)
+        let text = format!(
+            "{node} is saturated by load: {} against a usual {}, {}",
+            amount(load.worst, &load.unit),
+            amount(load.baseline.median, &load.unit),
+            say(resource)
+        );
+        return match picture.signal(node, "autoscaler").filter(|scaler| scaler.worst >= 1.0) {
+            Some(_) => Mechanism::handed_over(
+                format!("{text}; its autoscaler (HPA) is at its limit"),
+                "the autoscaler would take back a scaling; raise its maximum",
             ),
-            blames_change: false,
-            remedy: Remedy::ScaleUp { service: node.to_owned() },
+            None => Mechanism::mended_by(Remedy::ScaleUp { service: node.to_owned() }, text),
         };
     }
     if let Some(resource) = saturated.first() {
-        return Mechanism {
-            text: format!("{node} is wedged or leaking without a change and without more load: {}", say(resource)),
-            blames_change: false,
-            remedy: Remedy::Restart { service: node.to_owned() },
-        };
+        let text = format!("{node} is wedged or leaking without a change and without more load: {}", say(resource));
+        return Mechanism::mended_by(Remedy::Restart { service: node.to_owned() }, text);
+    }
+    if picture.signs.iter().any(|sign| sign.node == node && sign.kind == SignKind::CrashLoop) {
+        return Mechanism::handed_over(
+            format!("the containers of {node} crash again and again, and nothing was changed"),
+            "what they need at their start is missing or broken; no typed action brings it back",
+        );
     }
     Mechanism {
-        text: format!("{node} fails, but neither a change nor a resource of its own explains it"),
-        blames_change: false,
-        remedy: Remedy::HandOver { why: "the mechanism is not known, so no action is proposed".into() },
+        known: false,
+        ..Mechanism::handed_over(
+            format!("{node} fails, but neither a change nor a resource of its own explains it"),
+            "the mechanism is not known, so no action is proposed",
+        )
     }
-}
-
-/// Of a queue that grows: who takes its messages, and is asked for more than ever.
-fn overrun_consumer<'a>(picture: &'a Picture, queue: &str) -> Option<&'a str> {
-    if picture.topology.kind(queue) != Some(NodeKind::Queue) {
-        return None;
-    }
-    let anomalous =
-        |node: &str, signal: &str| picture.signal(node, signal).is_some_and(|reading| reading.deviation >= ANOMALOUS);
-    picture.topology.nodes().map(|(name, _)| name).find(|client| {
-        picture.topology.callees(client).any(|callee| callee == queue)
-            && anomalous(client, "requests")
-            && anomalous(client, "cpu")
-    })
-}
-
-/// Calls to a node fail or are slow for one of its callers, and the node shows nothing itself.
-fn broken_way(picture: &Picture, node: &str) -> Option<String> {
-    let complains =
-        |client: &str| picture.signs.iter().any(|sign| sign.node == client && sign.kind == SignKind::ConnectionsBreak);
-    let edge = (picture.edges.iter())
-        .filter(|edge| edge.client == node || edge.server == node)
-        .filter(|edge| edge.deviation >= ANOMALOUS && complains(&edge.client))
-        .filter(|edge| {
-            let healthy = |reading: &Reading| reading.deviation < ANOMALOUS || reading.class == SignalClass::Load;
-            picture.of_node(&edge.server).all(healthy)
-        })
-        .max_by(|one, other| one.deviation.total_cmp(&other.deviation))?;
-    Some(format!(
-        "the network between {} and {} loses or delays requests: {}; {} itself answers as usual",
-        edge.client,
-        edge.server,
-        super::say_edge(edge),
-        edge.server
-    ))
 }
 
 /// Recent changes that are not blamed, and why not.

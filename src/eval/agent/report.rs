@@ -68,7 +68,7 @@ impl Totals {
         let runs: Vec<&Score> = cases.iter().flat_map(|case| &case.runs).collect();
         let count = |what: &dyn Fn(&Score) -> bool| runs.iter().filter(|run| what(run)).count();
         let mean =
-            |what: &dyn Fn(&Score) -> f64| runs.iter().map(|run| what(run)).sum::<f64>() / runs.len().max(1) as f64;
+            |what: &dyn Fn(&Score) -> f64| runs.iter().fold(0.0, |sum, run| sum + what(run)) / runs.len().max(1) as f64;
         let rate = |hits: usize, of: usize| hits as f64 / of.max(1) as f64;
         let (passed, right) = (count(&|run| run.passed), count(&|run| run.cause_right));
         let acted: Vec<bool> = runs.iter().filter_map(|run| run.action_right).collect();

@@ -25,6 +25,8 @@ pub struct ObservedIncident {
     pub diagnosis: Option<Diagnosis>,
     /// `VERB SERVICE` of each plan that was proposed, with the verbs of `scenario.yaml`.
     pub proposed: Vec<String>,
+    /// The ranking, best first, with scores.
+    pub leads: Vec<(String, f64)>,
     /// Kinds of the evidence that the diagnosis cites.
     pub cited: BTreeSet<EvidenceKind>,
 }
@@ -54,6 +56,8 @@ pub struct Score {
     pub seconds: f64,
     /// For people: what was said, by incident.
     pub said: Vec<String>,
+    /// For people: the first candidates of each incident.
+    pub leads: Vec<Vec<(String, f64)>>,
     /// For people: what was wrong.
     pub wrong: Vec<String>,
 }
@@ -113,6 +117,7 @@ pub fn score(expect: &Expect, budget: Budget, observed: &Observed, price: Option
         cost: price.map(|price| observed.tokens as f64 * price / 1e6),
         seconds: observed.seconds,
         said: observed.incidents.iter().map(said).collect(),
+        leads: observed.incidents.iter().map(|incident| incident.leads.clone()).collect(),
         wrong,
     }
 }
@@ -226,6 +231,7 @@ mod tests {
             state: "handed_over".into(),
             diagnosis: Some(diagnosis),
             proposed: proposed.iter().map(|it| (*it).to_owned()).collect(),
+            leads: vec![],
             cited: BTreeSet::from([EvidenceKind::Metric]),
         };
         Observed { incidents: vec![incident], ..Observed::default() }
