@@ -220,6 +220,9 @@ fn mechanism(picture: &Picture, candidate: &Candidate) -> Mechanism {
     {
         return by_change(picture, node, change);
     }
+    if let Some(mechanism) = known::broken_way(picture, node) {
+        return mechanism;
+    }
     if picture.topology.kind(node) == Some(NodeKind::Database) {
         let what = bad("db_statement").map_or_else(|| "it is overloaded".to_owned(), say);
         return Mechanism::handed_over(
@@ -257,14 +260,17 @@ fn by_change(picture: &Picture, node: &str, change: &Change) -> Mechanism {
     Mechanism { blames_change: true, ..Mechanism::mended_by(remedy, text) }
 }
 
+/// More than usual is not yet short of: below this share of a capacity there is room.
+const SATURATED: f64 = 0.6;
+
 fn without_change(picture: &Picture, node: &str) -> Mechanism {
-    if let Some(mechanism) = known::overrun_consumer(picture, node).or_else(|| known::broken_way(picture, node)) {
+    if let Some(mechanism) = known::overrun_consumer(picture, node) {
         return mechanism;
     }
     let saturated: Vec<&Reading> = picture
         .of_node(node)
         .filter(|reading| reading.class == SignalClass::Resource && reading.deviation >= ANOMALOUS)
-        .filter(|reading| reading.unit.starts_with("of "))
+        .filter(|reading| reading.unit.starts_with("of ") && reading.worst >= SATURATED)
         .collect();
     let load = picture.signal(node, "requests").filter(|reading| reading.deviation >= ANOMALOUS);
     if let (Some(load), Some(resource)) = (load, saturated.first()) {
