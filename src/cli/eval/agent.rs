@@ -62,7 +62,7 @@ const STRIDE: Duration = Duration::from_secs(15);
 /// After the first incident others may follow: the harness watches so much longer, in event time.
 const AFTER: Duration = Duration::from_secs(6 * 60);
 /// Wall time for one run without a model: the product has long been told when this ends.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 pub async fn run(mut config: Config, args: AgentArgs) -> anyhow::Result<ExitCode> {
     let scenarios = load(&args.scenarios)?;
