@@ -171,7 +171,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve => serve(Config::load(config()?, &environment)?).await,
         Command::Eval { suite } => {
             let config = Config::load(config()?, &environment)?;
-            eval::run(&config, suite)
+            eval::run(config, suite).await
         }
         Command::Replay(args) => replay::run(&args, &configs, &environment),
         Command::Bench(args) => bench::run(args).await,

@@ -309,6 +309,8 @@ pub struct InvestigationConfig {
     pub team: bool,
     /// Event time within which a remediation must show its effect.
     pub verify_seconds: u64,
+    /// Whether a model is told the ranked candidates; the evaluation turns it off to measure the bare model.
+    pub brief_has_ranking: bool,
 }
 
 impl Default for InvestigationConfig {
@@ -324,6 +326,7 @@ impl Default for InvestigationConfig {
             max_cost_a_day: 0.0,
             team: false,
             verify_seconds: 900,
+            brief_has_ranking: true,
         }
     }
 }
@@ -428,27 +431,29 @@ impl Config {
         }
     }
 
+    /// Takes another model than the configured one, at the same endpoint.
+    pub fn name_model(&mut self, name: &str, environment: &dyn Fn(&str) -> Option<String>) {
+        let get = |name: &str| environment(name).filter(|value| !value.is_empty());
+        let known = self.model.take();
+        self.model = Some(ModelConfig {
+            base_url: get("OPENAI_BASE_URL").or_else(|| known.as_ref()?.base_url.clone()),
+            api_key: match get("OPENAI_API_KEY") {
+                Some(key) => Secret(key),
+                None => known.as_ref().map(|model| model.api_key.clone()).unwrap_or_default(),
+            },
+            mode: known.as_ref().map(|model| model.mode).unwrap_or_default(),
+            prices: known.as_ref().map(|model| model.prices).unwrap_or_default(),
+            triage: known.as_ref().and_then(|model| model.triage.clone()),
+            reply_seconds: known.map_or_else(reply_seconds, |model| model.reply_seconds),
+            name: name.to_owned(),
+        });
+    }
+
     fn overlay(&mut self, environment: &dyn Fn(&str) -> Option<String>) {
         let get = |name: &str| environment(name).filter(|value| !value.is_empty());
-        if let Some(name) = get("MIDWATCH_MODEL") {
-            let known = self.model.take();
-            self.model = Some(ModelConfig {
-                base_url: known.as_ref().and_then(|model| model.base_url.clone()),
-                api_key: known.as_ref().map(|model| model.api_key.clone()).unwrap_or_default(),
-                mode: known.as_ref().map(|model| model.mode).unwrap_or_default(),
-                prices: known.as_ref().map(|model| model.prices).unwrap_or_default(),
-                triage: known.as_ref().and_then(|model| model.triage.clone()),
-                reply_seconds: known.map_or_else(reply_seconds, |model| model.reply_seconds),
-                name,
-            });
-        }
-        if let Some(model) = &mut self.model {
-            if let Some(url) = get("OPENAI_BASE_URL") {
-                model.base_url = Some(url);
-            }
-            if let Some(key) = get("OPENAI_API_KEY") {
-                model.api_key = Secret(key);
-            }
+        let name = get("MIDWATCH_MODEL").or_else(|| self.model.as_ref().map(|model| model.name.clone()));
+        if let Some(name) = name {
+            self.name_model(&name, environment);
         }
         if let Some(url) = get("MIDWATCH_STORE_URL") {
             self.store.url = Some(url);

@@ -3,6 +3,7 @@
 //! No suite knows a data set by name. `anomaly` and `triage` measure what runs in the watch; the
 //! detector of `series` and the miner of `logs` are measured here first and are not wired into it yet.
 
+pub mod agent;
 pub mod agreement;
 pub mod anomaly;
 mod instant;

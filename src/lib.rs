@@ -3,7 +3,7 @@
 //! Code map, in reading order: `domain` decides and does nothing else; `ports` says what the outside
 //! is to us; `store` and `memory` keep; `tools` look; `flow` drives alerts to incidents, diagnoses,
 //! plans, executions and post-mortems; `adapters` touch the world; `console` and `api` are the doors;
-//! `world` is the simulated estate of the demo; `app` wires.
+//! `world` is the simulated estate of the demo and of the scenarios; `app` wires.
 //!
 //! Invariants are stated at the top of each room's page.
 

@@ -1,5 +1,7 @@
 //! `midwatch eval`: a table for people, `--json` one document.
 
+mod agent;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -28,6 +30,8 @@ pub enum Suite {
     Storms(StormArgs),
     /// Incidents with a known cause: metrics, calls and changes, one folder each.
     Rootcause(CasesArgs),
+    /// Scenarios with a known cause, lived through by the whole watch.
+    Agent(agent::AgentArgs),
 }
 
 #[derive(Debug, Args)]
@@ -78,7 +82,7 @@ pub struct StormArgs {
     json: bool,
 }
 
-pub fn run(config: &Config, suite: Suite) -> anyhow::Result<ExitCode> {
+pub async fn run(config: Config, suite: Suite) -> anyhow::Result<ExitCode> {
     let rules = config.triage_rules()?;
     match suite {
         Suite::Anomaly(args) => table(&anomaly::run(&args.data)?, args.json),
@@ -99,6 +103,7 @@ pub fn run(config: &Config, suite: Suite) -> anyhow::Result<ExitCode> {
         }
         Suite::Storms(args) => storms(&rules, &args),
         Suite::Rootcause(args) => table(&rootcause::run(&args.cases)?, args.json),
+        Suite::Agent(args) => agent::run(config, args).await,
     }
 }
 

@@ -117,6 +117,15 @@ pub fn defaults() -> Vec<SignalQuery> {
             0.1,
             "full",
         ),
+        signal("replica_lag", Resource, "max by (service) (pg_replication_lag_seconds)", 10.0, "s behind"),
+        signal(
+            "autoscaler",
+            Load,
+            "max by (service) (kube_horizontalpodautoscaler_status_current_replicas / \
+             kube_horizontalpodautoscaler_spec_max_replicas)",
+            0.2,
+            "of maximum",
+        ),
         signal("queue", Symptom, "max by (service) (queue_messages_ready)", 200.0, "messages"),
         signal("probe", Symptom, "max by (service) (1 - probe_success)", 0.5, "failing"),
         SignalQuery {
@@ -133,6 +142,21 @@ pub fn defaults() -> Vec<SignalQuery> {
                 0.5,
                 "not ready",
             )
+        },
+        SignalQuery {
+            label: "node".into(),
+            ..signal(
+                "host_cpu",
+                Resource,
+                "max by (node) (1 - sum by (node) (rate(node_cpu_seconds_total{mode=\"idle\"}[2m])) / \
+                 sum by (node) (rate(node_cpu_seconds_total[2m])))",
+                0.25,
+                "of host",
+            )
+        },
+        SignalQuery {
+            label: "node".into(),
+            ..signal("clock", Health, "max by (node) (abs(node_timex_offset_seconds))", 0.5, "s off")
         },
         SignalQuery {
             label: "node".into(),

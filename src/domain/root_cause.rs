@@ -26,7 +26,7 @@ use super::id::EvidenceId;
 use super::time::Timestamp;
 use super::topology::Topology;
 
-pub use conclude::{NAMED, conclude, confidence};
+pub use conclude::{NAMED, conclude, confidence, focus};
 pub use reading::{Gauge, read};
 pub use say::{amount, say};
 pub use survey::{Span, Track, survey};
@@ -121,6 +121,20 @@ pub enum SignKind {
     CertificateExpired,
     DiskFull,
     ConnectionsExhausted,
+    /// Its pods may not be made: the quota of its namespace is used up.
+    QuotaExceeded,
+    /// It follows another database and is behind.
+    ReplicaBehind,
+    /// One message comes back again and again.
+    PoisonMessage,
+    /// It answers lookups of names, and cannot.
+    NamesUnanswered,
+    /// Its lookups of names fail.
+    NameLookup,
+    /// Connections on the way to others break.
+    ConnectionsBreak,
+    /// What others sign seems to come from another time.
+    ClockOff,
     /// The node's own code or configuration complains, naming no dependency.
     OwnError,
     /// The node complains about something that it calls.
@@ -131,11 +145,17 @@ impl SignKind {
     /// Whether such a sign points at the node that shows it.
     fn weight(self) -> f64 {
         match self {
-            Self::CertificateExpired | Self::DiskFull | Self::HostDown | Self::ImagePull => 1.6,
+            Self::CertificateExpired
+            | Self::DiskFull
+            | Self::HostDown
+            | Self::ImagePull
+            | Self::QuotaExceeded
+            | Self::NamesUnanswered => 1.6,
+            Self::ReplicaBehind | Self::PoisonMessage => 1.2,
             Self::OutOfMemory | Self::CrashLoop => 1.0,
             Self::OwnError => 0.5,
-            Self::ConnectionsExhausted => 0.2,
-            Self::DependencyError => -0.3,
+            Self::ConnectionsExhausted | Self::ClockOff => 0.2,
+            Self::DependencyError | Self::NameLookup | Self::ConnectionsBreak => -0.3,
         }
     }
 }

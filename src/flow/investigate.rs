@@ -20,7 +20,7 @@ use crate::domain::judge::proofs;
 use crate::domain::narrative;
 use crate::domain::plan::{self, BlastRadius, Direction, Plan, SuccessCheck};
 use crate::domain::policy::Ruling;
-use crate::domain::root_cause::{Picture, SignalClass, Worse, conclude, rank};
+use crate::domain::root_cause::{Picture, SignalClass, Worse, conclude, focus, rank};
 use crate::domain::time::Timestamp;
 use crate::ports::{Cluster, Workload};
 
@@ -70,7 +70,7 @@ pub async fn investigate(desk: &Desk, id: &IncidentId) -> Result<(), FlowError> 
         .await?;
     let mut dossier = Dossier::new(&incident);
     let picture = observe::picture(desk, &incident, &mut dossier).await;
-    let ranking = rank(&picture);
+    let ranking = focus(&picture, rank(&picture));
     let lead = ranking.first().map(|candidate| candidate.node.clone());
     let recalled = remember::recall(desk, &incident, lead.as_deref()).await;
     let (past, runbooks) = recalled.unwrap_or_default();

@@ -24,8 +24,7 @@ use crate::domain::time::Timestamp;
 
 /// Words by which common stacks complain. Asking for all lines would cost the log store more than the
 /// answer is worth.
-pub const TROUBLE: &str =
-    "(?i)(error|fatal|exception|panic|timeout|refused|exhausted|expired|denied|no space|killed|unavailable|slow)";
+pub const TROUBLE: &str = "(?i)(error|fatal|exception|panic|timeout|refused|exhausted|expired|denied|no space|killed|unavailable|slow|reset|lag|failed|rejected)";
 const EVERY: Duration = Duration::from_secs(60);
 /// Lines arrive late at a log store.
 const SETTLED: Duration = Duration::from_secs(15);

@@ -2,6 +2,8 @@
 //!
 //! Every answer is stored whole with its digest; readings and signs point to it.
 
+mod sign;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ use crate::domain::root_cause::{EdgeReading, Gauge, Picture, Reading, Sign, Sign
 use crate::domain::time::Timestamp;
 use crate::domain::topology::{EdgeKind, NodeKind, Topology};
 use crate::ports::{Cluster, LogLine, SignalError, Signals, Window};
+use sign::{note_name_server, owner_of, sign_of};
 
 /// Evidence in the making, numbered behind what the incident has.
 pub struct Dossier {
@@ -98,6 +101,9 @@ pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) ->
     if let (Some(signals), Some(config)) = (&desk.signals, &desk.config.signals) {
         log_signs(signals.as_ref(), config, incident, event_now, dossier, &mut picture).await;
         heard_before(desk, incident, event_now, dossier, &mut picture);
+    }
+    if let Some(cluster) = &desk.cluster {
+        note_name_server(cluster.as_ref(), &mut picture).await;
     }
     picture
 }
@@ -365,13 +371,17 @@ async fn cluster_signs(
     if let Ok(pods) = &pods {
         for pod in pods {
             let on_dead_host = pod.node.as_deref().is_some_and(|node| hosts_down.contains(node));
-            let kind = match pod.reason.as_deref() {
-                Some("OOMKilled") => SignKind::OutOfMemory,
-                Some("CrashLoopBackOff" | "Error") if !on_dead_host => SignKind::CrashLoop,
-                Some("ImagePullBackOff" | "ErrImagePull") => SignKind::ImagePull,
-                _ => continue,
-            };
+            // How it waits and how it ended may stand together: `CrashLoopBackOff, last OOMKilled`.
             let reason = pod.reason.as_deref().unwrap_or_default();
+            let kind = if reason.contains("OOMKilled") {
+                SignKind::OutOfMemory
+            } else if reason.contains("ImagePullBackOff") || reason.contains("ErrImagePull") {
+                SignKind::ImagePull
+            } else if !on_dead_host && (reason.contains("CrashLoopBackOff") || reason == "Error") {
+                SignKind::CrashLoop
+            } else {
+                continue;
+            };
             let text = format!("pod {} {reason}, {} restarts", pod.name, pod.restarts);
             signs.push((pod.service.clone(), kind, text, None));
         }
@@ -386,6 +396,10 @@ async fn cluster_signs(
                 "{} {} {}/{}: {} (x{})",
                 event.last_at, event.reason, event.kind, event.object, event.message, event.count
             ));
+            if event.message.contains("exceeded quota") {
+                let owner = owner_of(&event.kind, &event.object);
+                signs.push((owner, SignKind::QuotaExceeded, event.message.clone(), Some(event.last_at)));
+            }
             let oom = event.reason.contains("OOM") || event.message.contains("OOMKilled");
             if oom && let Some(service) = pod_service(&event.object) {
                 signs.push((
@@ -631,31 +645,4 @@ fn as_lines(lines: &[LogLine]) -> Vec<Line<'_>> {
 fn excerpt<'a>(from: Timestamp, to: Timestamp, lines: &'a [Line<'a>]) -> Excerpt<'a> {
     let oldest = lines.iter().map(|line| line.at).min().filter(|_| lines.len() >= LOG_LINES);
     Excerpt { from: oldest.unwrap_or(from).max(from), to, lines }
-}
-
-/// What a line of log says about its writer. The words are those that common stacks use.
-fn sign_of(line: &str, other_nodes: &[String]) -> Option<SignKind> {
-    let lower = line.to_ascii_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    let names_other = other_nodes.iter().any(|name| lower.contains(&name.to_ascii_lowercase()));
-    if says(&["no space left on device", "disk full", "disk quota exceeded"]) {
-        return Some(if names_other { SignKind::DependencyError } else { SignKind::DiskFull });
-    }
-    if says(&["certificate has expired", "certificate is expired", "x509", "cert expired", "tls handshake"]) {
-        return Some(if names_other { SignKind::DependencyError } else { SignKind::CertificateExpired });
-    }
-    if says(&["outofmemory", "out of memory", "heap space", "cannot allocate memory", "oom"]) {
-        return Some(SignKind::OutOfMemory);
-    }
-    if names_other || says(&["upstream"]) {
-        return Some(SignKind::DependencyError);
-    }
-    if says(&["remaining connection slots", "too many connections", "too many clients"]) {
-        return Some(SignKind::ConnectionsExhausted);
-    }
-    if says(&["acquire", "connection pool", "pool timeout"]) {
-        return None;
-    }
-    says(&["panic", "fatal", "exception", "segfault", "deadlock", "invalid configuration", "misconfig", "unhandled"])
-        .then_some(SignKind::OwnError)
 }

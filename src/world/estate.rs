@@ -9,6 +9,8 @@ pub enum Role {
     Worker,
     Database,
     Queue,
+    /// Everyone asks it for addresses; it is in nobody's call graph.
+    NameServer,
     /// Run by somebody else: no pods, no telemetry of its own.
     External,
 }
@@ -33,6 +35,10 @@ pub struct Node {
     pub calls: Vec<Call>,
     pub endpoints: Vec<String>,
     pub team: String,
+    /// Where its autoscaler stops.
+    pub most_replicas: Option<i64>,
+    /// The database that it follows.
+    pub replica_of: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +83,9 @@ impl Estate {
             if self.nodes[at].role == Role::Gateway {
                 rates[at] += self.traffic / gateways;
             }
+            if self.nodes[at].role == Role::NameServer {
+                rates[at] += self.traffic;
+            }
             if self.nodes[at].role == Role::Worker && self.callers(at).next().is_none() {
                 rates[at] += self.traffic * 0.3;
             }
@@ -87,8 +96,13 @@ impl Estate {
         rates
     }
 
+    /// The worker that takes the messages of a queue.
+    pub fn consumer_of(&self, queue: usize) -> Option<usize> {
+        self.callers(queue).map(|(caller, _)| caller).find(|caller| self.nodes[*caller].role == Role::Worker)
+    }
+
     /// Gives everything the headroom that capacity planning would: about 30 % busy at the mean.
-    fn size(&mut self) {
+    pub fn size(&mut self) {
         let rates = self.mean_rates();
         let seconds: Vec<f64> = self.nodes.iter().map(|node| node.own_seconds).collect();
         let mut connections = vec![0.0; self.nodes.len()];
@@ -116,13 +130,14 @@ impl Estate {
     }
 }
 
-fn node(name: &str, role: Role, replicas: i64, namespace: &str, team: &str, random: &mut Random) -> Node {
+pub fn node(name: &str, role: Role, replicas: i64, namespace: &str, team: &str, random: &mut Random) -> Node {
     let own = match role {
         Role::Gateway => random.between(0.008, 0.02),
         Role::Service => random.between(0.015, 0.06),
         Role::Worker => random.between(0.05, 0.15),
         Role::Database => random.between(0.003, 0.008),
         Role::Queue => random.between(0.002, 0.004),
+        Role::NameServer => random.between(0.001, 0.002),
         Role::External => random.between(0.08, 0.2),
     };
     let verbs = ["list", "get", "create", "update", "search", "batch", "status", "quote"];
@@ -142,6 +157,8 @@ fn node(name: &str, role: Role, replicas: i64, namespace: &str, team: &str, rand
         calls: vec![],
         endpoints: verbs.iter().map(|verb| format!("/v1/{name}/{verb}")).collect(),
         team: team.into(),
+        most_replicas: None,
+        replica_of: None,
     }
 }
 

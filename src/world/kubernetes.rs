@@ -164,6 +164,8 @@ pub struct KubeState {
     objects: BTreeMap<&'static str, BTreeMap<Name, Value>>,
     runs: BTreeMap<Name, PodRun>,
     nodes_down: BTreeMap<String, i64>,
+    /// Pods that a namespace may have; without an entry as many as it likes.
+    quotas: BTreeMap<String, i64>,
     writes: Vec<Write>,
     logs: Option<LogSource>,
     last_step: Option<i64>,
@@ -181,6 +183,7 @@ impl KubeState {
             objects: BTreeMap::new(),
             runs: BTreeMap::new(),
             nodes_down: BTreeMap::new(),
+            quotas: BTreeMap::new(),
             writes: Vec::new(),
             logs: None,
             last_step: None,

@@ -278,6 +278,14 @@ pub fn written(sim: &Sim, index: usize, at: i64) -> Vec<(i64, &'static str, Stri
             ),
         ));
     }
+    for scripted in sim.script.lines.iter().filter(|it| it.node == index) {
+        let first = at.max(scripted.from);
+        let mut when = first + (scripted.from - first).rem_euclid(scripted.every);
+        while when < (at + 15_000).min(scripted.until) {
+            lines.push((when - at, scripted.level, scripted.text.clone()));
+            when += scripted.every;
+        }
+    }
     let troubles = sim.troubles.range((at, index)..=(at + 14_999, index)).find(|((_, of), _)| *of == index);
     let Some((_, troubles)) = troubles else { return lines };
     let name = |at: usize| sim.estate.nodes[at].name.as_str();
@@ -318,6 +326,41 @@ pub fn written(sim: &Sim, index: usize, at: i64) -> Vec<(i64, &'static str, Stri
                     (dice(salt + 1) * 899.0) as i64 + 100
                 ),
                 Trouble::ThreadsBusy => format!("level=warn msg=\"all worker threads busy, request refused: possible deadlock\" queue={}", (dice(salt) * 400.0) as i64),
+                Trouble::BadValue => format!(
+                    "level=error msg=\"invalid configuration value\" error=\"cannot parse setting: unexpected token at offset {}\" path={endpoint} trace={trace}",
+                    (dice(salt) * 60.0) as i64
+                ),
+                Trouble::FlaggedCode => format!(
+                    "level=error msg=\"unhandled exception in experiment branch\" error=\"KeyError: price_list\" path={endpoint} trace={trace}"
+                ),
+                Trouble::CannotStart => {
+                    "level=fatal msg=\"fatal: cannot start\" error=\"required setting is missing or unreadable\" exit=1".to_owned()
+                }
+                Trouble::NameLookup(to) => format!(
+                    "level=error msg=\"dial tcp: lookup {} on 10.96.0.10:53: server misbehaving: i/o timeout\" trace={trace}",
+                    name(*to)
+                ),
+                Trouble::NameServerBusy => format!(
+                    "[ERROR] plugin/errors: 2 upstream.internal. A: read udp 10.244.3.{}:53: i/o timeout",
+                    (dice(salt) * 250.0) as i64
+                ),
+                Trouble::ConnectionReset(to) => format!(
+                    "level=error msg=\"read tcp to {}: connection reset by peer, retransmission timeout after {}ms\" trace={trace}",
+                    name(*to),
+                    200 + (dice(salt) * 800.0) as i64
+                ),
+                Trouble::Poison => format!(
+                    "level=error msg=\"failed to process message, it goes back to the queue\" message_id=7c1f-{:04} redelivered=true attempt={} error=\"SerializationException: unexpected end of payload\"",
+                    4211,
+                    3 + (dice(salt) * 400.0) as i64
+                ),
+                Trouble::TokenFromFuture => format!(
+                    "level=error msg=\"token rejected: issued in the future\" error=\"iat is ahead of the local clock\" path={endpoint} trace={trace}"
+                ),
+                Trouble::ReplicaBehind => format!(
+                    "LOG: recovery is behind the primary; WAL receiver waits, replay lag {} s",
+                    sim.conditions[index].behind as i64
+                ),
                 Trouble::QueueFull => format!("level=warn msg=\"request queue is full, unavailable\" queued={}", 500 + (dice(salt) * 300.0) as i64),
             };
             let level = if line.contains("level=warn") { "warn" } else { "error" };

@@ -31,7 +31,19 @@ struct Active {
     endpoints: Vec<String>,
 }
 
+/// Which rules there are, and how much is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// A drawn night: repeated for each pod, endpoint and instance until so many have gone out.
+    Storm(usize),
+    /// Each alert once, as a well kept Alertmanager would; more rules, no noise.
+    Plain,
+    /// Nobody has written rules.
+    Silent,
+}
+
 pub struct Alerting {
+    manner: Manner,
     storm: usize,
     pending: HashMap<Series, i64>,
     active: BTreeMap<Series, Active>,
@@ -49,8 +61,14 @@ pub struct Alerting {
 pub const STORM: i64 = 3 * MINUTE;
 
 impl Alerting {
-    pub fn new(seed: u64, storm: usize) -> Self {
+    pub fn new(seed: u64, manner: Manner) -> Self {
+        let storm = match manner {
+            Manner::Storm(storm) => storm,
+            Manner::Plain => usize::MAX,
+            Manner::Silent => 0,
+        };
         Self {
+            manner,
             storm,
             pending: HashMap::new(),
             active: BTreeMap::new(),
@@ -83,8 +101,18 @@ impl Alerting {
         if at < sim.night {
             return;
         }
-        self.background(sim);
-        let firing = rules(sim);
+        let firing = match self.manner {
+            Manner::Storm(_) => {
+                self.background(sim);
+                rules(sim)
+            }
+            Manner::Plain => {
+                let mut firing = rules(sim);
+                firing.extend(further_rules(sim));
+                firing
+            }
+            Manner::Silent => return,
+        };
         self.pending.retain(|series, _| firing.contains_key(series));
         let gone: Vec<Series> = self.active.keys().filter(|series| !firing.contains_key(*series)).cloned().collect();
         for series in gone {
@@ -115,7 +143,7 @@ impl Alerting {
 
     /// Sends and re-sends what is active, so that the storm grows evenly to its size.
     fn fill(&mut self, sim: &Sim) {
-        let Some(began) = self.storm_began else { return };
+        let Some(began) = self.storm_began.filter(|_| matches!(self.manner, Manner::Storm(_))) else { return };
         let share = ((sim.now - began + 15_000) as f64 / STORM as f64).min(1.0);
         let wanted = (self.storm as f64 * share).ceil() as usize;
         let series: Vec<Series> = self.active.keys().cloned().collect();
@@ -187,7 +215,7 @@ pub fn draw(seed: u64, night: i64) -> Sim {
     let attempt = (0..ATTEMPTS).find(|attempt| {
         let mut dry = Sim::new(seed, *attempt, night);
         let mut discarded = SeriesStore::new();
-        let mut alerting = Alerting::new(seed, 1);
+        let mut alerting = Alerting::new(seed, Manner::Storm(1));
         dry.quiet(1, 10 * MINUTE, &mut discarded);
         (0..=40).any(|minute| {
             dry.advance(night + minute * MINUTE, &mut discarded, &mut |sim| alerting.evaluate(sim));
@@ -430,6 +458,61 @@ fn rules(sim: &Sim) -> BTreeMap<Series, Active> {
                 endpoints: vec!["kubelet".into()],
             };
             firing.insert(series, active);
+        }
+    }
+    firing
+}
+
+/// Rules that a described world has beyond those of drawn nights, which were measured with theirs.
+fn further_rules(sim: &Sim) -> BTreeMap<Series, Active> {
+    let mut firing = BTreeMap::new();
+    let mut fire = |rule: &'static str, severity: &'static str, subject: &str, value: f64, summary: String| {
+        let node = sim.estate.find(subject).map(|at| &sim.estate.nodes[at]);
+        let series = Series { rule, severity, subject: subject.to_owned(), pod: None, host: node.is_none() };
+        let active = Active {
+            since: sim.now,
+            value,
+            summary,
+            namespace: node.map_or("kube-system", |node| &node.namespace).to_owned(),
+            team: node.map_or("platform", |node| &node.team).to_owned(),
+            endpoints: vec![],
+        };
+        firing.insert(series, active);
+    };
+    for (node, condition) in sim.estate.nodes.iter().zip(&sim.conditions) {
+        match condition.waiting.as_deref() {
+            Some(reason) if reason.contains("CrashLoopBackOff") => {
+                fire("PodCrashLooping", "critical", &node.name, 1.0, "a container is restarted again and again".into());
+            }
+            Some(reason) if reason.contains("ImagePull") => {
+                fire("RolloutStuck", "critical", &node.name, 1.0, "a new pod does not start".into());
+            }
+            _ => {}
+        }
+        if condition.behind > 60.0 {
+            let summary = format!("{:.0} s behind its primary", condition.behind);
+            fire("ReplicationLag", "critical", &node.name, condition.behind, summary);
+        }
+        if condition.backlog > 8_000.0 {
+            let summary = format!("{:.0} messages wait", condition.backlog);
+            fire("QueueNotDraining", "critical", &node.name, condition.backlog, summary);
+        }
+        if let Some((wanted, most)) = condition.autoscaler
+            && wanted >= most
+            && condition.cpu > 0.8
+        {
+            let summary = format!("{wanted} of at most {most} replicas");
+            fire("AutoscalerMaxedOut", "warning", &node.name, wanted as f64, summary);
+        }
+    }
+    for (host, condition) in sim.estate.hosts.iter().zip(&sim.hosts) {
+        if condition.busy > 0.92 {
+            let summary = format!("processors {:.0} % busy", condition.busy * 100.0);
+            fire("HostHighCpu", "warning", host, condition.busy, summary);
+        }
+        if condition.clock_offset.abs() > 0.05 {
+            let summary = format!("the clock is off by {:.1} s", condition.clock_offset);
+            fire("NodeClockSkew", "warning", host, condition.clock_offset, summary);
         }
     }
     firing

@@ -1,4 +1,4 @@
-//! The three servers on loopback, and the task that moves the estate with its clock.
+//! The four servers on loopback, and the task that moves the estate with its clock.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -8,11 +8,13 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::clock::SimClock;
+use super::description::World;
+use super::jaeger;
 use super::kubernetes;
 use super::loki;
 use super::prometheus;
 use super::promql::SeriesStore;
-use super::rules::{Alerting, quiet_history};
+use super::rules::{Alerting, Manner, quiet_history};
 use super::sim::{DAY, MINUTE, NIGHT, Sim};
 use crate::domain::time::Timestamp;
 
@@ -54,6 +56,7 @@ pub struct Estate {
     kubernetes: String,
     prometheus: String,
     loki: String,
+    jaeger: String,
     quiet: Vec<Value>,
     stop: watch::Sender<bool>,
 }
@@ -70,11 +73,41 @@ fn draw(options: NightOptions) -> (Sim, SeriesStore, Vec<Value>) {
     (sim, store, quiet)
 }
 
+/// Whether a described world's own rules give alerts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorldRules {
+    On,
+    /// Only what the harness sends.
+    Off,
+}
+
 impl Estate {
     /// Starts the estate at the beginning of its night (02:00), `clock` standing there.
     pub async fn serve(options: NightOptions) -> anyhow::Result<Self> {
         let (sim, store, quiet) = tokio::task::spawn_blocking(move || draw(options)).await?;
-        let clock = SimClock::starting_at(Timestamp::from_millis(options.night()), 0.0);
+        let alerting = Alerting::new(options.seed, Manner::Storm(options.storm));
+        Self::open(sim, store, quiet, alerting).await
+    }
+
+    /// Starts a described world at the beginning of its story, after `quiet_days`.
+    pub async fn serve_world(world: World, quiet_days: u32, rules: WorldRules) -> anyhow::Result<Self> {
+        let manner = match rules {
+            WorldRules::On => Manner::Plain,
+            WorldRules::Off => Manner::Silent,
+        };
+        let alerting = Alerting::new(world.seed, manner);
+        let (sim, store) = tokio::task::spawn_blocking(move || {
+            let mut sim = Sim::of(world.seed, world.start, world.estate, world.script);
+            let mut store = SeriesStore::new();
+            sim.quiet(quiet_days, MINUTE, &mut store);
+            (sim, store)
+        })
+        .await?;
+        Self::open(sim, store, vec![], alerting).await
+    }
+
+    async fn open(sim: Sim, store: SeriesStore, quiet: Vec<Value>, alerting: Alerting) -> anyhow::Result<Self> {
+        let clock = SimClock::starting_at(Timestamp::from_millis(sim.night), 0.0);
         let (stop, _) = watch::channel(false);
         let sim = Arc::new(Mutex::new(sim));
         let store = Arc::new(RwLock::new(store));
@@ -82,12 +115,13 @@ impl Estate {
         let now: prometheus::Clock = Arc::new(move || ticking.event_now().millis());
         let mut estate = Self {
             sim: sim.clone(),
-            alerting: Arc::new(Mutex::new(Alerting::new(options.seed, options.storm))),
+            alerting: Arc::new(Mutex::new(alerting)),
             store: store.clone(),
             clock,
             kubernetes: String::new(),
             prometheus: String::new(),
             loki: String::new(),
+            jaeger: String::new(),
             quiet,
             stop,
         };
@@ -98,7 +132,8 @@ impl Estate {
         lock(&state).set_logs(Arc::new(move |_, pod, _, tail| pod_log(&lock(&logs), pod, tail, read_at())));
         estate.kubernetes = estate.bind(kubernetes::router(state, now.clone())).await?;
         estate.prometheus = estate.bind(prometheus::router(store, now.clone())).await?;
-        estate.loki = estate.bind(loki::router(sim, now)).await?;
+        estate.loki = estate.bind(loki::router(sim.clone(), now.clone())).await?;
+        estate.jaeger = estate.bind(jaeger::router(sim, now)).await?;
         Ok(estate)
     }
 
@@ -155,6 +190,9 @@ impl Estate {
     pub fn loki_url(&self) -> &str {
         &self.loki
     }
+    pub fn jaeger_url(&self) -> &str {
+        &self.jaeger
+    }
     pub fn cluster(&self) -> String {
         lock(&self.sim).estate.cluster.clone()
     }
@@ -177,12 +215,14 @@ impl Estate {
         lock(&self.alerting).storm_is_over()
     }
 
+    /// Of a drawn night, which has one fault.
     pub fn truth(&self) -> Truth {
         let sim = lock(&self.sim);
+        let fault = sim.script.faults.first();
         Truth {
-            service: sim.script.fault.culprit(&sim.estate),
+            service: fault.map(|fault| fault.culprit(&sim.estate)).unwrap_or_default(),
             change: sim.change_id.clone(),
-            cure: sim.script.fault.cure(&sim.estate),
+            cure: fault.map(|fault| fault.cure(&sim.estate)).unwrap_or_default(),
         }
     }
 

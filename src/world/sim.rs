@@ -1,19 +1,22 @@
 //! The physics: requests flow down the graph, latency and errors flow back up.
 //!
 //! Every tick: traffic to rates (callers first), capacity and resources to latency and errors
-//! (callees first), all of it to metric samples. A fault changes resources of one node; everything
+//! (callees first), all of it to metric samples. A fault changes resources of one place; everything
 //! else follows from the same equations on every night.
 
+mod build;
 mod metrics;
+mod physics;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::estate::{Estate, Role};
-use super::fault::Fault;
-use super::kubernetes::{DeploymentSpec, KubeState, PodHealth, PodView, TemplateChange, WorkloadKind};
+use super::fault::{Carrier, Fault, Kind, Short};
+use super::kubernetes::{KubeState, PodHealth, PodView, TemplateChange};
 use super::promql::SeriesStore;
 use super::random::{Random, noise};
+use build::{base_config, build_cluster, drawn_script};
 
 pub use metrics::Recorder;
 
@@ -42,6 +45,21 @@ pub struct Condition {
     pub pods: usize,
     pub pod_memory: BTreeMap<String, f64>,
     pub out_of_memory: bool,
+    /// Of a database that follows another: seconds behind.
+    pub behind: f64,
+    /// Why pods wait that do not run, such as `CrashLoopBackOff`.
+    pub waiting: Option<String>,
+    /// Pods that are wanted by its autoscaler and the most that it may have.
+    pub autoscaler: Option<(i64, i64)>,
+}
+
+/// What a host is like in one tick.
+#[derive(Debug, Clone, Default)]
+pub struct HostCondition {
+    /// Of its processors, 0 to 1.
+    pub busy: f64,
+    /// Seconds by which its clock is off.
+    pub clock_offset: f64,
 }
 
 /// What a service writes into its log beyond the usual.
@@ -60,21 +78,98 @@ pub enum Trouble {
     TlsServer,
     ThreadsBusy,
     QueueFull,
+    /// A configured value that the code cannot use.
+    BadValue,
+    FlaggedCode,
+    CannotStart,
+    NameLookup(usize),
+    NameServerBusy,
+    /// On the way to that node.
+    ConnectionReset(usize),
+    Poison,
+    TokenFromFuture,
+    ReplicaBehind,
 }
 
 /// The plan of a night: when what happens.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Script {
-    pub fault: Fault,
-    pub onset: i64,
-    pub innocents: Vec<Innocent>,
+    pub faults: Vec<Fault>,
+    /// Rollouts that break nothing.
+    pub innocents: Vec<Rollout>,
+    pub lines: Vec<ScriptedLine>,
+    pub gauges: Vec<ScriptedGauge>,
 }
 
 #[derive(Debug, Clone)]
-pub struct Innocent {
+pub struct Rollout {
     pub at: i64,
     pub node: usize,
-    pub image: bool,
+    pub change: Carrier,
+}
+
+/// A line that a service writes whatever else it does.
+#[derive(Debug, Clone)]
+pub struct ScriptedLine {
+    pub node: usize,
+    pub from: i64,
+    pub until: i64,
+    /// Milliseconds between two of them.
+    pub every: i64,
+    pub level: &'static str,
+    pub text: String,
+}
+
+/// A series of the estate's own: a level that moves to others.
+#[derive(Debug, Clone)]
+pub struct ScriptedGauge {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub level: f64,
+    /// From that instant on, reached after so many milliseconds.
+    pub steps: Vec<(i64, i64, f64)>,
+}
+
+impl ScriptedGauge {
+    pub fn value(&self, at: i64) -> f64 {
+        self.steps.iter().fold(self.level, |level, (from, over, to)| {
+            let share = ((at - from) as f64 / (*over).max(1) as f64).clamp(0.0, 1.0);
+            level + (to - level) * share
+        })
+    }
+}
+
+impl Script {
+    /// When the certificate of a node ends, if this night sees it.
+    pub fn certificate_ends(&self, node: usize) -> Option<i64> {
+        self.faults.iter().find(|it| it.at == node && it.kind == Kind::CertificateExpired).map(|it| it.onset)
+    }
+
+    /// What the way from one node to another does to a request: the share that is lost, seconds on top.
+    pub fn way(&self, at: i64, from: usize, to: usize) -> (f64, f64) {
+        let mut way = (0.0, 0.0);
+        for fault in self.faults.iter().filter(|fault| fault.is_active(at)) {
+            match &fault.kind {
+                Kind::Link { to: end, loss, seconds } if fault.at == from && *end == to => {
+                    way = (way.0 + loss * (1.0 - way.0), way.1 + seconds);
+                }
+                // The name server needs no name server.
+                Kind::NamesFail { share } if fault.at != from => {
+                    way = (way.0 + share * (1.0 - way.0), way.1 + 0.9 * share);
+                }
+                _ => {}
+            }
+        }
+        way
+    }
+}
+
+/// What a trace needs to know of a node in one tick.
+#[derive(Debug, Clone, Copy)]
+pub struct Glimpse {
+    pub rate: f64,
+    pub errors: f64,
+    pub seconds: f64,
 }
 
 pub struct Sim {
@@ -85,15 +180,19 @@ pub struct Sim {
     pub script: Script,
     pub kube: Arc<Mutex<KubeState>>,
     pub conditions: Vec<Condition>,
+    pub hosts: Vec<HostCondition>,
     pub troubles: BTreeMap<(i64, usize), Vec<Trouble>>,
+    /// Of the last hours, by tick: one for each node.
+    pub glimpses: BTreeMap<i64, Vec<Glimpse>>,
     pub now: i64,
     pub change_id: Option<String>,
     applied: Vec<bool>,
-    fault_begun: bool,
-    /// Pods that carry what the fault did to them (wedged, leaking of age).
-    marked: Vec<String>,
+    begun: Vec<bool>,
+    /// By fault: pods that carry what it did to them (wedged, leaking of age).
+    marked: Vec<Vec<String>>,
     memory: BTreeMap<String, f64>,
-    leaked: BTreeMap<String, f64>,
+    /// Connections that a pod does not give back, and of which node it is.
+    leaked: BTreeMap<String, (usize, f64)>,
     /// Connections of pods that are gone, with the instant at which the server drops them.
     orphaned: Vec<(usize, f64, i64)>,
     /// Pods whose container is about to be killed, with the restarts they had then.
@@ -102,12 +201,9 @@ pub struct Sim {
     /// The slowest that each node was on the quiet days: what its alerts are set by.
     pub usual_seconds: Vec<f64>,
     mean_rates: Vec<f64>,
+    /// Processors of a host.
+    cores: f64,
 }
-
-/// Every change of the night was approved in the same words: the guilty one must not read like it.
-const APPROVED: &str = "approved 15:42 by release board, run by pipeline";
-/// Between the tags of the harmless releases; the physics know it, a reader cannot.
-const FAULTY_TAG: &str = "2.41.7";
 
 /// The first night that can be told; every later one is whole weeks after it.
 pub const NIGHT: i64 = 1_795_140_000_000; // 2026-11-20T02:00:00Z
@@ -121,8 +217,13 @@ impl Sim {
             random.unit();
         }
         let fault = Fault::draw(seed, &estate, &mut random);
-        let script = script(seed, night, &estate, fault, &mut random);
-        let kube = build_cluster(seed, night, &estate);
+        let script = drawn_script(seed, night, &estate, fault, &mut random);
+        Self::of(seed, night, estate, script)
+    }
+
+    /// An estate and what shall happen to it.
+    pub fn of(seed: u64, night: i64, estate: Estate, script: Script) -> Self {
+        let (kube, cores) = build_cluster(seed, night, &estate);
         let count = estate.nodes.len();
         Self {
             seed,
@@ -131,19 +232,22 @@ impl Sim {
             usual_seconds: vec![0.0; count],
             mean_rates: estate.mean_rates(),
             conditions: vec![Condition::default(); count],
+            hosts: vec![HostCondition::default(); estate.hosts.len()],
             applied: vec![false; script.innocents.len()],
+            begun: vec![false; script.faults.len()],
+            marked: vec![vec![]; script.faults.len()],
             estate,
             script,
             kube: Arc::new(Mutex::new(kube)),
             troubles: BTreeMap::new(),
+            glimpses: BTreeMap::new(),
             now: 0,
             change_id: None,
-            fault_begun: false,
-            marked: vec![],
             memory: BTreeMap::new(),
             leaked: BTreeMap::new(),
             orphaned: vec![],
             crash: BTreeMap::new(),
+            cores,
         }
     }
 
@@ -183,19 +287,49 @@ impl Sim {
             }
             self.happen(at);
             let crash = std::mem::take(&mut self.crash);
-            self.kube().disturb(crash.keys().cloned());
+            let ailing = self.ailing(at);
+            self.kube().disturb(crash.keys().cloned().chain(ailing));
             self.kube().step(at, &mut |pod| match crash.get(&pod.name) {
                 // Killed once: the container that comes after it starts afresh.
                 Some(restarts) if *restarts == pod.restarts => {
                     PodHealth::Crash { reason: "OOMKilled".into(), exit: 137 }
                 }
-                _ => PodHealth::Ready,
+                _ => self.health(at, pod),
             });
             let pods = self.kube().all_pods();
             self.tick(at, step, &pods, store);
             self.now = at;
             each(self);
         }
+    }
+
+    /// Pods that run now and may not be well any more.
+    fn ailing(&self, at: i64) -> BTreeSet<String> {
+        let active = |fault: &&Fault| fault.is_active(at) && fault.carrier.is_none() && fault.kind == Kind::CrashLoop;
+        let nodes: Vec<&str> =
+            self.script.faults.iter().filter(active).map(|it| self.estate.nodes[it.at].name.as_str()).collect();
+        if nodes.is_empty() {
+            return BTreeSet::new();
+        }
+        self.kube()
+            .all_pods()
+            .into_iter()
+            .filter(|pod| nodes.contains(&pod.service.as_str()))
+            .map(|it| it.name)
+            .collect()
+    }
+
+    fn health(&self, at: i64, pod: &PodView) -> PodHealth {
+        for (number, fault) in self.script.faults.iter().enumerate() {
+            let concerned = matches!(fault.kind, Kind::CrashLoop | Kind::ImagePull) && fault.is_active(at);
+            if concerned && self.is_faulty(number, pod) {
+                return match fault.kind {
+                    Kind::ImagePull => PodHealth::ImagePull,
+                    _ => PodHealth::Crash { reason: "Error".into(), exit: 1 },
+                };
+            }
+        }
+        PodHealth::Ready
     }
 
     /// Rollouts and outages whose time has come.
@@ -206,105 +340,92 @@ impl Sim {
                 continue;
             }
             self.applied[index] = true;
-            let node = self.estate.nodes[innocent.node].clone();
-            let change = if innocent.image {
-                TemplateChange {
-                    image: Some(format!("registry.example/{}:2.{}.0", node.name, 40 + index)),
-                    cause: format!("release {} 2.{}.0 ({APPROVED})", node.name, 40 + index),
-                    ..TemplateChange::default()
-                }
-            } else {
-                TemplateChange {
-                    env: Some(vec![
-                        ("LOG_LEVEL".into(), "info".into()),
-                        ("FEATURE_BANNER".into(), format!("v{}", index + 2)),
-                    ]),
-                    cause: format!("{} configuration rollout ({APPROVED})", node.name),
-                    ..TemplateChange::default()
-                }
-            };
-            // A workload that is not there cannot be rolled out; the draw only names ones that are.
-            let _ = self.kube().roll_out(&node.namespace, &node.name, &change, innocent.at);
+            self.roll_out(innocent.node, &innocent.change, innocent.at);
         }
-        if self.fault_begun || self.script.onset > at {
+        for number in 0..self.script.faults.len() {
+            let fault = self.script.faults[number].clone();
+            if fault.kind == Kind::Maintenance && fault.is_active(at) {
+                self.drain(fault.at, at);
+            }
+            if fault.until.is_some_and(|until| at >= until) && self.begun[number] && fault.kind.is_of_host() {
+                let name = self.estate.hosts[fault.at].clone();
+                let down = !self.kube().is_node_ready(&name);
+                if down {
+                    self.kube().set_node_ready(&name, true, "KubeletReady", at);
+                }
+            }
+            if self.begun[number] || fault.onset > at {
+                continue;
+            }
+            self.begun[number] = true;
+            self.begin(number, &fault);
+        }
+    }
+
+    fn roll_out(&mut self, index: usize, change: &Carrier, at: i64) -> Option<String> {
+        let node = self.estate.nodes[index].clone();
+        let config_map = (!change.config.is_empty()).then(|| {
+            let mut data = base_config(&node.name);
+            data.extend(change.config.clone());
+            (format!("{}-config-{}", node.name, change.suffix), data)
+        });
+        let template = TemplateChange {
+            image: change.image.clone(),
+            env: (!change.env.is_empty()).then(|| change.env.clone().into_iter().collect()),
+            config_map,
+            mem_limit: change.memory.map(|memory| format!("{memory}Mi")),
+            cpu_limit: None,
+            cause: change.cause.clone(),
+        };
+        // A workload that is not there cannot be rolled out; plans only name ones that are.
+        let revision = self.kube().roll_out(&node.namespace, &node.name, &template, at).ok()?;
+        Some(format!("{} revision {revision}", node.name))
+    }
+
+    fn begin(&mut self, number: usize, fault: &Fault) {
+        if let Some(change) = &fault.carrier {
+            let made = self.roll_out(fault.at, change, fault.onset);
+            self.change_id = self.change_id.take().or(made);
             return;
         }
-        self.fault_begun = true;
-        let onset = self.script.onset;
-        if let Some(index) = self.script.fault.changed() {
-            let node = self.estate.nodes[index].clone();
-            let change = self.faulty_change(index);
-            let rolled_out = self.kube().roll_out(&node.namespace, &node.name, &change, onset);
-            if let Ok(revision) = rolled_out {
-                self.change_id = Some(format!("{} revision {revision}", node.name));
-            }
-            return;
+        if fault.kind.is_in_processes() {
+            let pods = self.kube().pods(&self.estate.nodes[fault.at].name);
+            self.marked[number] = pods.into_iter().map(|pod| pod.name).collect();
         }
-        match self.script.fault {
-            Fault::Wedged { at } | Fault::AgedLeak { at } => {
-                let pods = self.kube().pods(&self.estate.nodes[at].name);
-                self.marked = pods.into_iter().map(|pod| pod.name).collect();
+        match fault.kind {
+            Kind::HostLost => {
+                let name = self.estate.hosts[fault.at].clone();
+                self.kube().set_node_ready(&name, false, "NodeStatusUnknown", fault.onset);
             }
-            Fault::HostLost { host } => {
-                let name = self.estate.hosts[host].clone();
-                self.kube().set_node_ready(&name, false, "NodeStatusUnknown", onset);
+            Kind::Quota { lost } => {
+                let node = &self.estate.nodes[fault.at];
+                self.kube().lose_to_quota(&node.namespace, &node.name, lost, fault.onset);
             }
             _ => {}
         }
     }
 
-    fn faulty_change(&self, index: usize) -> TemplateChange {
-        let node = &self.estate.nodes[index];
-        let name = &node.name;
-        let config = |key: &str, value: &str| {
-            let mut data = base_config(name);
-            data.insert(key.to_owned(), value.to_owned());
-            Some((format!("{name}-config-9d2b"), data))
-        };
-        match &self.script.fault {
-            Fault::ConfigLeak { .. } => TemplateChange {
-                config_map: config("cache.entry_ttl", "never"),
-                cause: format!("{name} configuration rollout ({APPROVED})"),
-                ..TemplateChange::default()
-            },
-            Fault::PoolTooSmall { .. } => TemplateChange {
-                config_map: config("db.pool.max", "2"),
-                cause: format!("{name}: tidy connection settings ({APPROVED})"),
-                ..TemplateChange::default()
-            },
-            Fault::WrongHost { .. } => TemplateChange {
-                config_map: config("upstream.host", "svc.internal.old"),
-                cause: format!("{name}: endpoints clean-up ({APPROVED})"),
-                ..TemplateChange::default()
-            },
-            Fault::MemoryLimitLowered { .. } => TemplateChange {
-                mem_limit: Some(format!("{}Mi", node.memory_mib * 35 / 100)),
-                cause: format!("{name}: right-sizing ({APPROVED})"),
-                ..TemplateChange::default()
-            },
-            _ => TemplateChange {
-                image: Some(format!("registry.example/{name}:{FAULTY_TAG}")),
-                cause: format!("release {name} {FAULTY_TAG} ({APPROVED})"),
-                ..TemplateChange::default()
-            },
+    /// Cordons a host, moves its pods away one by one, and takes it down when it is empty.
+    fn drain(&mut self, host: usize, at: i64) {
+        let name = self.estate.hosts[host].clone();
+        let mut kube = self.kube();
+        kube.cordon(&name, at);
+        if !kube.drain_one(&name, at) && kube.is_node_ready(&name) {
+            kube.set_node_ready(&name, false, "NodeStatusUnknown", at);
         }
     }
 
-    /// Whether this pod runs what the fault's change brought.
-    fn is_faulty(&self, pod: &PodView) -> bool {
-        let Some(index) = self.script.fault.changed() else {
-            return self.marked.contains(&pod.name);
-        };
-        let node = &self.estate.nodes[index];
-        if pod.service != node.name {
+    /// Whether this pod carries what the fault did or what its change brought.
+    fn is_faulty(&self, number: usize, pod: &PodView) -> bool {
+        let fault = &self.script.faults[number];
+        if fault.kind.is_of_host() {
             return false;
         }
-        match &self.script.fault {
-            Fault::ConfigLeak { .. } => pod.config.get("cache.entry_ttl").is_some_and(|value| value == "never"),
-            Fault::PoolTooSmall { .. } => pod.config.get("db.pool.max").is_some_and(|value| value == "2"),
-            Fault::WrongHost { .. } => pod.config.get("upstream.host").is_some_and(|value| value.ends_with(".old")),
-            Fault::MemoryLimitLowered { .. } => pod.mem_limit != format!("{}Mi", node.memory_mib),
-            _ => pod.image.ends_with(FAULTY_TAG),
+        let own = || pod.service == self.estate.nodes[fault.at].name;
+        match &fault.carrier {
+            Some(carrier) => own() && carrier.is_in(pod),
+            None if fault.kind.is_in_processes() => self.marked[number].contains(&pod.name),
+            None => own(),
         }
     }
 
@@ -316,27 +437,38 @@ impl Sim {
         let swing = 1.0 + 0.45 * ((hour - 15.0) / 24.0 * std::f64::consts::TAU).cos();
         let weekend = if weekday >= 5 { 0.82 } else { 1.0 };
         let ripple = 0.96 + 0.08 * noise(self.seed, 1, (at / MINUTE) as u64);
-        let surge = match &self.script.fault {
-            Fault::TrafficPool { factor, .. } | Fault::TrafficCpu { factor, .. } if at >= self.script.onset => {
-                let ramp = ((at - self.script.onset) as f64 / (8.0 * MINUTE as f64)).min(1.0);
+        let mut surge = 1.0;
+        for fault in self.script.faults.iter().filter(|fault| fault.is_active(at)) {
+            if let Kind::Surge { factor, .. } = fault.kind {
+                let ramp = ((at - fault.onset) as f64 / (8.0 * MINUTE as f64)).min(1.0);
                 // People are many now; the night's low does not count.
-                1.0 + (factor / (swing * weekend) * 1.25 - 1.0) * ramp
+                surge *= 1.0 + (factor / (swing * weekend) * 1.25 - 1.0) * ramp;
             }
-            _ => 1.0,
-        };
+        }
         self.estate.traffic * swing * weekend * ripple * surge
     }
 
-    /// How much one replica bears, given what the night did to its service.
-    fn capacity(&self, index: usize, faulty_share: f64) -> f64 {
-        let node = &self.estate.nodes[index];
-        match &self.script.fault {
-            Fault::SlowImage { at } if *at == index => node.capacity * (1.0 - 0.9 * faulty_share),
-            Fault::TrafficCpu { at, .. } if *at == index => node.capacity * 0.62,
+    /// How much one replica bears, given what the night did to its service; `share` of the
+    /// replicas carry the fault of that number.
+    fn capacity(&self, index: usize, share: &dyn Fn(usize) -> f64) -> f64 {
+        let mut capacity = self.estate.nodes[index].capacity;
+        let surges = || self.script.faults.iter().filter(|it| matches!(it.kind, Kind::Surge { .. }));
+        let short = surges().any(|it| it.at == index && matches!(it.kind, Kind::Surge { short: Short::Cpu, .. }));
+        let planned = surges().next().is_some();
+        if short {
+            capacity *= 0.62;
+        } else if planned {
             // The others were planned for such a day.
-            Fault::TrafficCpu { .. } | Fault::TrafficPool { .. } => node.capacity * 2.6,
-            _ => node.capacity,
+            capacity *= 2.6;
         }
+        for (number, fault) in self.script.faults.iter().enumerate() {
+            if let Kind::Slow { capacity: left } = fault.kind
+                && fault.at == index
+            {
+                capacity *= 1.0 - (1.0 - left) * share(number);
+            }
+        }
+        capacity
     }
 
     fn tick(&mut self, at: i64, step: i64, pods: &[PodView], store: &mut SeriesStore) {
@@ -352,8 +484,9 @@ impl Sim {
         self.orphaned.retain(|(_, _, until)| *until > at);
         // Callees come later in the list, so going backwards meets them first.
         for index in (0..count).rev() {
+            let pods = &by_service[index];
             conditions[index] =
-                self.condition(at, index, rates[index], &by_service[index], &conditions, &before, &mut troubles[index]);
+                self.condition(at, index, rates[index], pods, &conditions, &before, &mut troubles[index]);
         }
         for (index, list) in troubles.into_iter().enumerate() {
             if !list.is_empty() && at > self.night - 3 * HOUR {
@@ -361,13 +494,20 @@ impl Sim {
             }
         }
         self.conditions = conditions;
-        let faulty_certificate = match self.script.fault {
-            Fault::CertificateExpired { at } => Some(at),
-            _ => None,
-        };
-        let certificate = (faulty_certificate, self.script.onset);
+        if at > self.night - 3 * HOUR {
+            let glimpse = |it: &Condition| Glimpse { rate: it.rate, errors: it.errors, seconds: it.seconds };
+            self.glimpses.insert(at, self.conditions.iter().map(glimpse).collect());
+        }
+        self.hosts = self.host_conditions(at, pods);
         let kube = self.kube.lock().unwrap_or_else(PoisonError::into_inner);
-        self.recorder.record(at, step, &self.estate, &self.conditions, pods, &kube, certificate, store);
+        let scene = metrics::Scene {
+            estate: &self.estate,
+            script: &self.script,
+            conditions: &self.conditions,
+            hosts: &self.hosts,
+            cores: self.cores,
+        };
+        self.recorder.record(at, step, &scene, pods, &kube, store);
     }
 
     fn rates(&self, at: i64) -> Vec<f64> {
@@ -378,11 +518,8 @@ impl Sim {
             let node = &self.estate.nodes[index];
             match node.role {
                 Role::Gateway => rates[index] += traffic / gateways,
-                // Batches at a steady pace, a little more at three in the morning.
-                Role::Worker => {
-                    let hour = at.rem_euclid(DAY) / HOUR;
-                    rates[index] += self.estate.traffic * if hour == 3 { 0.42 } else { 0.3 };
-                }
+                Role::Worker => rates[index] += self.taken(at, index),
+                Role::NameServer => rates[index] += self.estate.traffic,
                 Role::Service | Role::Database | Role::Queue | Role::External => {}
             }
             // Retries: callers that see failures ask again.
@@ -398,469 +535,22 @@ impl Sim {
         rates
     }
 
-    fn remember_memory(&mut self, at: i64, step: i64, by_service: &[Vec<&PodView>]) {
-        let minutes = step as f64 / MINUTE as f64;
-        let mut alive: Vec<String> = vec![];
-        for (index, pods) in by_service.iter().enumerate() {
-            let node = self.estate.nodes[index].clone();
-            for (number, pod) in pods.iter().enumerate() {
-                alive.push(pod.name.clone());
-                let faulty = self.is_faulty(pod);
-                let busy = 0.03 * noise(self.seed ^ index as u64, number as u64, (at / MINUTE) as u64);
-                let age = (at - pod.started_at).max(0) as f64 / MINUTE as f64;
-                let warm = (age / 3.0).min(1.0);
-                let mut fraction = node.memory_base * (0.55 + 0.45 * warm) + busy;
-                let leak = self.memory.entry(pod.name.clone()).or_insert(0.0);
-                if age < 0.3 {
-                    *leak = 0.0;
-                }
-                match &self.script.fault {
-                    Fault::ConfigLeak { .. } if faulty => {
-                        *leak += 0.036 * minutes * (0.9 + 0.2 * noise(self.seed, 77, number as u64));
-                        let held = self.leaked.entry(pod.name.clone()).or_insert(0.0);
-                        *held = (*held + node.pool * 0.075 * minutes).min(node.pool);
-                    }
-                    Fault::AgedLeak { .. } if faulty => *leak += 0.022 * minutes,
-                    Fault::MemoryLimitLowered { .. } if faulty => fraction *= 100.0 / 35.0,
-                    _ => {}
-                }
-                fraction += *leak;
-                let killed = fraction >= 1.0 && pod.ready;
-                if killed {
-                    *leak = 0.0;
-                }
-                if killed && age > 0.5 {
-                    self.crash.insert(pod.name.clone(), pod.restarts);
-                } else {
-                    self.crash.remove(&pod.name);
-                }
-                self.memory
-                    .entry(format!("{}/fraction", pod.name))
-                    .and_modify(|it| *it = fraction.min(1.0))
-                    .or_insert(fraction.min(1.0));
-            }
-        }
-        // A pod that is gone leaves its connections to the server's timeout.
-        let gone: Vec<String> = self.leaked.keys().filter(|name| !alive.contains(name)).cloned().collect();
-        for name in gone {
-            let held = self.leaked.remove(&name).unwrap_or(0.0);
-            if let Fault::ConfigLeak { at: index } = self.script.fault
-                && let Some(db) = self.database_of(index)
-            {
-                self.orphaned.push((db, held, at + 45_000));
-            }
-        }
-    }
-
-    fn database_of(&self, index: usize) -> Option<usize> {
-        self.estate.nodes[index]
-            .calls
-            .iter()
-            .map(|call| call.to)
-            .find(|to| self.estate.nodes[*to].role == Role::Database)
-    }
-
-    #[allow(clippy::too_many_arguments)] // the physics of one node in one place
-    fn condition(
-        &self,
-        at: i64,
-        index: usize,
-        rate: f64,
-        pods: &[&PodView],
-        done: &[Condition],
-        before: &[Condition],
-        troubles: &mut Vec<Trouble>,
-    ) -> Condition {
-        let node = &self.estate.nodes[index];
-        let jitter = 0.95 + 0.1 * noise(self.seed, 1000 + index as u64, (at / 15_000) as u64);
-        if node.role == Role::External {
-            return self.external(at, index, rate, jitter);
-        }
-        let live: Vec<&&PodView> = pods.iter().filter(|pod| pod.phase != "Terminating").collect();
-        let ready: Vec<&&&PodView> = live.iter().filter(|pod| pod.ready).collect();
-        let serving = (ready.len() as f64).max(0.25);
-        let faulty_share = ready.iter().filter(|pod| self.is_faulty(pod)).count() as f64 / serving.max(1.0);
-        let started = at >= self.script.onset;
-        let load = rate / (serving * self.capacity(index, faulty_share));
-        let mut seconds = node.own_seconds * jitter * (1.0 + 2.2 * (load - 0.65).max(0.0));
-        let mut errors: f64 = 0.0004 * jitter;
-        if load > 1.0 {
-            errors += (1.0 - 1.0 / load) * 0.85;
-            seconds += (load - 1.0).min(2.0) * 1.2;
-            troubles.push(Trouble::QueueFull);
-        }
-        let lost = live.iter().filter(|pod| !pod.ready && self.on_lost_host(pod)).count();
-        if lost > 0 {
-            // Requests still routed to what no longer answers.
-            let share = lost as f64 / live.len().max(1) as f64;
-            errors += share * 0.5;
-            seconds += share * 1.5;
-        }
-        let mut condition =
-            Condition { rate, ready: ready.len(), pods: live.len(), probe_ok: true, ..Condition::default() };
-        for pod in pods {
-            let fraction = self.memory.get(&format!("{}/fraction", pod.name)).copied().unwrap_or(node.memory_base);
-            condition.pod_memory.insert(pod.name.clone(), fraction);
-            // Close to its limit a process mostly collects garbage.
-            if fraction > 0.88 && pod.ready {
-                errors += 0.25 * (fraction - 0.88) / 0.12 / serving;
-                seconds += 1.2 * (fraction - 0.88) / 0.12 / serving;
-            }
-            if self.crash.contains_key(&pod.name) {
-                condition.out_of_memory = true;
-                troubles.push(Trouble::OutOfMemory);
-            }
-        }
-        let mut wait = 0.0;
-        for call in &node.calls {
-            let callee = &done[call.to];
-            wait += self.call(
-                at,
-                index,
-                call.to,
-                call.share,
-                serving,
-                callee,
-                faulty_share,
-                &mut errors,
-                &mut condition,
-                troubles,
-            );
-        }
-        seconds += wait;
-        match &self.script.fault {
-            Fault::BadImage { at: bad } if *bad == index && faulty_share > 0.0 => {
-                errors += 0.42 * faulty_share;
-                troubles.push(Trouble::Exception);
-            }
-            Fault::Wedged { at: bad } if *bad == index && started && faulty_share > 0.0 => {
-                let minutes = (at - self.script.onset) as f64 / MINUTE as f64;
-                let stuck = (minutes / 9.0).min(0.97) * faulty_share;
-                condition.threads += stuck;
-                if stuck > 0.7 {
-                    errors += (stuck - 0.7) * 2.0;
-                    seconds += (stuck - 0.7) * 6.0;
-                    troubles.push(Trouble::ThreadsBusy);
-                }
-            }
-            _ => {}
-        }
-        if node.role == Role::Database {
-            self.database(at, index, rate, jitter, before, &mut condition, &mut seconds, &mut errors, troubles);
-        }
-        if node.role == Role::Queue {
-            let stuck =
-                self.estate.callers(index).filter(|(caller, _)| self.estate.nodes[*caller].role == Role::Worker);
-            let failing = stuck.map(|(caller, _)| before.get(caller).map_or(0.0, |it| it.errors)).fold(0.0, f64::max);
-            let held = before.get(index).map_or(20.0, |it| it.backlog);
-            condition.backlog =
-                (held + rate * 15.0 * (failing - 0.05).max(0.0)).min(80_000.0) * if failing < 0.05 { 0.7 } else { 1.0 };
-            condition.backlog = condition.backlog.max(10.0 + 25.0 * jitter);
-        }
-        if matches!(self.script.fault, Fault::CertificateExpired { at: bad } if bad == index) && started {
-            condition.probe_ok = false;
-            troubles.push(Trouble::TlsServer);
-        }
-        if ready.is_empty() && !pods.is_empty() {
-            errors = 0.99;
-            condition.probe_ok = false;
-        }
-        condition.errors = errors.clamp(0.0, 0.99);
-        condition.seconds = seconds.clamp(0.001, 12.0);
-        // Little's law, against what the pods have.
-        condition.threads = (condition.threads + rate * condition.seconds / (serving * node.threads)).min(1.0);
-        let regressed = matches!(self.script.fault, Fault::SlowImage { at: bad } if bad == index);
-        let work = if regressed {
-            load
-        } else {
-            rate / (serving * node.capacity) * (node.capacity / self.capacity(index, 0.0))
-        };
-        condition.cpu = (0.06 + 0.62 * work + 0.02 * jitter).min(1.0);
-        condition
-    }
-
-    fn external(&self, at: i64, index: usize, rate: f64, jitter: f64) -> Condition {
-        let node = &self.estate.nodes[index];
-        let broken =
-            matches!(self.script.fault, Fault::ExternalBroken { at: bad } if bad == index) && at >= self.script.onset;
-        let (errors, seconds) = if broken { (0.62, node.own_seconds * 12.0 + 1.4) } else { (0.002, node.own_seconds) };
-        Condition {
-            rate,
-            errors: errors * jitter,
-            seconds: seconds * jitter,
-            probe_ok: true,
-            ready: 1,
-            pods: 1,
-            ..Condition::default()
-        }
-    }
-
-    fn on_lost_host(&self, pod: &PodView) -> bool {
-        matches!(self.script.fault, Fault::HostLost { host } if self.estate.hosts[host] == pod.node)
-    }
-
-    /// Adds what a call costs its caller; the answer is the time it adds to each request.
-    #[allow(clippy::too_many_arguments)]
-    fn call(
-        &self,
-        at: i64,
-        index: usize,
-        to: usize,
-        share: f64,
-        serving: f64,
-        callee: &Condition,
-        faulty_share: f64,
-        errors: &mut f64,
-        condition: &mut Condition,
-        troubles: &mut Vec<Trouble>,
-    ) -> f64 {
-        const TIMEOUT: f64 = 2.5;
-        let node = &self.estate.nodes[index];
-        let mut failing = callee.errors;
-        let mut took = callee.seconds.min(TIMEOUT);
-        if callee.seconds > TIMEOUT {
-            failing = failing.max((callee.seconds - TIMEOUT) / 3.0).min(0.95);
-        }
-        if matches!(self.script.fault, Fault::CertificateExpired { at: bad } if bad == to) && at >= self.script.onset {
-            failing = 0.96;
-            took = 0.02;
-            troubles.push(Trouble::TlsCaller(to));
-        }
-        if matches!(self.script.fault, Fault::WrongHost { at: bad, callee } if bad == index && callee == to)
-            && faulty_share > 0.0
-        {
-            *errors += 0.9 * faulty_share * share.min(1.0);
-            troubles.push(Trouble::NoSuchHost);
-            return 0.01;
-        }
-        if self.estate.nodes[to].role == Role::Database {
-            let leaked: f64 = self
-                .leaked
-                .iter()
-                .filter(|(name, _)| condition.pod_memory.contains_key(*name))
-                .map(|(_, held)| held)
-                .sum::<f64>()
-                / serving;
-            let size = match self.script.fault {
-                Fault::PoolTooSmall { at: bad } if bad == index => {
-                    node.pool * (1.0 - faulty_share) + 2.0 * faulty_share
-                }
-                // Enough for the busiest usual hour, and half as much again.
-                Fault::TrafficPool { at: bad, .. } if bad == index => {
-                    let mean = self.mean_rates[index] * share / node.replicas.max(1) as f64;
-                    mean * (self.estate.nodes[to].own_seconds + 0.004) * 2.1 * 4.5 + 0.02
-                }
-                _ => node.pool,
-            };
-            let busy = condition.rate * share / serving * (callee.seconds + 0.004);
-            let demand = match self.script.fault {
-                // Pools are sized by the night's own measure: connections are held for a whole request.
-                Fault::TrafficPool { at: bad, .. } | Fault::PoolTooSmall { at: bad } if bad == index => {
-                    busy * 4.5 + 0.6
-                }
-                _ => busy * 1.2 + 0.08 * node.pool,
-            };
-            let used = (demand + leaked) / size;
-            condition.pool = used.min(1.0);
-            condition.pool_to = Some(to);
-            if used > 1.0 {
-                let waiting = (used - 1.0).min(1.0);
-                failing = (failing + 0.25 + 0.5 * waiting).min(0.95);
-                took += 0.8 + 1.6 * waiting;
-                troubles.push(Trouble::PoolTimeout(to));
-            }
-        }
-        if failing > 0.05 {
-            troubles.push(Trouble::CalleeFails(to));
-        } else if took > 1.0 {
-            troubles.push(Trouble::CalleeSlow(to));
-        }
-        *errors += failing * share.min(1.0) * 0.85;
-        took * share.min(1.5)
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn database(
-        &self,
-        at: i64,
-        index: usize,
-        rate: f64,
-        jitter: f64,
-        before: &[Condition],
-        condition: &mut Condition,
-        seconds: &mut f64,
-        errors: &mut f64,
-        troubles: &mut Vec<Trouble>,
-    ) {
-        let node = &self.estate.nodes[index];
-        let started = at >= self.script.onset;
-        let minutes = ((at - self.script.onset) as f64 / MINUTE as f64).max(0.0);
-        let mut statement = node.own_seconds * 0.7 * jitter;
-        if matches!(self.script.fault, Fault::SlowQuery { at: bad } if bad == index) && started {
-            statement *= 1.0 + 60.0 * (minutes / 5.0).min(1.0);
-            troubles.push(Trouble::SlowStatement);
-        }
-        condition.statement_seconds = statement;
-        *seconds += statement - node.own_seconds * 0.7 * jitter;
-        condition.volume_free = 0.42 - 0.03 * noise(self.seed, 55, (at / HOUR) as u64);
-        if matches!(self.script.fault, Fault::VolumeFull { at: bad } if bad == index) && started {
-            condition.volume_free = (condition.volume_free - 0.42 * minutes / 14.0).max(0.0);
-            if condition.volume_free <= 0.005 {
-                *errors += 0.6;
-                troubles.push(Trouble::NoSpace);
-            }
-        }
-        // What clients hold: their pools, what they leaked, what the dead left behind.
-        let mut held: f64 = self.orphaned.iter().filter(|(db, _, _)| *db == index).map(|(_, held, _)| held).sum();
-        for (client, _) in self.estate.callers(index) {
-            let theirs = before.get(client).filter(|it| it.pool_to == Some(index));
-            let pods = theirs.map_or(0.0, |it| it.pods as f64);
-            held += theirs.map_or(0.0, |it| it.pool) * self.estate.nodes[client].pool * pods * 0.55;
-        }
-        if let Fault::ConfigLeak { at: bad } = self.script.fault
-            && self.database_of(bad) == Some(index)
-        {
-            // A leaked connection is open at the server whatever the pool says.
-            held += self.leaked.values().sum::<f64>() * 3.2;
-        }
-        held += 6.0 + rate * statement;
-        condition.connections = (held / node.max_connections).min(1.0);
-        if condition.connections > 0.93 {
-            let refused = ((condition.connections - 0.93) / 0.07).min(1.0);
-            *errors += 0.55 * refused;
-            *seconds += 2.2 * refused;
-            troubles.push(Trouble::ConnectionSlots);
-        }
-    }
-
-    /// The physics of the fault have ended: nothing runs any more what causes it.
+    /// The physics of the faults have ended: nothing runs any more what causes them.
     pub fn is_cured(&self) -> bool {
-        if !self.fault_begun {
+        if self.begun.is_empty() || !self.begun.iter().all(|begun| *begun) {
             return false;
         }
         let pods = self.kube().all_pods();
-        match &self.script.fault {
-            Fault::TrafficPool { at, .. } => self.conditions[*at].pool < 0.95,
-            Fault::TrafficCpu { at, .. } => self.conditions[*at].cpu < 0.95,
-            Fault::SlowQuery { .. }
-            | Fault::VolumeFull { .. }
-            | Fault::CertificateExpired { .. }
-            | Fault::HostLost { .. }
-            | Fault::ExternalBroken { .. } => false,
-            Fault::ConfigLeak { .. }
-            | Fault::PoolTooSmall { .. }
-            | Fault::WrongHost { .. }
-            | Fault::BadImage { .. }
-            | Fault::SlowImage { .. }
-            | Fault::MemoryLimitLowered { .. }
-            | Fault::Wedged { .. }
-            | Fault::AgedLeak { .. } => !pods.iter().any(|pod| pod.phase != "Terminating" && self.is_faulty(pod)),
-        }
-    }
-}
-
-fn script(seed: u64, night: i64, estate: &Estate, fault: Fault, random: &mut Random) -> Script {
-    let onset = match (seed, &fault) {
-        (1, _) => night + 3 * MINUTE,
-        // What grows slowly begins earlier, so that nights are of like length.
-        (_, Fault::AgedLeak { .. }) => night - 12 * MINUTE,
-        _ => night + (random.between(2.0, 12.0) * MINUTE as f64) as i64,
-    };
-    let mut innocents = vec![];
-    if seed == 1 {
-        let node = estate.find("recommendations").unwrap_or(0);
-        innocents.push(Innocent { at: night + 10 * MINUTE, node, image: true });
-        let search = estate.find("search").unwrap_or(0);
-        innocents.push(Innocent { at: night - 100 * MINUTE, node: search, image: false });
-    } else {
-        let services: Vec<usize> =
-            (0..estate.nodes.len()).filter(|at| estate.nodes[*at].role == Role::Service).collect();
-        let culprit = estate.find(&fault.culprit(estate));
-        for number in 0..1 + random.below(4) {
-            let node = *random.pick(&services);
-            let own = Some(node) == culprit;
-            // Minutes before, minutes after, or hours before; on the culprit itself only hours before.
-            let minutes = match (own, (number + random.below(3)) % 3) {
-                (true, _) => -random.between(95.0, 160.0),
-                (false, 0) => -random.between(2.0, 15.0),
-                (false, 1) => random.between(1.0, 8.0),
-                (false, _) => -random.between(60.0, 160.0),
-            };
-            if innocents.iter().any(|one: &Innocent| one.node == node) || (own && fault.changed().is_some()) {
-                continue;
+        self.script.faults.iter().enumerate().all(|(number, fault)| match (&fault.carrier, &fault.kind) {
+            (None, Kind::Surge { short: Short::Pool, .. }) => self.conditions[fault.at].pool < 0.95,
+            (None, Kind::Surge { short: Short::Cpu, .. }) => self.conditions[fault.at].cpu < 0.95,
+            (None, Kind::Flood { .. }) => self.conditions[fault.at].backlog < 1500.0,
+            (None, kind) if !kind.is_in_processes() => fault.until.is_some_and(|until| self.now >= until),
+            (Some(_), _) | (None, _) => {
+                !pods.iter().any(|pod| pod.phase != "Terminating" && self.is_faulty(number, pod))
             }
-            let at = onset + (minutes * MINUTE as f64) as i64;
-            innocents.push(Innocent { at, node, image: random.chance(0.6) });
-        }
+        })
     }
-    Script { fault, onset, innocents }
-}
-
-fn base_config(name: &str) -> BTreeMap<String, String> {
-    BTreeMap::from([
-        ("cache.entry_ttl".to_owned(), "15m".to_owned()),
-        ("db.pool.max".to_owned(), "40".to_owned()),
-        ("upstream.host".to_owned(), "svc.internal".to_owned()),
-        ("service.name".to_owned(), name.to_owned()),
-    ])
-}
-
-fn build_cluster(seed: u64, night: i64, estate: &Estate) -> KubeState {
-    let mut kube = KubeState::new(seed);
-    let start = night - 8 * DAY;
-    // Room for a rollout's surge and for the loss of one host.
-    let asked: i64 = estate.nodes.iter().map(|node| node.replicas * node.cpu_millis / 2).sum();
-    let wanted = asked as f64 * 1.4 / 1000.0 / (estate.hosts.len() as f64 - 1.0).max(1.0);
-    let cpus = [8, 16, 32, 64].into_iter().find(|cpus| f64::from(*cpus) >= wanted).unwrap_or(96);
-    for host in &estate.hosts {
-        kube.add_node(host, cpus, start - 60 * DAY);
-    }
-    for (at, node) in estate.nodes.iter().enumerate() {
-        if node.role == Role::External {
-            continue;
-        }
-        let data = matches!(node.role, Role::Database | Role::Queue);
-        let component = match node.role {
-            Role::Gateway => "gateway",
-            Role::Service => "service",
-            Role::Worker => "worker",
-            Role::Database => "database",
-            Role::Queue => "queue",
-            Role::External => "external",
-        };
-        let created = start - (20 + at as i64) * DAY;
-        kube.add_deployment(
-            &DeploymentSpec {
-                namespace: node.namespace.clone(),
-                name: node.name.clone(),
-                labels: BTreeMap::from([("app.kubernetes.io/component".to_owned(), component.to_owned())]),
-                replicas: node.replicas,
-                image: if data {
-                    "registry.example/postgres:15.6".into()
-                } else {
-                    format!("registry.example/{}:2.38.0", node.name)
-                },
-                env: vec![("LOG_LEVEL".into(), "info".into())],
-                config_map: (!data).then(|| (format!("{}-config-5f7c", node.name), base_config(&node.name))),
-                cpu_limit: format!("{}m", node.cpu_millis),
-                mem_limit: format!("{}Mi", node.memory_mib),
-                kind: if data { WorkloadKind::StatefulSet } else { WorkloadKind::Deployment },
-                pvc: data.then(|| "100Gi".into()),
-                change_cause: "first release".into(),
-            },
-            created,
-        );
-        if !data {
-            let change = TemplateChange {
-                image: Some(format!("registry.example/{}:2.39.0", node.name)),
-                cause: format!("release {} 2.39.0", node.name),
-                ..TemplateChange::default()
-            };
-            // Weeks old: a history to look at, and revisions to go back to.
-            let _ = kube.roll_out(&node.namespace, &node.name, &change, start - (3 + at as i64 % 9) * DAY);
-        }
-    }
-    kube
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod real;
 mod regroup;
 mod rooms;
 mod rootcause;
+mod scenarios;
 mod silences;
 mod slack;
 mod talking;

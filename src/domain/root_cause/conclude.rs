@@ -1,5 +1,9 @@
 //! From a ranking to a diagnosis and the remedy that fits its mechanism.
 
+mod known;
+#[cfg(test)]
+mod tests;
+
 use super::say::list;
 use super::{ANOMALOUS, Candidate, Picture, Reading, SignKind, SignalClass, amount, say};
 use crate::domain::change::Change;
@@ -18,10 +22,19 @@ pub fn conclude(picture: &Picture, ranking: &[Candidate]) -> Diagnosis {
     let mechanism = mechanism(picture, first);
     let change = mechanism.blames_change.then(|| first.change.clone()).flatten();
     let verdict = verdict(first, confidence);
-    if verdict == Verdict::Inconclusive {
-        let mut diagnosis =
-            unknown(&format!("no candidate stands out; the strongest lead is {}", first.node), first.supports.clone());
-        diagnosis.confidence = confidence;
+    let why = match (elsewhere_too(picture, &first.node), verdict) {
+        (Some(others), _) => Some(format!(
+            "{} and others ({}) got worse in the same minute, and nothing seen explains them all",
+            first.node,
+            others.join(", ")
+        )),
+        (None, Verdict::Inconclusive) => Some(format!("no candidate stands out; the strongest lead is {}", first.node)),
+        // Where it begins is a lead; how it broke is the cause.
+        (None, _) => (!mechanism.known).then(|| mechanism.text.clone()),
+    };
+    if let Some(why) = why {
+        let mut diagnosis = unknown(&why, first.supports.clone());
+        diagnosis.confidence = confidence.min(NAMED);
         diagnosis.service = Some(first.node.clone());
         diagnosis.change = change;
         return diagnosis;
@@ -43,7 +56,7 @@ pub fn conclude(picture: &Picture, ranking: &[Candidate]) -> Diagnosis {
         mechanism: mechanism.text,
         verdict,
         confidence,
-        claims: first.supports.clone(),
+        claims: first.supports.iter().chain(&mechanism.claims).cloned().collect(),
         ruled_out,
         remedy: mechanism.remedy,
         reasoner: "none".into(),
@@ -51,6 +64,51 @@ pub fn conclude(picture: &Picture, ranking: &[Candidate]) -> Diagnosis {
         needs: None,
         proofs: vec![],
     }
+}
+
+/// At least two other places that got worse when `node` did, though none of their own calls fail and
+/// `node` cannot reach them: what makes them all worse is not among the candidates. A node with
+/// trouble of its own is a cause whatever else happens.
+fn elsewhere_too<'a>(picture: &'a Picture, node: &str) -> Option<Vec<&'a str>> {
+    const SAME_MINUTE: std::time::Duration = std::time::Duration::from_secs(90);
+    let telling = picture.signs.iter().any(|sign| sign.node == node && sign.kind.weight() > 0.0);
+    if telling || !picture.own(node).is_empty() || picture.symptoms(node).is_empty() {
+        return None;
+    }
+    let onset = picture.onset(node)?;
+    let explained = picture.explains(node);
+    let others: Vec<&str> = picture
+        .topology
+        .nodes()
+        .map(|(name, _)| name)
+        .filter(|other| *other != node && !explained.contains(*other))
+        .filter(|other| !picture.symptoms(other).is_empty() && picture.sees_failing(other).next().is_none())
+        .filter(|other| picture.onset(other).is_some_and(|theirs| theirs.abs_diff(onset) <= SAME_MINUTE))
+        .collect();
+    (others.len() >= 2).then_some(others)
+}
+
+/// The ranking as one incident sees it: a candidate that explains few of the nodes that its alerts
+/// are about is the cause of another incident.
+pub fn focus(picture: &Picture, mut ranking: Vec<Candidate>) -> Vec<Candidate> {
+    let alerted: Vec<&String> = picture.alerts.keys().collect();
+    if alerted.len() < 2 {
+        return ranking;
+    }
+    for candidate in &mut ranking {
+        let explained = picture.explains(&candidate.node);
+        let covered = alerted.iter().filter(|node| ***node == candidate.node || explained.contains(**node)).count();
+        let share = covered as f64 / alerted.len() as f64;
+        if share < 0.5 {
+            candidate.score -= 2.0 * (0.5 - share);
+            candidate.contradicts.push(Claim {
+                text: format!("it explains {covered} of the {} nodes that this incident is about", alerted.len()),
+                evidence: picture.alerts_evidence.iter().cloned().collect(),
+            });
+        }
+    }
+    ranking.sort_by(|one, other| other.score.total_cmp(&one.score).then_with(|| one.node.cmp(&other.node)));
+    ranking
 }
 
 fn unknown(why: &str, claims: Vec<Claim>) -> Diagnosis {
@@ -78,7 +136,11 @@ pub fn confidence(picture: &Picture, ranking: &[Candidate]) -> f64 {
         return 0.0;
     }
     let consequences = picture.explains(&first.node);
+    // Load comes from the callers: they see it before what it overruns.
+    let overrun = picture.signal(&first.node, "requests").is_some_and(|load| load.deviation >= ANOMALOUS)
+        && !picture.own(&first.node).is_empty();
     let earlier = |node: &str| match (picture.onset(node), picture.onset(&first.node)) {
+        _ if overrun => false,
         (Some(theirs), Some(ours)) => theirs + std::time::Duration::from_secs(30) < ours,
         _ => false,
     };
@@ -105,8 +167,29 @@ fn verdict(first: &Candidate, confidence: f64) -> Verdict {
 
 struct Mechanism {
     text: String,
+    /// What gave it away beyond what speaks for the candidate anyway.
+    claims: Vec<Claim>,
     blames_change: bool,
     remedy: Remedy,
+    /// Whether it says how the thing broke; else only where.
+    known: bool,
+}
+
+impl Mechanism {
+    /// No typed action mends it.
+    fn handed_over(text: String, why: &str) -> Self {
+        Self {
+            text,
+            claims: vec![],
+            blames_change: false,
+            remedy: Remedy::HandOver { why: why.to_owned() },
+            known: true,
+        }
+    }
+
+    fn mended_by(remedy: Remedy, text: String) -> Self {
+        Self { text, claims: vec![], blames_change: false, remedy, known: true }
+    }
 }
 
 /// How it broke decides what mends it. The order is from what names itself to what must be inferred.
@@ -114,20 +197,10 @@ fn mechanism(picture: &Picture, candidate: &Candidate) -> Mechanism {
     let node = candidate.node.as_str();
     let has = |kind: SignKind| picture.signs.iter().any(|sign| sign.node == node && sign.kind == kind);
     let bad = |signal: &str| picture.signal(node, signal).filter(|reading| reading.deviation >= ANOMALOUS);
-    let hand_over = |text: String, why: &str| Mechanism {
-        text,
-        blames_change: false,
-        remedy: Remedy::HandOver { why: why.to_owned() },
-    };
     match picture.topology.kind(node) {
-        Some(NodeKind::Host) => {
-            return hand_over(
-                format!("host {node} is lost"),
-                "a lost host needs its owner: repair, replace or drain it",
-            );
-        }
+        Some(NodeKind::Host) => return known::of_host(picture, node),
         Some(NodeKind::External) => {
-            return hand_over(
+            return Mechanism::handed_over(
                 format!("{node}, which is not ours, does not answer as usual"),
                 "the provider must mend it; watch its status page, consider a fallback",
             );
@@ -135,25 +208,31 @@ fn mechanism(picture: &Picture, candidate: &Candidate) -> Mechanism {
         Some(NodeKind::Database | NodeKind::Queue | NodeKind::Service) | None => {}
     }
     if has(SignKind::CertificateExpired) || bad("certificate").is_some() {
-        return hand_over(
+        return Mechanism::handed_over(
             format!("the certificate of {node} has expired"),
             "renew the certificate; no typed action does that",
         );
     }
     if has(SignKind::DiskFull) || bad("volume").is_some_and(|reading| reading.worst >= 0.9) {
-        return hand_over(
+        return Mechanism::handed_over(
             format!("the volume of {node} is full"),
             "free or grow the volume; data is at stake, so people decide",
         );
+    }
+    if let Some(mechanism) = known::by_itself(picture, node) {
+        return mechanism;
     }
     if let Some(change) =
         candidate.change.as_deref().and_then(|id| picture.changes.iter().find(|change| change.id == id))
     {
         return by_change(picture, node, change);
     }
+    if let Some(mechanism) = known::broken_way(picture, node) {
+        return mechanism;
+    }
     if picture.topology.kind(node) == Some(NodeKind::Database) {
         let what = bad("db_statement").map_or_else(|| "it is overloaded".to_owned(), say);
-        return hand_over(
+        return Mechanism::handed_over(
             format!("database {node}: {what}, and nothing was changed"),
             "statements, plans and locks need a database person; no typed action touches a database",
         );
@@ -163,48 +242,75 @@ fn mechanism(picture: &Picture, candidate: &Candidate) -> Mechanism {
 
 fn by_change(picture: &Picture, node: &str, change: &Change) -> Mechanism {
     let what: Vec<&str> = change.touched.iter().map(|touched| touched.what.as_str()).collect();
-    let effect = picture
+    // What the node itself runs out of says more than what its callers suffer.
+    let rank = |reading: &Reading| match reading.class {
+        SignalClass::Resource if reading.worst >= 0.8 && reading.unit.starts_with("of ") => 2,
+        SignalClass::Resource | SignalClass::Health => 1,
+        SignalClass::Symptom | SignalClass::Load | SignalClass::Outward => 0,
+    };
+    let mut effects: Vec<&Reading> = picture
         .of_node(node)
         .filter(|reading| reading.deviation >= ANOMALOUS && reading.class != SignalClass::Load)
-        .max_by(|one, other| one.deviation.total_cmp(&other.deviation))
-        .map_or_else(|| "it fails".to_owned(), say);
+        .collect();
+    effects.sort_by(|one, other| rank(other).cmp(&rank(one)).then(other.deviation.total_cmp(&one.deviation)));
+    let pull = picture.signs.iter().find(|sign| sign.node == node && sign.kind == SignKind::ImagePull);
+    let effect = match (effects.as_slice(), pull) {
+        (_, Some(sign)) => format!("the image cannot be pulled: {}", sign.text),
+        ([], None) => "it fails".to_owned(),
+        (some, None) => some.iter().take(2).map(|reading| say(reading)).collect::<Vec<_>>().join(", "),
+    };
     let remedy = match change.from_revision {
         Some(_) => Remedy::RollBack { service: node.to_owned() },
         None => Remedy::HandOver { why: format!("{} has no earlier revision to go back to", change.id) },
     };
-    Mechanism { text: format!("{} ({}): {effect}", change.id, list(&what)), blames_change: true, remedy }
+    let text = format!("{} ({}): {effect}", change.id, list(&what));
+    Mechanism { blames_change: true, ..Mechanism::mended_by(remedy, text) }
 }
 
+/// More than usual is not yet short of: below this share of a capacity there is room.
+const SATURATED: f64 = 0.6;
+
 fn without_change(picture: &Picture, node: &str) -> Mechanism {
+    if let Some(mechanism) = known::overrun_consumer(picture, node) {
+        return mechanism;
+    }
     let saturated: Vec<&Reading> = picture
         .of_node(node)
         .filter(|reading| reading.class == SignalClass::Resource && reading.deviation >= ANOMALOUS)
-        .filter(|reading| reading.unit.starts_with("of "))
+        .filter(|reading| reading.unit.starts_with("of ") && reading.worst >= SATURATED)
         .collect();
     let load = picture.signal(node, "requests").filter(|reading| reading.deviation >= ANOMALOUS);
     if let (Some(load), Some(resource)) = (load, saturated.first()) {
-        return Mechanism {
-            text: format!(
-                "{node} is saturated by load: {} against a usual {}, {}",
-                amount(load.worst, &load.unit),
-                amount(load.baseline.median, &load.unit),
-                say(resource)
+        let text = format!(
+            "{node} is saturated by load: {} against a usual {}, {}",
+            amount(load.worst, &load.unit),
+            amount(load.baseline.median, &load.unit),
+            say(resource)
+        );
+        return match picture.signal(node, "autoscaler").filter(|scaler| scaler.worst >= 1.0) {
+            Some(_) => Mechanism::handed_over(
+                format!("{text}; its autoscaler (HPA) is at its limit"),
+                "the autoscaler would take back a scaling; raise its maximum",
             ),
-            blames_change: false,
-            remedy: Remedy::ScaleUp { service: node.to_owned() },
+            None => Mechanism::mended_by(Remedy::ScaleUp { service: node.to_owned() }, text),
         };
     }
     if let Some(resource) = saturated.first() {
-        return Mechanism {
-            text: format!("{node} is wedged or leaking without a change and without more load: {}", say(resource)),
-            blames_change: false,
-            remedy: Remedy::Restart { service: node.to_owned() },
-        };
+        let text = format!("{node} is wedged or leaking without a change and without more load: {}", say(resource));
+        return Mechanism::mended_by(Remedy::Restart { service: node.to_owned() }, text);
+    }
+    if picture.signs.iter().any(|sign| sign.node == node && sign.kind == SignKind::CrashLoop) {
+        return Mechanism::handed_over(
+            format!("the containers of {node} crash again and again, and nothing was changed"),
+            "what they need at their start is missing or broken; no typed action brings it back",
+        );
     }
     Mechanism {
-        text: format!("{node} fails, but neither a change nor a resource of its own explains it"),
-        blames_change: false,
-        remedy: Remedy::HandOver { why: "the mechanism is not known, so no action is proposed".into() },
+        known: false,
+        ..Mechanism::handed_over(
+            format!("{node} fails, but neither a change nor a resource of its own explains it"),
+            "the mechanism is not known, so no action is proposed",
+        )
     }
 }
 

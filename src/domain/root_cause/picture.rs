@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::strength::is_own;
-use super::{ANOMALOUS, CHANGE_BEFORE, EdgeReading, Picture, Reading, SKEW, SignKind, SignalClass};
+use super::{ANOMALOUS, CHANGE_BEFORE, EdgeReading, Picture, Reading, SKEW, SignalClass};
 use crate::domain::change::Change;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::NodeKind;
@@ -59,9 +59,7 @@ impl Picture {
             .filter(|reading| reading.deviation >= ANOMALOUS && shows_trouble(reading))
             .map(|reading| reading.node.as_str())
             .chain(self.edges.iter().filter(|edge| edge.deviation >= ANOMALOUS).map(|edge| edge.server.as_str()))
-            .chain(
-                self.signs.iter().filter(|sign| sign.kind != SignKind::DependencyError).map(|sign| sign.node.as_str()),
-            )
+            .chain(self.signs.iter().filter(|sign| sign.kind.weight() > 0.0).map(|sign| sign.node.as_str()))
             .collect()
     }
 

@@ -146,7 +146,7 @@ fn weigh_signs(picture: &Picture, node: &str, w: &mut Weighing) {
             continue;
         }
         match sign.kind {
-            SignKind::DependencyError => w.contradict(
+            SignKind::DependencyError | SignKind::NameLookup | SignKind::ConnectionsBreak => w.contradict(
                 -sign.kind.weight(),
                 format!("{node} complains about what it calls: {}", sign.text),
                 sign.evidence.clone(),

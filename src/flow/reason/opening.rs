@@ -50,7 +50,7 @@ pub(super) async fn open(
         alerts: untrusted(body_of(EvidenceKind::Alert).unwrap_or_default()),
         candidates: ranking
             .iter()
-            .take(5)
+            .take(if config.brief_has_ranking { 5 } else { 0 })
             .enumerate()
             .map(|(at, candidate)| CandidateView::of(at + 1, candidate))
             .collect(),

@@ -194,6 +194,17 @@ impl KubeState {
         mine.sort_by_key(|(_, run)| (run.ready, run.stage != Stage::Unscheduled, -run.created));
         let have = i64::try_from(mine.len()).unwrap_or(i64::MAX);
         for _ in have..wanted {
+            let used = self.pods_in(namespace);
+            if let Some(limit) = self.quotas.get(namespace).copied().filter(|limit| used >= *limit) {
+                let message = format!(
+                    "Error creating: pods \"{name}-{}\" is forbidden: exceeded quota: compute-quota, requested: \
+                     pods=1, used: pods={used}, limited: pods={limit}",
+                    self.suffix(&format!("{name}/{used}/{limit}"), 5)
+                );
+                let (reason, component) = ("FailedCreate", "replicaset-controller");
+                self.event(Happening { object, warning: true, reason, message, component, host: "" }, now);
+                break;
+            }
             let pod = self.create_pod(object, "ReplicaSet", None, now);
             self.set_event(object, "SuccessfulCreate", format!("Created pod: {pod}"), now);
         }

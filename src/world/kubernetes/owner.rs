@@ -81,6 +81,58 @@ impl KubeState {
         self.reconcile(at);
     }
 
+    /// Takes a host out of scheduling, as people do before they work on it.
+    pub fn cordon(&mut self, name: &str, at: i64) {
+        let Some(mut node) = self.get(NODES, "", name).cloned() else { return };
+        if node.pointer("/spec/unschedulable").and_then(Value::as_bool) == Some(true) {
+            return;
+        }
+        set(&mut node, &["spec", "unschedulable"], json!(true));
+        let node = self.put(NODES, node, at);
+        let message = format!("Node {name} status is now: NodeNotSchedulable");
+        let (reason, component) = ("NodeNotSchedulable", "kubelet");
+        self.event(Happening { object: &node, warning: false, reason, message, component, host: name }, at);
+    }
+
+    /// Evicts one pod of a host, if everything else of its kind serves; false when none is left.
+    pub fn drain_one(&mut self, host: &str, at: i64) -> bool {
+        let here: Vec<Name> = (self.runs.iter())
+            .filter(|(_, run)| run.node == host && run.deleting.is_none())
+            .map(|(key, _)| key.clone())
+            .collect();
+        let whole = |key: &&Name| {
+            let Some(owner) = self.runs.get(*key).map(|run| &run.owner) else { return false };
+            self.runs.values().filter(|run| run.owner == *owner).all(|run| run.ready || run.node == host)
+        };
+        if let Some(key) = here.iter().find(whole).cloned() {
+            self.end_pod(&key, "Killing", at);
+            self.reconcile(at);
+        }
+        !here.is_empty()
+    }
+
+    /// `lost` pods of a workload go, and the namespace's quota has no room for others.
+    pub fn lose_to_quota(&mut self, namespace: &str, workload: &str, lost: usize, at: i64) {
+        let used = self.pods_in(namespace);
+        self.quotas.insert(namespace.to_owned(), used - i64::try_from(lost).unwrap_or(0));
+        let mine: Vec<Name> = (self.runs.iter())
+            .filter(|((space, _), _)| space == namespace)
+            .filter(|(_, run)| run.owner.rsplit_once('-').is_some_and(|(name, _)| name == workload))
+            .filter(|(_, run)| run.deleting.is_none())
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in mine.iter().take(lost) {
+            self.end_pod(key, "Killing", at);
+        }
+        self.reconcile(at);
+    }
+
+    /// Pods of a namespace that are not on their way out.
+    pub(super) fn pods_in(&self, namespace: &str) -> i64 {
+        let here = self.runs.iter().filter(|((space, _), run)| space == namespace && run.deleting.is_none());
+        i64::try_from(here.count()).unwrap_or(i64::MAX)
+    }
+
     pub fn is_node_ready(&self, name: &str) -> bool {
         !self.nodes_down.contains_key(name)
     }

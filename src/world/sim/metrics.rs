@@ -6,7 +6,17 @@ use std::hash::{BuildHasherDefault, Hasher};
 use super::super::estate::{Estate, Role};
 use super::super::kubernetes::{DeploymentView, KubeState, PodView};
 use super::super::promql::{SeriesId, SeriesStore};
-use super::{Condition, MINUTE};
+use super::{Condition, HostCondition, MINUTE, Script};
+
+/// What there is to be scraped in one tick.
+pub struct Scene<'a> {
+    pub estate: &'a Estate,
+    pub script: &'a Script,
+    pub conditions: &'a [Condition],
+    pub hosts: &'a [HostCondition],
+    /// Processors of a host.
+    pub cores: f64,
+}
 
 /// Counters live here; the store keeps what was scraped.
 pub struct Recorder {
@@ -48,31 +58,50 @@ impl Recorder {
         Self { series: HashMap::default(), edges: HashMap::new(), deployments: vec![], night, seen_at: 0 }
     }
 
-    #[allow(clippy::too_many_arguments)] // one scrape of everything
+    /// One scrape of everything.
     pub fn record(
         &mut self,
         at: i64,
         step: i64,
-        estate: &Estate,
-        conditions: &[Condition],
+        scene: &Scene<'_>,
         pods: &[PodView],
         kube: &KubeState,
-        certificate: (Option<usize>, i64),
         store: &mut SeriesStore,
     ) {
         let seconds = step as f64 / 1000.0;
         let slow = step < MINUTE || at.rem_euclid(SLOW) == 0;
+        let Scene { estate, conditions, .. } = scene;
         for pod in pods {
             let Some(index) = estate.find(&pod.service) else { continue };
             self.pod(at, seconds, slow, estate, index, &conditions[index], pod, store);
         }
-        for (index, node) in estate.nodes.iter().enumerate() {
-            self.service(at, slow, estate, index, &conditions[index], certificate, store);
-            let _ = node;
+        for index in 0..estate.nodes.len() {
+            self.service(at, slow, scene, index, store);
         }
-        self.graph(at, seconds, estate, conditions, certificate, store);
+        self.graph(at, seconds, scene, store);
+        self.hosts(at, seconds, scene, store);
+        for gauge in &scene.script.gauges {
+            let labels: Vec<(&str, &str)> =
+                gauge.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let id = store.series(&gauge.name, &labels);
+            store.push(id, at, gauge.value(at));
+        }
         if slow {
             self.cluster(at, estate, kube, store);
+        }
+    }
+
+    fn hosts(&mut self, at: i64, seconds: f64, scene: &Scene<'_>, store: &mut SeriesStore) {
+        for (host, condition) in scene.estate.hosts.iter().zip(scene.hosts) {
+            let share =
+                [("idle", 1.0 - condition.busy), ("user", condition.busy * 0.8), ("system", condition.busy * 0.2)];
+            for (mode, share) in share {
+                let labels = [("node", host.as_str()), ("mode", mode)];
+                let by = share * scene.cores * seconds;
+                self.count(store, "node_cpu_seconds_total", host, mode, &labels, at, by);
+            }
+            let labels = [("node", host.as_str())];
+            self.gauge(store, "node_timex_offset_seconds", host, "", &labels, at, condition.clock_offset);
         }
     }
 
@@ -157,7 +186,10 @@ impl Recorder {
                 self.gauge(store, "process_threads_busy", name, "", &base, at, condition.threads * node.threads);
                 if let Some(db) = condition.pool_to {
                     let labels = [base[0], base[1], base[2], ("pool", estate.nodes[db].name.as_str())];
-                    let max = pod.config.get("db.pool.max").filter(|value| *value == "2").map_or(node.pool, |_| 2.0);
+                    // What the planner gave, unless somebody has configured another size.
+                    let usual = super::build::base_config(&node.name).remove("db.pool.max");
+                    let set = pod.config.get("db.pool.max").filter(|value| Some(*value) != usual.as_ref());
+                    let max = set.and_then(|value| value.parse().ok()).unwrap_or(node.pool);
                     self.gauge(store, "db_client_connections_usage", name, "", &labels, at, condition.pool * max);
                     self.gauge(store, "db_client_connections_max", name, "", &labels, at, max);
                 }
@@ -189,25 +221,32 @@ impl Recorder {
                 at,
                 pod.restarts as f64,
             );
+            if let Some(reason) = &pod.reason {
+                let waits = [container[0], container[1], container[2], container[3], ("reason", reason.as_str())];
+                let id = store.series("kube_pod_container_status_waiting_reason", &waits);
+                store.push(id, at, 1.0);
+            }
             let ready = [base[0], base[1], base[2], ("condition", "true")];
             self.gauge(store, "kube_pod_status_ready", name, "", &ready, at, f64::from(u8::from(pod.ready)));
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn service(
-        &mut self,
-        at: i64,
-        slow: bool,
-        estate: &Estate,
-        index: usize,
-        condition: &Condition,
-        certificate: (Option<usize>, i64),
-        store: &mut SeriesStore,
-    ) {
-        let node = &estate.nodes[index];
+    fn service(&mut self, at: i64, slow: bool, scene: &Scene<'_>, index: usize, store: &mut SeriesStore) {
+        let (node, condition) = (&scene.estate.nodes[index], &scene.conditions[index]);
         let name = node.name.as_str();
         let base = [("namespace", node.namespace.as_str()), ("service", name)];
+        if let Some((wanted, most)) = condition.autoscaler {
+            let scaler = [base[0], base[1], ("horizontalpodautoscaler", name)];
+            let (current, limit) = (
+                "kube_horizontalpodautoscaler_status_current_replicas",
+                "kube_horizontalpodautoscaler_spec_max_replicas",
+            );
+            self.gauge(store, current, name, "", &scaler, at, wanted as f64);
+            self.gauge(store, limit, name, "", &scaler, at, most as f64);
+        }
+        if node.replica_of.is_some() {
+            self.gauge(store, "pg_replication_lag_seconds", name, "", &base, at, condition.behind);
+        }
         match node.role {
             Role::Database => {
                 self.gauge(
@@ -250,34 +289,27 @@ impl Recorder {
             Role::Gateway | Role::Service | Role::Worker => {
                 if slow {
                     self.gauge(store, "probe_success", name, "", &base, at, f64::from(u8::from(condition.probe_ok)));
-                    let expires = match certificate {
-                        (Some(expired), onset) if expired == index => onset,
-                        _ => self.night + (40 + index as i64) * 86_400_000,
-                    };
+                    let usual = self.night + (40 + index as i64) * 86_400_000;
+                    let expires = scene.script.certificate_ends(index).unwrap_or(usual);
                     self.gauge(store, "probe_ssl_earliest_cert_expiry", name, "", &base, at, expires as f64 / 1000.0);
                 }
             }
-            Role::External => {}
+            Role::NameServer | Role::External => {}
         }
     }
 
-    fn graph(
-        &mut self,
-        at: i64,
-        seconds: f64,
-        estate: &Estate,
-        conditions: &[Condition],
-        certificate: (Option<usize>, i64),
-        store: &mut SeriesStore,
-    ) {
+    fn graph(&mut self, at: i64, seconds: f64, scene: &Scene<'_>, store: &mut SeriesStore) {
+        let Scene { estate, conditions, .. } = scene;
         for (from, node) in estate.nodes.iter().enumerate() {
             for call in &node.calls {
                 let callee = &conditions[call.to];
                 let requests = conditions[from].rate * call.share * seconds;
-                let tls = certificate.0 == Some(call.to) && at >= certificate.1;
+                let tls = scene.script.certificate_ends(call.to).is_some_and(|end| at >= end);
                 let timed_out = ((callee.seconds - 2.5) / 3.0).clamp(0.0, 0.95);
                 let failing = if tls { 0.96 } else { callee.errors.max(timed_out) };
                 let took = if tls { 0.02 } else { callee.seconds.min(2.5) };
+                let (lost, more) = scene.script.way(at, from, call.to);
+                let (failing, took) = (failing + lost * (1.0 - failing), (took + more).min(2.5));
                 for (name, by) in [
                     ("traces_service_graph_request_total", requests),
                     ("traces_service_graph_request_failed_total", requests * failing),
