@@ -8,6 +8,7 @@ pub mod anomaly;
 mod instant;
 pub mod logs;
 pub mod replay;
+pub mod retrieval;
 pub mod score;
 pub mod series;
 pub mod storm;

@@ -10,6 +10,7 @@ pub mod gate;
 pub mod intake;
 pub mod investigate;
 pub mod label;
+pub mod learn;
 pub mod observe;
 pub mod reason;
 pub mod regroup;

@@ -1,5 +1,7 @@
 //! `midwatch eval`: a table for people, `--json` one document.
 
+pub mod retrieval;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,6 +26,8 @@ pub enum Suite {
     Logs(DataArgs),
     /// Alerts with known incidents: what is joined, told and lost.
     Triage(TriageArgs),
+    /// Questions about Markdown documents: how often the memory finds the right one.
+    Retrieval(retrieval::RetrievalArgs),
     /// Storms that this program draws: many faults at once.
     Storms(StormArgs),
 }
@@ -66,7 +70,7 @@ pub struct StormArgs {
     json: bool,
 }
 
-pub fn run(config: &Config, suite: Suite) -> anyhow::Result<ExitCode> {
+pub async fn run(config: &Config, suite: Suite) -> anyhow::Result<ExitCode> {
     let rules = config.triage_rules()?;
     match suite {
         Suite::Anomaly(args) => table(&anomaly::run(&args.data)?, args.json),
@@ -85,6 +89,7 @@ pub fn run(config: &Config, suite: Suite) -> anyhow::Result<ExitCode> {
             }
             print(&report, args.json)
         }
+        Suite::Retrieval(args) => retrieval::run(config, args).await,
         Suite::Storms(args) => storms(&rules, &args),
     }
 }
