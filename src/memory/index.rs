@@ -18,8 +18,8 @@ use crate::memory::rank::Query;
 use crate::ports::{EmbedError, Embedder};
 
 /// What BM25 takes as the usual length: words after stop words, and concepts.
-const CHUNK: Usual = Usual { words: 100.0, concepts: 50.0 };
-const DOCUMENT: Usual = Usual { words: 300.0, concepts: 150.0 };
+const CHUNK: Usual = Usual { words: 70.0, concepts: 35.0 };
+const DOCUMENT: Usual = Usual { words: 150.0, concepts: 75.0 };
 
 /// Okapi BM25's usual constants; Robertson and Zaragoza, "The Probabilistic Relevance Framework" (2009).
 const K1: f32 = 1.2;

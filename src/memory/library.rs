@@ -68,6 +68,8 @@ pub(super) async fn load(
     for doc in kept.keys() {
         memory.forget(&owner, doc).await?;
     }
+    // Also for what was written since the last start; it is nothing where nothing has grown large.
+    memory.settle().await?;
     Ok(Loaded { forgotten: kept.len(), bad, ..loaded })
 }
 

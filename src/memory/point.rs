@@ -16,7 +16,7 @@ pub(crate) const BM25: &str = "bm25";
 /// What a cosine weighs beside the sparse score when both are added up. A weighted sum of scores
 /// orders better than ranks do once its one weight has been tuned; Bruch, Gai and Ingber, "An
 /// Analysis of Fusion Functions for Hybrid Retrieval" (TOIS 2023). Tuned on questions in people's words.
-pub(crate) const MEANING: f32 = 1.5;
+pub(crate) const MEANING: f32 = 2.0;
 
 /// Payload fields that filters use, so that both backends index them.
 pub(crate) const INDEXED: [&str; 6] = ["level", "kind", "doc", "alerts", "tenant.cluster", "tenant.team"];
