@@ -83,6 +83,14 @@ pub struct BenchArgs {
     /// Only the triage engine.
     #[arg(long, conflicts_with = "only_stream")]
     pub only_engine: bool,
+    /// Only the memory, filled with many chunks.
+    #[arg(long, conflicts_with_all = ["only_stream", "only_engine"])]
+    pub only_memory: bool,
+    /// How many chunks that memory has.
+    #[arg(long, default_value_t = 100_000)]
+    pub chunks: usize,
+    #[command(flatten)]
+    pub embedder: eval::retrieval::EmbedderArgs,
     /// One JSON document instead of the table.
     #[arg(long)]
     pub json: bool,
@@ -174,7 +182,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             eval::run(config, suite).await
         }
         Command::Replay(args) => replay::run(&args, &configs, &environment),
-        Command::Bench(args) => bench::run(args).await,
+        Command::Bench(args) => bench::run(&Config::load(config()?, &environment)?, args).await,
         Command::Check => check::run(config()?, &environment).await,
         Command::Audit { what: AuditCommand::Verify { data_dir } } => {
             let mut config = Config::load(config()?, &environment)?;

@@ -9,6 +9,7 @@ pub mod anomaly;
 mod instant;
 pub mod logs;
 pub mod replay;
+pub mod retrieval;
 pub mod rootcause;
 pub mod score;
 pub mod series;

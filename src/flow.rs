@@ -11,6 +11,7 @@ pub mod gate;
 pub mod intake;
 pub mod investigate;
 pub mod label;
+pub mod learn;
 pub mod listen;
 pub mod observe;
 pub mod reason;

@@ -1,16 +1,20 @@
 //! What the watch remembers: runbooks, post-mortems and notes, found by meaning and by words.
 //!
 //! Invariants: a document is replaced as a whole; every chunk carries its tenant, its author and
-//! how far it is trusted; votes move a rank within bounds and never lift what nobody has verified
-//! above what was curated; every recalled chunk says why it was recalled.
+//! how far it is trusted; votes move a rank within bounds, for questions like the one that they were
+//! given for, and never lift what nobody has verified above what was curated; every recalled chunk
+//! says why it was recalled.
 //!
 //! Two backends hold the same points: Qdrant in this process (`Edge`, also the test double) and a
 //! Qdrant server. What is asked and how answers are ranked is the same code for both.
 
+mod ballot;
 mod chunk;
 mod edge;
 mod index;
+mod lexicon;
 mod library;
+mod page;
 mod point;
 mod rank;
 mod server;
@@ -19,8 +23,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use ballot::Vote;
 pub use chunk::{Chunk, Kind, Tenant, Trust};
-pub use library::Loaded;
+pub use library::{Loaded, Reading};
 pub use rank::{Query, Recalled};
 
 use crate::memory::edge::Edge;
@@ -30,7 +35,7 @@ use crate::memory::server::Server;
 use crate::ports::{EmbedError, Embedder};
 
 /// How many points each of the rankings hands to the fusion.
-const CANDIDATES: usize = 40;
+const CANDIDATES: usize = 50;
 
 /// Below this a past incident is another story; see `rank::relevance` for the scale.
 const SIMILAR_ENOUGH: f32 = 0.5;
@@ -112,7 +117,7 @@ impl Memory {
         let _turn = self.turn().lock().await;
         for (owner, mut documents) in chunk::by_document(chunks) {
             let docs = documents.iter().filter_map(|group| Some(group.first()?.doc.clone())).collect();
-            let kept = Select::documents(&owner, docs);
+            let kept = Select::documents(&owner, docs).written();
             let known = self.scroll(kept.clone().at(Level::Document)).await?;
             let votes: HashMap<&str, i64> =
                 known.iter().map(|stored| (stored.chunk.doc.as_str(), stored.chunk.votes)).collect();
@@ -155,20 +160,37 @@ impl Memory {
         Ok(similar)
     }
 
-    /// Adds to the votes of a document (people's thumbs under what was recalled); an unknown
-    /// document has none to add to.
-    pub async fn vote(&self, owner: &Tenant, doc: &str, delta: i64) -> Result<(), MemoryError> {
+    /// Keeps a vote on a document; `false` when there is no such document to vote on (yet).
+    pub async fn vote(&self, owner: &Tenant, doc: &str, vote: Vote) -> Result<bool, MemoryError> {
         let _turn = self.turn().lock().await;
         let select = Select::document(owner, doc);
         let kept = self.scroll(select.clone().at(Level::Document)).await?;
-        let Some(stored) = kept.first() else { return Ok(()) };
-        let votes = stored.chunk.votes.saturating_add(delta);
-        self.set_payload(select, serde_json::json!({ "votes": votes })).await
+        let Some(stored) = kept.into_iter().next() else { return Ok(false) };
+        let ballot = Chunk {
+            title: String::new(),
+            heading: format!("{}: {}", vote.by, vote.occasion),
+            about: String::new(),
+            text: vote.asked,
+            alerts: Vec::new(),
+            advises: Vec::new(),
+            author: vote.by,
+            trust: vote.trust,
+            at: vote.at,
+            votes: if vote.helpful { 1 } else { -1 },
+            ..stored.chunk
+        };
+        let indexer = self.indexer().clone();
+        let point = blocking(move || Ok(indexer.ballot(ballot)?)).await?;
+        self.upsert(vec![point]).await?;
+        let ballots = self.scroll(select.clone().at(Level::Ballot)).await?;
+        let votes = ballot::net(ballots.iter().map(|stored| &stored.chunk));
+        self.set_payload(select.written(), serde_json::json!({ "votes": votes })).await?;
+        Ok(true)
     }
 
     /// A person has looked at a document: lifts it out of quarantine, or puts it there.
     pub async fn set_trust(&self, owner: &Tenant, doc: &str, trust: Trust) -> Result<(), MemoryError> {
-        self.set_payload(Select::document(owner, doc), serde_json::json!({ "trust": trust })).await
+        self.set_payload(Select::document(owner, doc).written(), serde_json::json!({ "trust": trust })).await
     }
 
     /// Everything that is kept of a document, in its order.
@@ -178,27 +200,31 @@ impl Memory {
         Ok(stored.into_iter().map(|stored| stored.chunk).collect())
     }
 
+    /// Indexes what was written since the last time, so that questions stay fast however much there
+    /// is. Takes seconds for ten thousands of chunks; a server does it by itself.
+    pub async fn settle(&self) -> Result<(), MemoryError> {
+        match self {
+            Self::Edge(edge) => edge.settle().await,
+            Self::Server(_) => Ok(()),
+        }
+    }
+
     /// Brings the memory in line with a folder of runbooks; only changed ones are indexed.
     pub async fn load_runbooks(&self, dir: &Path, tenant: &Tenant) -> Result<Loaded, MemoryError> {
-        library::load(self, dir, tenant).await
+        library::load(self, dir, tenant, Reading::Runbooks).await
+    }
+
+    /// The same for any Markdown: what is no runbook of ours is read as a page.
+    pub async fn load_pages(&self, dir: &Path, tenant: &Tenant) -> Result<Loaded, MemoryError> {
+        library::load(self, dir, tenant, Reading::Pages).await
     }
 
     async fn ranked(&self, query: Query) -> Result<Vec<Recalled>, MemoryError> {
-        let indexer = self.indexer().clone();
-        let (query, asked) = blocking(move || {
-            let asked = indexer.question(&query)?;
-            Ok((query, asked))
-        })
-        .await?;
-        let asked = Arc::new(asked);
-        let seen = Select::visible_to(&query.tenant, &query.kinds);
-        let chunks = self.nearest(&asked, seen.clone().at(Level::Chunk)).await?;
-        let documents = self.nearest(&asked, seen.clone().at(Level::Document)).await?;
-        let named = match query.alerts.is_empty() {
-            true => Vec::new(),
-            false => self.nearest(&asked, seen.at(Level::Chunk).naming(&query.alerts)).await?,
+        let (query, asked, found) = match self {
+            Self::Edge(edge) => edge.gather(query).await?,
+            Self::Server(server) => server.gather(query).await?,
         };
-        Ok(rank::rank(&query, &asked, chunks, documents, named))
+        Ok(rank::rank(&query, &asked, found))
     }
 
     async fn points_of(&self, documents: Vec<Vec<Chunk>>) -> Result<Vec<Point>, MemoryError> {
@@ -250,13 +276,6 @@ impl Memory {
         match self {
             Self::Edge(edge) => edge.scroll(select).await,
             Self::Server(server) => server.scroll(select).await,
-        }
-    }
-
-    async fn nearest(&self, asked: &Arc<index::Question>, select: Select) -> Result<Vec<point::Hit>, MemoryError> {
-        match self {
-            Self::Edge(edge) => edge.nearest(asked.clone(), select).await,
-            Self::Server(server) => server.nearest(asked, select).await,
         }
     }
 }

@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use super::BenchArgs;
+use crate::config::Config;
 
 mod engine;
+mod memory;
 mod stream;
 
 /// What, measured, unit, at most.
@@ -18,7 +20,7 @@ type Row = (&'static str, f64, &'static str, Option<f64>);
 
 const PATIENCE: Duration = Duration::from_secs(900);
 
-pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
+pub async fn run(config: &Config, args: BenchArgs) -> anyhow::Result<ExitCode> {
     let program = std::env::current_exe().context("where this program lies is not known")?;
     let mut rows: Vec<Row> = vec![];
     let build = if cfg!(debug_assertions) { "dev" } else { "release" };
@@ -28,6 +30,16 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     }
     if args.only_engine {
         print(build, &engine::measure(), args.json, &[])?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.only_memory {
+        let choice = args.embedder.choice(config)?;
+        let embedder = tokio::task::spawn_blocking(move || choice.open()).await??;
+        let unpacked = tempfile::tempdir()?;
+        let mut config = config.clone();
+        config.store.data_dir = unpacked.path().to_owned();
+        let runbooks = crate::app::runbook_folder(&config);
+        print(build, &memory::measure(&runbooks, args.chunks, embedder).await?, args.json, &[])?;
         return Ok(ExitCode::SUCCESS);
     }
     let start = start_of_serve(&program).await?;

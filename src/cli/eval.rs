@@ -1,6 +1,7 @@
 //! `midwatch eval`: a table for people, `--json` one document.
 
 mod agent;
+pub mod retrieval;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,6 +27,8 @@ pub enum Suite {
     Logs(DataArgs),
     /// Alerts with known incidents: what is joined, told and lost.
     Triage(TriageArgs),
+    /// Questions about Markdown documents: how often the memory finds the right one.
+    Retrieval(retrieval::RetrievalArgs),
     /// Storms that this program draws: many faults at once.
     Storms(StormArgs),
     /// Incidents with a known cause: metrics, calls and changes, one folder each.
@@ -101,6 +104,7 @@ pub async fn run(config: Config, suite: Suite) -> anyhow::Result<ExitCode> {
             }
             print(&report, args.json)
         }
+        Suite::Retrieval(args) => retrieval::run(&config, args).await,
         Suite::Storms(args) => storms(&rules, &args),
         Suite::Rootcause(args) => table(&rootcause::run(&args.cases)?, args.json),
         Suite::Agent(args) => agent::run(config, args).await,

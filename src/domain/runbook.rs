@@ -127,11 +127,16 @@ impl fmt::Display for RunbookAction {
     }
 }
 
-/// Cuts Markdown at its `##` headings into pieces of about 40 to 250 words. A code block is
-/// never cut, so one with more words stays whole.
+/// Cuts Markdown at its `##` headings into pieces of about 40 to 250 words, and what is longer at
+/// its `###` headings. A code block is never cut, so one with more words stays whole.
 pub fn sections(markdown: &str) -> Vec<Section> {
+    fit(by_heading(markdown, "## "), by_deeper_heading)
+}
+
+/// Joins what is too short; what is too long is for `cut_long` to cut.
+fn fit(sections: Vec<Section>, cut_long: fn(&Section, usize) -> Vec<Section>) -> Vec<Section> {
     let mut cut: Vec<Section> = Vec::new();
-    for section in by_heading(markdown) {
+    for section in sections {
         let words = count_words(&section.text);
         match cut.last_mut() {
             Some(last)
@@ -145,21 +150,38 @@ pub fn sections(markdown: &str) -> Vec<Section> {
                 };
                 last.text = format!("{}\n\n{}", last.text, section.text);
             }
-            _ if words > CHUNK_WORDS_MAX => cut.extend(by_paragraphs(&section, words)),
+            _ if words > CHUNK_WORDS_MAX => cut.extend(cut_long(&section, words)),
             _ => cut.push(section),
         }
     }
     cut
 }
 
-fn by_heading(markdown: &str) -> Vec<Section> {
+/// Each piece carries the path of its headings.
+fn by_deeper_heading(section: &Section, words: usize) -> Vec<Section> {
+    let parts = by_heading(&section.text, "### ");
+    if parts.len() < 2 {
+        return by_paragraphs(section, words);
+    }
+    let mut pieces = fit(parts, by_paragraphs);
+    for piece in &mut pieces {
+        piece.heading = match (section.heading.is_empty(), piece.heading.is_empty()) {
+            (true, _) => std::mem::take(&mut piece.heading),
+            (_, true) => section.heading.clone(),
+            _ => format!("{} / {}", section.heading, piece.heading),
+        };
+    }
+    pieces
+}
+
+fn by_heading(markdown: &str, mark: &str) -> Vec<Section> {
     let mut sections = Vec::new();
     let mut heading = String::new();
     let mut lines: Vec<&str> = Vec::new();
     let mut fence = Fence::default();
     for line in markdown.lines() {
         // Deeper headings stay inside their section; a title line (`# `) says nothing new.
-        match line.strip_prefix("## ").filter(|_| !fence.open) {
+        match line.strip_prefix(mark).filter(|_| !fence.open) {
             Some(next) => {
                 push_section(&mut sections, &heading, &lines);
                 heading = next.trim().trim_end_matches('#').trim_end().to_owned();
@@ -497,6 +519,14 @@ mod tests {
         let long = [words(90), words(90), words(90), words(90)].join("\n\n");
         let markdown = format!("## A\n{}\n## B\n{}\n## C\n{long}", words(10), words(50));
         assert_eq!(shape(&markdown), [("A / B".into(), 60), ("C".into(), 180), ("C".into(), 180)]);
+    }
+
+    #[test]
+    fn a_long_section_is_cut_at_its_deeper_headings_and_says_where_it_stands() {
+        let markdown = format!("## A\n{}\n### B\n{}\n### C\n{}", words(50), words(150), words(200));
+        assert_eq!(shape(&markdown), [("A / B".into(), 200), ("A / C".into(), 200)]);
+        let short = format!("## A\n{}\n### B\n{}", words(50), words(60));
+        assert_eq!(shape(&short), [("A".into(), 112)], "a short one stays whole");
     }
 
     #[test]

@@ -37,6 +37,12 @@ async fn write(desk: &Desk, incident: &Incident) -> Result<(), FlowError> {
         alerts.sort();
         alerts.dedup();
         let cause = incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.service.clone());
+        let advises: Vec<String> = incident
+            .plans
+            .iter()
+            .filter(|record| record.outcome == crate::domain::incident::Outcome::Verified)
+            .map(|record| super::learn::advice(&record.plan.action).to_owned())
+            .collect();
         let chunks = crate::domain::runbook::sections(&document)
             .into_iter()
             .map(|section| Chunk {
@@ -47,6 +53,7 @@ async fn write(desk: &Desk, incident: &Incident) -> Result<(), FlowError> {
                 about: symptoms(incident),
                 text: section.text,
                 alerts: alerts.clone(),
+                advises: advises.clone(),
                 tenant: tenant.clone(),
                 service: cause.clone(),
                 incident: Some(incident.id.clone()),
@@ -56,7 +63,11 @@ async fn write(desk: &Desk, incident: &Incident) -> Result<(), FlowError> {
                 at: wall_now,
             })
             .collect();
-        if let Err(failure) = memory.remember(chunks).await {
+        let kept = match memory.remember(chunks).await {
+            Ok(()) => super::learn::outcome(desk, memory, incident).await,
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = kept {
             if failure.is_passing() {
                 warn!(incident = %incident.id, error = %failure, "memory is unavailable; tried again later");
                 return Ok(());

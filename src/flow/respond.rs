@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{error, info};
+use tracing::error;
 
 use super::deliver::Effect;
 use super::desk::{Desk, FlowError};
@@ -181,26 +181,16 @@ async fn click(
         ButtonAction::ThumbsUp | ButtonAction::ThumbsDown => {
             let id = incident_id(value)?;
             let helpful = action == ButtonAction::ThumbsUp;
-            let (incident, before) = desk
+            let (incident, ()) = desk
                 .change(&id, |change| {
-                    let before = change.incident().helpful.get(&person).copied();
                     change.record(IncidentEvent::Feedback { by: person.clone(), helpful, reason: reason.clone() })?;
                     if helpful {
                         label::real(change, &person, "found its diagnosis helpful");
                     }
-                    Ok(before)
+                    Ok(())
                 })
                 .await?;
-            // One vote a person: a changed one takes the old one back.
-            let delta = i64::from(helpful) * 2 - 1 - before.map_or(0, |before| i64::from(before) * 2 - 1);
-            if delta != 0
-                && let Some(memory) = &desk.memory
-            {
-                let tenant = Tenant::new(incident.cluster.clone(), incident.team.clone());
-                if let Err(failure) = memory.vote(&tenant, &format!("post-mortem/{id}"), delta).await {
-                    info!(incident = %id, error = %failure, "the vote is in the log; memory has no post-mortem to weigh yet");
-                }
-            }
+            super::learn::thumb(desk, &incident, &person, helpful).await;
             Ok(Some(note("Thank you; it is kept with the incident as feedback.", Tone::Neutral)))
         }
     }

@@ -20,12 +20,16 @@ pub struct Chunk {
     /// Names of alerts that the document answers.
     #[serde(default)]
     pub alerts: Vec<String>,
+    /// What the document advises to do, in the verbs of `RunbookAction`.
+    #[serde(default)]
+    pub advises: Vec<String>,
     pub tenant: Tenant,
     pub service: Option<String>,
     pub incident: Option<IncidentId>,
     pub author: String,
     pub trust: Trust,
-    /// Ups minus downs; kept by the memory, ignored when a known document is remembered again.
+    /// Ups minus downs, each voter once, for people to see; kept by the memory, ignored when a known
+    /// document is remembered again. Ranks are moved by the votes themselves, see `ballot`.
     #[serde(default)]
     pub votes: i64,
     /// When it was written or last reviewed.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use fs2::FileExt as _;
 use qdrant_edge::{
     CreateIndex, Distance, EdgeConfigBuilder, EdgeShard, EdgeSparseVectorParamsBuilder, EdgeVectorParamsBuilder,
-    FieldIndexOperations, Filter, Fusion, Modifier, NamedQuery, Payload, PayloadFieldSchema, PayloadOps,
+    Expression, FieldIndexOperations, Filter, Formula, Modifier, NamedQuery, Payload, PayloadFieldSchema, PayloadOps,
     PayloadSchemaType, PointId, PointInsertOperations, PointOperations, PointStruct, Prefetch, QueryEnum, QueryRequest,
     ScoredPoint, ScoringQuery, ScrollRequest, SetPayloadOp, SparseVector, UpdateOperation, Vector, VectorInternal,
     VectorStructInternal, Vectors, WalOptions, WithPayloadInterface, WithVector,
@@ -19,8 +19,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::memory::chunk::by_document;
-use crate::memory::index::{Indexer, Question};
-use crate::memory::point::{BM25, DENSE, Hit, INDEXED, Level, Point, RRF_K, Select, Stored, Words, share_of_best};
+use crate::memory::index::{Indexer, Question, reading};
+use crate::memory::point::{BM25, DENSE, Hit, INDEXED, Level, MEANING, Point, Select, Stored, Words};
+use crate::memory::rank::{Found, Query, Wanted};
 use crate::memory::{CANDIDATES, MemoryError, blocking};
 
 /// Runbooks and post-mortems of a team are a few megabytes; the default of 32 is reserved at once.
@@ -48,7 +49,7 @@ struct MadeWith {
     layout: u32,
 }
 
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 const MADE_WITH: &str = "made_with.json";
 
 impl Edge {
@@ -96,12 +97,35 @@ impl Edge {
         .await
     }
 
+    pub(super) async fn settle(&self) -> Result<(), MemoryError> {
+        self.on_shard(|shard| {
+            shard.optimize().map_err(store)?;
+            shard.flush();
+            Ok(())
+        })
+        .await
+    }
+
     pub(super) async fn scroll(&self, select: Select) -> Result<Vec<Stored>, MemoryError> {
         self.on_shard(move |shard| scroll(shard, &select)).await
     }
 
-    pub(super) async fn nearest(&self, asked: Arc<Question>, select: Select) -> Result<Vec<Hit>, MemoryError> {
-        self.on_shard(move |shard| nearest(shard, &asked, &select)).await
+    /// In one go on one thread: each change of thread costs more than a search among few.
+    pub(super) async fn gather(&self, query: Query) -> Result<(Query, Question, Found), MemoryError> {
+        let indexer = self.indexer.clone();
+        self.on_shard(move |shard| {
+            let asked = indexer.question(&query)?;
+            let wanted = Wanted::by(&query);
+            let ballots = nearest(shard, &asked, &wanted.ballots)?;
+            let chunks = nearest(shard, &asked, &wanted.chunks)?;
+            let documents = nearest(shard, &asked, &wanted.documents)?;
+            let mut named = Vec::new();
+            for select in wanted.named.iter().cloned().chain(wanted.favoured(&asked, &ballots)) {
+                named.extend(nearest(shard, &asked, &select)?);
+            }
+            Ok((query, asked, Found { chunks, documents, named, ballots }))
+        })
+        .await
     }
 
     async fn on_shard<T: Send + 'static>(
@@ -129,7 +153,7 @@ impl Held {
         let wanted = MadeWith {
             embedder: indexer.embedder().name().to_owned(),
             dimension: indexer.embedder().dimension(),
-            layout: LAYOUT,
+            layout: LAYOUT.wrapping_add(reading()),
         };
         let shard = match made_with(&current) {
             None => create(&current, &wanted)?,
@@ -178,9 +202,10 @@ fn create(at: &Path, made_with: &MadeWith) -> Result<EdgeShard, MemoryError> {
 fn index_anew(dir: &Path, wanted: &MadeWith, indexer: &Indexer) -> Result<EdgeShard, MemoryError> {
     let folder = |problem: std::io::Error| MemoryError::Folder { dir: dir.to_owned(), problem: problem.to_string() };
     let (current, next, former) = (dir.join("shard"), dir.join("shard.next"), dir.join("shard.former"));
-    let mut kept = {
+    let (mut kept, ballots) = {
         let shard = EdgeShard::load(&current, None).map_err(store)?;
-        scroll(&shard, &Select::default().at(Level::Chunk))?
+        let of = |level| scroll(&shard, &Select::default().at(level));
+        (of(Level::Chunk)?, of(Level::Ballot)?)
     };
     kept.sort_by(|a, b| (&a.chunk.doc, a.part).cmp(&(&b.chunk.doc, b.part)));
     {
@@ -189,6 +214,9 @@ fn index_anew(dir: &Path, wanted: &MadeWith, indexer: &Indexer) -> Result<EdgeSh
             for group in documents {
                 upsert(&shard, indexer.points(group)?)?;
             }
+        }
+        for ballot in ballots {
+            upsert(&shard, vec![indexer.ballot(ballot.chunk)?])?;
         }
     }
     if former.exists() {
@@ -248,14 +276,23 @@ fn nearest(shard: &EdgeShard, asked: &Question, select: &Select) -> Result<Vec<H
         filter: Some(filter.clone()),
         score_threshold: None,
     };
-    let mut prefetches = vec![ranking(VectorInternal::Dense(asked.dense.clone()), DENSE)];
+    let mut prefetches = vec![(MEANING, ranking(VectorInternal::Dense(asked.dense.clone()), DENSE))];
     if !asked.words.indices.is_empty() {
         let words = SparseVector { indices: asked.words.indices.clone(), values: asked.words.values.clone() };
-        prefetches.push(ranking(VectorInternal::Sparse(words), BM25));
+        prefetches.push((1.0, ranking(VectorInternal::Sparse(words), BM25)));
     }
+    let score = |place: usize| format!("$score[{place}]");
+    let weighed = |(place, (weight, _)): (usize, &(f32, Prefetch))| {
+        Expression::Mult(vec![Expression::Constant(*weight), Expression::Variable(score(place))])
+    };
+    let formula = Formula {
+        formula: Expression::Sum(prefetches.iter().enumerate().map(weighed).collect()),
+        // What one of the two rankings does not hold scores nothing there.
+        defaults: (0..prefetches.len()).map(|place| (score(place), 0.0.into())).collect(),
+    };
     let request = QueryRequest {
-        prefetches,
-        query: Some(ScoringQuery::Fusion(Fusion::Rrf { k: RRF_K as usize, weights: None })),
+        prefetches: prefetches.into_iter().map(|(_, prefetch)| prefetch).collect(),
+        query: Some(ScoringQuery::Formula(formula.try_into().map_err(store)?)),
         filter: None,
         score_threshold: None,
         limit: CANDIDATES,
@@ -283,7 +320,7 @@ fn hit(point: ScoredPoint) -> Result<Hit, MemoryError> {
             }
         }
     }
-    Ok(Hit { id, fused: share_of_best(point.score), dense, words: words.indices, stored: stored(point.payload)? })
+    Ok(Hit { id, fused: point.score, dense, words: words.indices, stored: stored(point.payload)? })
 }
 
 fn stored(payload: Option<Payload>) -> Result<Stored, MemoryError> {

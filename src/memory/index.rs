@@ -1,6 +1,9 @@
-//! From text to vectors: dense ones by the embedder, BM25 ones by ourselves, for both backends.
+//! From text to vectors: dense ones by the embedder, sparse ones by ourselves, for both backends.
+//!
+//! A sparse vector holds a text's words and the concepts that they name (see `lexicon`), both
+//! weighted as in BM25; the backend multiplies by how rare they are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use qdrant_edge::bm25_embed::{EdgeBm25, EdgeBm25Config};
@@ -9,13 +12,21 @@ use qdrant_edge::external::ordered_float::NotNan;
 use crate::domain::id::Digest;
 use crate::memory::MemoryError;
 use crate::memory::chunk::Chunk;
+use crate::memory::lexicon::{self, split_names};
 use crate::memory::point::{Level, Point, Stored, WordIndex, Words, stable_id};
 use crate::memory::rank::Query;
 use crate::ports::{EmbedError, Embedder};
 
-/// Tokens that BM25 takes as the usual length, after stop words.
-const CHUNK_TOKENS: f64 = 120.0;
-const DOCUMENT_TOKENS: f64 = 480.0;
+/// What BM25 takes as the usual length: words after stop words, and concepts.
+const CHUNK: Usual = Usual { words: 70.0, concepts: 35.0 };
+const DOCUMENT: Usual = Usual { words: 150.0, concepts: 75.0 };
+
+/// Okapi BM25's usual constants; Robertson and Zaragoza, "The Probabilistic Relevance Framework" (2009).
+const K1: f32 = 1.2;
+const B: f32 = 0.75;
+
+/// A new one means that everything is indexed anew, whatever the texts say.
+const READING: u32 = 2;
 
 /// Beyond this a question is a log dump; its head says what it is about.
 const QUESTION_CHARS: usize = 4_000;
@@ -26,16 +37,23 @@ pub(crate) struct Indexer {
     document_words: EdgeBm25,
 }
 
+struct Usual {
+    words: f64,
+    concepts: f32,
+}
+
 /// A query in the form in which backends are asked.
 pub(crate) struct Question {
     pub dense: Vec<f32>,
     pub words: Words,
     pub spelled: WordIndex,
+    /// The concepts that it names, by id.
+    pub concepts: HashMap<u32, &'static str>,
 }
 
 impl Indexer {
     pub fn new(embedder: Arc<dyn Embedder>) -> Result<Self, MemoryError> {
-        Ok(Self { embedder, chunk_words: bm25(CHUNK_TOKENS)?, document_words: bm25(DOCUMENT_TOKENS)? })
+        Ok(Self { embedder, chunk_words: bm25(CHUNK.words)?, document_words: bm25(DOCUMENT.words)? })
     }
 
     pub fn embedder(&self) -> &dyn Embedder {
@@ -58,18 +76,17 @@ impl Indexer {
         let levels = chunks.chain(document.map(|document| (document, Level::Document)));
         for (part, ((chunk, level), (text, dense))) in levels.zip(texts.iter().zip(vectors)).enumerate() {
             let (words, nth) = match level {
-                Level::Chunk => {
+                Level::Chunk | Level::Ballot => {
                     let nth = same_heading.entry(chunk.heading.clone()).or_default();
                     *nth += 1;
-                    (&self.chunk_words, *nth)
+                    (self.sparse(text, Level::Chunk), *nth)
                 }
-                Level::Document => (&self.document_words, 0),
+                Level::Document => (self.sparse(text, Level::Document), 0),
             };
-            let sparse = words.embed_document(text);
             points.push(Point {
                 id: stable_id(&chunk.tenant, &chunk.doc, level, &chunk.heading, nth),
                 dense,
-                words: Words { indices: sparse.indices, values: sparse.values },
+                words,
                 stored: Stored {
                     chunk,
                     level,
@@ -82,24 +99,82 @@ impl Indexer {
         Ok(points)
     }
 
+    /// What a vote was given for: found again by questions like the one that was asked then.
+    pub fn ballot(&self, ballot: Chunk) -> Result<Point, EmbedError> {
+        let text: String = ballot.text.chars().take(QUESTION_CHARS).collect();
+        let dense = self.embedder.embed(&[&text])?.pop().unwrap_or_default();
+        Ok(Point {
+            id: stable_id(&ballot.tenant, &ballot.doc, Level::Ballot, &ballot.heading, 0),
+            dense,
+            words: self.sparse(&text, Level::Ballot),
+            stored: Stored {
+                chunk: ballot,
+                level: Level::Ballot,
+                part: 0,
+                digest: String::new(),
+                embedder: self.embedder.name().to_owned(),
+            },
+        })
+    }
+
     pub fn question(&self, query: &Query) -> Result<Question, EmbedError> {
         let text: String = query.spoken().chars().take(QUESTION_CHARS).collect();
         let dense = self.embedder.embed(&[&text])?.pop().unwrap_or_default();
-        let sparse = self.chunk_words.embed_query(&text);
+        let split = split_names(&text);
+        let mut sparse = self.chunk_words.embed_query(&split);
         let mut spelled = WordIndex::new();
-        for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
+        for word in split.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
             for index in self.chunk_words.embed_query(word).indices {
                 spelled.entry(index).or_insert_with(|| word.to_lowercase());
             }
         }
-        Ok(Question { dense, words: Words { indices: sparse.indices, values: sparse.values }, spelled })
+        // Words and concepts speak with one voice each, however many they are.
+        let share = 1.0 / sparse.indices.len().max(1) as f32;
+        sparse.values.iter_mut().for_each(|value| *value *= share);
+        let concepts = lexicon::named(&text);
+        for named in &concepts {
+            sparse.indices.push(named.concept.id());
+            sparse.values.push(named.weight / concepts.len() as f32);
+        }
+        Ok(Question {
+            dense,
+            words: Words { indices: sparse.indices, values: sparse.values },
+            spelled,
+            concepts: concepts.iter().map(|named| (named.concept.id(), named.concept.name())).collect(),
+        })
+    }
+
+    fn sparse(&self, text: &str, level: Level) -> Words {
+        let (bm25, usual) = match level {
+            Level::Chunk | Level::Ballot => (&self.chunk_words, CHUNK.concepts),
+            Level::Document => (&self.document_words, DOCUMENT.concepts),
+        };
+        let sparse = bm25.embed_document(&split_names(text));
+        let mut words = Words { indices: sparse.indices, values: sparse.values };
+        let concepts = lexicon::concepts(text);
+        let length = concepts.len() as f32;
+        let mut counted: BTreeMap<u32, f32> = BTreeMap::new();
+        for concept in concepts {
+            *counted.entry(concept.id()).or_default() += 1.0;
+        }
+        for (id, times) in counted {
+            words.indices.push(id);
+            words.values.push(times * (K1 + 1.0) / (times + K1 * (1.0 - B + B * length / usual)));
+        }
+        words
     }
 }
 
-/// Changes when anything that is indexed or shown of the document changes; votes are not part of it.
+/// Changes when anything that is indexed or shown of the document changes, and when texts are read
+/// in another way; votes are not part of it.
 pub(crate) fn digest_of(group: &[Chunk]) -> String {
     let unvoted: Vec<Chunk> = group.iter().map(|chunk| Chunk { votes: 0, ..chunk.clone() }).collect();
-    Digest::of_json(&unvoted).as_str().to_owned()
+    Digest::of_json(&(READING, lexicon::version(), unvoted)).as_str().to_owned()
+}
+
+/// How texts are read: another number means that the vectors must be made anew.
+pub(crate) fn reading() -> u32 {
+    READING ^ lexicon::version()
 }
 
 fn chunk_text(chunk: &Chunk) -> String {

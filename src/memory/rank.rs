@@ -2,17 +2,16 @@
 
 use std::collections::HashMap;
 
+use crate::memory::ballot::{Standing, VOTES};
 use crate::memory::chunk::{Chunk, Kind, Tenant, Trust};
 use crate::memory::index::Question;
-use crate::memory::point::Hit;
+use crate::memory::lexicon::split_names;
+use crate::memory::point::{Hit, Level, Select};
 
-/// Bounds of what may move a rank, on the scale of the fused score (0 to 1).
+/// Bounds of what may move a rank, on the scale of the score without them (0 to 1).
 const NAMES_ALERT: f32 = 0.30;
 const SAME_SERVICE: f32 = 0.10;
-const VOTES: f32 = 0.10;
 const QUARANTINED: f32 = 0.10;
-/// Net votes at which half of `VOTES` is reached.
-const VOTES_HALFWAY: f32 = 3.0;
 
 const SHOWN_WORDS: usize = 5;
 
@@ -38,7 +37,7 @@ impl Query {
             text.push('\n');
             text.push_str(alert);
             text.push(' ');
-            text.push_str(&split_words(alert));
+            text.push_str(&split_names(alert));
         }
         if let Some(service) = &self.service {
             text.push('\n');
@@ -59,27 +58,22 @@ pub struct Recalled {
     pub why: String,
 }
 
-/// Fuses the rankings over chunks and over documents: a chunk is as good as its own place and the
-/// place of its document together.
-pub(crate) fn rank(
-    query: &Query,
-    asked: &Question,
-    chunks: Vec<Hit>,
-    documents: Vec<Hit>,
-    named: Vec<Hit>,
-) -> Vec<Recalled> {
+/// Joins the answers among chunks and among documents: a chunk is as good as it and its document
+/// are together, each as a share of the best of its kind.
+pub(crate) fn rank(query: &Query, asked: &Question, found: Found) -> Vec<Recalled> {
+    let standing = Standing::of(asked, &found.ballots);
     let documents: HashMap<(Tenant, String), Hit> =
-        documents.into_iter().map(|hit| (document_of(&hit.stored.chunk), hit)).collect();
+        shares(found.documents).map(|hit| (document_of(&hit.stored.chunk), hit)).collect();
     let mut hits: HashMap<_, Hit> = HashMap::new();
-    // Chunks that only the alert's name has brought start without a place of their own.
-    for hit in named.into_iter().map(|hit| Hit { fused: 0.0, ..hit }).chain(chunks) {
+    // Chunks that only the alert's name or a vote has brought start without a place of their own.
+    for hit in found.named.into_iter().map(|hit| Hit { fused: 0.0, ..hit }).chain(shares(found.chunks)) {
         hits.insert(hit.id, hit);
     }
     let mut judged: Vec<Judged> = hits
         .into_values()
         .map(|hit| {
             let document = documents.get(&document_of(&hit.stored.chunk));
-            judge(query, asked, hit, document)
+            judge(query, asked, hit, document, &standing)
         })
         .collect();
     hold_quarantine_down(&mut judged);
@@ -93,6 +87,52 @@ pub(crate) fn rank(
         })
     });
     ranked
+}
+
+/// What a backend is asked for one query.
+pub(crate) struct Wanted {
+    pub chunks: Select,
+    pub documents: Select,
+    pub ballots: Select,
+    /// Where an alert is named, which documents name it too.
+    pub named: Option<Select>,
+    seen: Select,
+}
+
+impl Wanted {
+    pub fn by(query: &Query) -> Self {
+        let seen = Select::visible_to(&query.tenant, &query.kinds);
+        Self {
+            chunks: seen.clone().at(Level::Chunk),
+            documents: seen.clone().at(Level::Document),
+            ballots: seen.clone().at(Level::Ballot),
+            named: (!query.alerts.is_empty()).then(|| seen.clone().at(Level::Chunk).naming(&query.alerts)),
+            seen,
+        }
+    }
+
+    /// The documents that helped in a case like this one, wherever words would place them.
+    pub fn favoured(&self, asked: &Question, ballots: &[Hit]) -> Option<Select> {
+        let docs = Standing::of(asked, ballots).favoured();
+        (!docs.is_empty()).then(|| Select { docs, ..self.seen.clone() }.at(Level::Chunk))
+    }
+}
+
+/// What the backends found for one question.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub chunks: Vec<Hit>,
+    pub documents: Vec<Hit>,
+    /// Chunks of documents that the alert's name or a vote points to.
+    pub named: Vec<Hit>,
+    /// Votes that were given for questions like this one.
+    pub ballots: Vec<Hit>,
+}
+
+/// Scores as shares of the best one.
+fn shares(hits: Vec<Hit>) -> impl Iterator<Item = Hit> {
+    let best = hits.iter().map(|hit| hit.fused).fold(f32::MIN_POSITIVE, f32::max);
+    hits.into_iter().map(move |hit| Hit { fused: (hit.fused / best).max(0.0), ..hit })
 }
 
 struct Judged {
@@ -113,7 +153,7 @@ fn hold_quarantine_down(judged: &mut [Judged]) {
     }
 }
 
-fn judge(query: &Query, asked: &Question, hit: Hit, document: Option<&Hit>) -> Judged {
+fn judge(query: &Query, asked: &Question, hit: Hit, document: Option<&Hit>, standing: &Standing) -> Judged {
     let chunk = &hit.stored.chunk;
     let meaning = cosine(&asked.dense, &hit.dense).max(document.map_or(0.0, |hit| cosine(&asked.dense, &hit.dense)));
     let shared = shared_words(asked, &hit);
@@ -133,6 +173,11 @@ fn judge(query: &Query, asked: &Question, hit: Hit, document: Option<&Hit>) -> J
     if chunk.trust == Trust::Quarantined {
         score -= QUARANTINED;
     }
+    let meant: Vec<&str> = hit.words.iter().filter_map(|index| asked.concepts.get(index).copied()).collect();
+    if !meant.is_empty() {
+        let meant: Vec<String> = meant.iter().take(SHOWN_WORDS).map(|name| name.replace('_', " ")).collect();
+        why.push(format!("speaks of {}", meant.join(", ")));
+    }
     if !shared.is_empty() {
         why.push(format!("shares {}", shared.iter().take(SHOWN_WORDS).cloned().collect::<Vec<_>>().join(", ")));
     }
@@ -142,21 +187,22 @@ fn judge(query: &Query, asked: &Question, hit: Hit, document: Option<&Hit>) -> J
         Trust::Verified => why.push("verified by a person".into()),
         Trust::Quarantined => why.push("in quarantine: nobody has verified it".into()),
     }
-    if chunk.votes != 0 {
-        why.push(format!("votes {:+}", chunk.votes));
+    let votes = votes_term(chunk.trust, standing.on(&document_of(chunk)));
+    if votes > 0.0 {
+        why.push(format!("helped in a case like this ({votes:+.2})"));
+    } else if votes < 0.0 {
+        why.push(format!("did not help in a case like this ({votes:+.2})"));
     }
-    let voted = score + votes_term(chunk.trust, chunk.votes);
+    let voted = score + votes;
     let recalled = Recalled { score: voted, relevance, why: why.join("; "), chunk: hit.stored.chunk };
     Judged { recalled, unvoted: score }
 }
 
 /// At most `VOTES` up or down; what is in quarantine can only sink.
-fn votes_term(trust: Trust, votes: i64) -> f32 {
-    let votes = votes as f32;
-    let bounded = VOTES * votes / (votes.abs() + VOTES_HALFWAY);
+fn votes_term(trust: Trust, standing: f32) -> f32 {
     match trust {
-        Trust::Curated | Trust::Verified => bounded,
-        Trust::Quarantined => bounded.min(0.0),
+        Trust::Curated | Trust::Verified => VOTES * standing,
+        Trust::Quarantined => VOTES * standing.min(0.0),
     }
 }
 
@@ -202,29 +248,11 @@ fn document_of(chunk: &Chunk) -> (Tenant, String) {
     (chunk.tenant.clone(), chunk.doc.clone())
 }
 
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn cosine(a: &[f32], b: &[f32]) -> f32 {
     let dot: f32 = a.iter().zip(b).map(|(a, b)| a * b).sum();
     let norm = |v: &[f32]| v.iter().map(|x| x * x).sum::<f32>().sqrt();
     let norms = norm(a) * norm(b);
     if norms > 0.0 { dot / norms } else { 0.0 }
-}
-
-/// `KubePodOOMKilled` -> `Kube Pod OOM Killed`
-fn split_words(name: &str) -> String {
-    let letters: Vec<char> = name.chars().collect();
-    let mut words = String::with_capacity(name.len() + 8);
-    for (at, letter) in letters.iter().enumerate() {
-        let before = at.checked_sub(1).and_then(|before| letters.get(before));
-        let starts = letter.is_uppercase()
-            && before.is_some_and(|before| {
-                before.is_lowercase() || letters.get(at + 1).is_some_and(|after| after.is_lowercase())
-            });
-        if starts {
-            words.push(' ');
-        }
-        words.push(if *letter == '_' || *letter == '-' { ' ' } else { *letter });
-    }
-    words
 }
 
 #[cfg(test)]
@@ -232,19 +260,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_alerts_are_said_as_words() {
-        assert_eq!(split_words("KubePodOOMKilled"), "Kube Pod OOM Killed");
-        assert_eq!(split_words("HTTPErrors_high"), "HTTP Errors high");
-    }
-
-    #[test]
     fn votes_are_bounded() {
         for trust in [Trust::Curated, Trust::Verified, Trust::Quarantined] {
-            for votes in [i64::MIN, -3, 0, 3, i64::MAX] {
-                assert!(votes_term(trust, votes).abs() <= VOTES);
+            for standing in [-1.0, -0.3, 0.0, 0.3, 1.0] {
+                assert!(votes_term(trust, standing).abs() <= VOTES);
             }
         }
-        assert_eq!(votes_term(Trust::Quarantined, i64::MAX), 0.0);
-        assert!(votes_term(Trust::Quarantined, -3) < 0.0);
+        assert_eq!(votes_term(Trust::Quarantined, 1.0), 0.0);
+        assert!(votes_term(Trust::Quarantined, -0.3) < 0.0);
     }
 }

@@ -6,19 +6,20 @@ use std::time::Duration;
 
 use qdrant_client::qdrant::vectors_config::Config as VectorsKind;
 use qdrant_client::qdrant::{
-    Condition, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder, DeletePointsBuilder, Distance, FieldType,
-    Filter, Modifier, NamedVectors, PointId, PointStruct, PrefetchQueryBuilder, Query, QueryPointsBuilder, RrfBuilder,
-    ScoredPoint, ScrollPointsBuilder, SetPayloadPointsBuilder, SparseVectorParamsBuilder, SparseVectorsConfigBuilder,
-    UpsertPointsBuilder, Value, Vector, VectorInput, VectorParamsBuilder, VectorsConfigBuilder, VectorsSelector,
-    point_id, vector_output, vectors_output,
+    Condition, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder, DeletePointsBuilder, Distance, Expression,
+    FieldType, Filter, FormulaBuilder, Modifier, NamedVectors, PointId, PointStruct, PrefetchQueryBuilder, Query,
+    QueryPointsBuilder, ScoredPoint, ScrollPointsBuilder, SetPayloadPointsBuilder, SparseVectorParamsBuilder,
+    SparseVectorsConfigBuilder, UpsertPointsBuilder, Value, Vector, VectorInput, VectorParamsBuilder,
+    VectorsConfigBuilder, VectorsSelector, point_id, vector_output, vectors_output,
 };
 use qdrant_client::{Payload, Qdrant, QdrantError};
 use qdrant_edge::external::uuid::Uuid;
 use tokio::sync::OnceCell;
 
 use crate::memory::index::{Indexer, Question};
-use crate::memory::point::{BM25, DENSE, Hit, INDEXED, Level, Point, RRF_K, Select, Stored, share_of_best};
-use crate::memory::{CANDIDATES, MemoryError};
+use crate::memory::point::{BM25, DENSE, Hit, INDEXED, Level, MEANING, Point, Select, Stored};
+use crate::memory::rank::{Found, Query as Asked, Wanted};
+use crate::memory::{CANDIDATES, MemoryError, blocking};
 
 /// An incident waits for its memories, but not longer.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -188,7 +189,29 @@ impl Server {
         Ok((found, answer.next_page_offset))
     }
 
-    pub(super) async fn nearest(&self, asked: &Question, select: Select) -> Result<Vec<Hit>, MemoryError> {
+    pub(super) async fn gather(&self, query: Asked) -> Result<(Asked, Question, Found), MemoryError> {
+        let indexer = self.indexer.clone();
+        let (query, asked) = blocking(move || {
+            let asked = indexer.question(&query)?;
+            Ok((query, asked))
+        })
+        .await?;
+        let wanted = Wanted::by(&query);
+        let named = async |select: Option<Select>| match select {
+            Some(select) => self.nearest(&asked, select).await,
+            None => Ok(Vec::new()),
+        };
+        let (ballots, chunks, documents, mut named_hits) = futures::try_join!(
+            self.nearest(&asked, wanted.ballots.clone()),
+            self.nearest(&asked, wanted.chunks.clone()),
+            self.nearest(&asked, wanted.documents.clone()),
+            named(wanted.named.clone()),
+        )?;
+        named_hits.extend(named(wanted.favoured(&asked, &ballots)).await?);
+        Ok((query, asked, Found { chunks, documents, named: named_hits, ballots }))
+    }
+
+    async fn nearest(&self, asked: &Question, select: Select) -> Result<Vec<Hit>, MemoryError> {
         self.ensure_collection().await?;
         let filter = filter(&select);
         let ranking = |vector: VectorInput, name: &str| {
@@ -198,14 +221,24 @@ impl Server {
                 .filter(filter.clone())
                 .limit(CANDIDATES as u64)
         };
-        let mut query = QueryPointsBuilder::new(&self.collection)
-            .add_prefetch(ranking(VectorInput::new_dense(asked.dense.clone()), DENSE));
+        let mut prefetches = vec![(MEANING, ranking(VectorInput::new_dense(asked.dense.clone()), DENSE))];
         if !asked.words.indices.is_empty() {
             let words = VectorInput::new_sparse(asked.words.indices.clone(), asked.words.values.clone());
-            query = query.add_prefetch(ranking(words, BM25));
+            prefetches.push((1.0, ranking(words, BM25)));
         }
+        let mut query = QueryPointsBuilder::new(&self.collection);
+        let (mut sum, mut missing) = (Vec::new(), Vec::new());
+        for (place, (weight, prefetch)) in prefetches.into_iter().enumerate() {
+            query = query.add_prefetch(prefetch);
+            sum.push(Expression::mult_with([Expression::constant(weight), Expression::score_idx(place)]));
+            missing.push(format!("$score[{place}]"));
+        }
+        // What one of the two rankings does not hold scores nothing there.
+        let formula = missing
+            .into_iter()
+            .fold(FormulaBuilder::new(Expression::sum_with(sum)), |formula, score| formula.add_default(score, 0.0));
         let query = query
-            .query(Query::new_rrf(RrfBuilder::with_k(RRF_K)))
+            .query(Query::new_formula(formula))
             .limit(CANDIDATES as u64)
             .with_payload(true)
             .with_vectors(VectorsSelector { names: vec![DENSE.into(), BM25.into()] });
@@ -277,7 +310,7 @@ fn hit(point: ScoredPoint) -> Result<Hit, MemoryError> {
             }
         }
     }
-    Ok(Hit { id, fused: share_of_best(point.score), dense, words, stored: stored(point.payload)? })
+    Ok(Hit { id, fused: point.score, dense, words, stored: stored(point.payload)? })
 }
 
 fn stored(payload: HashMap<String, Value>) -> Result<Stored, MemoryError> {

@@ -1,7 +1,7 @@
 //! A Qdrant server for tests: the real gRPC interface, served over Qdrant Edge.
 //!
 //! It understands what midwatch asks (named dense and sparse vectors, filters by keyword and id,
-//! prefetch with reciprocal rank fusion) and answers `unimplemented` to everything else, so that
+//! prefetch with weighted sums of scores) and answers `unimplemented` to everything else, so that
 //! a new kind of call is noticed here.
 
 use std::collections::HashMap;
@@ -210,16 +210,12 @@ impl q::points_server::Points for Collections {
 
     async fn query(&self, request: Request<q::QueryPoints>) -> Result<Response<q::QueryResponse>, Status> {
         let request = request.into_inner();
-        let Some(q::query::Variant::Rrf(rrf)) = request.query.and_then(|query| query.variant) else {
-            return Err(Status::unimplemented("only reciprocal rank fusion"));
+        let Some(q::query::Variant::Formula(formula)) = request.query.and_then(|query| query.variant) else {
+            return Err(Status::unimplemented("only formulas"));
         };
         let query = edge::QueryRequest {
             prefetches: request.prefetch.into_iter().map(prefetch).collect::<Result<_, _>>()?,
-            // Qdrant's own default is 2.
-            query: Some(edge::ScoringQuery::Fusion(edge::Fusion::Rrf {
-                k: rrf.k.unwrap_or(2) as usize,
-                weights: None,
-            })),
+            query: Some(edge::ScoringQuery::Formula(weighted_sum(formula)?.try_into().map_err(invalid)?)),
             filter: request.filter.map(filter).transpose()?,
             score_threshold: None,
             limit: request.limit.unwrap_or(10) as usize,
@@ -317,6 +313,24 @@ fn prefetch(prefetch: q::PrefetchQuery) -> Result<edge::Prefetch, Status> {
         params: None,
         filter: prefetch.filter.map(filter).transpose()?,
         score_threshold: None,
+    })
+}
+
+/// Sums of products of constants and scores.
+fn weighted_sum(formula: q::Formula) -> Result<edge::Formula, Status> {
+    let defaults = formula.defaults.into_iter().map(|(score, value)| (score, Value::from(value))).collect();
+    let whole = formula.expression.ok_or_else(|| Status::invalid_argument("an empty formula"))?;
+    Ok(edge::Formula { formula: expression(whole)?, defaults })
+}
+
+fn expression(one: q::Expression) -> Result<edge::Expression, Status> {
+    let all = |many: Vec<q::Expression>| many.into_iter().map(expression).collect::<Result<Vec<_>, _>>();
+    Ok(match one.variant {
+        Some(q::expression::Variant::Constant(value)) => edge::Expression::Constant(value),
+        Some(q::expression::Variant::Variable(name)) => edge::Expression::Variable(name),
+        Some(q::expression::Variant::Mult(product)) => edge::Expression::Mult(all(product.mult)?),
+        Some(q::expression::Variant::Sum(sum)) => edge::Expression::Sum(all(sum.sum)?),
+        _ => return Err(Status::unimplemented("only sums and products")),
     })
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use midwatch::adapters::embedder::EmbedderChoice;
 use midwatch::domain::time::Timestamp;
-use midwatch::memory::{Chunk, Kind, Memory, MemoryConfig, MemoryError, Query, Recalled, Tenant, Trust};
+use midwatch::memory::{Chunk, Kind, Memory, MemoryConfig, MemoryError, Query, Recalled, Tenant, Trust, Vote};
 use midwatch::ports::{EmbedError, Embedder};
 
 use crate::fake_qdrant::FakeQdrant;
@@ -57,6 +57,7 @@ fn chunk(doc: &str, heading: &str, text: &str) -> Chunk {
         about: String::new(),
         text: text.into(),
         alerts: Vec::new(),
+        advises: Vec::new(),
         tenant: Tenant::everyone(),
         service: None,
         incident: None,
@@ -73,6 +74,18 @@ fn post_mortem(doc: &str, title: &str, text: &str) -> Chunk {
 
 fn ask(text: &str) -> Query {
     Query { text: text.into(), limit: 4, ..Query::default() }
+}
+
+/// A vote of somebody whom the policy knows.
+fn vote(by: &str, occasion: &str, asked: &str, helpful: bool) -> Vote {
+    Vote {
+        by: by.into(),
+        occasion: occasion.into(),
+        asked: asked.into(),
+        helpful,
+        at: Timestamp::from_secs(1_790_000_000),
+        trust: Trust::Verified,
+    }
 }
 
 fn docs(recalled: &[Recalled]) -> Vec<&str> {
@@ -118,7 +131,9 @@ async fn a_document_is_replaced_as_a_whole_and_keeps_its_votes() {
         let everyone = Tenant::everyone();
         memory.remember(library()).await.unwrap();
         memory.remember(library()).await.unwrap();
-        memory.vote(&everyone, "queue", 3).await.unwrap();
+        for by in ["ann", "bob", "eve"] {
+            assert!(memory.vote(&everyone, "queue", vote(by, "INC-1", "kafka lag", true)).await.unwrap());
+        }
         assert_eq!(memory.document(&everyone, "queue").await.unwrap().len(), 2);
 
         memory.remember(vec![chunk("queue", "Fix", "Rebalance the group.")]).await.unwrap();
@@ -164,14 +179,23 @@ async fn votes_move_within_bounds_and_never_lift_what_is_in_quarantine() {
         let text = "Kafka consumer lag grows after a rebalance.";
         let note = |doc: &str, trust| Chunk { kind: Kind::Note, trust, title: "note".into(), ..chunk(doc, "", text) };
         memory.remember(vec![note("a", Trust::Curated), note("b", Trust::Curated)]).await.unwrap();
-        memory.vote(&everyone, "b", 5).await.unwrap();
-        assert_eq!(docs(&memory.recall_documents(ask("kafka consumer lag")).await.unwrap()), ["b", "a"]);
+        assert!(!memory.vote(&everyone, "z", vote("ann", "INC-1", "lag", true)).await.unwrap(), "nothing to vote on");
+        for by in ["ann", "bob", "eve"] {
+            memory.vote(&everyone, "b", vote(by, "INC-1", "kafka consumer lag", true)).await.unwrap();
+        }
+        let recalled = memory.recall_documents(ask("kafka consumer lag")).await.unwrap();
+        assert_eq!(docs(&recalled), ["b", "a"]);
+        assert!(recalled[0].why.contains("helped in a case like this"), "{}", recalled[0].why);
+        assert_eq!(recalled[0].chunk.votes, 3);
 
         let mut suspect = note("c", Trust::Quarantined);
         suspect.text = format!("{text} {text}");
         memory.remember(vec![suspect]).await.unwrap();
-        memory.vote(&everyone, "c", 1_000_000).await.unwrap();
-        memory.vote(&everyone, "a", -1_000_000).await.unwrap();
+        for number in 0..20 {
+            let by = format!("person {number}");
+            memory.vote(&everyone, "c", vote(&by, "INC-1", "rebalance of kafka consumers", true)).await.unwrap();
+            memory.vote(&everyone, "a", vote(&by, "INC-1", "rebalance of kafka consumers", false)).await.unwrap();
+        }
         let recalled = memory.recall_documents(ask("rebalance of kafka consumers")).await.unwrap();
         assert_eq!(recalled.last().unwrap().chunk.doc, "c", "{recalled:#?}");
         assert!(recalled.last().unwrap().why.contains("in quarantine"));
@@ -253,7 +277,7 @@ async fn runbooks_are_kept_in_line_with_their_folder() {
             (loaded.indexed, loaded.unchanged, loaded.forgotten, loaded.bad.len())
         };
         assert_eq!(load().await, (2, 0, 0, 0));
-        memory.vote(&everyone, "queue/lag.md", 1).await.unwrap();
+        memory.vote(&everyone, "queue/lag.md", vote("ann", "INC-1", "lag", true)).await.unwrap();
         assert_eq!(load().await, (0, 2, 0, 0));
         write_runbook(dir.path(), "queue/lag.md", "partition lag");
         std::fs::write(dir.path().join("disk/full.md"), "no front matter").unwrap();
@@ -304,7 +328,8 @@ async fn another_embedder_makes_the_vectors_anew_but_loses_nothing() {
     {
         let memory = Memory::open(&edge(dir.path()), embedder()).await.unwrap();
         memory.remember(library()).await.unwrap();
-        memory.vote(&everyone, "queue", 2).await.unwrap();
+        memory.vote(&everyone, "queue", vote("ann", "INC-1", "kafka lag", true)).await.unwrap();
+        memory.vote(&everyone, "queue", vote("bob", "INC-1", "kafka lag", true)).await.unwrap();
     }
     let memory = Memory::open(&edge(dir.path()), Arc::new(Letters)).await.unwrap();
     let kept = memory.document(&everyone, "queue").await.unwrap();

@@ -1,0 +1,120 @@
+//! What votes and outcomes teach the memory.
+//!
+//! Invariants: a vote is kept with what was asked when it was given, the symptoms of its incident;
+//! votes of people whom the policy does not name count for nothing; the log holds every vote, so
+//! that those which came before the post-mortem are not lost.
+
+use tracing::info;
+
+use super::desk::Desk;
+use super::remember::symptoms;
+use crate::domain::action::Action;
+use crate::domain::incident::{Incident, Outcome};
+use crate::domain::runbook::RunbookAction;
+use crate::memory::{Kind, Memory, MemoryError, Query, Tenant, Trust, Vote};
+
+/// One person's thumb under the diagnosis of an incident: it speaks of the incident's own
+/// post-mortem, and of the past incidents that were recalled for it.
+pub async fn thumb(desk: &Desk, incident: &Incident, person: &str, helpful: bool) {
+    let Some(memory) = &desk.memory else { return };
+    if let Err(failure) = cast(desk, memory, incident, person, helpful).await {
+        info!(incident = %incident.id, error = %failure, "the vote is in the log; memory does not weigh it");
+    }
+}
+
+/// Once the post-mortem is there: the thumbs that came before it, and what the outcome says about
+/// the guidance that was recalled.
+pub async fn outcome(desk: &Desk, memory: &Memory, incident: &Incident) -> Result<(), MemoryError> {
+    for (person, helpful) in &incident.helpful {
+        cast(desk, memory, incident, person, *helpful).await?;
+    }
+    let Some((action, helped)) = incident.plans.iter().rev().find_map(|record| {
+        let helped = match record.outcome {
+            Outcome::Verified => true,
+            Outcome::NotVerified | Outcome::Undone => false,
+            Outcome::Proposed
+            | Outcome::Approved
+            | Outcome::Rejected
+            | Outcome::Expired
+            | Outcome::Voided { .. }
+            | Outcome::Started
+            | Outcome::Written
+            | Outcome::Failed { .. } => return None,
+        };
+        Some((&record.plan.action, helped))
+    }) else {
+        return Ok(());
+    };
+    let vote = Vote {
+        by: format!("outcome of {}", incident.id),
+        occasion: incident.id.to_string(),
+        asked: symptoms(incident),
+        helpful: helped,
+        at: desk.clock.wall_now(),
+        trust: Trust::Verified,
+    };
+    // Only what advised this very action is proved or refuted by it.
+    for (owner, doc) in recalled(memory, incident, advice(action)).await? {
+        memory.vote(&owner, &doc, vote.clone()).await?;
+    }
+    Ok(())
+}
+
+/// The verb by which documents advise an action.
+pub fn advice(action: &Action) -> &'static str {
+    match action {
+        Action::Restart { .. } => RunbookAction::Restart,
+        Action::Scale { .. } => RunbookAction::Scale,
+        Action::RollBack { .. } => RunbookAction::Rollback,
+    }
+    .as_str()
+}
+
+async fn cast(
+    desk: &Desk,
+    memory: &Memory,
+    incident: &Incident,
+    person: &str,
+    helpful: bool,
+) -> Result<(), MemoryError> {
+    let tenant = tenant(incident);
+    let known = desk.policy.may_approve(person);
+    let vote = Vote {
+        by: person.to_owned(),
+        occasion: incident.id.to_string(),
+        asked: symptoms(incident),
+        helpful,
+        at: desk.clock.wall_now(),
+        trust: if known { Trust::Verified } else { Trust::Quarantined },
+    };
+    let past = incident.recalled.iter().map(|past| past.incident.clone());
+    for id in past.chain([incident.id.to_string()]) {
+        memory.vote(&tenant, &format!("post-mortem/{id}"), vote.clone()).await?;
+    }
+    Ok(())
+}
+
+/// What was recalled for the incident and advises the verb.
+async fn recalled(memory: &Memory, incident: &Incident, verb: &str) -> Result<Vec<(Tenant, String)>, MemoryError> {
+    let tenant = tenant(incident);
+    let mut advised = Vec::new();
+    for past in &incident.recalled {
+        let doc = format!("post-mortem/{}", past.incident);
+        let chunks = memory.document(&tenant, &doc).await?;
+        if chunks.first().is_some_and(|chunk| chunk.advises.iter().any(|advised| advised == verb)) {
+            advised.push((tenant.clone(), doc));
+        }
+    }
+    let query = Query { text: symptoms(incident), kinds: vec![Kind::Runbook], tenant, limit: 8, ..Query::default() };
+    for found in memory.recall_documents(query).await? {
+        let shown = incident.runbooks.contains(&found.chunk.title);
+        if shown && found.chunk.advises.iter().any(|advised| advised == verb) {
+            advised.push((found.chunk.tenant, found.chunk.doc));
+        }
+    }
+    Ok(advised)
+}
+
+fn tenant(incident: &Incident) -> Tenant {
+    Tenant::new(incident.cluster.clone(), incident.team.clone())
+}

@@ -1,0 +1,190 @@
+//! Votes: what helped, on which occasion, and what that says about a question of today. Pure.
+//!
+//! Invariants: a vote speaks for questions like the one that it was given for, and for no others;
+//! each voter counts once for a document, however often they voted; a vote of somebody who is not
+//! known to the policy counts for nothing; all votes together move a rank by `VOTES` at most.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::domain::time::Timestamp;
+use crate::memory::chunk::{Chunk, Tenant, Trust};
+use crate::memory::index::Question;
+use crate::memory::point::Hit;
+use crate::memory::rank::cosine;
+
+/// How far all votes together move a rank, on the scale of the score (0 to 1).
+pub(crate) const VOTES: f32 = 0.25;
+/// Net votes at which half of `VOTES` is reached. The way there is steeper than straight: one voice
+/// alone moves a tenth of `VOTES`, three that agree move half of it.
+const HALFWAY: f32 = 3.0;
+/// Below this the two occasions have nothing to do with each other.
+const ANOTHER_STORY: f32 = 0.30;
+
+/// One voter's word on one document, on one occasion. The same voter's later word on the same
+/// occasion takes the place of the earlier one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vote {
+    /// A person (`TEAM/USER`), or what was measured.
+    pub by: String,
+    /// What it was given for, e.g. an incident's id.
+    pub occasion: String,
+    /// What was asked then: the symptoms, or a person's question.
+    pub asked: String,
+    pub helpful: bool,
+    pub at: Timestamp,
+    /// `Quarantined` when the policy does not know the voter: kept, but counted for nothing.
+    pub trust: Trust,
+}
+
+/// What the votes say about each document for a question, -1 to 1 and never quite either.
+#[derive(Debug, Default)]
+pub(crate) struct Standing(HashMap<(Tenant, String), f32>);
+
+impl Standing {
+    pub fn of(asked: &Question, ballots: &[Hit]) -> Self {
+        // By document, then by voter: how alike the occasion is, and what was said.
+        let mut heard: HashMap<(Tenant, String), BTreeMap<&str, (f32, f32)>> = HashMap::new();
+        for ballot in ballots {
+            let chunk = &ballot.stored.chunk;
+            let counts = match chunk.trust {
+                Trust::Curated | Trust::Verified => true,
+                Trust::Quarantined => false,
+            };
+            let alike = alike(asked, ballot);
+            if !counts || alike <= 0.0 {
+                continue;
+            }
+            let of_document = heard.entry((chunk.tenant.clone(), chunk.doc.clone())).or_default();
+            let word = (alike, if chunk.votes > 0 { alike } else { -alike });
+            let known = of_document.entry(chunk.author.as_str()).or_insert(word);
+            if word.0 > known.0 {
+                *known = word;
+            }
+        }
+        let net = |voters: BTreeMap<&str, (f32, f32)>| voters.values().map(|(_, word)| word).sum::<f32>();
+        Self(
+            heard
+                .into_iter()
+                .map(|(document, voters)| {
+                    let net = net(voters);
+                    (document, net * net.abs() / (net * net + HALFWAY * HALFWAY))
+                })
+                .collect(),
+        )
+    }
+
+    pub fn on(&self, document: &(Tenant, String)) -> f32 {
+        self.0.get(document).copied().unwrap_or(0.0)
+    }
+
+    /// Documents that helped on an occasion like this one.
+    pub fn favoured(&self) -> Vec<String> {
+        let mut favoured: Vec<String> =
+            self.0.iter().filter(|(_, standing)| **standing > 0.0).map(|((_, doc), _)| doc.clone()).collect();
+        favoured.sort();
+        favoured
+    }
+}
+
+/// Ups minus downs of those who count, each voter once: their latest word.
+pub(crate) fn net<'a>(ballots: impl Iterator<Item = &'a Chunk>) -> i64 {
+    let mut latest: BTreeMap<&str, &Chunk> = BTreeMap::new();
+    for ballot in ballots.filter(|ballot| ballot.trust != Trust::Quarantined) {
+        let known = latest.entry(ballot.author.as_str()).or_insert(ballot);
+        if ballot.at > known.at {
+            *known = ballot;
+        }
+    }
+    latest.values().map(|ballot| ballot.votes.signum()).sum()
+}
+
+/// 0 when the occasion of a vote is another story, 1 when it is the same: the mean of the cosine
+/// and of the words and concepts that both hold (Dice's coefficient), from `ANOTHER_STORY` upwards.
+fn alike(asked: &Question, ballot: &Hit) -> f32 {
+    let ours: HashSet<u32> = asked.words.indices.iter().copied().collect();
+    let shared = ballot.words.iter().filter(|index| ours.contains(index)).count();
+    let held = ours.len() + ballot.words.len();
+    let dice = if held == 0 { 0.0 } else { 2.0 * shared as f32 / held as f32 };
+    let alike = (cosine(&asked.dense, &ballot.dense).max(0.0) + dice) / 2.0;
+    ((alike - ANOTHER_STORY) / (1.0 - ANOTHER_STORY)).clamp(0.0, 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::memory::chunk::Kind;
+    use crate::memory::point::{Level, Stored, Words, stable_id};
+
+    fn question(words: &[u32]) -> Question {
+        let dense = (0..8).map(|at| if words.contains(&at) { 1.0 } else { 0.0 }).collect();
+        let words = Words { indices: words.to_vec(), values: vec![1.0; words.len()] };
+        Question { dense, words, spelled: HashMap::new(), concepts: HashMap::new() }
+    }
+
+    fn ballot(by: &str, doc: &str, helpful: bool, trust: Trust, words: &[u32]) -> Hit {
+        let asked = question(words);
+        let chunk = Chunk {
+            kind: Kind::Runbook,
+            doc: doc.into(),
+            title: String::new(),
+            heading: String::new(),
+            about: String::new(),
+            text: String::new(),
+            alerts: vec![],
+            advises: vec![],
+            tenant: Tenant::everyone(),
+            service: None,
+            incident: None,
+            author: by.into(),
+            trust,
+            votes: if helpful { 1 } else { -1 },
+            at: Timestamp::from_secs(0),
+        };
+        Hit {
+            id: stable_id(&chunk.tenant, doc, Level::Ballot, by, 0),
+            fused: 1.0,
+            dense: asked.dense,
+            words: asked.words.indices,
+            stored: Stored { chunk, level: Level::Ballot, part: 0, digest: String::new(), embedder: String::new() },
+        }
+    }
+
+    fn standing(asked: &[u32], ballots: &[Hit]) -> f32 {
+        Standing::of(&question(asked), ballots).on(&(Tenant::everyone(), "a".to_owned()))
+    }
+
+    #[test]
+    fn a_vote_speaks_for_like_questions_only() {
+        let votes = [ballot("ann", "a", true, Trust::Verified, &[1, 2, 3])];
+        assert!(standing(&[1, 2, 3], &votes) > standing(&[1, 2, 4], &votes));
+        assert!(standing(&[1, 2, 4], &votes) > 0.0);
+        assert_eq!(standing(&[5, 6, 7], &votes), 0.0);
+    }
+
+    #[test]
+    fn who_votes_often_counts_once() {
+        let one = [ballot("ann", "a", true, Trust::Verified, &[1, 2])];
+        let many: Vec<Hit> = (0..200).map(|_| ballot("ann", "a", true, Trust::Verified, &[1, 2])).collect();
+        assert_eq!(standing(&[1, 2], &one), standing(&[1, 2], &many));
+        let two = [one[0].clone(), ballot("bob", "a", true, Trust::Verified, &[1, 2])];
+        assert!(standing(&[1, 2], &two) > standing(&[1, 2], &one));
+    }
+
+    proptest! {
+        #[test]
+        fn strangers_move_nothing_and_all_together_stay_within_bounds(
+            votes in prop::collection::vec((0u8..40, any::<bool>(), any::<bool>(), prop::collection::vec(0u32..8, 1..4)), 0..120),
+        ) {
+            let all: Vec<Hit> = votes.iter().map(|(by, helpful, known, words)| {
+                let trust = if *known { Trust::Verified } else { Trust::Quarantined };
+                ballot(&format!("person {by}"), "a", *helpful, trust, words)
+            }).collect();
+            let known: Vec<Hit> = all.iter().filter(|hit| hit.stored.chunk.trust == Trust::Verified).cloned().collect();
+            let of_all = standing(&[1, 2, 3], &all);
+            prop_assert!(of_all.abs() < 1.0);
+            prop_assert_eq!(of_all, standing(&[1, 2, 3], &known));
+        }
+    }
+}
