@@ -11,7 +11,6 @@ use axum::routing::post;
 use serde_json::{Value, json};
 
 use crate::harness::{NIGHT, midwatch, one_night_at_a_time, run_within};
-use crate::talking::Talking;
 use crate::watch::is_the_night_of_the_readme;
 
 /// What the endpoint does with one request.
@@ -152,7 +151,7 @@ fn eight_steps() -> Vec<Reply> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn eight_steps_of_one_agent_read_less_than_25_000_tokens() {
-    let _alone = tokio::task::spawn_blocking(one_night_at_a_time).await.unwrap();
+    let _alone = tokio::task::block_in_place(one_night_at_a_time);
     let model = Scripted::start(eight_steps()).await;
     let url = model.url.clone();
     let report = tokio::task::spawn_blocking(move || {

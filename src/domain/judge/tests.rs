@@ -45,7 +45,7 @@ fn change(current: bool) -> Change {
 }
 
 fn cited(text: &str, marks: &[&str]) -> Cited {
-    Cited { text: text.into(), evidence: marks.iter().map(|mark| mark.to_string()).collect() }
+    Cited { text: text.into(), evidence: marks.iter().map(|mark| mark.to_string()).collect(), quote: None }
 }
 
 fn finding(claims: Vec<Cited>) -> Finding {
@@ -188,4 +188,37 @@ proptest! {
             prop_assert!(matches!(diagnosis.remedy, Remedy::HandOver { .. }), "{:?}", diagnosis.remedy);
         }
     }
+}
+
+#[test]
+fn a_quote_must_stand_where_it_is_said_to() {
+    let quoting = |quote: &str| Cited { quote: Some(quote.into()), ..cited("its 20 connections are taken", &["E2"]) };
+    let known = ["cart", "web"].map(str::to_owned).into();
+    let (kept, _) = sift(&[quoting("Pool  exhausted,\n20 connections")], &estate(), &known);
+    assert_eq!(kept.len(), 1, "spaces and case are no difference");
+    let (_, dropped) = sift(&[quoting("pool drained, 20 connections")], &estate(), &known);
+    expect_test::expect![[r#"the words "pool drained, 20 connections" do not stand in what it cites"#]]
+        .assert_eq(&dropped[0].why);
+}
+
+#[test]
+fn a_claim_says_in_which_lines_it_stands() {
+    let body = "02:10 web ratio 0.01\n02:17 cart ratio 0.37\n02:18 cart ratio 0.36\n02:30 mail ratio 0.02";
+    let evidence = [evidence(1, EvidenceKind::Metric, Taint::Observed, body)];
+    let claim = |text: &str| Claim { text: text.into(), evidence: vec![evidence[0].id.clone()] };
+    let claims = [claim("cart fails 37 % since 02:17"), claim("it is so")];
+    let found: Vec<_> =
+        proofs(&claims, &evidence).into_iter().map(|proof| (proof.claim, proof.from_line, proof.to_line)).collect();
+    assert_eq!(found, [(0, 2, 2)], "what stands in no one place has none");
+}
+
+#[test]
+fn what_was_not_kept_is_kept_with_its_reason() {
+    let mut claims = two_kinds();
+    claims.push(cited("cart fails 99 %", &["E1"]));
+    let finding = Finding { needs: Some("traces".into()), ..finding(claims) };
+    let known = ["cart", "web"].map(str::to_owned).into();
+    let diagnosis = judge(&Conclusion::Found(finding), &known, &[], &estate(), "m");
+    assert_eq!(diagnosis.dropped.len(), 1);
+    assert_eq!(diagnosis.needs.as_deref(), Some("traces"));
 }

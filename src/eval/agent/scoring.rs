@@ -225,6 +225,9 @@ mod tests {
             ruled_out: vec![],
             remedy: Remedy::HandOver { why: String::new() },
             reasoner: "none".into(),
+            dropped: vec![],
+            needs: None,
+            proofs: vec![],
         };
         let incident = ObservedIncident {
             id: "INC-1".into(),

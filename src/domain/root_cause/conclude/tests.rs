@@ -34,6 +34,7 @@ fn measured(node: &str, signal: &str, class: SignalClass, unit: &str, worst: f64
         deviation: 12.0,
         onset: Some(Timestamp::from_secs(START)),
         evidence: Some(IncidentId::numbered(1).evidence(1)),
+        alike: None,
     }
 }
 
