@@ -9,7 +9,7 @@ use crate::memory::lexicon::split_names;
 use crate::memory::point::{Hit, Level, Select};
 
 /// Bounds of what may move a rank, on the scale of the score without them (0 to 1).
-const NAMES_ALERT: f32 = 0.80;
+const NAMES_ALERT: f32 = 1.00;
 const SAME_SERVICE: f32 = 0.10;
 const QUARANTINED: f32 = 0.10;
 
