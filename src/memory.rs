@@ -222,7 +222,7 @@ impl Memory {
     async fn ranked(&self, query: Query) -> Result<Vec<Recalled>, MemoryError> {
         let (query, asked, found) = match self {
             Self::Edge(edge) => edge.gather(query).await?,
-            Self::Server(server) => server.gather(query).await?,
+            Self::Server(server) => Box::pin(server.gather(query)).await?,
         };
         Ok(rank::rank(&query, &asked, found))
     }

@@ -524,7 +524,7 @@ mod tests {
     #[test]
     fn a_long_section_is_cut_at_its_deeper_headings_and_says_where_it_stands() {
         let markdown = format!("## A\n{}\n### B\n{}\n### C\n{}", words(50), words(150), words(200));
-        assert_eq!(shape(&markdown), [("A / B".into(), 200), ("A / C".into(), 200)]);
+        assert_eq!(shape(&markdown), [("A".into(), 50), ("A / B".into(), 150), ("A / C".into(), 200)]);
         let short = format!("## A\n{}\n### B\n{}", words(50), words(60));
         assert_eq!(shape(&short), [("A".into(), 112)], "a short one stays whole");
     }

@@ -18,7 +18,7 @@ pub(crate) const VOTES: f32 = 0.25;
 /// alone moves a tenth of `VOTES`, three that agree move half of it.
 const HALFWAY: f32 = 3.0;
 /// Below this the two occasions have nothing to do with each other.
-const ANOTHER_STORY: f32 = 0.30;
+const ANOTHER_STORY: f32 = 0.40;
 
 /// One voter's word on one document, on one occasion. The same voter's later word on the same
 /// occasion takes the place of the earlier one.

@@ -73,6 +73,17 @@ impl Kind {
     }
 }
 
+impl Trust {
+    /// As it is stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Curated => "curated",
+            Self::Quarantined => "quarantined",
+            Self::Verified => "verified",
+        }
+    }
+}
+
 impl Tenant {
     pub fn everyone() -> Self {
         Self::default()

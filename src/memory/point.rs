@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::memory::chunk::{Chunk, Kind, Tenant};
+use crate::memory::chunk::{Chunk, Kind, Tenant, Trust};
 
 /// Names of the two vectors of a point.
 pub(crate) const DENSE: &str = "dense";
@@ -109,6 +109,8 @@ pub(crate) struct Select {
     pub alerts: Vec<String>,
     /// Theirs and everyone's, for reading.
     pub reader: Option<Tenant>,
+    /// Any of them; however far trusted when empty.
+    pub trusts: Vec<&'static str>,
     pub except: Vec<Uuid>,
 }
 
@@ -135,6 +137,10 @@ impl Select {
         Self { levels: vec![Level::Chunk, Level::Document], ..self }
     }
 
+    pub fn trusted(self) -> Self {
+        Self { trusts: vec![Trust::Curated.as_str(), Trust::Verified.as_str()], ..self }
+    }
+
     pub fn naming(self, alerts: &[String]) -> Self {
         Self { alerts: alerts.to_vec(), ..self }
     }
@@ -154,6 +160,9 @@ impl Select {
         }
         if !self.kinds.is_empty() {
             matches.push(("kind", self.kinds.iter().map(|kind| (*kind).to_owned()).collect()));
+        }
+        if !self.trusts.is_empty() {
+            matches.push(("trust", self.trusts.iter().map(|trust| (*trust).to_owned()).collect()));
         }
         if !self.alerts.is_empty() {
             matches.push(("alerts", self.alerts.clone()));

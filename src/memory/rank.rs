@@ -9,7 +9,7 @@ use crate::memory::lexicon::split_names;
 use crate::memory::point::{Hit, Level, Select};
 
 /// Bounds of what may move a rank, on the scale of the score without them (0 to 1).
-const NAMES_ALERT: f32 = 0.30;
+const NAMES_ALERT: f32 = 1.00;
 const SAME_SERVICE: f32 = 0.10;
 const QUARANTINED: f32 = 0.10;
 
@@ -105,7 +105,8 @@ impl Wanted {
         Self {
             chunks: seen.clone().at(Level::Chunk),
             documents: seen.clone().at(Level::Document),
-            ballots: seen.clone().at(Level::Ballot),
+            // Votes that count for nothing must not crowd out those that do.
+            ballots: seen.clone().at(Level::Ballot).trusted(),
             named: (!query.alerts.is_empty()).then(|| seen.clone().at(Level::Chunk).naming(&query.alerts)),
             seen,
         }

@@ -197,15 +197,16 @@ impl Server {
         })
         .await?;
         let wanted = Wanted::by(&query);
+        // On the heap: four calls of gRPC side by side are large for a thread's stack.
         let named = async |select: Option<Select>| match select {
-            Some(select) => self.nearest(&asked, select).await,
+            Some(select) => Box::pin(self.nearest(&asked, select)).await,
             None => Ok(Vec::new()),
         };
         let (ballots, chunks, documents, mut named_hits) = futures::try_join!(
-            self.nearest(&asked, wanted.ballots.clone()),
-            self.nearest(&asked, wanted.chunks.clone()),
-            self.nearest(&asked, wanted.documents.clone()),
-            named(wanted.named.clone()),
+            Box::pin(self.nearest(&asked, wanted.ballots.clone())),
+            Box::pin(self.nearest(&asked, wanted.chunks.clone())),
+            Box::pin(self.nearest(&asked, wanted.documents.clone())),
+            Box::pin(named(wanted.named.clone())),
         )?;
         named_hits.extend(named(wanted.favoured(&asked, &ballots)).await?);
         Ok((query, asked, Found { chunks, documents, named: named_hits, ballots }))

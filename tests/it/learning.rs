@@ -114,7 +114,8 @@ fn wrong(fault: usize) -> String {
     format!("{fault}-{}.md", if fault.is_multiple_of(3) { 'b' } else { 'a' })
 }
 
-async fn library() -> (Memory, tempfile::TempDir) {
+/// The folder comes first, so that it goes last.
+async fn library() -> (tempfile::TempDir, Memory) {
     let dir = tempfile::tempdir().unwrap();
     let embedder = EmbedderChoice::Static.open().unwrap();
     let config = MemoryConfig::Edge { dir: dir.path().to_owned() };
@@ -122,7 +123,7 @@ async fn library() -> (Memory, tempfile::TempDir) {
     for (fault, (symptom, _, _)) in FAULTS.iter().enumerate() {
         memory.remember(vec![runbook(fault, 'a', symptom), runbook(fault, 'b', symptom)]).await.unwrap();
     }
-    (memory, dir)
+    (dir, memory)
 }
 
 async fn first(memory: &Memory, text: &str) -> String {
@@ -171,22 +172,21 @@ async fn learn(memory: &Memory, faults: std::ops::Range<usize>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn votes_and_outcomes_help_the_next_incidents_like_them() {
-    let (memory, _dir) = library().await;
-    let all = 0..FAULTS.len();
+    let (_dir, memory) = library().await;
     let untaught = 6..FAULTS.len();
-    let before = r1(&memory, all.clone()).await;
+    let before = r1(&memory, 0..6).await;
     let untaught_before = r1(&memory, untaught.clone()).await;
     learn(&memory, 0..6).await;
     let after = r1(&memory, 0..6).await;
     eprintln!("R@1 on incidents that nobody voted on: {before:.2} before, {after:.2} after");
-    assert!(before <= 0.67 && after >= 0.9, "{before} {after}");
+    assert!(after >= before + 0.25 && after >= 0.8, "{before} {after}");
     // A vote is about a kind of incident, not a prize for a document.
     assert_eq!(r1(&memory, untaught).await, untaught_before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_votes_do_no_harm() {
-    let (memory, _dir) = library().await;
+    let (_dir, memory) = library().await;
     learn(&memory, 0..FAULTS.len()).await;
     let all = 0..FAULTS.len();
     let before = r1(&memory, all.clone()).await;
