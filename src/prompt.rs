@@ -26,6 +26,7 @@ mod tests;
 const SYSTEM: &str = "investigate/system";
 const TEXT_REACT: &str = "investigate/text_react";
 const SPECIALIST: &str = "investigate/specialist";
+const RECAP: &str = "investigate/recap";
 const TRIAGE: &str = "investigate/triage";
 const BRIEF: &str = "investigate/brief";
 const POST_MORTEM: &str = "post_mortem";
@@ -38,6 +39,7 @@ const TEMPLATES: &[(&str, &str, &str)] = &[
     (TEXT_REACT, TEXT_REACT, include_str!("../prompts/investigate/text_react.hbs")),
     (SPECIALIST, SPECIALIST, include_str!("../prompts/investigate/specialist.hbs")),
     (TRIAGE, TRIAGE, include_str!("../prompts/investigate/triage.hbs")),
+    (RECAP, RECAP, include_str!("../prompts/investigate/recap.hbs")),
     (BRIEF, BRIEF, include_str!("../prompts/investigate/brief.hbs")),
     (POST_MORTEM, POST_MORTEM, include_str!("../prompts/post_mortem.hbs")),
 ];
@@ -93,6 +95,7 @@ impl Prompts {
         self.triage(&TriageView { text_mode: false })?;
         self.triage(&TriageView { text_mode: true })?;
         self.brief(&sample::brief())?;
+        self.recap(&sample::brief())?;
         self.post_mortem(&sample::post_mortem())?;
         Ok(format!("{} templates render", TEMPLATES.len()))
     }
@@ -117,6 +120,17 @@ impl Prompts {
 
     pub fn brief(&self, view: &BriefView) -> Result<String, PromptError> {
         self.render(BRIEF, view)
+    }
+
+    /// The brief in few words, for a model that has read it: three candidates, what speaks for them
+    /// most, and which evidence there is.
+    pub fn recap(&self, view: &BriefView) -> Result<String, PromptError> {
+        const CANDIDATES: usize = 3;
+        const SUPPORTS: usize = 2;
+        let mut short = view.clone();
+        short.candidates.truncate(CANDIDATES);
+        short.candidates.iter_mut().for_each(|candidate| candidate.supports.truncate(SUPPORTS));
+        self.render(RECAP, &short)
     }
 
     /// Markdown.
@@ -244,8 +258,9 @@ impl CandidateView {
             node: one_line(&candidate.node),
             change: candidate.change.as_deref().map(one_line),
             score: format!("{:.2}", candidate.score),
-            supports: candidate.supports.iter().map(ClaimView::of).collect(),
-            contradicts: candidate.contradicts.iter().map(ClaimView::of).collect(),
+            // The strongest come first; the whole ranking is kept with the incident.
+            supports: candidate.supports.iter().take(5).map(ClaimView::of).collect(),
+            contradicts: candidate.contradicts.iter().take(2).map(ClaimView::of).collect(),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! it says so instead of pretending to a conclusion.
 
 mod budget;
+mod compact;
 mod conclusion;
 mod react;
 pub mod team;
@@ -33,9 +34,10 @@ pub const CONCLUDE: &str = "conclude";
 /// A reply longer than this is rambling, and every word is a person's waiting time.
 const MAX_TOKENS_A_REPLY: u32 = 2_000;
 /// Answers of older rounds are cut to this many characters: what mattered was said in the thoughts,
-/// and the whole history is paid for again at each step.
-const OLD_ANSWER: usize = 700;
-const FRESH_ROUNDS: usize = 3;
+/// and the whole history is paid for again at each step. The newest round is cut late.
+const OLD_ANSWER: usize = 260;
+const FRESH_ANSWER: usize = 1_800;
+const FRESH_ROUNDS: usize = 1;
 /// Before the deadline there must be room for one last answer.
 const CLOSING: Duration = Duration::from_secs(40);
 /// Malformed conclusions and replies without any action; each costs a step as well.
@@ -54,6 +56,9 @@ pub enum Mode {
 pub struct Brief {
     pub system: String,
     pub user: String,
+    /// The brief in few words, once it has been read and answered; empty: the whole again.
+    #[serde(default)]
+    pub recap: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -405,7 +410,7 @@ impl Investigation {
         let last = self.is_last_step(now);
         let mut messages = vec![
             ModelMessage::System { text: self.brief.system.clone() },
-            ModelMessage::User { text: self.brief.user.clone() },
+            ModelMessage::User { text: self.brief_now().to_owned() },
         ];
         let rounds = self.transcript.iter().filter(|step| matches!(step, Step::Tools { .. })).count();
         let mut round = 0;
@@ -413,7 +418,7 @@ impl Investigation {
             if matches!(step, Step::Tools { .. }) {
                 round += 1;
             }
-            let room = if round + FRESH_ROUNDS > rounds { usize::MAX } else { OLD_ANSWER };
+            let room = if round + FRESH_ROUNDS > rounds { FRESH_ANSWER } else { OLD_ANSWER };
             self.say(step, room, &mut messages);
         }
         let left = if last { self.last_call() } else { self.limits.left(&self.spent, now) };
@@ -421,24 +426,28 @@ impl Investigation {
         if self.spent.steps > 0 || last {
             messages.push(ModelMessage::User { text: todo::with(&self.todo, left) });
         }
-        let mut tools = match (self.mode, last) {
+        let tools = match (self.mode, last) {
             (Mode::Text, _) => vec![],
-            (Mode::Native, true) => vec![],
-            (Mode::Native, false) => self.tools.iter().cloned().chain([todo::schema()]).collect(),
+            (Mode::Native, true) => vec![conclude_schema()],
+            (Mode::Native, false) => {
+                let all = self.tools.iter().cloned().chain([todo::schema(), conclude_schema()]);
+                match self.spent.steps {
+                    0 => all.collect(),
+                    _ => all.map(|tool| compact::briefly(&tool)).collect(),
+                }
+            }
         };
-        if self.mode == Mode::Native {
-            tools.push(conclude_schema());
-        }
         ModelRequest { messages, tools, max_tokens: MAX_TOKENS_A_REPLY }
+    }
+
+    /// Whole the first time, then in few words.
+    fn brief_now(&self) -> &str {
+        if self.spent.steps == 0 || self.brief.recap.is_empty() { &self.brief.user } else { &self.brief.recap }
     }
 
     fn say(&self, step: &Step, room: usize, messages: &mut Vec<ModelMessage>) {
         let answer = |result: &ToolResult| {
-            let text = if result.text.chars().count() > room {
-                format!("{}\n[shortened; the whole answer is kept]", cut(&result.text, room))
-            } else {
-                result.text.clone()
-            };
+            let text = compact::shortened(&result.text, room);
             match &result.evidence {
                 Some(id) => format!("[{}]\n{text}", id.mark()),
                 None => text,

@@ -64,6 +64,8 @@ pub struct Common {
     pub mode: Mode,
     /// The user message that each begins with.
     pub brief: String,
+    /// The same in few words, for later steps.
+    pub recap: String,
     pub known: Known,
     /// Of all together.
     pub limits: Limits,
@@ -98,7 +100,7 @@ pub struct Due {
 
 impl Team {
     pub fn solo(common: Common, lead: Kit) -> Self {
-        let investigation = Box::new(open(&common, &lead, common.brief.clone(), common.limits));
+        let investigation = Box::new(open(&common, &lead, common.brief.clone(), &common.recap, common.limits));
         let (triage, kits) = (String::new(), BTreeMap::new());
         Self { common, triage, kits, lead, stage: Stage::Lead { investigation }, remark: None }
     }
@@ -190,13 +192,16 @@ impl Team {
             limits.cost = (whole.cost - cost).max(f64::MIN_POSITIVE);
         }
         let reports: Vec<String> = ended.iter().map(|(field, conclusion)| report(*field, conclusion)).collect();
-        let brief = format!(
-            "{}\n\n## Reports of your specialists (they looked at the same time; weigh them against each other)\n\n{}\n\n\
-             Ask only what is still open between them, then conclude.",
-            self.common.brief,
-            reports.join("\n\n")
-        );
-        let investigation = Box::new(open(&self.common, &self.lead, brief, limits));
+        let with_reports = |brief: &str| {
+            format!(
+                "{brief}\n\n## Reports of your specialists (they looked at the same time; weigh them against each \
+                 other)\n\n{}\n\nAsk only what is still open between them, then conclude.",
+                reports.join("\n\n")
+            )
+        };
+        // The specialists have read the whole brief: their lead needs what they made of it.
+        let brief = if self.common.recap.is_empty() { &self.common.brief } else { &self.common.recap };
+        let investigation = Box::new(open(&self.common, &self.lead, with_reports(brief), "", limits));
         Self { stage: Stage::Lead { investigation }, ..self }
     }
 
@@ -216,7 +221,9 @@ impl Team {
         ModelRequest {
             messages: vec![
                 ModelMessage::System { text: self.triage.clone() },
-                ModelMessage::User { text: self.common.brief.clone() },
+                ModelMessage::User {
+                    text: if self.common.recap.is_empty() { &self.common.brief } else { &self.common.recap }.clone(),
+                },
             ],
             tools: match self.common.mode {
                 Mode::Native => vec![assign_schema(&fields)],
@@ -255,11 +262,13 @@ impl Team {
             .into_iter()
             .filter_map(|(field, question)| {
                 let kit = self.kits.get(&field)?;
-                let brief = match question.trim() {
-                    "" => self.common.brief.clone(),
-                    question => format!("{}\n\nYour question: {question}", self.common.brief),
+                let asked = |brief: &str| match question.trim() {
+                    "" => brief.to_owned(),
+                    question => format!("{brief}\n\nYour question: {question}"),
                 };
-                let mut one = open(&self.common, kit, brief, limits);
+                let Common { brief, recap, .. } = &self.common;
+                let recap = if recap.is_empty() { String::new() } else { asked(recap) };
+                let mut one = open(&self.common, kit, asked(brief), &recap, limits);
                 one.must_rule_out = true;
                 Some((field, one))
             })
@@ -268,8 +277,8 @@ impl Team {
     }
 }
 
-fn open(common: &Common, kit: &Kit, user: String, limits: Limits) -> Investigation {
-    let brief = Brief { system: kit.system.clone(), user };
+fn open(common: &Common, kit: &Kit, user: String, recap: &str, limits: Limits) -> Investigation {
+    let brief = Brief { system: kit.system.clone(), user, recap: recap.to_owned() };
     Investigation::open(common.incident.clone(), common.mode, brief, kit.tools.clone(), limits)
         .knowing(common.known.clone())
 }
@@ -373,6 +382,7 @@ mod tests {
             incident: IncidentId::numbered(1),
             mode: Mode::Native,
             brief: "cart is slow".into(),
+            recap: String::new(),
             known: Known::default(),
             limits: Limits::standard(START),
             started: START,

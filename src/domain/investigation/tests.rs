@@ -7,7 +7,7 @@ const START: Timestamp = Timestamp::from_secs(1_000);
 
 fn open(mode: Mode) -> Investigation {
     let schema = |name: &str| ToolSchema { name: name.into(), description: "d".into(), parameters: json!({}) };
-    let brief = Brief { system: "watch".into(), user: "cart is slow".into() };
+    let brief = Brief { system: "watch".into(), user: "cart is slow".into(), recap: String::new() };
     let tools = vec![schema("metrics"), schema("logs")];
     Investigation::open(IncidentId::numbered(1), mode, brief, tools, Limits::standard(START))
 }

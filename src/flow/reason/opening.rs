@@ -22,6 +22,25 @@ use crate::prompt::{
 use crate::store::Batch;
 use crate::tools::{Measure, Recall, RecallKind, Recalled, ToolContext};
 
+/// Characters of a list (alerts, changes) in the brief; the whole is evidence and can be read in pages.
+const SHOWN_OF_A_LIST: usize = 1_800;
+/// A runbook's beginning says whether it is worth a search for more.
+const SHOWN_OF_A_RUNBOOK: usize = 320;
+const SHOWN_RUNBOOKS: usize = 3;
+
+/// Whole lines, as many as fit, and how many are left out.
+fn first_lines(text: &str, characters: usize) -> String {
+    let mut kept = String::new();
+    for (at, line) in text.lines().enumerate() {
+        if at > 0 && kept.chars().count() + line.chars().count() > characters {
+            return format!("{kept}[{} more lines]", text.lines().count() - at);
+        }
+        kept.extend(line.chars().take(characters));
+        kept.push('\n');
+    }
+    kept.trim_end().to_owned()
+}
+
 /// What the team is opened with, stored before anybody is asked.
 pub(super) async fn open(
     desk: &Desk,
@@ -37,8 +56,7 @@ pub(super) async fn open(
     };
     let evidence = desk.store.evidence_of(&incident.id).await?;
     let body_of = |kind| evidence.iter().find(|one| one.kind == kind).map(|one| (one.source.clone(), one.body.clone()));
-    let untrusted =
-        |(source, body): (String, String)| Untrusted::new(&source, &body.chars().take(4_000).collect::<String>());
+    let untrusted = |(source, body): (String, String)| Untrusted::new(&source, &first_lines(&body, SHOWN_OF_A_LIST));
     use crate::domain::evidence::EvidenceKind;
     let view = BriefView {
         incident: incident.id.to_string(),
@@ -59,11 +77,10 @@ pub(super) async fn open(
         evidence: evidence.iter().map(EvidenceView::of).collect(),
         runbooks: runbooks
             .iter()
+            .take(SHOWN_RUNBOOKS)
             .map(|one| {
-                Untrusted::new(
-                    &format!("runbook {}", one.chunk.title),
-                    &format!("{}\n{}", one.chunk.heading, one.chunk.text),
-                )
+                let text = format!("{}\n{}", one.chunk.heading, first_lines(&one.chunk.text, SHOWN_OF_A_RUNBOOK));
+                Untrusted::new(&format!("runbook {}", one.chunk.title), &text)
             })
             .collect(),
         past: incident
@@ -91,7 +108,8 @@ pub(super) async fn open(
         services: picture.topology.nodes().map(|(name, _)| name.to_owned()).collect(),
         changes: picture.changes.iter().map(|change| change.id.clone()).collect(),
     };
-    let common = Common { incident: incident.id.clone(), mode, brief, known, limits, started };
+    let recap = desk.prompts.recap(&view).map_err(outside)?;
+    let common = Common { incident: incident.id.clone(), mode, brief, recap, known, limits, started };
     let lead = kit(desk, mode, None)?;
     let team = match config.team {
         false => Team::solo(common, lead),
