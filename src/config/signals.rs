@@ -144,13 +144,15 @@ pub fn defaults() -> Vec<SignalQuery> {
             )
         },
         SignalQuery {
+            // Hosts are filled on purpose: only next to nothing left is wrong.
+            limit: Some(0.92),
             label: "node".into(),
             ..signal(
                 "host_cpu",
                 Resource,
                 "max by (node) (1 - sum by (node) (rate(node_cpu_seconds_total{mode=\"idle\"}[2m])) / \
                  sum by (node) (rate(node_cpu_seconds_total[2m])))",
-                0.25,
+                0.6,
                 "of host",
             )
         },

@@ -72,7 +72,9 @@ pub fn conclude(picture: &Picture, ranking: &[Candidate]) -> Diagnosis {
 fn elsewhere_too<'a>(picture: &'a Picture, node: &str) -> Option<Vec<&'a str>> {
     const SAME_MINUTE: std::time::Duration = std::time::Duration::from_secs(90);
     let telling = picture.signs.iter().any(|sign| sign.node == node && sign.kind.weight() > 0.0);
-    if telling || !picture.own(node).is_empty() || picture.symptoms(node).is_empty() {
+    // Busier threads are what slowness looks like from inside; running out of them is not.
+    let has_room = |reading: &&Reading| reading.unit.starts_with("of ") && reading.worst < SATURATED;
+    if telling || !picture.own(node).iter().all(has_room) || picture.symptoms(node).is_empty() {
         return None;
     }
     let onset = picture.onset(node)?;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -260,15 +259,13 @@ fn alerts(path: &Path, world: &World) -> Result<Vec<(Timestamp, Value)>, EvalErr
         let instant = |key: &str| -> Result<Option<Timestamp>, EvalError> {
             let Some(text) = alert.get(key).and_then(Value::as_str) else { return Ok(None) };
             if let Some(millis) = span(text) {
-                return Ok(
-                    Some(world.start() + Duration::ZERO).map(|start| Timestamp::from_millis(start.millis() + millis))
-                );
+                return Ok(Some(Timestamp::from_millis(world.start().millis() + millis)));
             }
             Timestamp::parse(text).map(Some).map_err(|_| say(format!("{key}: `{text}` is no instant and no span")))
         };
         let starts = instant("startsAt")?.ok_or_else(|| say("startsAt is missing".into()))?;
         let ends = instant("endsAt")?;
-        if !alert.get("labels").is_some_and(|labels| labels.get("alertname").is_some()) {
+        if alert.pointer("/labels/alertname").is_none() {
             return Err(say("labels.alertname is missing".into()));
         }
         alert["startsAt"] = json!(starts.to_string());
