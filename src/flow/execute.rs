@@ -177,8 +177,9 @@ async fn write(
     Ok(())
 }
 
-/// Tries against controllers that write the status of the same object.
-const WRITES: usize = 5;
+/// Tries against controllers that write the status of the same object: one whose pods come and go is
+/// written many times a second.
+const WRITES: usize = 12;
 
 fn is_as_approved(desk: &Desk, plan: &Plan, now: &DryRun) -> bool {
     let digest = plan::digest(&plan.action, &now.before, &now.after, &plan.undo, &desk.policy.version());

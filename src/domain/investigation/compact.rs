@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn an_old_answer_ends_with_a_whole_line() {
         let text = "the summary\nline one\nline two\nline three";
-        assert_eq!(shortened(text, 30), "the summary\nline one\n[shortened; the whole answer is kept]");
+        assert_eq!(shortened(text, 28), "the summary\nline one\n[shortened; the whole answer is kept]");
         assert_eq!(shortened(text, 300), text);
     }
 }

@@ -117,6 +117,8 @@ impl KubeState {
         self.quotas.insert(namespace.to_owned(), used - i64::try_from(lost).unwrap_or(0));
         let mine: Vec<Name> = (self.runs.iter())
             .filter(|((space, _), _)| space == namespace)
+            // A StatefulSet `cart-db` is no ReplicaSet of `cart`.
+            .filter(|(_, run)| self.get(REPLICA_SETS, namespace, &run.owner).is_some())
             .filter(|(_, run)| run.owner.rsplit_once('-').is_some_and(|(name, _)| name == workload))
             .filter(|(_, run)| run.deleting.is_none())
             .map(|(key, _)| key.clone())
