@@ -259,7 +259,7 @@ impl CandidateView {
             change: candidate.change.as_deref().map(one_line),
             score: format!("{:.2}", candidate.score),
             // The strongest come first; the whole ranking is kept with the incident.
-            supports: candidate.supports.iter().take(5).map(ClaimView::of).collect(),
+            supports: candidate.supports.iter().take(4).map(ClaimView::of).collect(),
             contradicts: candidate.contradicts.iter().take(2).map(ClaimView::of).collect(),
         }
     }
@@ -317,12 +317,15 @@ pub struct EvidenceView {
     pub summary: String,
 }
 
+/// Of each piece of evidence, in the list that a brief gives of it.
+const SUMMARY: usize = 100;
+
 impl EvidenceView {
     pub fn of(evidence: &Evidence) -> Self {
         Self {
             mark: evidence.id.mark().to_owned(),
             source: evidence.source.clone(),
-            summary: one_line(&evidence.summary),
+            summary: one_line(&evidence.summary).chars().take(SUMMARY).collect(),
         }
     }
 }

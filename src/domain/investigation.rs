@@ -35,9 +35,11 @@ pub const CONCLUDE: &str = "conclude";
 const MAX_TOKENS_A_REPLY: u32 = 2_000;
 /// Answers of older rounds are cut to this many characters: what mattered was said in the thoughts,
 /// and the whole history is paid for again at each step. The newest round is cut late.
-const OLD_ANSWER: usize = 260;
-const FRESH_ANSWER: usize = 1_800;
+const OLD_ANSWER: usize = 220;
+const FRESH_ANSWER: usize = 1_600;
 const FRESH_ROUNDS: usize = 1;
+/// Tools of the box that page through what was cut.
+const LOOKS_INTO_ANSWERS: [&str; 2] = ["evidence_grep", "evidence_page"];
 /// Before the deadline there must be room for one last answer.
 const CLOSING: Duration = Duration::from_secs(40);
 /// Malformed conclusions and replies without any action; each costs a step as well.
@@ -430,7 +432,8 @@ impl Investigation {
             (Mode::Text, _) => vec![],
             (Mode::Native, true) => vec![conclude_schema()],
             (Mode::Native, false) => {
-                let all = self.tools.iter().cloned().chain([todo::schema(), conclude_schema()]);
+                let offered = self.tools.iter().filter(|tool| self.is_of_use(&tool.name)).cloned();
+                let all = offered.chain([todo::schema(), conclude_schema()]);
                 match self.spent.steps {
                     0 => all.collect(),
                     _ => all.map(|tool| compact::briefly(&tool)).collect(),
@@ -438,6 +441,15 @@ impl Investigation {
             }
         };
         ModelRequest { messages, tools, max_tokens: MAX_TOKENS_A_REPLY }
+    }
+
+    /// What looks into long answers is of no use before there is one; an answer that was cut names it.
+    fn is_of_use(&self, tool: &str) -> bool {
+        let named = |step: &Step| match step {
+            Step::Tools { results } => results.iter().any(|result| result.text.contains(tool)),
+            Step::Model { .. } | Step::Repair { .. } => false,
+        };
+        !LOOKS_INTO_ANSWERS.contains(&tool) || self.transcript.iter().any(named)
     }
 
     /// Whole the first time, then in few words.

@@ -102,7 +102,7 @@ pub fn focus(picture: &Picture, mut ranking: Vec<Candidate>) -> Vec<Candidate> {
         let covered = alerted.iter().filter(|node| ***node == candidate.node || explained.contains(**node)).count();
         let share = covered as f64 / alerted.len() as f64;
         if share < 0.5 {
-            candidate.score -= 2.0 * (0.5 - share);
+            candidate.score -= 3.0 * (0.5 - share);
             candidate.contradicts.push(Claim {
                 text: format!("it explains {covered} of the {} nodes that this incident is about", alerted.len()),
                 evidence: picture.alerts_evidence.iter().cloned().collect(),

@@ -68,7 +68,7 @@ pub(super) async fn open(
         alerts: untrusted(body_of(EvidenceKind::Alert).unwrap_or_default()),
         candidates: ranking
             .iter()
-            .take(if config.brief_has_ranking { 5 } else { 0 })
+            .take(if config.brief_has_ranking { 4 } else { 0 })
             .enumerate()
             .map(|(at, candidate)| CandidateView::of(at + 1, candidate))
             .collect(),

@@ -101,6 +101,7 @@ fn a_broken_way_is_neither_ends_fault() {
         evidence: Some(IncidentId::numbered(1).evidence(3)),
     });
     picture.signs.push(sign("door", SignKind::ConnectionsBreak));
+    picture.topology_evidence = Some(IncidentId::numbered(1).evidence(4));
     check(&picture, "cart", Verdict::Likely, "the network between door and cart");
 }
 
