@@ -318,7 +318,7 @@ pub struct EvidenceView {
 }
 
 /// Of each piece of evidence, in the list that a brief gives of it.
-const SUMMARY: usize = 100;
+const SUMMARY: usize = 90;
 
 impl EvidenceView {
     pub fn of(evidence: &Evidence) -> Self {

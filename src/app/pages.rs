@@ -7,12 +7,13 @@ use async_trait::async_trait;
 
 use crate::console::view::{
     AlertRow, Candidate, ChangeMark, Confidence, Edge, EvidenceItem, Fact, Funnel, FunnelStage, IncidentPage,
-    IncidentRow, LeftOut, Node, NodeState, PlanView, RootCause, Series, StatusView, TimelineItem, Topology,
-    TranscriptStep,
+    IncidentRow, LeftOut, Node, NodeState, PlanView, Reasoned, Reasoning, RootCause, Series, StatusView, TimelineItem,
+    Topology, TranscriptStep,
 };
 use crate::console::{ConsoleStore, Metric, Pages, StoredMessage, funnel_svg, metric_svg, topology_svg};
 use crate::domain::action::Undo;
 use crate::domain::card::Span;
+use crate::domain::diagnosis::{Claim, Diagnosis, Proof};
 use crate::domain::evidence::{Evidence, EvidenceKind};
 use crate::domain::funnel as domain;
 use crate::domain::id::IncidentId;
@@ -24,6 +25,27 @@ use crate::flow::report::{self, Report};
 use crate::flow::timeline::tell_event;
 use crate::flow::{Desk, label};
 use crate::store::{Scope, Store};
+
+/// What the diagnosis rests on, claim by claim, and what was set aside.
+fn reasoning(diagnosis: &Diagnosis) -> Reasoning {
+    let marks = |claim: &Claim| claim.evidence.iter().map(|id| id.mark().to_owned()).collect::<Vec<_>>().join(", ");
+    let places = |at: usize, claim: &Claim| {
+        let place = |proof: &Proof| match (proof.from_line, proof.to_line) {
+            (from, to) if from == to => format!("{} line {from}", proof.evidence.mark()),
+            (from, to) => format!("{} lines {from}-{to}", proof.evidence.mark()),
+        };
+        let found: Vec<String> = diagnosis.proofs.iter().filter(|proof| proof.claim == at).map(place).collect();
+        if found.is_empty() { marks(claim) } else { found.join(", ") }
+    };
+    let said = |text: &str, note: String| Reasoned { text: text.to_owned(), note };
+    Reasoning {
+        reasoner: diagnosis.reasoner.clone(),
+        claims: diagnosis.claims.iter().enumerate().map(|(at, one)| said(&one.text, places(at, one))).collect(),
+        ruled_out: diagnosis.ruled_out.iter().map(|one| said(&one.text, marks(one))).collect(),
+        dropped: diagnosis.dropped.iter().map(|one| said(&one.text, one.why.clone())).collect(),
+        needs: diagnosis.needs.clone(),
+    }
+}
 
 /// The console's messages in the SQL store.
 pub struct ConsoleMessages {
@@ -73,6 +95,8 @@ impl Pages for DeskPages {
             if let IncidentEvent::Reasoned { step } = &event {
                 transcript.push(TranscriptStep {
                     step: step.number,
+                    who: step.who.clone().unwrap_or_default(),
+                    cost: step.cost,
                     thought: step.thought.clone(),
                     tool: step.tool.clone().unwrap_or_default(),
                     arguments: step.arguments.clone().unwrap_or_default(),
@@ -112,6 +136,7 @@ impl Pages for DeskPages {
                 Some(RootCause { service: diagnosis.service.clone()?, change: diagnosis.change.clone() })
             }),
             summary: summary(&incident),
+            reasoning: diagnosis.map(reasoning),
             timeline,
             candidates: incident
                 .candidates

@@ -65,7 +65,7 @@ export async function showIncident(centre, id, topBar, actsOn) {
     ["Topology", page.topology.nodes.length && topology(page)],
     ["Alerts", page.alerts.length && alerts(page)],
     ["Funnel", funnel(page)],
-    ["Transcript", page.transcript.length && transcript(page)],
+    ["Transcript", (page.transcript.length || page.reasoning) && transcript(page)],
     ["Post-mortem", page.post_mortem && h("div", { class: "prose" }, markdown(page.post_mortem, page.row.id))],
   ].filter(([, body]) => body);
   const anchor = (name) => name.toLowerCase().replace(/\W/g, "");
@@ -153,10 +153,17 @@ const alerts = ({ alerts: items }) => table(["Alert", "On", "Severity", "Times",
 
 const funnel = (page) => picture(`/incident/${encodeURIComponent(page.row.id)}/funnel.svg`, "How many alerts came in and how many people heard of them", "Alert funnel");
 
-const transcript = ({ transcript: steps }) => h("ol", { class: "transcript" }, steps.map((step) => h("li", {}, h("details", { "data-key": `step-${step.step}` },
-  h("summary", {}, h("span", { class: "rank" }, String(step.step)), h("code", {}, step.tool), h("span", { class: "grow" }, step.thought), h("span", { class: "num" }, `${step.ms} ms, ${step.tokens} tokens`)),
+const reasoned = (title, items) => items.length > 0 && [h("h3", {}, title), h("ul", {}, items.map((item) => h("li", {}, item.text, " ", item.note && h("span", { class: "reason" }, item.note))))];
+
+const price = (step) => `${step.ms} ms, ${step.tokens} tokens${step.cost > 0 ? `, ${step.cost.toFixed(4)}` : ""}`;
+
+const transcript = ({ transcript: steps, reasoning }) => [reasoning && h("div", { class: "reasoning" },
+  h("p", { class: "context" }, "reasoned by ", h("code", {}, reasoning.reasoner)),
+  reasoned("What carries it", reasoning.claims), reasoned("Ruled out", reasoning.ruled_out), reasoned("Claimed, and not kept", reasoning.dropped),
+  reasoning.needs && h("p", {}, h("strong", {}, "Missing: "), reasoning.needs)), h("ol", { class: "transcript" }, steps.map((step) => h("li", {}, h("details", { "data-key": `step-${step.step}` },
+  h("summary", {}, h("span", { class: "rank" }, String(step.step)), h("span", { class: "context" }, step.who), h("code", {}, step.tool), h("span", { class: "grow" }, step.thought), h("span", { class: "num" }, price(step))),
   h("p", {}, step.thought), code(step.arguments),
-  h("p", { class: "context" }, "answer ", h("code", { title: step.observation_digest }, step.observation_digest.slice(0, 12)), " ", step.evidence && evidenceChip(step.evidence))))));
+  h("p", { class: "context" }, "answer ", h("code", { title: step.observation_digest }, step.observation_digest.slice(0, 12)), " ", step.evidence && evidenceChip(step.evidence))))))];
 
 export async function showWatch(centre, topBar, incidents) {
   const status = await api("/api/status");

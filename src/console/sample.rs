@@ -494,7 +494,19 @@ fn page() -> IncidentPage {
                 edge("web", "search"),
             ],
         },
+        reasoning: Some(Reasoning {
+            reasoner: "sample".into(),
+            claims: vec![Reasoned { text: "the pool is 100 % of pool".into(), note: "E5 lines 2-3".into() }],
+            ruled_out: vec![Reasoned { text: "the database is well".into(), note: "E7".into() }],
+            dropped: vec![Reasoned {
+                text: "42 % of requests fail".into(),
+                note: "42 does not occur in the evidence that is cited".into(),
+            }],
+            needs: Some("traces of the failing calls".into()),
+        }),
         transcript: vec![TranscriptStep {
+            who: "lead".into(),
+            cost: 0.0042,
             step: 1,
             thought: "Errors began after a rollout; compare the versions.".into(),
             tool: "metrics.range".into(),

@@ -41,6 +41,7 @@ pub struct IncidentPage {
     pub plan: Option<PlanView>,
     pub topology: Topology,
     pub transcript: Vec<TranscriptStep>,
+    pub reasoning: Option<Reasoning>,
     /// Markdown: headings, lists, tables, `code` and **bold** are shown as such.
     pub post_mortem: Option<String>,
     /// Of this incident's alerts; the page shows the whole watch's funnel when there is none.
@@ -208,6 +209,8 @@ pub struct Edge {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct TranscriptStep {
     pub step: usize,
+    /// Member of the team.
+    pub who: String,
     pub thought: String,
     pub tool: String,
     /// JSON, as the model wrote it.
@@ -216,6 +219,26 @@ pub struct TranscriptStep {
     pub evidence: Option<String>,
     pub ms: u64,
     pub tokens: u64,
+    /// In the currency of the price table; 0: no price is known.
+    pub cost: f64,
+}
+
+/// What stands beside the diagnosis: who made it, what was set aside, and what it lacks.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Reasoning {
+    pub reasoner: String,
+    /// Each claim with the places in its evidence, such as `E3 lines 4-6`.
+    pub claims: Vec<Reasoned>,
+    pub ruled_out: Vec<Reasoned>,
+    /// What a model claimed and code did not keep; `note` says why.
+    pub dropped: Vec<Reasoned>,
+    pub needs: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Reasoned {
+    pub text: String,
+    pub note: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

@@ -11,6 +11,7 @@ use axum::routing::post;
 use serde_json::{Value, json};
 
 use crate::harness::{NIGHT, midwatch, one_night_at_a_time, run_within};
+use crate::talking::Talking;
 use crate::watch::is_the_night_of_the_readme;
 
 /// What the endpoint does with one request.
@@ -25,19 +26,26 @@ pub enum Reply {
     Raw(String),
 }
 
+/// What to answer to a request that is the so-manieth.
+type Script = Box<dyn Fn(&Value, usize) -> Reply + Send>;
+
 struct Played {
-    script: Vec<Reply>,
+    script: Script,
     asked: Vec<Value>,
 }
 
-/// An endpoint that answers by its script; when that is at its end, with the last reply again.
 pub struct Scripted {
     pub url: String,
     played: Arc<Mutex<Played>>,
 }
 
 impl Scripted {
-    pub async fn start(script: Vec<Reply>) -> Self {
+    /// Answers in order; at the end of the script, with the last reply again.
+    pub async fn start(replies: Vec<Reply>) -> Self {
+        Self::playing(Box::new(move |_, number| replies[number.min(replies.len() - 1)].clone())).await
+    }
+
+    pub async fn playing(script: Script) -> Self {
         let played = Arc::new(Mutex::new(Played { script, asked: vec![] }));
         let router = Router::new().route("/v1/chat/completions", post(answer)).with_state(played.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -57,8 +65,9 @@ async fn answer(State(played): State<Arc<Mutex<Played>>>, Json(request): Json<Va
     let (reply, number) = {
         let mut played = played.lock().unwrap();
         let number = played.asked.len();
+        let reply = (played.script)(&request, number);
         played.asked.push(request);
-        (played.script[number.min(played.script.len() - 1)].clone(), number)
+        (reply, number)
     };
     let message = match reply {
         Reply::Fails(status, body, after) => {
@@ -149,24 +158,159 @@ fn eight_steps() -> Vec<Reply> {
     ]
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn eight_steps_of_one_agent_read_less_than_25_000_tokens() {
+/// The night of seed 1 with a model; gives its report.
+async fn night_with(model: &Scripted, config: &str) -> Value {
     let _alone = tokio::task::block_in_place(one_night_at_a_time);
-    let model = Scripted::start(eight_steps()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("midwatch.toml");
+    std::fs::write(&file, config).unwrap();
     let url = model.url.clone();
-    let report = tokio::task::spawn_blocking(move || {
+    tokio::task::spawn_blocking(move || {
         let mut command = midwatch();
-        command.args(["demo", "--headless", "--json", "--approve", "--seed", "1"]);
+        command.arg("--config").arg(file).args(["demo", "--headless", "--json", "--approve", "--seed", "1"]);
         command.env("MIDWATCH_MODEL", "scripted").env("OPENAI_BASE_URL", url).env("OPENAI_API_KEY", "none");
         run_within(command, NIGHT).expect(0).report()
     })
     .await
-    .unwrap();
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn eight_steps_of_one_agent_read_less_than_25_000_tokens() {
+    let model = Scripted::start(eight_steps()).await;
+    let report = night_with(&model, "").await;
     is_the_night_of_the_readme(&report);
     let asked = model.asked();
     let steps: Vec<usize> = asked.iter().map(tokens_of).collect();
     let total: usize = steps.iter().sum();
-    println!("input tokens of {} requests: {steps:?}, together {total}", steps.len());
+    println!("one agent, input tokens of {} requests: {steps:?}, together {total}", steps.len());
     assert_eq!(asked.len(), 8, "the script has eight steps");
     assert!(total < 25_000, "{total} tokens were read: {steps:?}");
+}
+
+fn is_of(request: &Value, word: &str) -> bool {
+    request["messages"][0]["content"].as_str().is_some_and(|system| system.contains(word))
+}
+
+/// How many replies this member has given already.
+fn steps_so_far(request: &Value) -> usize {
+    request["messages"].as_array().unwrap().iter().filter(|message| message["role"] == "assistant").count()
+}
+
+/// Triage names two fields; each specialist looks twice and reports, the lead looks once more and concludes.
+fn a_team(request: &Value, _: usize) -> Reply {
+    if is_of(request, "You sort incidents") {
+        return Reply::Calls(vec![(
+            "assign",
+            json!({"specialists": [{"speciality": "database", "question": "who uses the connections up?"},
+                                   {"speciality": "application", "question": "what changed in session?"}]}),
+        )]);
+    }
+    let conclusion = |ruled_out: Value| {
+        let claim =
+            json!({"text": "session was changed before the first symptom", "evidence": ["E2", "E3", "E4", "E5"]});
+        let conclusion = json!({
+            "service": "session", "change": "session revision 3", "mechanism": "a configuration change leaks connections",
+            "remedy": "roll_back", "claims": [claim], "ruled_out": ruled_out, "confidence": 0.9, "needs": null,
+        });
+        Reply::Calls(vec![("conclude", conclusion)])
+    };
+    let ruled_out = json!([{"text": "the disk is well", "evidence": ["E2"]}]);
+    match (is_of(request, "database specialist"), is_of(request, "application specialist"), steps_so_far(request)) {
+        (true, _, 0) => Reply::Calls(vec![("golden_signals", json!({"service": "accounts-db"}))]),
+        (true, _, 1) => Reply::Calls(vec![("logs", json!({"service": "accounts-db", "minutes": 30}))]),
+        (_, true, 0) => {
+            Reply::Calls(vec![("list_changes", json!({})), ("golden_signals", json!({"service": "session"}))])
+        }
+        (_, true, 1) => Reply::Calls(vec![("logs", json!({"service": "session", "minutes": 30}))]),
+        (false, false, 0) => Reply::Calls(vec![("topology", json!({"node": "session"}))]),
+        (false, false, _) => conclusion(json!([])),
+        _ => conclusion(ruled_out),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_team_reads_less_than_60_000_tokens_and_cures_the_night() {
+    let model = Scripted::playing(Box::new(a_team)).await;
+    let report = night_with(&model, "[investigation]\nteam = true\n").await;
+    is_the_night_of_the_readme(&report);
+    let asked = model.asked();
+    let total: usize = asked.iter().map(tokens_of).sum();
+    println!("a team, input tokens of {} requests: {total}", asked.len());
+    let of = |word: &str| asked.iter().filter(|request| is_of(request, word)).count();
+    assert_eq!((of("You sort incidents"), of("database specialist"), of("application specialist")), (1, 3, 3));
+    assert_eq!(asked.len(), 9, "and two of the lead");
+    let lead = asked.last().unwrap()["messages"][1]["content"].as_str().unwrap();
+    assert!(lead.contains("The database specialist") && lead.contains("the disk is well"), "{lead}");
+    assert!(total < 60_000, "{total} tokens were read");
+}
+
+/// What an incident without any backend says of its diagnosis when the model behaves like this.
+async fn diagnosed_with(replies: Vec<Reply>, more: &str) -> (Value, usize) {
+    let model = Scripted::start(replies).await;
+    let config = format!(
+        "{more}\n[investigation]\nsettle_seconds = 0\nmax_steps = 4\n[model]\nname = \"scripted\"\nbase_url = {:?}\n\
+         reply_seconds = 2\n",
+        model.url
+    );
+    let talking = Talking::start(&config).await;
+    talking.fire("pay").await;
+    let handed_over = talking
+        .until("an end of the investigation", async || {
+            talking.incidents().await.into_iter().find(|one| one["state"] == "handed_over")
+        })
+        .await;
+    let id = handed_over["id"].as_str().unwrap();
+    let page: Value = serde_json::from_str(&talking.page(&format!("/api/incidents/{id}")).await).unwrap();
+    (page, model.asked().len())
+}
+
+#[tokio::test]
+async fn whatever_a_model_does_the_watch_concludes_and_says_so() {
+    let usage = r#"{"id":"x","object":"chat.completion","created":0,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":""},"finish_reason":"length"}]}"#;
+    let cases: [(&str, Vec<Reply>); 8] = [
+        ("a cut reply", vec![Reply::Raw("{\"id\":\"x\",\"choices\":[{\"index\":0,\"mess".into())]),
+        ("an empty reply", vec![Reply::Raw(usage.into())]),
+        ("nothing but words", vec![Reply::Text("I would look at the database.")]),
+        ("arguments that are no JSON", vec![Reply::Calls(vec![("list_changes", json!("{\"service\": "))])]),
+        ("tools that do not exist", vec![Reply::Calls(vec![("run_shell", json!({"command": "reboot"}))])]),
+        ("the same call for ever", vec![Reply::Calls(vec![("list_changes", json!({}))])]),
+        ("too many requests", vec![Reply::Fails(429, "slow down", Some(1))]),
+        ("a broken server", vec![Reply::Fails(503, "no", None)]),
+    ];
+    for (what, replies) in cases {
+        let (page, asked) = diagnosed_with(replies, "").await;
+        let text = page.to_string();
+        assert!((1..=8).contains(&asked), "{what}: asked {asked} times");
+        assert!(text.contains("scripted did not conclude") || text.contains("without a conclusion"), "{what}: {text}");
+        assert!(!text.contains("reboot") || what == "tools that do not exist", "{what}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_day_without_budget_is_a_day_without_a_model() {
+    // The first reply costs more than the day has.
+    let answer = json!({"service": null, "change": null, "mechanism": "not known", "remedy": "none", "claims": [],
+                        "ruled_out": [], "confidence": 0.1, "needs": "metrics"});
+    let model = Scripted::start(vec![Reply::Calls(vec![("conclude", answer)])]).await;
+    let config = format!(
+        "[investigation]\nsettle_seconds = 0\nmax_tokens_a_day = 1000\n[model]\nname = \"scripted\"\nbase_url = {:?}\n",
+        model.url
+    );
+    let talking = Talking::start(&config).await;
+    for (service, asked) in [("pay", 1), ("cart", 1)] {
+        talking.fire(service).await;
+        talking
+            .until("an end of the investigation", async || {
+                talking
+                    .incidents()
+                    .await
+                    .into_iter()
+                    .find(|one| one["state"] == "handed_over" && one["title"].as_str().unwrap().starts_with(service))
+            })
+            .await;
+        assert_eq!(model.asked().len(), asked, "{service}");
+    }
+    let page = talking.page("/api/incidents/INC-2").await;
+    assert!(page.contains("1100 tokens were spent today, of 1000"), "{page}");
 }
