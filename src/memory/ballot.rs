@@ -3,7 +3,7 @@
 //! Invariants: a vote speaks for questions like the one that it was given for, and for no others:
 //! both must resemble each other and point to the same documents; each voter counts once for a
 //! document, however often they voted; a vote of somebody who is not known to the policy counts for
-//! nothing; all votes together move a rank by `VOTES` at most.
+//! nothing; it takes two voters to contradict two; all votes together move a rank by `VOTES` at most.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -84,12 +84,11 @@ impl Standing {
                 *known = word;
             }
         }
-        let net = |voters: BTreeMap<&str, (f32, f32)>| voters.values().map(|(_, word)| word).sum::<f32>();
         Self(
             heard
                 .into_iter()
                 .map(|(document, voters)| {
-                    let net = net(voters);
+                    let net = agreed(voters.values().map(|(_, word)| *word));
                     (document, net * net.abs() / (net * net + HALFWAY * HALFWAY))
                 })
                 .collect(),
@@ -107,6 +106,17 @@ impl Standing {
         favoured.sort();
         favoured
     }
+}
+
+/// Ups minus downs, where a lone voice against several is not heard: one person whom the policy
+/// names, or whoever has taken that person's account, cannot undo what others agree on.
+fn agreed(words: impl Iterator<Item = f32>) -> f32 {
+    let (ups, downs): (Vec<f32>, Vec<f32>) = words.partition(|word| *word > 0.0);
+    let heard = |side: &[f32], other: &[f32]| match (side.len(), other.len()) {
+        (1, 2..) => 0.0,
+        _ => side.iter().sum::<f32>(),
+    };
+    heard(&ups, &downs) + heard(&downs, &ups)
 }
 
 /// Ups minus downs of those who count, each voter once: their latest word.
@@ -260,6 +270,17 @@ mod tests {
         assert_eq!(crowding(&page(CANDIDATES - 6, 6)), ["ann"]);
         assert!(crowding(&page(CANDIDATES - 5, 5)).is_empty());
         assert!(crowding(&page(CANDIDATES - 7, 6)).is_empty());
+    }
+
+    #[test]
+    fn a_lone_voice_does_not_undo_what_others_agree_on() {
+        let word = |by: &str, helpful| ballot(by, "a", helpful, Trust::Verified, &[1, 2]);
+        let agreed = [word("ann", true), word("bob", true)];
+        let against = [agreed.as_slice(), &[word("mallory", false)]].concat();
+        assert_eq!(standing(&[1, 2], &against), standing(&[1, 2], &agreed));
+        let split = [against.as_slice(), &[word("eve", false)]].concat();
+        assert_eq!(standing(&[1, 2], &split), 0.0);
+        assert_eq!(standing(&[1, 2], &[word("ann", true), word("eve", false)]), 0.0);
     }
 
     #[test]
