@@ -200,7 +200,7 @@ mod tests {
     fn question(words: &[u32]) -> Question {
         let dense = (0..8).map(|at| if words.contains(&at) { 1.0 } else { 0.0 }).collect();
         let words = Words { indices: words.to_vec(), values: vec![1.0; words.len()] };
-        Question { dense, words, spelled: HashMap::new(), concepts: HashMap::new() }
+        Question { dense, words, spelled: Default::default(), concepts: Default::default() }
     }
 
     fn ballot(by: &str, doc: &str, helpful: bool, trust: Trust, words: &[u32]) -> Hit {

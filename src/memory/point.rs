@@ -1,8 +1,7 @@
 //! Points as both backends keep them, and the questions both can answer.
 
-use std::collections::HashMap;
-
 use qdrant_edge::external::uuid::Uuid;
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -214,4 +213,4 @@ impl Select {
 }
 
 /// Position of each word's vector index, for telling people which words two texts share.
-pub(crate) type WordIndex = HashMap<u32, String>;
+pub(crate) type WordIndex = FxHashMap<u32, String>;
