@@ -166,6 +166,7 @@ impl Memory {
         let select = Select::document(owner, doc);
         let kept = self.scroll(select.clone().at(Level::Document)).await?;
         let Some(stored) = kept.into_iter().next() else { return Ok(false) };
+        let shown = stored.chunk.votes;
         let ballot = Chunk {
             title: String::new(),
             heading: format!("{}: {}", vote.by, vote.occasion),
@@ -184,7 +185,9 @@ impl Memory {
         self.upsert(vec![point]).await?;
         let ballots = self.scroll(select.clone().at(Level::Ballot)).await?;
         let votes = ballot::net(ballots.iter().map(|stored| &stored.chunk));
-        self.set_payload(select.written(), serde_json::json!({ "votes": votes })).await?;
+        if votes != shown {
+            self.set_payload(select.written(), serde_json::json!({ "votes": votes })).await?;
+        }
         Ok(true)
     }
 

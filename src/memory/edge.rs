@@ -18,9 +18,10 @@ use qdrant_edge::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::memory::ballot::{PAGES, Standing, crowding};
 use crate::memory::chunk::by_document;
 use crate::memory::index::{Indexer, Question, reading};
-use crate::memory::point::{BM25, DENSE, Hit, INDEXED, Level, MEANING, Point, Select, Stored, Words};
+use crate::memory::point::{ASKED, BM25, DENSE, Hit, INDEXED, Level, MEANING, Point, Select, Stored, Words};
 use crate::memory::rank::{Found, Query, Wanted};
 use crate::memory::{CANDIDATES, MemoryError, blocking};
 
@@ -49,7 +50,7 @@ struct MadeWith {
     layout: u32,
 }
 
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 const MADE_WITH: &str = "made_with.json";
 
 impl Edge {
@@ -116,14 +117,14 @@ impl Edge {
         self.on_shard(move |shard| {
             let asked = indexer.question(&query)?;
             let wanted = Wanted::by(&query);
-            let ballots = nearest(shard, &asked, &wanted.ballots)?;
             let chunks = nearest(shard, &asked, &wanted.chunks)?;
             let documents = nearest(shard, &asked, &wanted.documents)?;
+            let standing = Standing::of(&asked, &documents, &ballots(shard, &asked, wanted.ballots.clone())?);
             let mut named = Vec::new();
-            for select in wanted.named.iter().cloned().chain(wanted.favoured(&asked, &ballots)) {
+            for select in wanted.named.iter().cloned().chain(wanted.favoured(&standing)) {
                 named.extend(nearest(shard, &asked, &select)?);
             }
-            Ok((query, asked, Found { chunks, documents, named, ballots }))
+            Ok((query, asked, Found { chunks, documents, named, standing }))
         })
         .await
     }
@@ -181,6 +182,7 @@ fn create(at: &Path, made_with: &MadeWith) -> Result<EdgeShard, MemoryError> {
     let config = EdgeConfigBuilder::new()
         .vector(DENSE, EdgeVectorParamsBuilder::new(made_with.dimension, Distance::Cosine).build())
         .sparse_vector(BM25, EdgeSparseVectorParamsBuilder::new().modifier(Modifier::Idf).build())
+        .sparse_vector(ASKED, EdgeSparseVectorParamsBuilder::new().modifier(Modifier::Idf).build())
         .wal_options(WalOptions { segment_capacity: WAL_BYTES, ..WalOptions::default() })
         .build();
     let shard = EdgeShard::new(at, config).map_err(store)?;
@@ -233,7 +235,8 @@ fn upsert(shard: &EdgeShard, points: Vec<Point>) -> Result<(), MemoryError> {
     for point in points {
         let payload = serde_json::to_value(&point.stored).map_err(store)?;
         let words = Vector::new_sparse(point.words.indices, point.words.values).map_err(store)?;
-        let vectors = Vectors::new_named([(DENSE, Vector::new_dense(point.dense)), (BM25, words)]);
+        let vectors =
+            Vectors::new_named([(DENSE, Vector::new_dense(point.dense)), (point.stored.level.words(), words)]);
         persisted.push(PointStruct::new(PointId::Uuid(point.id), vectors, payload).into());
     }
     if persisted.is_empty() {
@@ -266,6 +269,22 @@ fn scroll(shard: &EdgeShard, select: &Select) -> Result<Vec<Stored>, MemoryError
     }
 }
 
+/// The votes that were given for questions like this one, without those of one voter crowding out
+/// the others'.
+fn ballots(shard: &EdgeShard, asked: &Question, mut select: Select) -> Result<Vec<Hit>, MemoryError> {
+    let mut heard = Vec::new();
+    for _ in 0..PAGES {
+        let page = nearest(shard, asked, &select)?;
+        let crowding = crowding(&page);
+        heard.extend(page);
+        if crowding.is_empty() {
+            break;
+        }
+        select.silenced.extend(crowding);
+    }
+    Ok(heard)
+}
+
 fn nearest(shard: &EdgeShard, asked: &Question, select: &Select) -> Result<Vec<Hit>, MemoryError> {
     let filter = filter(select)?;
     let ranking = |vector: VectorInternal, name: &str| Prefetch {
@@ -279,7 +298,7 @@ fn nearest(shard: &EdgeShard, asked: &Question, select: &Select) -> Result<Vec<H
     let mut prefetches = vec![(MEANING, ranking(VectorInternal::Dense(asked.dense.clone()), DENSE))];
     if !asked.words.indices.is_empty() {
         let words = SparseVector { indices: asked.words.indices.clone(), values: asked.words.values.clone() };
-        prefetches.push((1.0, ranking(VectorInternal::Sparse(words), BM25)));
+        prefetches.push((1.0, ranking(VectorInternal::Sparse(words), select.words())));
     }
     let score = |place: usize| format!("$score[{place}]");
     let weighed = |(place, (weight, _)): (usize, &(f32, Prefetch))| {
@@ -298,7 +317,7 @@ fn nearest(shard: &EdgeShard, asked: &Question, select: &Select) -> Result<Vec<H
         limit: CANDIDATES,
         offset: 0,
         params: None,
-        with_vector: WithVector::Selector(vec![DENSE.into(), BM25.into()]),
+        with_vector: WithVector::Selector(vec![DENSE.into(), select.words().into()]),
         with_payload: WithPayloadInterface::Bool(true),
     };
     shard.query(request).map_err(store)?.into_iter().map(hit).collect()

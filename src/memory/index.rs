@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use qdrant_edge::bm25_embed::{EdgeBm25, EdgeBm25Config};
 use qdrant_edge::external::ordered_float::NotNan;
+use rustc_hash::FxHashMap;
 
 use crate::domain::id::Digest;
 use crate::memory::MemoryError;
@@ -48,7 +49,7 @@ pub(crate) struct Question {
     pub words: Words,
     pub spelled: WordIndex,
     /// The concepts that it names, by id.
-    pub concepts: HashMap<u32, &'static str>,
+    pub concepts: FxHashMap<u32, &'static str>,
 }
 
 impl Indexer {
@@ -122,7 +123,7 @@ impl Indexer {
         let dense = self.embedder.embed(&[&text])?.pop().unwrap_or_default();
         let split = split_names(&text);
         let mut sparse = self.chunk_words.embed_query(&split);
-        let mut spelled = WordIndex::new();
+        let mut spelled = WordIndex::default();
         for word in split.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
             for index in self.chunk_words.embed_query(word).indices {
                 spelled.entry(index).or_insert_with(|| word.to_lowercase());

@@ -1,17 +1,19 @@
 //! Points as both backends keep them, and the questions both can answer.
 
-use std::collections::HashMap;
-
 use qdrant_edge::external::uuid::Uuid;
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::memory::chunk::{Chunk, Kind, Tenant, Trust};
 
-/// Names of the two vectors of a point.
+/// Names of the vectors. A point has a dense one and one of the two sparse ones: how rare a word is
+/// counts within a sparse vector of one name, and votes must not change how rare words are among
+/// the documents.
 pub(crate) const DENSE: &str = "dense";
 pub(crate) const BM25: &str = "bm25";
+pub(crate) const ASKED: &str = "asked";
 
 /// What a cosine weighs beside the sparse score when both are added up. A weighted sum of scores
 /// orders better than ranks do once its one weight has been tuned; Bruch, Gai and Ingber, "An
@@ -19,7 +21,8 @@ pub(crate) const BM25: &str = "bm25";
 pub(crate) const MEANING: f32 = 2.0;
 
 /// Payload fields that filters use, so that both backends index them.
-pub(crate) const INDEXED: [&str; 6] = ["level", "kind", "doc", "alerts", "tenant.cluster", "tenant.team"];
+pub(crate) const INDEXED: [&str; 8] =
+    ["level", "kind", "doc", "alerts", "tenant.cluster", "tenant.team", "trust", "author"];
 
 /// A document is found by its whole as well as by its parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +35,14 @@ pub(crate) enum Level {
 }
 
 impl Level {
+    /// The sparse vector that its points have.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Chunk | Self::Document => BM25,
+            Self::Ballot => ASKED,
+        }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Chunk => "chunk",
@@ -112,6 +123,8 @@ pub(crate) struct Select {
     /// Any of them; however far trusted when empty.
     pub trusts: Vec<&'static str>,
     pub except: Vec<Uuid>,
+    /// Authors who have been heard.
+    pub silenced: Vec<String>,
 }
 
 impl Select {
@@ -149,6 +162,11 @@ impl Select {
         Self { except, ..self }
     }
 
+    /// The sparse vector to compare words with.
+    pub fn words(&self) -> &'static str {
+        self.levels.first().map_or(BM25, |level| level.words())
+    }
+
     /// Field and accepted values; all of them must hold.
     pub fn matches(&self) -> Vec<(&'static str, Vec<String>)> {
         let mut matches = Vec::new();
@@ -183,12 +201,16 @@ impl Select {
     pub fn to_json(&self) -> Value {
         let must: Vec<Value> =
             self.matches().into_iter().map(|(key, any)| json!({ "key": key, "match": { "any": any } })).collect();
-        match self.except.is_empty() {
-            true => json!({ "must": must }),
-            false => json!({ "must": must, "must_not": [{ "has_id": self.except }] }),
+        let mut must_not = Vec::new();
+        if !self.except.is_empty() {
+            must_not.push(json!({ "has_id": self.except }));
         }
+        if !self.silenced.is_empty() {
+            must_not.push(json!({ "key": "author", "match": { "any": self.silenced } }));
+        }
+        json!({ "must": must, "must_not": must_not })
     }
 }
 
 /// Position of each word's vector index, for telling people which words two texts share.
-pub(crate) type WordIndex = HashMap<u32, String>;
+pub(crate) type WordIndex = FxHashMap<u32, String>;

@@ -61,7 +61,7 @@ pub struct Recalled {
 /// Joins the answers among chunks and among documents: a chunk is as good as it and its document
 /// are together, each as a share of the best of its kind.
 pub(crate) fn rank(query: &Query, asked: &Question, found: Found) -> Vec<Recalled> {
-    let standing = Standing::of(asked, &found.ballots);
+    let standing = found.standing;
     let documents: HashMap<(Tenant, String), Hit> =
         shares(found.documents).map(|hit| (document_of(&hit.stored.chunk), hit)).collect();
     let mut hits: HashMap<_, Hit> = HashMap::new();
@@ -113,8 +113,8 @@ impl Wanted {
     }
 
     /// The documents that helped in a case like this one, wherever words would place them.
-    pub fn favoured(&self, asked: &Question, ballots: &[Hit]) -> Option<Select> {
-        let docs = Standing::of(asked, ballots).favoured();
+    pub fn favoured(&self, standing: &Standing) -> Option<Select> {
+        let docs = standing.favoured();
         (!docs.is_empty()).then(|| Select { docs, ..self.seen.clone() }.at(Level::Chunk))
     }
 }
@@ -126,8 +126,8 @@ pub(crate) struct Found {
     pub documents: Vec<Hit>,
     /// Chunks of documents that the alert's name or a vote points to.
     pub named: Vec<Hit>,
-    /// Votes that were given for questions like this one.
-    pub ballots: Vec<Hit>,
+    /// What votes that were given for questions like this one say.
+    pub standing: Standing,
 }
 
 /// Scores as shares of the best one.

@@ -16,8 +16,9 @@ use qdrant_client::{Payload, Qdrant, QdrantError};
 use qdrant_edge::external::uuid::Uuid;
 use tokio::sync::OnceCell;
 
+use crate::memory::ballot::{PAGES, Standing, crowding};
 use crate::memory::index::{Indexer, Question};
-use crate::memory::point::{BM25, DENSE, Hit, INDEXED, Level, MEANING, Point, Select, Stored};
+use crate::memory::point::{ASKED, BM25, DENSE, Hit, INDEXED, Level, MEANING, Point, Select, Stored};
 use crate::memory::rank::{Found, Query as Asked, Wanted};
 use crate::memory::{CANDIDATES, MemoryError, blocking};
 
@@ -82,7 +83,9 @@ impl Server {
         let mut dense = VectorsConfigBuilder::default();
         dense.add_named_vector_params(DENSE, VectorParamsBuilder::new(dimension, Distance::Cosine));
         let mut words = SparseVectorsConfigBuilder::default();
-        words.add_named_vector_params(BM25, SparseVectorParamsBuilder::default().modifier(Modifier::Idf));
+        for name in [BM25, ASKED] {
+            words.add_named_vector_params(name, SparseVectorParamsBuilder::default().modifier(Modifier::Idf));
+        }
         let create = CreateCollectionBuilder::new(&self.collection).vectors_config(dense).sparse_vectors_config(words);
         if let Err(error) = self.answer(self.client.create_collection(create)).await {
             // Another replica may have been faster.
@@ -107,12 +110,15 @@ impl Server {
             wanted: format!("{} with {} dimensions", embedder.name(), embedder.dimension()),
         };
         let info = self.answer(self.client.collection_info(&self.collection)).await?;
-        let vectors = info
-            .result
-            .and_then(|info| info.config)
-            .and_then(|config| config.params)
-            .and_then(|params| params.vectors_config)
-            .and_then(|vectors| vectors.config);
+        let params = info.result.and_then(|info| info.config).and_then(|config| config.params);
+        let sparse = params.as_ref().and_then(|params| params.sparse_vectors_config.as_ref());
+        if sparse.is_some_and(|sparse| !sparse.map.contains_key(ASKED)) {
+            return Err(MemoryError::Refused(format!(
+                "memory.collection: {} was made by an earlier version and cannot hold votes; name a new collection",
+                self.collection
+            )));
+        }
+        let vectors = params.and_then(|params| params.vectors_config).and_then(|vectors| vectors.config);
         let size = match vectors {
             Some(VectorsKind::ParamsMap(named)) => named.map.get(DENSE).map(|params| params.size),
             Some(VectorsKind::Params(_)) | None => None,
@@ -136,7 +142,7 @@ impl Server {
             let fields = serde_json::to_value(&point.stored).map_err(store)?;
             let vectors = NamedVectors::default()
                 .add_vector(DENSE, point.dense)
-                .add_vector(BM25, Vector::new_sparse(point.words.indices, point.words.values));
+                .add_vector(point.stored.level.words(), Vector::new_sparse(point.words.indices, point.words.values));
             structs.push(PointStruct::new(point.id.to_string(), vectors, Payload::try_from(fields).map_err(store)?));
         }
         for batch in structs.chunks(UPSERT) {
@@ -203,13 +209,29 @@ impl Server {
             None => Ok(Vec::new()),
         };
         let (ballots, chunks, documents, mut named_hits) = futures::try_join!(
-            Box::pin(self.nearest(&asked, wanted.ballots.clone())),
+            Box::pin(self.ballots(&asked, wanted.ballots.clone())),
             Box::pin(self.nearest(&asked, wanted.chunks.clone())),
             Box::pin(self.nearest(&asked, wanted.documents.clone())),
             Box::pin(named(wanted.named.clone())),
         )?;
-        named_hits.extend(named(wanted.favoured(&asked, &ballots)).await?);
-        Ok((query, asked, Found { chunks, documents, named: named_hits, ballots }))
+        let standing = Standing::of(&asked, &documents, &ballots);
+        named_hits.extend(named(wanted.favoured(&standing)).await?);
+        Ok((query, asked, Found { chunks, documents, named: named_hits, standing }))
+    }
+
+    /// See the function of the same name in `edge`.
+    async fn ballots(&self, asked: &Question, mut select: Select) -> Result<Vec<Hit>, MemoryError> {
+        let mut heard = Vec::new();
+        for _ in 0..PAGES {
+            let page = self.nearest(asked, select.clone()).await?;
+            let crowding = crowding(&page);
+            heard.extend(page);
+            if crowding.is_empty() {
+                break;
+            }
+            select.silenced.extend(crowding);
+        }
+        Ok(heard)
     }
 
     async fn nearest(&self, asked: &Question, select: Select) -> Result<Vec<Hit>, MemoryError> {
@@ -225,7 +247,7 @@ impl Server {
         let mut prefetches = vec![(MEANING, ranking(VectorInput::new_dense(asked.dense.clone()), DENSE))];
         if !asked.words.indices.is_empty() {
             let words = VectorInput::new_sparse(asked.words.indices.clone(), asked.words.values.clone());
-            prefetches.push((1.0, ranking(words, BM25)));
+            prefetches.push((1.0, ranking(words, select.words())));
         }
         let mut query = QueryPointsBuilder::new(&self.collection);
         let (mut sum, mut missing) = (Vec::new(), Vec::new());
@@ -242,7 +264,7 @@ impl Server {
             .query(Query::new_formula(formula))
             .limit(CANDIDATES as u64)
             .with_payload(true)
-            .with_vectors(VectorsSelector { names: vec![DENSE.into(), BM25.into()] });
+            .with_vectors(VectorsSelector { names: vec![DENSE.into(), select.words().into()] });
         self.answer(self.client.query(query)).await?.result.into_iter().map(hit).collect()
     }
 
@@ -286,7 +308,10 @@ fn filter(select: &Select) -> Filter {
     let mut filter = Filter::must(must);
     if !select.except.is_empty() {
         let ids = select.except.iter().map(|id| PointId::from(id.to_string()));
-        filter.must_not = vec![Condition::has_id(ids)];
+        filter.must_not.push(Condition::has_id(ids));
+    }
+    if !select.silenced.is_empty() {
+        filter.must_not.push(Condition::matches("author", select.silenced.clone()));
     }
     filter
 }
