@@ -158,27 +158,24 @@ fn eight_steps() -> Vec<Reply> {
     ]
 }
 
-/// The night of seed 1 with a model; gives its report.
-async fn night_with(model: &Scripted, config: &str) -> Value {
-    let _alone = tokio::task::block_in_place(one_night_at_a_time);
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("midwatch.toml");
-    std::fs::write(&file, config).unwrap();
-    let url = model.url.clone();
-    tokio::task::spawn_blocking(move || {
+/// The night of seed 1 with a model; gives its report. The endpoint goes on answering meanwhile.
+fn night_with(model: &Scripted, config: &str) -> Value {
+    tokio::task::block_in_place(|| {
+        let _alone = one_night_at_a_time();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("midwatch.toml");
+        std::fs::write(&file, config).unwrap();
         let mut command = midwatch();
         command.arg("--config").arg(file).args(["demo", "--headless", "--json", "--approve", "--seed", "1"]);
-        command.env("MIDWATCH_MODEL", "scripted").env("OPENAI_BASE_URL", url).env("OPENAI_API_KEY", "none");
+        command.env("MIDWATCH_MODEL", "scripted").env("OPENAI_BASE_URL", &model.url).env("OPENAI_API_KEY", "none");
         run_within(command, NIGHT).expect(0).report()
     })
-    .await
-    .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn eight_steps_of_one_agent_read_less_than_25_000_tokens() {
     let model = Scripted::start(eight_steps()).await;
-    let report = night_with(&model, "").await;
+    let report = night_with(&model, "");
     is_the_night_of_the_readme(&report);
     let asked = model.asked();
     let steps: Vec<usize> = asked.iter().map(tokens_of).collect();
@@ -232,7 +229,7 @@ fn a_team(request: &Value, _: usize) -> Reply {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_team_reads_less_than_60_000_tokens_and_cures_the_night() {
     let model = Scripted::playing(Box::new(a_team)).await;
-    let report = night_with(&model, "[investigation]\nteam = true\n").await;
+    let report = night_with(&model, "[investigation]\nteam = true\n");
     is_the_night_of_the_readme(&report);
     let asked = model.asked();
     let total: usize = asked.iter().map(tokens_of).sum();

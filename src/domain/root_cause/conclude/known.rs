@@ -1,7 +1,7 @@
 //! Mechanisms that give themselves away: one sign or one signal says how the thing broke.
 
-use super::super::{ANOMALOUS, Picture, Reading, Sign, SignKind, SignalClass, say};
 use super::super::say::say_edge;
+use super::super::{ANOMALOUS, Picture, Reading, Sign, SignKind, SignalClass, say};
 use super::Mechanism;
 use crate::domain::diagnosis::{Claim, Remedy};
 use crate::domain::topology::NodeKind;
