@@ -181,9 +181,10 @@ async fn a_model_works_with_the_tools_of_the_configuration_and_sees_announced_ch
     let first = requests.lock().unwrap()[0].clone();
     let offered: Vec<_> =
         first["tools"].as_array().unwrap().iter().map(|tool| tool["function"]["name"].as_str().unwrap()).collect();
-    for name in ["say", "status", "http_probe", "tickets_search", "traces", "evidence_grep", "evidence_page"] {
+    for name in ["say", "status", "http_probe", "tickets_search", "traces"] {
         assert!(offered.contains(&name), "{name} in {offered:?}");
     }
+    assert!(!offered.contains(&"evidence_grep"), "there is no long answer to look into yet");
     assert!(!offered.contains(&"tickets_erase"), "it is not named in the configuration");
     let brief = first["messages"].to_string();
     assert!(brief.contains("new_pricing: off -> on"), "{brief}");
