@@ -50,7 +50,17 @@ pub(super) fn shortened(text: &str, characters: usize) -> String {
     }
     let kept: String = text.chars().take(characters).collect();
     let whole = kept.rfind('\n').filter(|at| *at > characters / 2).map_or(kept.as_str(), |at| &kept[..at]);
-    format!("{whole}\n[shortened; the whole answer is kept]")
+    format!("{whole}\n{}[shortened; the whole answer is kept]", open_fence(whole))
+}
+
+/// Text of the estate that was cut must not run on into what we say: its fence is closed again (S2).
+fn open_fence(text: &str) -> String {
+    let opened = text.rfind("<data ").map(|at| &text[at + "<data ".len()..]);
+    let id = opened.and_then(|rest| rest.split([' ', '>']).next()).filter(|id| !id.is_empty());
+    match id.map(|id| format!("</data {id}>")) {
+        Some(close) if !text.contains(&close) => format!("{close}\n"),
+        _ => String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -92,5 +102,15 @@ mod tests {
         let text = "the summary\nline one\nline two\nline three";
         assert_eq!(shortened(text, 28), "the summary\nline one\n[shortened; the whole answer is kept]");
         assert_eq!(shortened(text, 300), text);
+    }
+
+    #[test]
+    fn a_fence_that_is_cut_is_closed() {
+        let text = "the summary\n<data 5f3a from loki>\nline one\nline two\nline three\n</data 5f3a>";
+        let cut = shortened(text, 45);
+        assert_eq!(
+            cut,
+            "the summary\n<data 5f3a from loki>\nline one\n</data 5f3a>\n[shortened; the whole answer is kept]"
+        );
     }
 }
