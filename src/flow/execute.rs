@@ -179,7 +179,7 @@ async fn write(
 
 /// Tries against controllers that write the status of the same object: one whose pods come and go is
 /// written many times a second.
-const WRITES: usize = 12;
+const WRITES: usize = 40;
 
 fn is_as_approved(desk: &Desk, plan: &Plan, now: &DryRun) -> bool {
     let digest = plan::digest(&plan.action, &now.before, &now.after, &plan.undo, &desk.policy.version());
