@@ -3,6 +3,8 @@
 //! Invariant (P5): a plan is claimed by a primary key before the write. After a crash between claim
 //! and answer the cluster is read; nothing is written blindly a second time.
 
+mod contested;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -156,30 +158,17 @@ async fn write(
     cluster: &dyn Cluster,
     dry_run: &DryRun,
 ) -> Result<(), FlowError> {
-    let mut version = dry_run.resource_version.clone();
-    for attempt in 1.. {
-        match cluster.apply(&plan.action, &version).await {
-            Ok(applied) => return wrote(desk, id, plan, &format!("generation {}", applied.generation)).await,
-            Err(ClusterError::Unknown(why)) => {
-                // The next round reads the cluster (`recover`).
-                warn!(incident = %id, plan = %plan.id, why, "the result of the write is unknown");
-                return Ok(());
-            }
-            // Certainly not written: a controller was faster. What was approved must still be what is there (S4).
-            Err(ClusterError::Conflict(why)) if attempt < WRITES => match cluster.dry_run(&plan.action).await {
-                Ok(fresh) if is_as_approved(desk, plan, &fresh) => version = fresh.resource_version,
-                Ok(_) => return fail(desk, id, &plan.id, &format!("{why}, and what was approved has changed")).await,
-                Err(error) => return fail(desk, id, &plan.id, &error.to_string()).await,
-            },
-            Err(error) => return fail(desk, id, &plan.id, &error.to_string()).await,
+    let approved = |now: &DryRun| is_as_approved(desk, plan, now);
+    match contested::apply(cluster, &plan.action, &dry_run.resource_version, approved).await {
+        Ok(applied) => wrote(desk, id, plan, &format!("generation {}", applied.generation)).await,
+        Err(ClusterError::Unknown(why)) => {
+            // The next round reads the cluster (`recover`).
+            warn!(incident = %id, plan = %plan.id, why, "the result of the write is unknown");
+            Ok(())
         }
+        Err(error) => fail(desk, id, &plan.id, &error.to_string()).await,
     }
-    Ok(())
 }
-
-/// Tries against controllers that write the status of the same object: one whose pods come and go is
-/// written many times a second.
-const WRITES: usize = 40;
 
 fn is_as_approved(desk: &Desk, plan: &Plan, now: &DryRun) -> bool {
     let digest = plan::digest(&plan.action, &now.before, &now.after, &plan.undo, &desk.policy.version());

@@ -4,8 +4,9 @@
 //! template and service ([`Rates`]). News is kept for a day, goes into the evidence of incidents that
 //! concern its service, and is never an alert: a template may be new without harm.
 //!
-//! Invariants: no more than one query a minute; what is kept is bounded; a minute whose lines were
-//! cut short is not counted, because its rates would be lies.
+//! Invariants: no more than one query a minute, and a few at the start that read up the last hour;
+//! what is kept is bounded; time whose lines were cut short or could not be read does not pass for the
+//! counts, because silence that nobody heard is no silence.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -21,6 +22,7 @@ use crate::domain::log_template::novelty::Novelty;
 use crate::domain::log_template::rates::{News, Rates};
 use crate::domain::redact::redact;
 use crate::domain::time::Timestamp;
+use crate::ports::{LogLine, Signals};
 
 /// Words by which common stacks complain. Asking for all lines would cost the log store more than the
 /// answer is worth.
@@ -29,6 +31,11 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Lines arrive late at a log store.
 const SETTLED: Duration = Duration::from_secs(15);
 const LINES: usize = 5_000;
+/// Read up at the start, in so many parts, so that a restart forgets nothing that the logs still hold.
+const BEFORE: Duration = Duration::from_secs(3600);
+const PARTS: u32 = 12;
+/// A longer gap is not read up: too many lines for one answer.
+const GAP: Duration = Duration::from_secs(180);
 const KEPT: usize = 500;
 const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 /// How often templates that have fallen silent are looked for, in minutes.
@@ -74,6 +81,8 @@ struct Heard {
     minutes: u64,
     /// Minutes that had more lines than are read.
     cut: u64,
+    /// How long nobody listened, or not to all of it: the counts' clock stands still meanwhile.
+    unheard: Duration,
 }
 
 impl Ear {
@@ -92,7 +101,41 @@ impl Ear {
     }
 }
 
+/// Lines were read from `start` to `end`; what was written since `from` before them was not.
+#[derive(Clone, Copy)]
+struct Span {
+    from: Timestamp,
+    start: Timestamp,
+    end: Timestamp,
+}
+
 impl Heard {
+    /// Counts the lines of a span and notes what is news in them.
+    fn take(&mut self, label: &str, span: Span, mut lines: Vec<LogLine>) {
+        self.minutes += 1;
+        self.unheard += span.start.since(span.from);
+        if lines.len() >= LINES {
+            self.cut += 1;
+            self.unheard += span.end.since(span.start);
+            return;
+        }
+        lines.sort_by_key(|line| line.at);
+        for line in &lines {
+            let Some(service) = line.labels.get(label) else { continue };
+            if let Some(news) = self.rates.observe(service, line.at - self.unheard, &line.line) {
+                self.note(service, line.at, news);
+            }
+        }
+        if self.minutes.is_multiple_of(SILENCE_EVERY) {
+            for (service, news) in self.rates.all_vanished(span.end - self.unheard) {
+                self.note(&service, span.end, news);
+            }
+        }
+        while self.news.front().is_some_and(|news| span.end.since(news.at) > KEPT_FOR) {
+            self.news.pop_front();
+        }
+    }
+
     fn note(&mut self, service: &str, at: Timestamp, news: News) {
         let kind = match news.novelty {
             Novelty::New => "new",
@@ -124,46 +167,94 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
     };
     let label = config.log_service_label.clone();
     let query = format!("{{{label}=~\".+\"}} |~ \"{TROUBLE}\"");
-    let mut from = desk.clock.event_now() - SETTLED;
+    let mut from = desk.clock.event_now() - SETTLED - BEFORE;
+    for _ in 0..PARTS {
+        let end = from + BEFORE / PARTS;
+        from = hear(&desk, signals.as_ref(), &query, &label, Span { from, start: from, end }).await;
+        if desk.stopping() {
+            return Ok(());
+        }
+    }
     while !desk.stopping() {
         let mut stop = desk.stop.clone();
         tokio::select! {
             () = desk.clock.sleep_event(EVERY) => {}
             _ = stop.changed() => return Ok(()),
         }
-        let to = desk.clock.event_now() - SETTLED;
-        // After a long pause the past is not read up: it would look like one busy minute.
-        let start = from.max(to - EVERY * 3);
-        match signals.logs(&query, start, to, LINES).await {
-            Ok(mut lines) => {
-                from = to;
-                let cut = lines.len() >= LINES;
-                lines.sort_by_key(|line| line.at);
-                desk.ear.with(|heard| {
-                    heard.minutes += 1;
-                    if cut {
-                        heard.cut += 1;
-                        return;
-                    }
-                    for line in &lines {
-                        let Some(service) = line.labels.get(&label) else { continue };
-                        if let Some(news) = heard.rates.observe(service, line.at, &line.line) {
-                            heard.note(service, line.at, news);
-                        }
-                    }
-                    if heard.minutes.is_multiple_of(SILENCE_EVERY) {
-                        for (service, news) in heard.rates.all_vanished(to) {
-                            heard.note(&service, to, news);
-                        }
-                    }
-                    while heard.news.front().is_some_and(|news| to.since(news.at) > KEPT_FOR) {
-                        heard.news.pop_front();
-                    }
-                });
-            }
-            // Said once a minute at most; the incident's own look at the logs says it to people.
-            Err(failure) => warn!(error = %failure, "the logs could not be listened to"),
-        }
+        let end = desk.clock.event_now() - SETTLED;
+        from = hear(&desk, signals.as_ref(), &query, &label, Span { from, start: from.max(end - GAP), end }).await;
     }
     Ok(())
+}
+
+/// Reads and counts one span; gives until when the logs are known now.
+async fn hear(desk: &Desk, signals: &dyn Signals, query: &str, label: &str, span: Span) -> Timestamp {
+    match signals.logs(query, span.start, span.end, LINES).await {
+        Ok(lines) => {
+            desk.ear.with(|heard| heard.take(label, span, lines));
+            span.end
+        }
+        // Said once a minute at most; the incident's own look at the logs says it to people.
+        Err(failure) => {
+            warn!(error = %failure, "the logs could not be listened to");
+            span.from
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::alert::Labels;
+
+    const START: Timestamp = Timestamp::from_secs(1_795_000_000);
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// Minute after minute: so many lines of each text, of the service `pay`.
+    fn feed(heard: &mut Heard, minutes: std::ops::Range<u32>, texts: &[(&str, u32)]) {
+        for minute in minutes {
+            let start = START + MINUTE * minute;
+            let lines = texts.iter().flat_map(|(text, count)| (0..*count).map(move |at| (*text, at)));
+            let lines = lines.map(|(text, at)| LogLine {
+                at: start + Duration::from_millis(u64::from(at) * 10),
+                labels: Labels::from([("app".into(), "pay".into())]),
+                line: text.to_owned(),
+            });
+            heard.take("app", Span { from: start, start, end: start + MINUTE }, lines.collect());
+        }
+    }
+
+    fn told(heard: &Heard) -> Vec<(&'static str, &str)> {
+        heard.news.iter().map(|news| (news.kind, news.template.as_str())).collect()
+    }
+
+    #[test]
+    fn what_is_new_more_often_or_silent_is_news_with_its_time() {
+        let mut heard = Heard::default();
+        let usual = [("error: slow answer of ledger", 12)];
+        feed(&mut heard, 0..40, &usual);
+        assert_eq!(told(&heard), []);
+        feed(&mut heard, 40..41, &[("error: slow answer of ledger", 90), ("fatal: key store unavailable", 2)]);
+        let (more, new) = ("error: slow answer of ledger", "fatal: key store unavailable");
+        assert_eq!(told(&heard), [("more_often", more), ("new", new)]);
+        assert_eq!(heard.news[1].at, START + MINUTE * 40);
+        feed(&mut heard, 41..60, &[("error: another", 1)]);
+        assert!(told(&heard).contains(&("vanished", more)), "{:?}", told(&heard));
+        let silent = told(&heard).iter().filter(|one| one.0 == "vanished").count();
+        assert_eq!(silent, 1, "a silence is told once");
+    }
+
+    #[test]
+    fn a_silence_that_nobody_heard_is_none() {
+        let mut heard = Heard::default();
+        let usual = [("error: slow answer of ledger", 12)];
+        feed(&mut heard, 0..40, &usual);
+        // Half an hour with more lines than are read, then half an hour in which the logs were away.
+        feed(&mut heard, 40..70, &[("error: slow answer of ledger", LINES as u32)]);
+        let (from, start) = (START + MINUTE * 70, START + MINUTE * 100);
+        heard.take("app", Span { from, start, end: start + MINUTE }, vec![]);
+        feed(&mut heard, 101..110, &usual);
+        assert_eq!(told(&heard), []);
+        assert_eq!((heard.cut, heard.unheard), (30, MINUTE * 60));
+    }
 }

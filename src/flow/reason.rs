@@ -267,7 +267,11 @@ fn setting(incident: &Incident) -> String {
 /// An investigation that a crash interrupted goes on where it was.
 async fn resumed(desk: &Desk, incident: &Incident) -> Option<Team> {
     let kept = desk.store.setting(&setting(incident)).await.ok()??;
-    let team: Team = serde_json::from_str(&kept).ok()?;
+    let read = serde_json::from_str::<Team>(&kept);
+    let unreadable = |error: &serde_json::Error| {
+        warn!(incident = %incident.id, %error, "what was kept of an investigation cannot be read: it begins again");
+    };
+    let team = read.inspect_err(unreadable).ok()?;
     let over = team.conclusion(desk.clock.wall_now()).is_some();
     (!over).then(|| {
         info!(incident = %incident.id, "the investigation is resumed");

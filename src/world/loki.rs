@@ -345,21 +345,21 @@ pub fn written(sim: &Sim, index: usize, at: i64) -> Vec<(i64, &'static str, Stri
                     (dice(salt) * 250.0) as i64
                 ),
                 Trouble::ConnectionReset(to) => format!(
-                    "level=error msg=\"read tcp to {}: connection reset by peer, retransmission timeout after {}ms\" trace={trace}",
+                    "level=error msg=\"read tcp to {}: connection reset by peer\" took_ms={} trace={trace}",
                     name(*to),
                     200 + (dice(salt) * 800.0) as i64
                 ),
                 Trouble::Poison => format!(
-                    "level=error msg=\"failed to process message, it goes back to the queue\" message_id=7c1f-{:04} redelivered=true attempt={} error=\"SerializationException: unexpected end of payload\"",
+                    "level=error msg=\"failed to process message\" message_id=7c1f-{:04} redelivered=true attempt={} error=\"SerializationException: unexpected end of payload\"",
                     4211,
                     3 + (dice(salt) * 400.0) as i64
                 ),
                 Trouble::TokenFromFuture => format!(
-                    "level=error msg=\"token rejected: issued in the future\" error=\"iat is ahead of the local clock\" path={endpoint} trace={trace}"
+                    "level=error msg=\"unauthorized\" error=\"token used before issued\" path={endpoint} trace={trace}"
                 ),
                 Trouble::ReplicaBehind => format!(
-                    "LOG: recovery is behind the primary; WAL receiver waits, replay lag {} s",
-                    sim.conditions[index].behind as i64
+                    "ERROR: canceling statement due to conflict with recovery; waited {} s",
+                    (sim.conditions[index].behind as i64).min(30)
                 ),
                 Trouble::QueueFull => format!("level=warn msg=\"request queue is full, unavailable\" queued={}", 500 + (dice(salt) * 300.0) as i64),
             };

@@ -54,6 +54,29 @@ async fn tamper(database: &str) -> i64 {
     seq
 }
 
+/// Each claim of the first incident's diagnosis with the first line that is named as its place.
+async fn places_of_claims(database: &str) -> Vec<(String, String)> {
+    let mut store = SqliteConnection::connect(&format!("sqlite://{database}")).await.unwrap();
+    let body: String =
+        sqlx::query_scalar("SELECT body FROM incident ORDER BY number LIMIT 1").fetch_one(&mut store).await.unwrap();
+    let incident: Value = serde_json::from_str(&body).unwrap();
+    let diagnosis = &incident["diagnosis"];
+    let mut places = vec![];
+    for proof in diagnosis["proofs"].as_array().unwrap() {
+        let claim = &diagnosis["claims"][proof["claim"].as_u64().unwrap() as usize]["text"];
+        let evidence: String = sqlx::query_scalar("SELECT body FROM evidence WHERE id = $1")
+            .bind(proof["evidence"].as_str().unwrap())
+            .fetch_one(&mut store)
+            .await
+            .unwrap();
+        let evidence: Value = serde_json::from_str(&evidence).unwrap();
+        let line = evidence["body"].as_str().unwrap().lines().nth(proof["from_line"].as_u64().unwrap() as usize - 1);
+        places.push((claim.as_str().unwrap().to_owned(), line.unwrap().to_owned()));
+    }
+    store.close().await.unwrap();
+    places
+}
+
 #[test]
 fn a_night_is_cured_remembered_and_audited() {
     let _alone = one_night_at_a_time();
@@ -78,6 +101,11 @@ fn a_night_is_cured_remembered_and_audited() {
 
     let database = data.join("midwatch.db");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let places = runtime.block_on(places_of_claims(text(&database)));
+    assert!(places.len() >= 2, "claims of the diagnosis name lines of their evidence: {places:?}");
+    for (claim, line) in &places {
+        assert!(claim.split(' ').any(|word| word.len() >= 4 && line.contains(word)), "{claim:?} is not in {line:?}");
+    }
     let seq = runtime.block_on(tamper(text(&database)));
     let bad = run(verify).expect(1);
     assert!(bad.stdout.starts_with(&format!("audit BROKEN: audit row {seq} was altered")), "{}", bad.stdout);

@@ -25,16 +25,16 @@ pub(super) fn sign_of(line: &str, other_nodes: &[String]) -> Option<SignKind> {
     if looked_up && says(&["i/o timeout", "misbehaving", "servfail", "temporary failure", "try again", "timed out"]) {
         return Some(SignKind::NameLookup);
     }
-    if says(&["issued in the future", "used before issued", "not valid yet", "clock skew", "iat is ahead"]) {
+    if says(&["used before issued", "not yet valid (iat)", "used too early", "issued in the future", "clock skew"]) {
         return Some(SignKind::ClockOff);
     }
-    if says(&["redelivered", "poison message", "goes back to the queue", "requeued", "delivery attempt"]) {
+    if says(&["redelivered", "poison message", "requeued", "delivery attempt"]) {
         return Some(SignKind::PoisonMessage);
     }
-    if says(&["replay lag", "replication lag", "recovery is behind", "wal receiver", "seconds behind"]) {
+    if says(&["conflict with recovery", "replication lag", "replay lag", "seconds behind"]) {
         return Some(SignKind::ReplicaBehind);
     }
-    if says(&["connection reset", "retransmission", "broken pipe", "no route to host", "network is unreachable"]) {
+    if says(&["connection reset", "broken pipe", "no route to host", "network is unreachable"]) {
         return Some(SignKind::ConnectionsBreak);
     }
     if names_other || says(&["upstream"]) {
@@ -105,6 +105,7 @@ mod tests {
         check("getaddrinfo EAI_AGAIN payments: Temporary failure in name resolution", Some(SignKind::NameLookup));
         check("dial tcp: lookup pay.old: no such host: invalid configuration?", Some(SignKind::OwnError));
         check("jwt: token used before issued", Some(SignKind::ClockOff));
+        check("ERROR: canceling statement due to conflict with recovery", Some(SignKind::ReplicaBehind));
         check("x509: certificate has expired or is not yet valid", Some(SignKind::CertificateExpired));
         check("basic.nack delivery_tag=7 redelivered=true error=parse", Some(SignKind::PoisonMessage));
         check("call to payments failed: connection reset by peer", Some(SignKind::ConnectionsBreak));
