@@ -122,11 +122,11 @@ impl Prompts {
         self.render(BRIEF, view)
     }
 
-    /// The brief in few words, for a model that has read it: three candidates, what speaks for them
+    /// The brief in few words, for a model that has read it: three candidates, what speaks for each
     /// most, and which evidence there is.
     pub fn recap(&self, view: &BriefView) -> Result<String, PromptError> {
         const CANDIDATES: usize = 3;
-        const SUPPORTS: usize = 2;
+        const SUPPORTS: usize = 1;
         let mut short = view.clone();
         short.candidates.truncate(CANDIDATES);
         short.candidates.iter_mut().for_each(|candidate| candidate.supports.truncate(SUPPORTS));

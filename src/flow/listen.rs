@@ -236,8 +236,8 @@ mod tests {
         assert_eq!(told(&heard), []);
         feed(&mut heard, 40..41, &[("error: slow answer of ledger", 90), ("fatal: key store unavailable", 2)]);
         let (more, new) = ("error: slow answer of ledger", "fatal: key store unavailable");
-        assert_eq!(told(&heard), [("more_often", more), ("new", new)]);
-        assert_eq!(heard.news[1].at, START + MINUTE * 40);
+        assert_eq!(told(&heard), [("new", new), ("more_often", more)]);
+        assert_eq!(heard.news[0].at, START + MINUTE * 40);
         feed(&mut heard, 41..60, &[("error: another", 1)]);
         assert!(told(&heard).contains(&("vanished", more)), "{:?}", told(&heard));
         let silent = told(&heard).iter().filter(|one| one.0 == "vanished").count();
