@@ -162,17 +162,16 @@ impl Stream {
     fn vanished(&self, minute: i64) -> Vec<News> {
         let mut gone: Vec<(f64, News)> = vec![];
         for (id, rate) in &self.rates {
-            let rate = rate.at(minute);
-            // Empty minutes only shrink the moments: this is how they were when it was last seen.
             let silent = (minute - rate.seen - 1).max(0);
-            let usual = rate.usual() / power(silent);
-            let missed = usual * silent as f64;
-            let sure = missed / rate.dispersion();
+            let before = rate.at(minute).before(silent);
+            let missed = before.usual() * silent as f64;
+            let sure = missed / before.dispersion();
             if sure >= BAR
                 && missed >= FLOOR as f64
                 && let Some(template) = self.miner.template(TemplateId(*id))
             {
                 let count = u32::try_from(silent).unwrap_or(u32::MAX);
+                let usual = before.usual();
                 gone.push((sure, News { novelty: Novelty::Vanished, template, count, usual }));
             }
         }
@@ -198,6 +197,14 @@ impl Rate {
         self.mean = (self.mean * (1.0 - WEIGHT) + WEIGHT * count) * empty;
         self.square = (self.square * (1.0 - WEIGHT) + WEIGHT * count * count) * empty;
         (self.known, self.count, self.told) = (minute, 0, false);
+        self
+    }
+
+    /// As it was before the last `silent` minutes, all of them empty: those only shrink the moments, and
+    /// a silence must not pass for the unsteadiness that would excuse it.
+    fn before(mut self, silent: i64) -> Self {
+        let left = power(silent);
+        (self.mean, self.square, self.known) = (self.mean / left, self.square / left, self.known - silent);
         self
     }
 
