@@ -1,6 +1,7 @@
 //! Touch the outside world on behalf of the ports.
 
 pub mod command;
+mod declared;
 pub mod egress;
 pub mod embedder;
 pub mod kafka;

@@ -99,6 +99,18 @@ async fn take_in(desk: &Desk, headers: &HeaderMap, body: Result<Bytes, BytesReje
     desk.gate.enter(arrival).await.map_err(|failure| later(&failure.to_string()))
 }
 
+/// The body of whoever may write here.
+#[allow(clippy::result_large_err)] // an answer that its caller passes on as it is
+fn admitted(
+    desk: &Desk,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+    remedy: &str,
+) -> Result<Bytes, Response> {
+    admit(desk, headers)?;
+    body.map_err(|refused| problem(refused.status(), &refused.to_string(), remedy))
+}
+
 /// Who writes shows the token, when there is one.
 #[allow(clippy::result_large_err)] // an answer that its caller passes on as it is
 fn admit(desk: &Desk, headers: &HeaderMap) -> Result<(), Response> {

@@ -13,13 +13,13 @@ use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop, ProcessGroup};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::declared;
 use crate::config::{CommandConfig, variables};
-use crate::domain::evidence::{EvidenceKind, Taint};
-use crate::domain::tool_template::{Template, Variable, parameters, values};
+use crate::domain::evidence::Taint;
+use crate::domain::tool_template::{Template, Variable, values};
 use crate::ports::{Handling, Instrument, InstrumentError, Observation, ToolSchema};
 
 const MAX_ERRORS: usize = 8_192;
-const SHOWN: usize = 4_000;
 
 pub struct CommandTool {
     config: CommandConfig,
@@ -54,22 +54,11 @@ impl CommandTool {
 #[async_trait]
 impl Instrument for CommandTool {
     fn schema(&self) -> ToolSchema {
-        ToolSchema {
-            name: self.config.name.clone(),
-            description: self.config.description.clone(),
-            parameters: parameters(&self.variables),
-        }
+        declared::schema(&self.config.name, &self.config.description, &self.variables)
     }
 
     fn handling(&self) -> Handling {
-        Handling {
-            source: "command",
-            kind: EvidenceKind::Outside,
-            // The program is ended first, so that its end can be told.
-            timeout: Duration::from_secs(self.config.timeout_seconds + 2),
-            shown: SHOWN,
-            specialities: self.config.specialities.clone(),
-        }
+        declared::handling("command", self.config.timeout_seconds, &self.config.specialities)
     }
 
     async fn ask(&self, arguments: Value) -> Result<Observation, InstrumentError> {

@@ -6,13 +6,12 @@ use async_trait::async_trait;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
+use super::declared;
 use super::egress::{Egress, read, why};
 use crate::config::{HttpConfig, networks, variables};
-use crate::domain::evidence::{EvidenceKind, Taint};
-use crate::domain::tool_template::{Address, Variable, parameters, values};
+use crate::domain::evidence::Taint;
+use crate::domain::tool_template::{Address, Variable, values};
 use crate::ports::{Handling, Instrument, InstrumentError, Observation, ToolSchema};
-
-const SHOWN: usize = 4_000;
 
 pub struct HttpTool {
     config: HttpConfig,
@@ -47,21 +46,11 @@ impl HttpTool {
 #[async_trait]
 impl Instrument for HttpTool {
     fn schema(&self) -> ToolSchema {
-        ToolSchema {
-            name: self.config.name.clone(),
-            description: self.config.description.clone(),
-            parameters: parameters(&self.variables),
-        }
+        declared::schema(&self.config.name, &self.config.description, &self.variables)
     }
 
     fn handling(&self) -> Handling {
-        Handling {
-            source: "http",
-            kind: EvidenceKind::Outside,
-            timeout: Duration::from_secs(self.config.timeout_seconds + 2),
-            shown: SHOWN,
-            specialities: self.config.specialities.clone(),
-        }
+        declared::handling("http", self.config.timeout_seconds, &self.config.specialities)
     }
 
     async fn ask(&self, arguments: Value) -> Result<Observation, InstrumentError> {

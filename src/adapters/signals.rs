@@ -78,16 +78,20 @@ pub(super) struct Answer {
     pub body: Vec<u8>,
 }
 
+/// For backends that are read only: no redirects (S11), and nobody waits long.
+pub(super) fn client() -> Result<reqwest::Client, SignalError> {
+    reqwest::Client::builder()
+        .timeout(TIMEOUT)
+        .connect_timeout(Duration::from_secs(3))
+        .redirect(redirect::Policy::none())
+        .build()
+        .map_err(|error| SignalError::Unavailable(format!("cannot build the HTTP client: {error}")))
+}
+
 impl SignalsClient {
     /// A missing backend is said when it is asked, so that the watch works with one of the two.
     pub fn new(prometheus: Option<Endpoint>, loki: Option<Endpoint>) -> Result<Self, SignalError> {
-        let http = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .connect_timeout(Duration::from_secs(3))
-            .redirect(redirect::Policy::none())
-            .build()
-            .map_err(|error| SignalError::Unavailable(format!("cannot build the HTTP client: {error}")))?;
-        Ok(Self { http, prometheus, loki })
+        Ok(Self { http: client()?, prometheus, loki })
     }
 
     fn prometheus(&self) -> Result<&Endpoint, SignalError> {

@@ -6,14 +6,12 @@
 mod jaeger;
 mod tempo;
 
-use std::time::Duration;
-
 use async_trait::async_trait;
+use reqwest::StatusCode;
 use reqwest::header::AUTHORIZATION;
-use reqwest::{StatusCode, redirect};
 use serde::de::DeserializeOwned;
 
-use super::signals::{Endpoint, MAX_ANSWER, TIMEOUT, join};
+use super::signals::{Endpoint, MAX_ANSWER, client, join};
 use crate::domain::time::Timestamp;
 use crate::domain::trace::Trace;
 use crate::ports::{Dependency, SignalError, TraceQuery, Traces};
@@ -36,13 +34,7 @@ pub struct TraceClient {
 
 impl TraceClient {
     pub fn new(backend: Backend, endpoint: Endpoint) -> Result<Self, SignalError> {
-        let http = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .connect_timeout(Duration::from_secs(3))
-            .redirect(redirect::Policy::none())
-            .build()
-            .map_err(|error| SignalError::Unavailable(format!("cannot build the HTTP client: {error}")))?;
-        Ok(Self { http, endpoint, backend })
+        Ok(Self { http: client()?, endpoint, backend })
     }
 
     /// `None`: the backend knows nothing of the kind (404).

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{admit, later, problem};
+use super::{admitted, later, problem};
 use crate::adapters::kafka::changes::{ChangeSink, Kept};
 use crate::domain::change::announced;
 use crate::flow::Desk;
@@ -29,12 +29,9 @@ pub(super) async fn announce(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    if let Err(refused) = admit(&desk, &headers) {
-        return refused;
-    }
-    let body = match body {
+    let body = match admitted(&desk, &headers, body, "send less at once") {
         Ok(body) => body,
-        Err(refused) => return problem(refused.status(), &refused.to_string(), "send less at once"),
+        Err(refused) => return refused,
     };
     match keep(&desk, &body, asked.service.as_deref()).await {
         Ok(Kept::Changes(count)) => {

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{admit, problem};
+use super::{admit, admitted, problem};
 use crate::domain::alert::Fingerprint;
 use crate::domain::intent::matcher::Matchers;
 use crate::domain::intent::silence::{CannotExpire, Consent};
@@ -119,12 +119,9 @@ pub(super) async fn silence(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    if let Err(refused) = admit(&desk, &headers) {
-        return refused;
-    }
-    let body = match body {
+    let body = match admitted(&desk, &headers, body, "send a silence as JSON") {
         Ok(body) => body,
-        Err(refused) => return problem(refused.status(), &refused.to_string(), "send a silence as JSON"),
+        Err(refused) => return refused,
     };
     let shape = "send matchers, endsAt, createdBy and comment, as Alertmanager's API v2 has them";
     let posted: Posted = match serde_json::from_slice(&body) {

@@ -3,32 +3,36 @@
 //! One leased driver folds alerts in order; its memory (what is firing, who waits) is rebuilt from
 //! the ledger after a restart.
 
+mod rows;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{error, info, warn};
 
+use rows::{ledger_row, read_again};
+
 use super::assess::{close_when_quiet, reassess};
 use super::deliver::Effect;
 use super::desk::{Counters, Desk, FlowError};
-use super::gate::{Frames, Waiting};
+use super::gate::Waiting;
 use super::label;
 use super::regroup::{self, lesson_of};
 use super::silence::SILENCES;
-use crate::domain::alert::{Alert, BadAlert, Fingerprint, Severity};
+use crate::domain::alert::{Alert, Fingerprint, Severity};
 use crate::domain::anomaly::Audit;
 use crate::domain::correlate;
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, JoinedAlert, ResolvedAlert, Sev};
-use crate::domain::intake::{Taken, take_bytes};
+use crate::domain::intake::Taken;
 use crate::domain::intent::silence::{Silence, Silences};
 use crate::domain::prefilter::Suppression;
 use crate::domain::severity::Said;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
 use crate::domain::triage::{Gathered, Judged, Persisting, Triage};
-use crate::store::{AuditEntry, Batch, Draft, Heard, LedgerRow, NewEffect, Repeats, Standing, StoreError};
+use crate::store::{AuditEntry, Batch, Draft, Heard, NewEffect, Repeats, Standing, StoreError};
 
 /// What is kept in memory between batches.
 pub struct Watchkeeper {
@@ -561,47 +565,5 @@ impl Watchkeeper {
             }
         }
         Err(FlowError::Store(StoreError::Stale("intake batch".into())))
-    }
-}
-
-/// A row that is not in memory: after a restart, or in a storm larger than is kept.
-async fn read_again(
-    desk: &Desk,
-    row: &Waiting,
-    event_now: Timestamp,
-    wall_now: Timestamp,
-) -> Result<Frames, FlowError> {
-    // What has no time of its own happened when it came in, on the clock of events.
-    let received_at = event_now - wall_now.since(row.received_at);
-    let frames = desk.store.frames(row.id).await?;
-    let taken = frames.into_iter().map(|frame| {
-        let taken = take_bytes(&frame, &desk.mappings, received_at)
-            .unwrap_or_else(|bad| Taken { refused: vec![BadAlert::Unreadable(bad.to_string())], ..Taken::default() });
-        (frame.into(), taken)
-    });
-    Ok(Arc::new(taken.collect()))
-}
-
-fn ledger_row(row: &Waiting, alert: &Alert) -> LedgerRow {
-    LedgerRow {
-        inbox_id: row.id,
-        cluster: alert.cluster().into(),
-        team: alert.team().unwrap_or("default").into(),
-        fingerprint: alert.fingerprint.to_string(),
-        name: alert.name().into(),
-        subject: alert.about().into(),
-        severity: alert.severity().as_str(),
-        status: match alert.status {
-            crate::domain::alert::Status::Firing => "firing",
-            crate::domain::alert::Status::Resolved => "resolved",
-        },
-        starts_at: alert.starts_at,
-        ends_at: alert.ends_at,
-        value: alert.value,
-        verdict: "admit",
-        reason: String::new(),
-        explanation: String::new(),
-        incident: None,
-        labels: None,
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Every answer is stored whole with its digest; readings and signs point to it.
 
+mod logs;
 mod sign;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +13,6 @@ use futures::{FutureExt, StreamExt};
 use tracing::warn;
 
 use super::desk::{Desk, FlowError};
-use super::listen::{LogNews, TROUBLE};
 use crate::config::Signals as SignalsConfig;
 use crate::domain::action::Action;
 use crate::domain::change::Change;
@@ -20,14 +20,13 @@ use crate::domain::change::announced::merge;
 use crate::domain::evidence::{Evidence, EvidenceKind, Series, Taint};
 use crate::domain::id::{Digest, EvidenceId, IncidentId};
 use crate::domain::incident::{Incident, Outcome};
-use crate::domain::log_digest::digest;
-use crate::domain::log_template::novelty::{Excerpt, Line, Novelty};
 use crate::domain::redact::redact;
 use crate::domain::root_cause::{EdgeReading, Gauge, Picture, Reading, Sign, SignKind, Worse, amount, read};
 use crate::domain::time::Timestamp;
-use crate::domain::topology::{EdgeKind, NodeKind, Topology};
-use crate::ports::{Cluster, LogLine, SignalError, Signals, Window};
-use sign::{note_name_server, owner_of, sign_of};
+use crate::domain::topology::{EdgeKind, Topology};
+use crate::ports::{Cluster, SignalError, Signals, Window};
+use logs::{heard_before, log_signs};
+use sign::{note_name_server, owner_of};
 
 /// Evidence in the making, numbered behind what the incident has.
 pub struct Dossier {
@@ -537,112 +536,4 @@ fn topology_evidence(event_now: Timestamp, dossier: &mut Dossier, picture: &mut 
 fn seen(topology: &Topology, from: &str, to: &str, event_now: Timestamp) -> String {
     let stale = topology.last_seen(from, to).filter(|at| event_now.since(*at) > Duration::from_secs(600));
     stale.map(|at| format!(" (last seen {})", at.hour_minute())).unwrap_or_default()
-}
-
-const LOG_WINDOW: Duration = Duration::from_secs(20 * 60);
-const LOG_LINES: usize = 400;
-
-/// Asks the logs of everything affected for errors that were not there, or rarer, an hour ago.
-async fn log_signs(
-    signals: &dyn Signals,
-    config: &SignalsConfig,
-    incident: &Incident,
-    event_now: Timestamp,
-    dossier: &mut Dossier,
-    picture: &mut Picture,
-) {
-    let affected: BTreeSet<String> = picture
-        .readings
-        .iter()
-        .filter(|reading| reading.deviation >= 1.0)
-        .map(|reading| reading.node.clone())
-        .chain(incident.subjects().into_iter().map(str::to_owned))
-        .filter(|node| !matches!(picture.topology.kind(node), Some(NodeKind::Host | NodeKind::External)))
-        .collect();
-    let label = &config.log_service_label;
-    let start = (incident.since - LOG_WINDOW).min(event_now - LOG_WINDOW);
-    type Lines = Result<Vec<LogLine>, SignalError>;
-    type Answer = (String, String, Lines, Lines);
-    let before = start - Duration::from_secs(3600);
-    let asked: Vec<BoxFuture<'_, Answer>> = affected
-        .into_iter()
-        .map(|node| {
-            async move {
-                let query = format!("{{{label}=\"{}\"}} |~ \"{TROUBLE}\"", node.replace(['"', '\\'], ""));
-                let (now, past) = futures::join!(
-                    signals.logs(&query, start, event_now, LOG_LINES),
-                    signals.logs(&query, before, start, LOG_LINES)
-                );
-                (node, query, now, past)
-            }
-            .boxed()
-        })
-        .collect();
-    let mut answers: Vec<Answer> = futures::stream::iter(asked).buffer_unordered(4).collect().await;
-    answers.sort_by(|one, other| one.0.cmp(&other.0));
-    for (node, query, now, past) in answers {
-        let Ok(now) = now else { continue };
-        // What could not be read is no sign of silence: such a baseline ends where it begins.
-        let past_from = if past.is_ok() { before } else { start };
-        let past = past.unwrap_or_default();
-        let (past_lines, now_lines) = (as_lines(&past), as_lines(&now));
-        let baseline = excerpt(past_from, start, &past_lines);
-        let Some(digest) = digest(&node, baseline, excerpt(start, event_now, &now_lines)) else { continue };
-        let evidence = dossier.add(
-            Exhibit {
-                kind: EvidenceKind::Log,
-                source: "loki",
-                query: &query,
-                summary: digest.summary(&node),
-                body: digest.body(),
-                series: vec![],
-                taint: Taint::UserWritable,
-            },
-            event_now,
-        );
-        let others: Vec<String> =
-            picture.topology.nodes().map(|(name, _)| name.to_owned()).filter(|name| *name != node).collect();
-        for finding in digest.findings.iter().filter(|finding| finding.novelty == Novelty::New).take(8) {
-            if let Some(kind) = sign_of(&finding.example, &others) {
-                picture.signs.push(Sign {
-                    node: node.clone(),
-                    kind,
-                    text: format!("new in its log: {}", finding.template),
-                    at: Some(finding.first_at),
-                    evidence: Some(evidence.clone()),
-                });
-            }
-        }
-    }
-}
-
-/// What the logs of everything affected said anew while nobody asked: it is there also when the lines
-/// themselves are no longer, and says when it began.
-fn heard_before(desk: &Desk, incident: &Incident, event_now: Timestamp, dossier: &mut Dossier, picture: &mut Picture) {
-    let affected: BTreeSet<&str> = incident.subjects().into_iter().chain(picture.anomalous()).collect();
-    let news = desk.ear.news(|service| affected.contains(service), incident.since - RECENT);
-    if news.is_empty() {
-        return;
-    }
-    let body: Vec<String> = news.iter().map(LogNews::to_string).collect();
-    let exhibit = Exhibit {
-        kind: EvidenceKind::Log,
-        source: "loki",
-        query: "templates and their rates, listened to once a minute",
-        summary: format!("{} log templates were news; the first: {}", news.len(), body[0]),
-        body: body.join("\n"),
-        series: vec![],
-        taint: Taint::UserWritable,
-    };
-    dossier.add(exhibit, event_now);
-}
-
-fn as_lines(lines: &[LogLine]) -> Vec<Line<'_>> {
-    lines.iter().map(|line| Line { at: line.at, text: &line.line }).collect()
-}
-
-/// The newest lines are read up to a limit: if it was reached, the excerpt begins at the oldest of them.
-fn excerpt<'a>(from: Timestamp, to: Timestamp, lines: &'a [Line<'a>]) -> Excerpt<'a> {
-    let oldest = lines.iter().map(|line| line.at).min().filter(|_| lines.len() >= LOG_LINES);
-    Excerpt { from: oldest.unwrap_or(from).max(from), to, lines }
 }

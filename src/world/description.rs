@@ -94,38 +94,11 @@ impl Default for Hosts {
     }
 }
 
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum RoleWord {
-    Gateway,
-    #[default]
-    Service,
-    Worker,
-    Database,
-    Queue,
-    NameServer,
-    External,
-}
-
-impl From<RoleWord> for Role {
-    fn from(word: RoleWord) -> Self {
-        match word {
-            RoleWord::Gateway => Self::Gateway,
-            RoleWord::Service => Self::Service,
-            RoleWord::Worker => Self::Worker,
-            RoleWord::Database => Self::Database,
-            RoleWord::Queue => Self::Queue,
-            RoleWord::NameServer => Self::NameServer,
-            RoleWord::External => Self::External,
-        }
-    }
-}
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ServiceEntry {
     #[serde(default)]
-    role: RoleWord,
+    role: Role,
     namespace: Option<String>,
     team: Option<String>,
     replicas: Option<i64>,
@@ -464,7 +437,7 @@ fn drawn(name: &str, entry: &ServiceEntry, seed: u64) -> Node {
     // Of each name its own chance, so that a service more does not change the others.
     let salt = name.bytes().fold(seed, |hash, byte| hash.wrapping_mul(131).wrapping_add(u64::from(byte)));
     let mut random = Random::new(salt);
-    let role = Role::from(entry.role);
+    let role = entry.role;
     let usual = match role {
         Role::Database | Role::Queue => 1,
         Role::External => 0,

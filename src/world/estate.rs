@@ -1,10 +1,14 @@
 //! An estate drawn from a seed: who is there, who calls whom, how much each can bear.
 
+use serde::Deserialize;
+
 use super::random::Random;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     Gateway,
+    #[default]
     Service,
     Worker,
     Database,

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use midwatch::adapters::embedder::EmbedderChoice;
 use midwatch::domain::time::Timestamp;
-use midwatch::memory::{Chunk, Kind, Memory, MemoryConfig, Query, Tenant, Trust, Vote};
+use midwatch::memory::{Chunk, Memory, MemoryConfig, Query, Tenant, Trust, Vote};
+
+use crate::memory::chunk;
 
 /// Symptoms as the runbooks have them, then as incidents show them: some to learn from, some to ask.
 const FAULTS: [(&str, [&str; 3], [&str; 3]); 8] = [
@@ -86,23 +88,8 @@ fn runbook(fault: usize, variant: char, symptom: &str) -> Chunk {
         'a' => "Restart the workload one pod after the other and watch whether the signals recover.",
         _ => "Roll the last change back and watch whether the signals recover.",
     };
-    Chunk {
-        kind: Kind::Runbook,
-        doc: format!("{fault}-{variant}.md"),
-        title: symptom.into(),
-        heading: "Fix".into(),
-        about: String::new(),
-        text: format!("{symptom}. {cure}"),
-        alerts: vec![],
-        advises: vec![],
-        tenant: Tenant::everyone(),
-        service: None,
-        incident: None,
-        author: "platform".into(),
-        trust: Trust::Curated,
-        votes: 0,
-        at: Timestamp::from_secs(1_790_000_000),
-    }
+    let doc = format!("{fault}-{variant}.md");
+    Chunk { title: symptom.into(), ..chunk(&doc, "Fix", &format!("{symptom}. {cure}")) }
 }
 
 /// Which of the two is right is no matter of how they are named.

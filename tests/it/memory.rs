@@ -48,7 +48,7 @@ async fn on_both<F: AsyncFn(&Memory)>(name: &str, behaviour: F) {
     behaviour(&Memory::open(&server(&url, &collection), embedder()).await.unwrap()).await;
 }
 
-fn chunk(doc: &str, heading: &str, text: &str) -> Chunk {
+pub fn chunk(doc: &str, heading: &str, text: &str) -> Chunk {
     Chunk {
         kind: Kind::Runbook,
         doc: doc.into(),

@@ -1,5 +1,7 @@
 //! Against fake servers that answer as Jaeger 1.x and Tempo 2.x do.
 
+use std::time::Duration;
+
 use std::collections::HashMap;
 
 use axum::Router;
