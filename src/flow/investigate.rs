@@ -43,7 +43,13 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
         });
         match due {
             Some((incident, _)) => {
-                let span = info_span!("investigate", %incident);
+                let span = info_span!(
+                    "invoke_agent",
+                    otel.name = "invoke_agent midwatch",
+                    gen_ai.operation.name = "invoke_agent",
+                    gen_ai.agent.name = "midwatch",
+                    gen_ai.conversation.id = %incident,
+                );
                 if let Err(failure) = investigate(&desk, &incident).instrument(span).await {
                     error!(%incident, error = %failure, "the investigation stopped and is tried again");
                     tokio::time::sleep(Duration::from_secs(1)).await;

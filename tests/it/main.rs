@@ -1,5 +1,6 @@
 //! Black-box tests through the built program and real wires.
 
+mod aimock;
 mod door;
 mod fake_qdrant;
 mod funnel;
@@ -9,6 +10,7 @@ mod learning;
 mod memory;
 mod model;
 mod noise;
+mod promql;
 mod real;
 mod regroup;
 mod retrieval;

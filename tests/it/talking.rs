@@ -17,6 +17,7 @@ pub struct Talking {
     console: String,
     pub http: reqwest::Client,
     said: Cell<usize>,
+    environment: Vec<(String, String)>,
 }
 
 impl Talking {
@@ -24,7 +25,15 @@ impl Talking {
         Self::with_approvers("[\"local/you\"]", more).await
     }
 
+    pub async fn with_environment(more: &str, environment: &[(&str, &str)]) -> Self {
+        Self::beginning("[\"local/you\"]", more, environment).await
+    }
+
     pub async fn with_approvers(approvers: &str, more: &str) -> Self {
+        Self::beginning(approvers, more, &[]).await
+    }
+
+    async fn beginning(approvers: &str, more: &str, environment: &[(&str, &str)]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let (api, console) = (free_address(), free_address());
@@ -35,7 +44,8 @@ impl Talking {
         );
         std::fs::write(folder.path().join("midwatch.toml"), text).unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let mut talking = Self { folder, child: None, api, console, http, said: Cell::new(0) };
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut talking = Self { folder, child: None, api, console, http, said: Cell::new(0), environment };
         talking.again().await;
         talking
     }
@@ -44,6 +54,7 @@ impl Talking {
     pub async fn again(&mut self) {
         self.child = None;
         let mut command = midwatch();
+        command.envs(self.environment.clone());
         command.arg("serve").arg("--config").arg(self.folder.path().join("midwatch.toml"));
         let log = std::fs::File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
         command.stdout(Stdio::null()).stderr(log);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::say::{list, say, say_edge};
 use super::strength::{Strengths, clear, squash};
-use super::{Candidate, EdgeReading, Picture, Reading, SKEW, SignKind};
+use super::{Candidate, EdgeReading, Picture, Reading, SKEW, SignKind, Witness};
 use crate::domain::diagnosis::Claim;
 use crate::domain::id::EvidenceId;
 use crate::domain::time::{Timestamp, spoken};
@@ -72,6 +72,7 @@ fn weigh(
         w.support(0.0, say(reading), reading.evidence.clone());
     }
     weigh_signs(picture, node, &mut w);
+    weigh_traces(picture, node, &mut w);
 
     let others = anomalous.iter().filter(|other| **other != node).count();
     if others > 0 {
@@ -132,6 +133,9 @@ fn weigh(
 /// Weight of explaining all that others show.
 const EXPLAINS: f64 = 1.2;
 const EXPLAINS_NOTHING: f64 = 0.3;
+/// Weight of all traced requests' going wrong in the node, and of their going wrong further down.
+const TRACED: f64 = 0.8;
+const PASSED_ON: f64 = 0.3;
 /// Weight of having been the first.
 const EARLY: f64 = 0.8;
 /// Weight of a symptom that nothing below explains.
@@ -153,6 +157,26 @@ fn weigh_signs(picture: &Picture, node: &str, w: &mut Weighing) {
             ),
             _ => w.support(sign.kind.weight(), format!("{node}: {}", sign.text), sign.evidence.clone()),
         }
+    }
+}
+
+/// Where requests were followed step by step: whether they go wrong in the node or only through it.
+fn weigh_traces(picture: &Picture, node: &str, w: &mut Weighing) {
+    let Some(Witness { blame, evidence }) = picture.witnesses.iter().find(|one| one.blame.node == node) else { return };
+    let (share, passed) = (blame.share(), blame.passed());
+    if share * TRACED >= WORTH_SAYING {
+        let text = match blame.begins > 0 {
+            true => format!("{} of {} failing requests begin to fail in {node}", blame.begins, blame.failing),
+            false => format!(
+                "{node} adds {} ms of the {} ms that a request takes longer than usual",
+                blame.added_us / 1000,
+                blame.added_in_all_us / 1000
+            ),
+        };
+        w.support(share * TRACED, text, evidence.clone());
+    } else if passed * PASSED_ON >= WORTH_SAYING {
+        let text = format!("in {} of {} failing requests {node} only passes on an error", blame.passes, blame.failing);
+        w.contradict(passed * PASSED_ON, text, evidence.clone());
     }
 }
 
