@@ -29,6 +29,7 @@ impl Aimock {
     /// `None` where it is not installed.
     async fn start(fixtures: Value) -> Option<Self> {
         let program = real("MIDWATCH_TEST_AIMOCK")?;
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let (file, config) = (folder.path().join("fixtures.json"), folder.path().join("aimock.json"));
         std::fs::write(&file, json!({"fixtures": fixtures}).to_string()).unwrap();

@@ -109,9 +109,10 @@ fn weigh(
     blame_dependencies(picture, node, &own, onset, &mut w);
     weigh_symptoms(picture, strengths, node, &mut w);
 
+    let fallen = weigh_fallen_host(picture, node, &mut w);
     let change = picture.fitting_change(node);
     if let Some((change, gap)) = change {
-        let weight = 1.2 * (-gap.as_secs_f64() / 1500.0).exp();
+        let weight = CHANGED * (-gap.as_secs_f64() / 1500.0).exp() * if fallen { CHANGED_ON_FALLEN } else { 1.0 };
         let what: Vec<&str> = change.touched.iter().map(|touched| touched.what.as_str()).collect();
         let text = format!("{} changed {} {} before {node}'s first anomaly", change.id, list(&what), spoken(gap));
         // A change of a node that shows nothing of its own is a coincidence until proven otherwise.
@@ -133,6 +134,13 @@ fn weigh(
 /// Weight of explaining all that others show.
 const EXPLAINS: f64 = 1.2;
 const EXPLAINS_NOTHING: f64 = 0.3;
+/// Weight of a change just before.
+const CHANGED: f64 = 1.2;
+/// What stood on a host that is lost is in trouble without having been changed.
+const CHANGED_ON_FALLEN: f64 = 0.4;
+const FALLEN: f64 = 1.2;
+/// Weight of what it needs having stood there.
+const FALLEN_BELOW: f64 = 0.6;
 /// Weight of all traced requests' going wrong in the node, and of their going wrong further down.
 const TRACED: f64 = 0.8;
 const PASSED_ON: f64 = 0.3;
@@ -158,6 +166,23 @@ fn weigh_signs(picture: &Picture, node: &str, w: &mut Weighing) {
             _ => w.support(sign.kind.weight(), format!("{node}: {}", sign.text), sign.evidence.clone()),
         }
     }
+}
+
+/// Whether the node, or what it needs, stands on a host that is lost: reason enough for its trouble.
+fn weigh_fallen_host(picture: &Picture, node: &str, w: &mut Weighing) -> bool {
+    let lost = picture.signs.iter().filter(|sign| sign.kind == SignKind::HostDown && sign.node != node);
+    let reached = |host: &str| {
+        let direct = picture.topology.dependencies(node).any(|other| other == host);
+        (direct || picture.topology.blast_radius(host).iter().any(|other| other == node)).then_some(direct)
+    };
+    let found = lost.filter_map(|sign| Some((reached(&sign.node)?, sign))).max_by_key(|(direct, _)| *direct);
+    let Some((direct, sign)) = found else { return false };
+    let (weight, what) = match direct {
+        true => (FALLEN, "it"),
+        false => (FALLEN_BELOW, "something that it needs"),
+    };
+    w.contradict(weight, format!("{what} stands on {}, which is lost", sign.node), sign.evidence.clone());
+    true
 }
 
 /// Where requests were followed step by step: whether they go wrong in the node or only through it.
