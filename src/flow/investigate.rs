@@ -111,13 +111,17 @@ pub async fn investigate(desk: &Desk, id: &IncidentId) -> Result<(), FlowError> 
         ms = started.elapsed().as_millis() as u64,
         "diagnosed"
     );
-    desk.change(id, |change| {
-        change.record(IncidentEvent::Diagnosed { diagnosis: diagnosis.clone() })?;
-        change.tell("diagnosis", &Effect::Diagnosis);
-        change.tell("root", &Effect::Root);
-        Ok(())
-    })
-    .await?;
+    let (incident, ()) = desk
+        .change(id, |change| {
+            change.record(IncidentEvent::Diagnosed { diagnosis: diagnosis.clone() })?;
+            change.tell("diagnosis", &Effect::Diagnosis);
+            change.tell("root", &Effect::Root);
+            Ok(())
+        })
+        .await?;
+    if super::regroup::join_same_cause(desk, &incident, &diagnosis).await? {
+        return Ok(());
+    }
     propose(desk, id, &picture, &diagnosis).await
 }
 
