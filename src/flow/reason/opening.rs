@@ -14,6 +14,8 @@ use crate::domain::investigation::{Known, Limits, Mode};
 use crate::domain::root_cause::{Candidate, Picture};
 use crate::domain::speciality::Speciality;
 use crate::domain::topology::NodeKind;
+use crate::flow::approve::said;
+use crate::flow::command::story;
 use crate::flow::desk::{Desk, FlowError};
 use crate::memory::{Kind, Query, Tenant};
 use crate::prompt::{
@@ -87,6 +89,10 @@ pub(super) async fn open(
             .recalled
             .iter()
             .map(|past| Untrusted::new(&past.incident, &format!("{} ({})", past.title, past.because)))
+            .collect(),
+        said: said(&story(desk, &incident.id).await?)
+            .into_iter()
+            .map(|(by, text)| Untrusted::new(&by, &first_lines(&text, SHOWN_OF_A_LIST)))
             .collect(),
         memory: desk.memory.is_some(),
         steps: config.max_steps as u32,
