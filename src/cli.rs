@@ -154,12 +154,17 @@ pub fn run() -> ExitCode {
         | Command::Ops(_)
         | Command::Audit { .. } => "error",
     };
-    telemetry::init(if cli.log_json { LogForm::Json } else { LogForm::Text }, filter);
+    let form = if cli.log_json { LogForm::Json } else { LogForm::Text };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(failure) => return complain(&anyhow::anyhow!("the runtime cannot start: {failure}")),
     };
+    let exported = match telemetry::init(form, filter, runtime.handle()) {
+        Ok(exported) => exported,
+        Err(failure) => return complain(&failure),
+    };
     let outcome = runtime.block_on(dispatch(cli));
+    drop(exported);
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     outcome.unwrap_or_else(|failure| complain(&failure))
 }

@@ -5,6 +5,7 @@ mod people;
 mod prefilter;
 mod reasoning;
 mod routing;
+mod secret;
 mod signals;
 mod tools;
 
@@ -30,6 +31,7 @@ pub use people::{OnCallConfig, PersonConfig, RotaConfig};
 pub use prefilter::PrefilterConfig;
 pub use reasoning::{InvestigationConfig, ModelConfig, ModelMode, SmallModel};
 pub use routing::{ElsewhereConfig, JiraConfig, PagerDutyConfig, RoutingConfig, TeamsConfig, Wanted, WebhookConfig};
+pub use secret::Secret;
 pub use signals::{EdgeQuery, SignalQuery};
 pub use tools::{
     CommandConfig, HttpConfig, McpConfig, PostgresConfig, ProbeConfig, ToolsConfig, TraceKind, TracesConfig, networks,
@@ -298,27 +300,6 @@ pub struct Runbooks {
     pub dir: Option<PathBuf>,
 }
 
-/// Never printed.
-#[derive(Clone, Deserialize, Default, PartialEq, Eq)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-    /// `None` when empty.
-    pub fn reveal(&self) -> Option<&str> {
-        (!self.0.is_empty()).then_some(self.0.as_str())
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_empty() { "(none)" } else { "***" })
-    }
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error(
@@ -379,7 +360,7 @@ impl Config {
         self.model = Some(ModelConfig {
             base_url: get("OPENAI_BASE_URL").or_else(|| known.as_ref()?.base_url.clone()),
             api_key: match get("OPENAI_API_KEY") {
-                Some(key) => Secret(key),
+                Some(key) => Secret::new(key),
                 None => known.as_ref().map(|model| model.api_key.clone()).unwrap_or_default(),
             },
             mode: known.as_ref().map(|model| model.mode).unwrap_or_default(),

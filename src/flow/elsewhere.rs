@@ -22,7 +22,7 @@ use crate::store::{Batch, Draft, ELSEWHERE, NewEffect, OutboxRow};
 
 /// Tried for so long; later nobody would want it.
 const KEPT: Duration = Duration::from_secs(3 * 86_400);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const AT_ONCE: i64 = 64;
 
 /// What others hear of the drafts in the batch. Called before they are written.

@@ -44,7 +44,13 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
         });
         match due {
             Some((incident, _)) => {
-                let span = info_span!("investigate", %incident);
+                let span = info_span!(
+                    "invoke_agent",
+                    otel.name = "invoke_agent midwatch",
+                    gen_ai.operation.name = "invoke_agent",
+                    gen_ai.agent.name = "midwatch",
+                    gen_ai.conversation.id = %incident,
+                );
                 if let Err(failure) = investigate(&desk, &incident).instrument(span).await {
                     error!(%incident, error = %failure, "the investigation stopped and is tried again");
                     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -106,13 +112,17 @@ pub async fn investigate(desk: &Desk, id: &IncidentId) -> Result<(), FlowError> 
         ms = started.elapsed().as_millis() as u64,
         "diagnosed"
     );
-    desk.change(id, |change| {
-        change.record(IncidentEvent::Diagnosed { diagnosis: diagnosis.clone() })?;
-        change.tell("diagnosis", &Effect::Diagnosis);
-        change.tell("root", &Effect::Root);
-        Ok(())
-    })
-    .await?;
+    let (incident, ()) = desk
+        .change(id, |change| {
+            change.record(IncidentEvent::Diagnosed { diagnosis: diagnosis.clone() })?;
+            change.tell("diagnosis", &Effect::Diagnosis);
+            change.tell("root", &Effect::Root);
+            Ok(())
+        })
+        .await?;
+    if super::regroup::join_same_cause(desk, &incident, &diagnosis).await? {
+        return Ok(());
+    }
     propose(desk, id, &picture, &diagnosis).await
 }
 

@@ -4,6 +4,7 @@
 
 mod logs;
 mod sign;
+mod traced;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -27,6 +28,7 @@ use crate::domain::topology::{EdgeKind, Topology};
 use crate::ports::{Cluster, SignalError, Signals, Window};
 use logs::{heard_before, log_signs};
 use sign::{note_name_server, owner_of};
+use traced::ask_traces;
 
 /// Evidence in the making, numbered behind what the incident has.
 pub struct Dossier {
@@ -105,6 +107,9 @@ pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) ->
     if let (Some(signals), Some(config)) = (&desk.signals, &desk.config.signals) {
         log_signs(signals.as_ref(), config, incident, event_now, dossier, &mut picture).await;
         heard_before(desk, incident, event_now, dossier, &mut picture);
+    }
+    if let Some(traces) = &desk.traces {
+        ask_traces(traces.as_ref(), incident, event_now, dossier, &mut picture).await;
     }
     if let Some(cluster) = &desk.cluster {
         note_name_server(cluster.as_ref(), &mut picture).await;

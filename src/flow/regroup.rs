@@ -9,6 +9,7 @@ mod asked;
 
 pub(super) use asked::ASKED;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ use super::{elsewhere, label};
 use crate::domain::alert::{Fingerprint, Severity};
 use crate::domain::card::{Card, Tone};
 use crate::domain::correlate::{Kind, Lesson};
+use crate::domain::diagnosis::{Diagnosis, Verdict};
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{AlertGroup, Incident, IncidentEvent, Sev, State};
 use crate::domain::narrative::note;
@@ -34,6 +36,8 @@ use crate::store::{AuditEntry, Batch, Draft, LessonRow, MovedSubjects, NewEffect
 /// How long the person waits for the answer; the order stands also when it takes longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 const TRIES: usize = 8;
+/// Who orders when the diagnosis does.
+const MACHINE: &str = "midwatch";
 
 /// What a person wants of the incidents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,25 +76,89 @@ pub async fn order(desk: &Desk, by: &Person, wanted: Wanted, because: String) ->
         let what = "incidents are merged and split by people whom policy.approvers names";
         return Err(FlowError::Refused(format!("{what}: {because}")));
     }
-    if let Err(why) = look_up(desk, &wanted).await? {
+    let order = Order { wanted, by: by.id.to_string(), name: by.name.clone(), because };
+    if let Err(why) = look_up(desk, &order).await? {
         return Err(FlowError::Refused(why));
     }
-    let order = Order { wanted, by: by.id.to_string(), name: by.name.clone(), because };
-    let body = serde_json::to_string(&order).unwrap_or_default();
+    if let Some(outcome) = carried_out(desk, &order).await? {
+        return Ok(note(&outcome, Tone::Neutral));
+    }
+    Ok(note("Kept; it is done as soon as the alerts that came before it are judged.", Tone::Working))
+}
+
+/// Diagnosed alike within so long, two incidents are one: two faults of one thing are possible, but
+/// rarer than one fault told twice.
+const ONE_FAULT: Duration = Duration::from_secs(3600);
+
+/// Open incidents with the same cause become one, the oldest of them. Whether this one is part of
+/// another now.
+pub(super) async fn join_same_cause(
+    desk: &Desk,
+    incident: &Incident,
+    diagnosis: &Diagnosis,
+) -> Result<bool, FlowError> {
+    let Some(cause) = diagnosis.service.as_deref().filter(|_| diagnosis.verdict != Verdict::Inconclusive) else {
+        return Ok(false);
+    };
+    let mut candidates: BTreeSet<IncidentId> = BTreeSet::new();
+    for (other, found) in desk.store.diagnosed_since(desk.clock.wall_now() - ONE_FAULT).await? {
+        if other != incident.id && found.service.as_deref() == Some(cause) {
+            candidates.insert(other);
+        }
+    }
+    for other in candidates {
+        let Some(other) = desk.store.incident(&other).await?.filter(|other| is_same(other, incident, diagnosis)) else {
+            continue;
+        };
+        let (older, younger) = match (other.since, &other.id) < (incident.since, &incident.id) {
+            true => (&other, incident),
+            false => (incident, &other),
+        };
+        let wanted = Wanted::Merge { from: younger.id.clone(), into: older.id.clone() };
+        let because = format!("both are caused by {cause}");
+        let order = Order { wanted, by: MACHINE.into(), name: MACHINE.into(), because };
+        if look_up(desk, &order).await?.is_err() {
+            continue;
+        }
+        carried_out(desk, &order).await?;
+        let now = desk.store.incident(&incident.id).await?;
+        if now.is_some_and(|incident| matches!(incident.state, State::Merged { .. })) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether what was found of the other is what was found here, at about the same time.
+fn is_same(other: &Incident, incident: &Incident, diagnosis: &Diagnosis) -> bool {
+    let found = other.diagnosis.as_ref().filter(|found| found.verdict != Verdict::Inconclusive);
+    let a_person_split = |one: &Incident, two: &Incident| one.split_from.as_ref() == Some(&two.id);
+    found.is_some_and(|found| found.service == diagnosis.service && found.change == diagnosis.change)
+        && incident.since.abs_diff(other.since) <= ONE_FAULT
+        && other.cluster == incident.cluster
+        && !other.state.is_over()
+        && !a_person_split(other, incident)
+        && !a_person_split(incident, other)
+}
+
+/// Keeps the order and waits for the intake to carry it out; what became of it, if it is done in time.
+async fn carried_out(desk: &Desk, order: &Order) -> Result<Option<String>, FlowError> {
+    let body = serde_json::to_string(order).unwrap_or_default();
     let id = desk.store.order_regroup(&body, desk.clock.wall_now()).await?;
     desk.bells.alerts.notify_one();
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while tokio::time::Instant::now() < deadline && !desk.stopping() {
         if let Some(outcome) = desk.store.regroup_outcome(id).await? {
-            return Ok(note(&outcome, Tone::Neutral));
+            return Ok(Some(outcome));
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
-    Ok(note("Kept; it is done as soon as the alerts that came before it are judged.", Tone::Working))
+    Ok(None)
 }
 
 /// The incidents of an order, or why it is not possible now.
-async fn look_up(desk: &Desk, wanted: &Wanted) -> Result<Result<Vec<Incident>, String>, FlowError> {
+async fn look_up(desk: &Desk, order: &Order) -> Result<Result<Vec<Incident>, String>, FlowError> {
+    let wanted = &order.wanted;
     let ids = match wanted {
         Wanted::Merge { from, into } => vec![from, into],
         Wanted::Split { from, .. } => vec![from],
@@ -103,13 +171,17 @@ async fn look_up(desk: &Desk, wanted: &Wanted) -> Result<Result<Vec<Incident>, S
             None => return Ok(Err(format!("{id} does not exist; /ops incidents lists the open ones"))),
         }
     }
-    Ok(possible(wanted, &found).map(|()| found))
+    Ok(possible(order, &found).map(|()| found))
 }
 
-fn possible(wanted: &Wanted, found: &[Incident]) -> Result<(), String> {
-    for incident in found {
+fn possible(order: &Order, found: &[Incident]) -> Result<(), String> {
+    let wanted = &order.wanted;
+    for (at, incident) in found.iter().enumerate() {
         let id = &incident.id;
         match &incident.state {
+            // What was decided about the cause holds for what joins it.
+            State::Awaiting { .. } | State::Executing { .. } | State::Verifying { .. }
+                if order.by == MACHINE && at == 1 => {}
             State::Open | State::Investigating | State::Diagnosed | State::HandedOver { .. } => {}
             State::Awaiting { .. } => {
                 return Err(format!("{id} waits for a decision on its plan; decide on that first"));
@@ -163,7 +235,7 @@ pub(super) async fn carry_out(triage: &mut Triage, desk: &Desk) -> Result<(), Fl
 }
 
 async fn one(triage: &mut Triage, desk: &Desk, id: i64, order: &Order) -> Result<Result<(), String>, FlowError> {
-    let found = match look_up(desk, &order.wanted).await? {
+    let found = match look_up(desk, order).await? {
         Ok(found) => found,
         Err(why) => return Ok(Err(why)),
     };
@@ -173,6 +245,9 @@ async fn one(triage: &mut Triage, desk: &Desk, id: i64, order: &Order) -> Result
         Wanted::Open { service, namespace, seconds } => {
             let asked = asked::Asked { service, namespace: namespace.as_deref(), seconds: *seconds };
             return asked::open(triage, desk, id, order, &asked, &topology).await.map(Ok);
+        }
+        Wanted::Merge { from, into } if order.by == MACHINE => {
+            (None, triage.correlator.merge_by_cause(from, into).map(|()| vec![]))
         }
         Wanted::Merge { from, into } => (None, triage.correlator.merge_by_person(from, into)),
         Wanted::Split { from, subjects } => {
@@ -223,7 +298,7 @@ async fn one(triage: &mut Triage, desk: &Desk, id: i64, order: &Order) -> Result
                 desk.bells.incidents.notify_one();
                 return Ok(Ok(()));
             }
-            Err(StoreError::Stale(_)) => match look_up(desk, &order.wanted).await? {
+            Err(StoreError::Stale(_)) => match look_up(desk, order).await? {
                 Ok(newer) => found = newer,
                 // The correlator has done it already: it must be built again, and the order refused then.
                 Err(why) => return Err(FlowError::Refused(why)),
@@ -254,7 +329,9 @@ fn merged(
     close_when_quiet(&mut stays, wall_now, desk.clock.event_now())?;
     batch.moved.push((from.id.clone(), into.id.clone()));
     let merge = format!("merged {} into it", from.id);
-    batch.taught.labels.push(label::of_incident(&stays.incident, true, &order.by, &merge));
+    if order.by != MACHINE {
+        batch.taught.labels.push(label::of_incident(&stays.incident, true, &order.by, &merge));
+    }
     for (incident, text) in [
         (&from.id, format!("{} merged this into {}: {}", order.name, into.id, order.because)),
         (&into.id, format!("{} merged {} into this: {}", order.name, from.id, order.because)),

@@ -230,10 +230,13 @@ async fn click(
                 vec![vec![Span::Link { text: "open the incident's page".into(), path: format!("/incident/{id}") }]],
             )))
         }
-        ButtonAction::Silence => {
-            let example = Verb::Silence.spec().examples[0];
-            Err(FlowError::Refused(format!("silences are set by command: /ops {example}")))
-        }
+        ButtonAction::Silence => match reason.filter(|words| !words.trim().is_empty()) {
+            Some(words) => Ok(Some(ordered(desk, by, "silence", &words).await?)),
+            None => {
+                let example = Verb::Silence.spec().examples[0];
+                Err(FlowError::Refused(format!("silences are set by command: /ops {example}")))
+            }
+        },
         ButtonAction::Merge => {
             let words = reason.unwrap_or_default();
             let into = words.trim().strip_prefix("into ").unwrap_or(words.trim());

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{Store, StoreError, on};
 use crate::domain::alert::{Alert, Fingerprint, Labels, Status};
+use crate::domain::diagnosis::Diagnosis;
 use crate::domain::evidence::Evidence;
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent};
@@ -241,6 +242,25 @@ impl Store {
             }
         }
         Ok((tokens, cost))
+    }
+
+    /// Incidents that were diagnosed since then, each with what was found, oldest first.
+    pub async fn diagnosed_since(&self, wall_since: Timestamp) -> Result<Vec<(IncidentId, Diagnosis)>, StoreError> {
+        let rows: Vec<(String, String)> = on!(self, pool => {
+            sqlx::query_as(
+                "SELECT incident, body FROM incident_event WHERE kind='diagnosed' AND at>=$1 ORDER BY at, incident",
+            )
+            .bind(wall_since.millis())
+            .fetch_all(pool)
+            .await
+        })?;
+        let mut found = vec![];
+        for (incident, body) in rows {
+            if let IncidentEvent::Diagnosed { diagnosis } = parse("incident_event", &incident, &body)? {
+                found.push((IncidentId::new(incident), diagnosis));
+            }
+        }
+        Ok(found)
     }
 
     pub async fn next_incident_number(&self) -> Result<i64, StoreError> {

@@ -32,7 +32,8 @@ pub(super) async fn names(desk: &Desk, incident: Option<&Incident>) -> Names {
         .nodes()
         .map(|(name, kind)| (name.to_owned(), kind == NodeKind::Database || looks_like_one(name)))
         .collect();
-    for subject in incident.into_iter().flat_map(Incident::subjects) {
+    let candidates = incident.into_iter().flat_map(|incident| incident.candidates.iter().map(|one| one.node.as_str()));
+    for subject in incident.into_iter().flat_map(Incident::subjects).chain(candidates) {
         if !services.iter().any(|(name, _)| name == subject) {
             services.push((subject.to_owned(), looks_like_one(subject)));
         }
