@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod demo;
 mod eval;
+mod ops;
 mod replay;
 
 use std::path::PathBuf;
@@ -49,6 +50,8 @@ enum Command {
     },
     /// Run two configurations over the same history and say what would differ.
     Replay(replay::ReplayArgs),
+    /// Order and ask what chat can, of the running watch: `midwatch ops help`.
+    Ops(ops::OpsArgs),
     /// The chain of decisions.
     Audit {
         #[command(subcommand)]
@@ -144,9 +147,12 @@ pub fn run() -> ExitCode {
     let filter = match &cli.command {
         Command::Demo(_) => "warn,qdrant_edge=error,kube_client=off",
         Command::Serve => "info,qdrant_edge=error",
-        Command::Check | Command::Bench(_) | Command::Eval { .. } | Command::Replay(_) | Command::Audit { .. } => {
-            "error"
-        }
+        Command::Check
+        | Command::Bench(_)
+        | Command::Eval { .. }
+        | Command::Replay(_)
+        | Command::Ops(_)
+        | Command::Audit { .. } => "error",
     };
     let form = if cli.log_json { LogForm::Json } else { LogForm::Text };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -188,6 +194,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Replay(args) => replay::run(&args, &configs, &environment),
         Command::Bench(args) => bench::run(&Config::load(config()?, &environment)?, args).await,
+        Command::Ops(args) => ops::run(&Config::load(config()?, &environment)?, args).await,
         Command::Check => check::run(config()?, &environment).await,
         Command::Audit { what: AuditCommand::Verify { data_dir } } => {
             let mut config = Config::load(config()?, &environment)?;

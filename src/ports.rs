@@ -1,6 +1,8 @@
 //! What the watch needs of the outside world, as traits. Adapters implement, the app wires.
 
 mod instrument;
+mod outlets;
+mod people;
 mod traces;
 
 use std::time::Duration;
@@ -17,6 +19,8 @@ pub use crate::domain::investigation::{ModelError, ModelMessage, ModelReply, Mod
 use crate::domain::time::Timestamp;
 
 pub use instrument::{Handling, Instrument, InstrumentError, Observation};
+pub use outlets::{Attempt, Channels, Outlet, OutletError};
+pub use people::{Directory, DirectoryError, OnCall, Rota, RotaError, Standing};
 pub use traces::{Dependency, Outcomes, TraceQuery, Traces};
 
 /// The three kinds of time. Production reads the system clock for all of them; the simulated

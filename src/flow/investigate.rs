@@ -9,13 +9,14 @@ use tracing::{Instrument, error, info, info_span, warn};
 use super::deliver::Effect;
 use super::desk::{Desk, FlowError};
 use super::observe::{self, Dossier};
+use super::regroup::ASKED;
 use super::{reason, remember};
 use crate::domain::action::Action;
 use crate::domain::card::Tone;
 use crate::domain::diagnosis::{Diagnosis, Remedy, Verdict};
 use crate::domain::evidence::Evidence;
 use crate::domain::id::IncidentId;
-use crate::domain::incident::{Incident, IncidentEvent, State};
+use crate::domain::incident::{Incident, IncidentEvent, Outcome, State};
 use crate::domain::judge::proofs;
 use crate::domain::narrative;
 use crate::domain::plan::{self, BlastRadius, Direction, Plan, SuccessCheck};
@@ -207,7 +208,10 @@ async fn propose(desk: &Desk, id: &IncidentId, picture: &Picture, diagnosis: &Di
         change.record(IncidentEvent::PlanRefused { because: refused.clone() })?;
         change.record(IncidentEvent::HandedOver { because: refused.clone() })?;
         if change.incident().firing() == 0 {
-            let because = "all its alerts had ended before anybody had to act".to_owned();
+            let because = match change.incident().alerts.values().all(|group| group.name == ASKED) {
+                true => "it was asked for, and is answered; nothing has alerted".to_owned(),
+                false => "all its alerts had ended before anybody had to act".to_owned(),
+            };
             change.record(IncidentEvent::Resolved { because, event_at: event_now })?;
         }
         change.tell("root", &Effect::Root);
@@ -236,6 +240,15 @@ async fn concrete(
         .ok_or_else(|| format!("{id} does not exist"))?;
     let workload = workload_of(cluster.as_ref(), service).await?;
     let action = action_for(cluster.as_ref(), &incident, picture, diagnosis, &workload).await?;
+    // Nobody is asked twice for what they said no to; what was rejected may be right after another look,
+    // but then a person does it.
+    let rejected =
+        incident.plans.iter().find(|record| record.outcome == Outcome::Rejected && record.plan.action == action);
+    if let Some(record) = rejected {
+        let (by, why) = record.rejected_by.clone().unwrap_or_default();
+        let why = why.map_or_else(String::new, |why| format!(": {why}"));
+        return Err(format!("{action} is what I would propose again, and {by} rejected it{why}"));
+    }
     let ruling = desk.policy.rule(&action);
     let approvals_needed = match &ruling {
         Ruling::Refused { because } => return Err(format!("policy refuses {action}: {because}")),

@@ -4,6 +4,7 @@
 //! step; what a budget forbids is not asked; whatever the model says, the deterministic diagnosis
 //! stands until evidence carries another one (P8).
 
+pub mod converse;
 mod opening;
 
 use std::collections::BTreeSet;

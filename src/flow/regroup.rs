@@ -5,6 +5,10 @@
 //! ledger, lessons and messages are written in one transaction; afterwards a fingerprint is part of
 //! one open incident, as before.
 
+mod asked;
+
+pub(super) use asked::ASKED;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -14,7 +18,7 @@ use tracing::info;
 use super::assess::{close_when_quiet, reassess};
 use super::deliver::Effect;
 use super::desk::{Desk, FlowError};
-use super::label;
+use super::{elsewhere, label};
 use crate::domain::alert::{Fingerprint, Severity};
 use crate::domain::card::{Card, Tone};
 use crate::domain::correlate::{Kind, Lesson};
@@ -32,17 +36,27 @@ use crate::store::{AuditEntry, Batch, Draft, LessonRow, MovedSubjects, NewEffect
 /// How long the person waits for the answer; the order stands also when it takes longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 const TRIES: usize = 8;
-pub const MERGE: &str = "merge INC-2 into INC-1 because one database";
 /// Who orders when the diagnosis does.
 const MACHINE: &str = "midwatch";
-pub const SPLIT: &str = "split INC-1 checkout because its own bug";
 
 /// What a person wants of the incidents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum Wanted {
-    Merge { from: IncidentId, into: IncidentId },
-    Split { from: IncidentId, subjects: Vec<String> },
+    Merge {
+        from: IncidentId,
+        into: IncidentId,
+    },
+    Split {
+        from: IncidentId,
+        subjects: Vec<String>,
+    },
+    /// Nothing has alerted, and somebody wants to know; `seconds`: how far back it may have begun.
+    Open {
+        service: String,
+        namespace: Option<String>,
+        seconds: u64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,58 +68,13 @@ struct Order {
     because: String,
 }
 
-/// Reads `INC-2 into INC-1 because ...`, or `INC-1 because ...` where the incident is known.
-pub fn parse_merge(text: &str, known: Option<&IncidentId>) -> Result<(Wanted, String), FlowError> {
-    let wrong = |what: &str| FlowError::Refused(format!("{what}: write /ops {MERGE}"));
-    let (incidents, because) = reason(text).ok_or_else(|| wrong("a merge needs a reason"))?;
-    let (from, into) = match (incidents.split_once(" into "), known) {
-        (Some((from, into)), _) => (IncidentId::parse(from), into),
-        (None, Some(known)) => (Some(known.clone()), incidents.trim_start_matches("into ")),
-        (None, None) => return Err(wrong("a merge names two incidents")),
-    };
-    let (Some(from), Some(into)) = (from, IncidentId::parse(into)) else {
-        return Err(wrong("a merge names two incidents"));
-    };
-    if from == into {
-        return Err(wrong(&format!("{from} cannot go into itself")));
-    }
-    Ok((Wanted::Merge { from, into }, because))
-}
-
-/// Reads `INC-1 checkout, session because ...`, or without the incident where it is known.
-pub fn parse_split(text: &str, known: Option<&IncidentId>) -> Result<(Wanted, String), FlowError> {
-    let wrong = |what: &str| FlowError::Refused(format!("{what}: write /ops {SPLIT}"));
-    let (head, because) = reason(text).ok_or_else(|| wrong("a split needs a reason"))?;
-    let (from, subjects) = match (known, head.trim().split_once(' ')) {
-        (Some(known), _) => (Some(known.clone()), head.trim()),
-        (None, Some((from, subjects))) => (IncidentId::parse(from), subjects),
-        (None, None) => (None, ""),
-    };
-    let from = from.ok_or_else(|| wrong("a split names an incident and the services or hosts that leave it"))?;
-    // A name with blanks in it stands between commas.
-    let by = |separator: fn(char) -> bool| -> Vec<String> {
-        subjects.split(separator).map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
-    };
-    let names = if subjects.contains(',') { by(|char| char == ',') } else { by(char::is_whitespace) };
-    let subjects: Vec<String> = names.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
-    if subjects.is_empty() {
-        return Err(wrong("a split names the services or hosts that leave"));
-    }
-    Ok((Wanted::Split { from, subjects }, because))
-}
-
-fn reason(text: &str) -> Option<(&str, String)> {
-    let (head, because) = text.split_once("because ")?;
-    let because = because.trim();
-    (!because.is_empty()).then(|| (head.trim(), because.to_owned()))
-}
-
 /// Takes the order, waits for the intake to carry it out, and tells what became of it.
 pub async fn order(desk: &Desk, by: &Person, wanted: Wanted, because: String) -> Result<Card, FlowError> {
-    if !desk.policy.may_approve(by.id.as_str()) {
-        let body = serde_json::json!({"wanted": wanted, "because": "not in policy.approvers"});
+    if let Err(because) = desk.authority_of(&by.id).await {
+        let body = serde_json::json!({"wanted": wanted, "because": because});
         desk.audit("regroup.refused", by.id.as_str(), body).await?;
-        return Err(FlowError::Refused("incidents are merged and split by people whom policy.approvers names".into()));
+        let what = "incidents are merged and split by people whom policy.approvers names";
+        return Err(FlowError::Refused(format!("{what}: {because}")));
     }
     let order = Order { wanted, by: by.id.to_string(), name: by.name.clone(), because };
     if let Err(why) = look_up(desk, &order).await? {
@@ -193,6 +162,7 @@ async fn look_up(desk: &Desk, order: &Order) -> Result<Result<Vec<Incident>, Str
     let ids = match wanted {
         Wanted::Merge { from, into } => vec![from, into],
         Wanted::Split { from, .. } => vec![from],
+        Wanted::Open { .. } => vec![],
     };
     let mut found = vec![];
     for id in ids {
@@ -238,7 +208,7 @@ fn possible(order: &Order, found: &[Incident]) -> Result<(), String> {
                 false => Ok(()),
             }
         }
-        (Wanted::Merge { .. } | Wanted::Split { .. }, _) => Ok(()),
+        (Wanted::Merge { .. } | Wanted::Split { .. } | Wanted::Open { .. }, _) => Ok(()),
     }
 }
 
@@ -272,6 +242,10 @@ async fn one(triage: &mut Triage, desk: &Desk, id: i64, order: &Order) -> Result
     let topology = desk.topology().await;
     let past = desk.past().await?;
     let (new, lessons) = match &order.wanted {
+        Wanted::Open { service, namespace, seconds } => {
+            let asked = asked::Asked { service, namespace: namespace.as_deref(), seconds: *seconds };
+            return asked::open(triage, desk, id, order, &asked, &topology).await.map(Ok);
+        }
         Wanted::Merge { from, into } if order.by == MACHINE => {
             (None, triage.correlator.merge_by_cause(from, into).map(|()| vec![]))
         }
@@ -302,7 +276,7 @@ async fn one(triage: &mut Triage, desk: &Desk, id: i64, order: &Order) -> Result
             (Wanted::Split { subjects, .. }, [from], Some(new)) => {
                 split(desk, order, from, new, subjects, &topology, &past, &mut batch, wall_now)?
             }
-            (Wanted::Merge { .. } | Wanted::Split { .. }, _, _) => {
+            (Wanted::Merge { .. } | Wanted::Split { .. } | Wanted::Open { .. }, _, _) => {
                 return Ok(Err("it names other incidents now".into()));
             }
         };
@@ -314,8 +288,10 @@ async fn one(triage: &mut Triage, desk: &Desk, id: i64, order: &Order) -> Result
             .filter(|draft| matches!(draft.incident.state, State::Resolved { .. }))
             .map(|draft| draft.incident.id.clone())
             .collect();
+        elsewhere::announce(desk, &mut batch, wall_now);
         match desk.store.commit(batch, wall_now).await {
             Ok(_) => {
+                desk.bells.elsewhere.notify_one();
                 over.iter().for_each(|id| triage.correlator.closed(id));
                 info!(order = id, by = order.by, told, "incidents regrouped");
                 desk.bells.outbox.notify_one();
@@ -481,32 +457,5 @@ pub(super) fn lesson_of(row: &LessonRow) -> Option<Lesson> {
         "together" => Some(Lesson::Together { a, b }),
         "apart" => Some(Lesson::Apart { a, b }),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn said(parsed: Result<(Wanted, String), FlowError>) -> String {
-        match parsed {
-            Ok((Wanted::Merge { from, into }, because)) => format!("{from} into {into}: {because}"),
-            Ok((Wanted::Split { from, subjects }, because)) => format!("{} from {from}: {because}", subjects.join("|")),
-            Err(refused) => refused.to_string(),
-        }
-    }
-
-    #[test]
-    fn orders_as_people_write_them() {
-        let here = IncidentId::numbered(2);
-        assert_eq!(said(parse_merge("inc-2 into 1 because one database", None)), "INC-2 into INC-1: one database");
-        assert_eq!(said(parse_merge("INC-1 because one database", Some(&here))), "INC-2 into INC-1: one database");
-        assert_eq!(said(parse_merge("into 1 because same", Some(&here))), "INC-2 into INC-1: same");
-        assert!(said(parse_merge("INC-2 into INC-2 because x", None)).contains("into itself"));
-        assert!(said(parse_merge("INC-2 into INC-1", None)).contains("needs a reason"));
-        assert!(said(parse_merge("INC-1 because x", None)).contains("names two incidents"));
-        assert_eq!(said(parse_split("INC-1 checkout cart because own bug", None)), "cart|checkout from INC-1: own bug");
-        assert_eq!(said(parse_split("rack 7, cart because power", Some(&here))), "cart|rack 7 from INC-2: power");
-        assert!(said(parse_split("INC-1 because x", None)).contains("split names"));
     }
 }

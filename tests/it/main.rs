@@ -1,7 +1,9 @@
 //! Black-box tests through the built program and real wires.
 
 mod aimock;
+mod approvals;
 mod door;
+mod elsewhere;
 mod fake_qdrant;
 mod funnel;
 mod harness;
@@ -10,6 +12,7 @@ mod learning;
 mod memory;
 mod model;
 mod noise;
+mod ops;
 mod promql;
 mod real;
 mod regroup;
@@ -17,6 +20,7 @@ mod retrieval;
 mod rooms;
 mod rootcause;
 mod scenarios;
+mod seeded;
 mod silences;
 mod slack;
 mod talking;

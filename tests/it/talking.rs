@@ -116,6 +116,84 @@ impl Talking {
         self.act(json!({"kind": "command", "channel": "ops", "thread": null, "text": text})).await;
     }
 
+    /// A command over the API, by whoever has the token.
+    pub async fn order(&self, token: &str, text: &str) -> (u16, Value) {
+        let request = self.http.post(format!("http://{}/api/v1/ops", self.api)).json(&json!({"text": text}));
+        let request = if token.is_empty() { request } else { request.bearer_auth(token) };
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    }
+
+    /// The same, which must be carried out; gives the answer as text.
+    pub async fn ordered(&self, token: &str, text: &str) -> String {
+        let (status, said) = self.order(token, text).await;
+        assert_eq!(status, 200, "{text}: {said}");
+        said["text"].as_str().unwrap().to_owned()
+    }
+
+    /// The same, which must be refused; gives the reason.
+    pub async fn refused(&self, token: &str, text: &str) -> String {
+        let (status, said) = self.order(token, text).await;
+        assert_eq!(status, 403, "{text}: {said}");
+        said["error"].as_str().unwrap().to_owned()
+    }
+
+    /// Says it in a channel, or in the thread of a message, and gives the answer as text once it is there.
+    pub async fn says(&self, channel: &str, thread: Option<&str>, text: &str, wanted: &str) -> String {
+        self.act(json!({"kind": "mention", "channel": channel, "thread": thread, "text": text})).await;
+        self.until(&format!("an answer with {wanted:?} to {text}"), async || {
+            let page: Value =
+                serde_json::from_str(&self.page(&format!("/api/messages?channel={channel}")).await).ok()?;
+            let mine = page["messages"].as_array()?.iter().rfind(|message| message["card"]["fallback"] == text);
+            let root = match thread {
+                Some(thread) => thread.to_owned(),
+                None => mine?["ts"].as_str()?.to_owned(),
+            };
+            let replies = self.replies(channel, &root).await;
+            let whispers = page["messages"].as_array()?.iter().filter(|message| message["whisper"] == true);
+            let said = replies.into_iter().chain(whispers.map(|message| message["card"].to_string()));
+            said.filter(|said| said.contains(wanted)).last()
+        })
+        .await
+    }
+
+    /// The cards below a message, as text.
+    pub async fn replies(&self, channel: &str, ts: &str) -> Vec<String> {
+        let thread = self.page(&format!("/api/thread?channel={channel}&ts={ts}")).await;
+        let thread: Value = serde_json::from_str(&thread).unwrap_or_default();
+        let replies = thread["replies"].as_array().cloned().unwrap_or_default();
+        replies.iter().map(|reply| reply["card"].to_string()).collect()
+    }
+
+    /// Roots of one channel as text, oldest first.
+    pub async fn told(&self, channel: &str) -> Vec<String> {
+        let page = self.page(&format!("/api/messages?channel={channel}")).await;
+        let page: Value = serde_json::from_str(&page).unwrap_or_default();
+        let messages = page["messages"].as_array().cloned().unwrap_or_default();
+        messages.iter().map(|message| message["card"].to_string()).collect()
+    }
+
+    /// The ts of the incident's root message in a channel.
+    pub async fn root(&self, channel: &str, id: &str) -> String {
+        self.until(&format!("the root of {id} in {channel}"), async || {
+            let page = self.page(&format!("/api/messages?channel={channel}")).await;
+            let page: Value = serde_json::from_str(&page).ok()?;
+            let context = format!("{id}, v");
+            let root = page["messages"].as_array()?.iter().find(|one| one["card"].to_string().contains(&context));
+            Some(root?["ts"].as_str()?.to_owned())
+        })
+        .await
+    }
+
+    /// A card below the incident's root message that tells of `wanted`.
+    pub async fn in_thread(&self, id: &str, wanted: &str) -> String {
+        let root = self.root("ops", id).await;
+        self.until(&format!("{wanted:?} in the thread of {id}"), async || {
+            self.replies("ops", &root).await.into_iter().rfind(|card| card.contains(wanted))
+        })
+        .await
+    }
+
     /// Presses a button of a message.
     pub async fn press(&self, message: &str, action: &str, value: &str, reason: Option<&str>) {
         let body = json!({
