@@ -38,7 +38,12 @@ pub(super) async fn order(
         Ok(by) => by,
         Err(refused) => return refused,
     };
-    let shape = "send for example {\"text\": \"help\"}";
+    let shape = "send for example {\"text\": \"help\"}, with content-type: application/json";
+    // A browser sends this from another site's page only after asking, and is not answered.
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !kind.to_ascii_lowercase().starts_with("application/json") {
+        return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body is not said to be JSON", shape);
+    }
     let body = match body {
         Ok(body) => body,
         Err(refused) => return problem(refused.status(), &refused.to_string(), shape),

@@ -43,7 +43,7 @@ use waiting::{Waiting, WaitingRoom};
 pub use because::{Because, Company};
 pub use lessons::{Kind, Lesson};
 pub use mention::{cluster_of, environment, scope};
-pub use names::{is_cause, is_machine_down};
+pub use names::{environment_of, is_cause, is_machine_down};
 pub use voices::{Link, Voices, Why};
 
 #[derive(Debug, Clone, PartialEq)]

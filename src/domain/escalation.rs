@@ -94,16 +94,20 @@ pub fn path<'a>(paths: &'a [Path], facts: &Facts) -> Option<&'a Path> {
 }
 
 impl Path {
+    /// When the next step may be taken. Counted from the last one: an incident that became grave late
+    /// does not call everybody at once.
+    pub fn due_at(&self, incident: &Incident) -> Timestamp {
+        incident.called_at.map_or(incident.opened_at, |last| last + Duration::from_secs(self.every_seconds))
+    }
+
     /// The step that is due now, when nobody has taken the incident: the first at once, each next one
     /// when the one before has had its time.
     pub fn due(&self, incident: &Incident, wall_now: Timestamp) -> Option<(usize, &Step)> {
         if incident.owner.is_some() || incident.state.is_over() || incident.severity < self.from {
             return None;
         }
-        let next = incident.called;
-        let at = incident.opened_at + Duration::from_secs(self.every_seconds.saturating_mul(next as u64));
-        let step = self.steps.get(next)?;
-        (wall_now >= at).then_some((next, step))
+        let step = self.steps.get(incident.called)?;
+        (wall_now >= self.due_at(incident)).then_some((incident.called, step))
     }
 }
 
@@ -131,9 +135,11 @@ mod tests {
         incident.severity = Sev::Two;
         let at = |seconds: i64| Timestamp::from_secs(1_000 + seconds);
         assert_eq!(path.due(&incident, at(0)).map(|(number, _)| number), Some(0));
-        incident.called = 1;
+        (incident.called, incident.called_at) = (1, Some(at(0)));
         assert_eq!(path.due(&incident, at(59)), None);
         assert_eq!(path.due(&incident, at(60)).map(|(number, _)| number), Some(1));
+        (incident.called, incident.called_at) = (1, Some(at(500)));
+        assert_eq!(path.due(&incident, at(510)), None, "the last call counts, not the opening");
         incident.called = 2;
         assert_eq!(path.due(&incident, at(9_999)), None);
         incident.called = 1;

@@ -124,9 +124,11 @@ pub struct Incident {
     /// The plan of whose end people were reminded.
     #[serde(default)]
     pub reminded: Option<PlanId>,
-    /// Steps of the escalation path that were taken.
+    /// Steps of the escalation path that were taken, and the wall time of the last.
     #[serde(default)]
     pub called: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub called_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -233,6 +235,7 @@ impl Incident {
             noise: None,
             reminded: None,
             called: 0,
+            called_at: None,
         }
     }
 
@@ -303,7 +306,7 @@ impl Incident {
                 self.noise = None;
             }
             E::HandedTo { to, .. } => self.owner = Some(to.clone()),
-            E::Called { step, .. } => self.called = step + 1,
+            E::Called { step, .. } => (self.called, self.called_at) = (step + 1, Some(wall_at)),
             E::PlanReminded { plan, .. } => self.reminded = Some(plan.clone()),
             E::InvestigationStarted { reasoner, .. } => {
                 self.state = State::Investigating;

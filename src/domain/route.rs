@@ -5,10 +5,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::alert::Labels;
+use super::correlate::environment_of;
 use super::incident::{Incident, Sev, State};
 use super::intent::matcher::Matchers;
 use super::intent::window::Schedule;
 use super::time::Timestamp;
+
+const PRODUCTION: &str = "production";
 
 /// What is known of an incident's place.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,12 +27,16 @@ impl Facts {
         let first =
             |names: &[&str]| seen.iter().find_map(|labels| names.iter().find_map(|name| labels.get(*name))).cloned();
         let mut shared = Labels::new();
+        let namespace = first(&["namespace"]);
+        // As the correlator sees it: what names no other environment is production.
+        let environment = first(&["environment", "env"])
+            .unwrap_or_else(|| namespace.as_deref().and_then(environment_of).unwrap_or(PRODUCTION).to_owned());
         let team = Some(incident.team.clone()).filter(|team| !team.is_empty()).or_else(|| first(&["team"]));
         let known = [
             ("team", team),
             ("severity", Some(incident.severity.as_str().to_owned())),
-            ("environment", first(&["environment", "env"])),
-            ("namespace", first(&["namespace"])),
+            ("environment", Some(environment)),
+            ("namespace", namespace),
             ("cluster", Some(incident.cluster.clone())),
         ];
         for (name, value) in known {
@@ -169,6 +176,8 @@ mod tests {
         check(Sev::One, "production", Some("#pay-urgent"));
         check(Sev::Three, "production", Some("#pay"));
         check(Sev::One, "staging", Some("#staging"));
+        let by_name = Facts::of(&incident(Sev::One), &[labels(&[("namespace", "pay-staging")])]);
+        assert_eq!(routing.channel(&by_name), Some("#staging"));
         let mut other = incident(Sev::One);
         other.team = "search".into();
         assert_eq!(routing.channel(&Facts::of(&other, &[])), None);

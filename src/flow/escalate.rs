@@ -58,7 +58,8 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
 
 async fn step(desk: &Desk, incident: &Incident) -> Result<(), FlowError> {
     let wall_now = desk.clock.wall_now();
-    if incident.owner.is_some() {
+    // Most are taken, light or not due: what they are about need not be read.
+    if !desk.config.escalation.iter().any(|path| path.due(incident, wall_now).is_some()) {
         return Ok(());
     }
     let facts = route::facts(desk, incident).await?;
@@ -68,8 +69,8 @@ async fn step(desk: &Desk, incident: &Incident) -> Result<(), FlowError> {
         Ok(who) if who.is_empty() => (vec![], format!("{step} names nobody now")),
         Ok(who) => (who, format!("nobody has taken it; step {} of {}", number + 1, path.steps.len())),
         Err(why) => {
-            let next = incident.opened_at + Duration::from_secs(path.every_seconds.saturating_mul(number as u64 + 1));
-            if wall_now < next {
+            let given_up = path.due_at(incident) + Duration::from_secs(path.every_seconds);
+            if wall_now < given_up {
                 warn!(incident = %incident.id, %step, why, "asked again");
                 return Ok(());
             }

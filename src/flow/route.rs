@@ -14,7 +14,7 @@ use crate::domain::incident::Incident;
 use crate::domain::narrative::state_words;
 use crate::domain::route::{Facts, Telling};
 use crate::domain::time::Timestamp;
-use crate::store::{Batch, NewEffect, Scope, StoreError};
+use crate::store::{Batch, NewEffect, StoreError};
 
 /// Alerts whose labels say where an incident belongs.
 const ASKED: i64 = 8;
@@ -83,9 +83,8 @@ async fn light(
     wall_now: Timestamp,
 ) -> Result<BTreeMap<String, Vec<IncidentId>>, FlowError> {
     let mut by_channel: BTreeMap<String, Vec<IncidentId>> = BTreeMap::new();
-    for incident in desk.store.incidents(Scope::All).await? {
-        let is_new = incident.opened_at > last && incident.opened_at <= wall_now;
-        if !is_new || desk.routing.telling(&incident, wall_now) != Telling::Digest {
+    for incident in desk.store.opened_between(last, wall_now).await? {
+        if desk.routing.telling(&incident, wall_now) != Telling::Digest {
             continue;
         }
         let channel = desk.routing.channel(&facts(desk, &incident).await?).unwrap_or_default().to_owned();

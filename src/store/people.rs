@@ -2,8 +2,10 @@
 
 use sqlx::FromRow;
 
+use super::read::parse;
 use super::{Store, StoreError, on};
 use crate::domain::id::IncidentId;
+use crate::domain::incident::Incident;
 use crate::domain::time::Timestamp;
 
 /// One pair of a merge or split, kept as training data. `a` and `b` are JSON: subject and name of an alert.
@@ -261,6 +263,22 @@ impl Store {
                 .fetch_all(pool)
                 .await
         })?)
+    }
+
+    /// Incidents opened after `since` and not after `until`, oldest first.
+    pub async fn opened_between(
+        &self,
+        wall_since: Timestamp,
+        wall_until: Timestamp,
+    ) -> Result<Vec<Incident>, StoreError> {
+        let rows: Vec<(String, String)> = on!(self, pool => {
+            sqlx::query_as("SELECT id, body FROM incident WHERE opened_at>$1 AND opened_at<=$2 ORDER BY number")
+                .bind(wall_since.millis())
+                .bind(wall_until.millis())
+                .fetch_all(pool)
+                .await
+        })?;
+        rows.iter().map(|(id, body)| parse("incident", id, body)).collect()
     }
 
     /// Incidents opened, and incidents whose message was posted, since then.

@@ -569,7 +569,11 @@ pub enum Scope {
     NotOver,
 }
 
-fn parse<T: serde::de::DeserializeOwned>(table: &'static str, row: &str, body: &str) -> Result<T, StoreError> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(
+    table: &'static str,
+    row: &str,
+    body: &str,
+) -> Result<T, StoreError> {
     serde_json::from_str(body).map_err(|error| StoreError::Corrupt {
         table,
         row: row.into(),

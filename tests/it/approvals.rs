@@ -81,12 +81,12 @@ async fn the_card_says_who_is_missing_and_the_page_decides_like_everybody() {
 #[tokio::test]
 async fn people_are_reminded_and_called_before_it_is_too_late() {
     let more = format!(
-        "approval_seconds = 9\n{}[[escalation]]\nmatchers = 'team=\"payments\"'\nevery_seconds = 3\n\
+        "approval_seconds = 24\n{}[[escalation]]\nmatchers = 'team=\"payments\"'\nevery_seconds = 3\n\
          steps = [\"local/ada\", \"local/bob\"]\n",
         four()
     );
     let mut talking = Talking::with_approvers(APPROVERS, &more).await;
-    with_plan(&mut talking, Seeded { expires_in: Duration::from_secs(9), ..Seeded::default() }).await;
+    with_plan(&mut talking, Seeded { expires_in: Duration::from_secs(24), ..Seeded::default() }).await;
     let called = talking.in_thread("INC-1", "step 1 of 2").await;
     assert!(called.contains("local/ada"), "{called}");
     let called = talking.in_thread("INC-1", "step 2 of 2").await;

@@ -21,6 +21,9 @@ async fn one_grammar_for_api_command_line_and_hints() {
     assert!(said["error"].as_str().unwrap().contains("did you mean diagnose checkout since=30m?"), "{said}");
     let (status, said) = talking.order("wrong", "status").await;
     assert_eq!(status, 401, "a token that is nobody's: {said}");
+    let url = format!("http://{}/api/v1/ops", talking.api);
+    let plain = talking.http.post(url).header("content-type", "text/plain").body("{\"text\": \"pause x\"}");
+    assert_eq!(plain.send().await.unwrap().status(), 415, "what a page of another site can send is not taken");
     // Without a token it is nobody in particular: may look, may not instruct.
     assert!(talking.ordered("", "status").await.contains("0 open incidents"));
     assert!(talking.refused("", "resume").await.contains("policy.approvers does not name local/api"));

@@ -17,7 +17,10 @@ pub(super) fn whom(desk: &Desk, by: &Person, written: &str) -> Result<PersonId, 
     let text = written.trim();
     if let Some(id) = text.strip_prefix("<@").and_then(|rest| rest.strip_suffix('>')) {
         let id = id.split('|').next().unwrap_or_default();
-        let team = by.id.as_str().split('/').next().unwrap_or_default();
+        // Over the API the chat's own way to write people means the chat's people.
+        let chats = desk.config.slack.as_ref().and_then(|slack| slack.team_id.as_deref());
+        let own = by.id.as_str().split('/').next().unwrap_or_default();
+        let team = if own == "local" { chats.unwrap_or(own) } else { own };
         return Ok(PersonId::new(format!("{team}/{id}")));
     }
     let name = text.trim_start_matches('@');
