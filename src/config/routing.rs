@@ -152,6 +152,15 @@ pub(super) fn validate(
     if routing.digest_minutes == 0 {
         return wrong("routing.digest_minutes", "0 minutes are no time".into(), "Give for example 60.");
     }
+    // P3: what wakes people is never held back.
+    if routing.digest.is_some_and(|lightest| lightest >= Sev::Two) {
+        let reason = "SEV1 and SEV2 are told at once".to_owned();
+        return wrong("routing.digest", reason, "Give SEV3 or SEV4.");
+    }
+    if routing.quiet.iter().any(|quiet| quiet.except > Sev::Two) {
+        let reason = "SEV2 is told at any time".to_owned();
+        return wrong("routing.quiet.except", reason, "Give SEV2, SEV3 or SEV4, or leave it out.");
+    }
     for path in escalation {
         for step in &path.steps {
             let missing = match step {

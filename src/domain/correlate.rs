@@ -42,8 +42,8 @@ use waiting::{Waiting, WaitingRoom};
 
 pub use because::{Because, Company};
 pub use lessons::{Kind, Lesson};
-pub use mention::{cluster_of, environment, scope};
-pub use names::{environment_of, is_cause, is_machine_down};
+pub use mention::{cluster_of, environment, environment_of, scope};
+pub use names::{is_cause, is_machine_down};
 pub use voices::{Link, Voices, Why};
 
 #[derive(Debug, Clone, PartialEq)]

@@ -122,8 +122,9 @@ impl Routing {
 
     /// When the first message about the incident is due; `told`: people have seen it already.
     pub fn telling(&self, incident: &Incident, wall_now: Timestamp) -> Telling {
-        // Somebody is asked to decide, or has taken it: both need the message.
-        let waits_for_people = matches!(incident.state, State::Awaiting { .. }) || incident.owner.is_some();
+        // Somebody is asked to decide, was called, or has taken it: all of them need the message.
+        let waits_for_people =
+            matches!(incident.state, State::Awaiting { .. }) || incident.owner.is_some() || incident.called > 0;
         if waits_for_people {
             return Telling::Now;
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tracing::{error, info};
 
+use super::assess::close_when_over;
 use super::command::story;
 use super::deliver::Effect;
 use super::desk::{Decision as Change, Desk, FlowError};
@@ -146,6 +147,9 @@ fn rejected(
     } else {
         "Rejected. The incident is in people's hands; nothing was changed."
     };
+    if !reopens {
+        close_when_over(change, desk.clock.event_now())?;
+    }
     let card = narrative::note(text, Tone::Neutral);
     change.tell(&format!("note/{plan}/rejected"), &Effect::Note { card });
     Ok(match reopens {
@@ -335,6 +339,7 @@ async fn expire(desk: &Desk, incident: &Incident, plan: &PlanId) -> Result<(), F
     desk.change(&incident.id, |change| {
         change.record(IncidentEvent::PlanExpired { plan: plan.clone() })?;
         change.record(IncidentEvent::HandedOver { because: "nobody decided on the plan in time".into() })?;
+        close_when_over(change, desk.clock.event_now())?;
         change.tell(&format!("plan/{plan}"), &Effect::Approval { plan: plan.clone() });
         change.tell("root", &Effect::Root);
         change.tell(&format!("note/{plan}/expired"), &Effect::Note { card: card.clone() });

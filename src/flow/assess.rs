@@ -1,6 +1,6 @@
 //! What an incident is worth: severity and title from what is affected, and its end when that is over.
 
-use super::desk::FlowError;
+use super::desk::{Decision, FlowError};
 use crate::domain::incident::{IncidentEvent, State};
 use crate::domain::severity::{self, Past, Symptom};
 use crate::domain::time::Timestamp;
@@ -51,6 +51,16 @@ pub(super) fn close_when_quiet(draft: &mut Draft, wall_now: Timestamp, event_now
     if idle && draft.incident.firing() == 0 {
         let because = "all its alerts have ended".to_owned();
         draft.record(IncidentEvent::Resolved { because, event_at: event_now }, wall_now)?;
+    }
+    Ok(())
+}
+
+/// An incident whose alerts have ended while people were to decide is over with their decision: no later
+/// alert would close it.
+pub(super) fn close_when_over(change: &mut Decision<'_>, event_now: Timestamp) -> Result<(), FlowError> {
+    if change.incident().firing() == 0 {
+        let because = "all its alerts had ended before anybody had to act".to_owned();
+        change.record(IncidentEvent::Resolved { because, event_at: event_now })?;
     }
     Ok(())
 }

@@ -90,18 +90,21 @@ pub fn follow_up(desk: &Desk, change: &mut Decision<'_>, by: &Person, text: &str
 }
 
 pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
+    if desk.outlets.is_empty() {
+        while !desk.stopping() {
+            desk.wait(&desk.bells.elsewhere, Duration::from_secs(3600)).await;
+        }
+        return Ok(());
+    }
+    // Each at its own pace: one that hangs holds up no other.
+    let queues = desk.outlets.iter().map(|outlet| queue(&desk, outlet.as_ref()));
+    futures::future::try_join_all(queues).await.map(drop)
+}
+
+async fn queue(desk: &Desk, outlet: &dyn Outlet) -> Result<(), FlowError> {
     let resting: Mutex<HashMap<String, Instant>> = Mutex::default();
     while !desk.stopping() {
-        if desk.outlets.is_empty() {
-            desk.wait(&desk.bells.elsewhere, Duration::from_secs(3600)).await;
-            continue;
-        }
-        let rounds = desk.outlets.iter().map(|outlet| round(&desk, outlet.as_ref(), &resting));
-        let mut progressed = false;
-        for outcome in futures::future::join_all(rounds).await {
-            progressed |= outcome?;
-        }
-        if !progressed {
+        if !round(desk, outlet, &resting).await? {
             desk.wait(&desk.bells.elsewhere, Duration::from_millis(250)).await;
         }
     }
@@ -194,7 +197,8 @@ async fn postpone(
         _ if old => (None, None),
         OutletError::Later(pause) => (Some(*pause), Some(*pause)),
         OutletError::Unavailable(_) => (Some(backoff), Some(backoff)),
-        OutletError::Unknown(_) => (Some(backoff), None),
+        // A time-out tells as much about the next as a refusal to connect.
+        OutletError::Unknown(_) => (Some(backoff), Some(backoff)),
     };
     let text = failure.to_string();
     match pause {

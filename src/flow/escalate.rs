@@ -85,11 +85,17 @@ async fn step(desk: &Desk, incident: &Incident) -> Result<(), FlowError> {
     spans.push(Span::plain(because.clone()));
     let card = Card { fallback: because.clone(), blocks: vec![Block::Text { spans }] };
     desk.change(&incident.id, |change| {
+        // Taken while the schedule was read: nobody is called any more.
+        if change.incident().owner.is_some() {
+            return Ok(());
+        }
         change.record(IncidentEvent::Called {
             step: number,
             who: who.iter().map(Called::id_or_name).collect(),
             because: because.clone(),
         })?;
+        // What calls people is not held for a digest or for the morning.
+        change.tell("root", &Effect::Root);
         change.tell(&format!("note/called/{number}"), &Effect::Note { card: card.clone() });
         Ok(())
     })

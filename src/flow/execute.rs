@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
+use super::assess::close_when_over;
 use super::command::pause;
 use super::deliver::Effect;
 use super::desk::{Counters, Decision, Desk, FlowError};
@@ -502,6 +503,7 @@ async fn hand_over(
     desk.change(id, |change| {
         change.record(event.clone())?;
         change.record(IncidentEvent::HandedOver { because: because.to_owned() })?;
+        close_when_over(change, desk.clock.event_now())?;
         change.tell(&format!("plan/{plan}"), &Effect::Approval { plan: plan.clone() });
         change.tell("root", &Effect::Root);
         let text = format!("Not carried out: {because}. A person must take over.");

@@ -62,6 +62,7 @@ pub async fn noise(desk: &Desk, by: &Person, id: &IncidentId, because: &str) -> 
 
 /// A person's answer to the question whether an alert was rightly muted.
 pub async fn answer(desk: &Desk, by: &Person, key: &str, answer: Answer) -> Result<Card, FlowError> {
+    desk.must_have_authority(by, "say whether an alert was rightly muted").await?;
     let asked = desk
         .store
         .asked(key)

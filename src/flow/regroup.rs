@@ -325,6 +325,11 @@ fn merged(
     let groups: Vec<AlertGroup> = from.alerts.values().cloned().collect();
     gone.record(IncidentEvent::Merged { into: into.id.clone(), because: because.clone() }, wall_now)?;
     stays.record(IncidentEvent::Absorbed { from: from.id.clone(), because, groups }, wall_now)?;
+    // Whoever has taken the one has taken what it is part of now.
+    if let (None, Some(owner)) = (&stays.incident.owner, &from.owner) {
+        let because = Some(format!("had taken {}", from.id));
+        stays.record(IncidentEvent::HandedTo { to: owner.clone(), by: order.by.clone(), because }, wall_now)?;
+    }
     reassess(&mut stays, topology, past, wall_now)?;
     close_when_quiet(&mut stays, wall_now, desk.clock.event_now())?;
     batch.moved.push((from.id.clone(), into.id.clone()));

@@ -19,7 +19,7 @@ use crate::domain::card::{ButtonAction, Card, Span, Tone};
 use crate::domain::command::Verb;
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Decision, Incident, IncidentEvent};
-use crate::domain::narrative::{Answer, answer, note};
+use crate::domain::narrative::{Answer, answer, note, state_words};
 use crate::ports::{FromPeople, Person, Place};
 use crate::store::{Batch, InboxRow, NewEffect};
 
@@ -212,8 +212,14 @@ async fn click(
             Ok(Some(note(&told, Tone::Working)))
         }
         ButtonAction::Acknowledge => {
+            // It ends the calls and teaches the prefilter: not for everybody who can see the channel.
+            desk.must_have_authority(by, "acknowledge incidents").await?;
             let id = incident_id(value)?;
             desk.change(&id, |change| {
+                if change.incident().state.is_over() {
+                    let state = state_words(&change.incident().state).to_lowercase();
+                    return Err(FlowError::Refused(format!("{id} is {state}; there is nothing to acknowledge")));
+                }
                 change.record(IncidentEvent::Acknowledged { by: person.clone() })?;
                 label::real(change, &person, "acknowledged it");
                 change.tell("root", &Effect::Root);

@@ -20,6 +20,8 @@ use crate::store::{Batch, NewEffect, StoreError};
 const ASKED: i64 = 8;
 /// The setting that remembers until when incidents were told in a digest, in milliseconds.
 const LAST: &str = "digest/last";
+/// What was opened later is told in the next digest.
+const SETTLED: Duration = Duration::from_secs(10);
 /// Incidents that one digest names.
 const NAMED: usize = 40;
 
@@ -57,12 +59,14 @@ async fn digest(desk: &Desk) -> Result<(), FlowError> {
     let stored = desk.store.setting(LAST).await?.and_then(|text| text.parse().ok());
     let last = stored.map(Timestamp::from_millis);
     let every = Duration::from_secs(desk.config.routing.digest_minutes.saturating_mul(60));
-    if last.is_some_and(|last| wall_now < last + every) {
+    // The time of an opening is taken before it is written: what was opened just now comes next time.
+    let until = wall_now - SETTLED;
+    if last.is_some_and(|last| until < last + every) {
         return Ok(());
     }
-    let mut batch = Batch { settings: vec![(LAST.into(), wall_now.millis().to_string())], ..Batch::default() };
+    let mut batch = Batch { settings: vec![(LAST.into(), until.millis().to_string())], ..Batch::default() };
     if let Some(last) = last {
-        for (channel, incidents) in light(desk, last, wall_now).await? {
+        for (channel, incidents) in light(desk, last, until, wall_now).await? {
             info!(channel, incidents = incidents.len(), "told in a digest");
             batch.effects.push(NewEffect {
                 key: format!("digest/{}/{channel}", wall_now.millis()),
@@ -80,10 +84,11 @@ async fn digest(desk: &Desk) -> Result<(), FlowError> {
 async fn light(
     desk: &Desk,
     last: Timestamp,
+    until: Timestamp,
     wall_now: Timestamp,
 ) -> Result<BTreeMap<String, Vec<IncidentId>>, FlowError> {
     let mut by_channel: BTreeMap<String, Vec<IncidentId>> = BTreeMap::new();
-    for incident in desk.store.opened_between(last, wall_now).await? {
+    for incident in desk.store.opened_between(last, until).await? {
         if desk.routing.telling(&incident, wall_now) != Telling::Digest {
             continue;
         }

@@ -306,14 +306,26 @@ macro_rules! write_batch {
         }
         for evidence in &$batch.evidence {
             let body = serde_json::to_string(evidence).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
-            sqlx::query("INSERT INTO evidence(id,incident,digest,at,body) VALUES($1,$2,$3,$4,$5) ON CONFLICT(id) DO NOTHING")
-                .bind(evidence.id.as_str())
-                .bind(evidence.incident.as_str())
-                .bind(evidence.digest.as_str())
-                .bind($at.millis())
-                .bind(&body)
-                .execute(&mut *$tx)
-                .await?;
+            let added = sqlx::query(
+                "INSERT INTO evidence(id,incident,digest,at,body) VALUES($1,$2,$3,$4,$5) ON CONFLICT(id) DO NOTHING",
+            )
+            .bind(evidence.id.as_str())
+            .bind(evidence.incident.as_str())
+            .bind(evidence.digest.as_str())
+            .bind($at.millis())
+            .bind(&body)
+            .execute(&mut *$tx)
+            .await?;
+            // The same again is a repetition; something else under its number must not be lost in silence.
+            if added.rows_affected() == 0 {
+                let there: Option<String> = sqlx::query_scalar("SELECT digest FROM evidence WHERE id=$1")
+                    .bind(evidence.id.as_str())
+                    .fetch_optional(&mut *$tx)
+                    .await?;
+                if there.as_deref() != Some(evidence.digest.as_str()) {
+                    return Err(StoreError::Stale(evidence.id.to_string()));
+                }
+            }
         }
         for (plan, person, decision) in &$batch.votes {
             let added = sqlx::query("INSERT INTO vote(plan,person,decision,at) VALUES($1,$2,$3,$4) ON CONFLICT DO NOTHING")

@@ -31,9 +31,15 @@ impl Correlator {
     }
 
     /// Both were found to have one cause. What was reasoned is no lesson: it would teach itself. `None`
-    /// when one of them is not open here or they are one already.
+    /// when one of them is not open here, they are one already, or a person has split them.
     pub fn merge_by_cause(&mut self, from: &IncidentId, into: &IncidentId) -> Option<()> {
         let (from, into) = (self.key_of(from)?, self.key_of(into)?);
+        let split = |one: u32, other: u32| {
+            self.open.get(&one).is_some_and(|open| open.apart.iter().any(|key| self.resolve(*key) == other))
+        };
+        if split(from, into) || split(into, from) {
+            return None;
+        }
         self.unite(from, into).map(|_| ())
     }
 

@@ -46,13 +46,20 @@ const MAX_NODES: usize = 200_000;
 
 /// The environment where it is not production: equal names in staging are other services.
 pub fn environment(alert: &Alert) -> Option<&'static str> {
-    let known = |text: &str| NOT_PRODUCTION.iter().find(|name| text.eq_ignore_ascii_case(name)).copied();
-    if let Some(said) = alert.environment() {
-        return known(said);
+    match alert.environment() {
+        Some(said) => known(said),
+        None => alert.namespace().and_then(environment_of),
     }
-    let last = |text: &str| text.rsplit(['-', '_', '.']).next().and_then(known);
-    let first = |text: &str| text.split(['-', '_', '.']).next().and_then(known);
-    alert.namespace().and_then(|namespace| last(namespace).or_else(|| first(namespace)))
+}
+
+/// The same, of a namespace: by its last word, else by its first.
+pub fn environment_of(namespace: &str) -> Option<&'static str> {
+    let last = namespace.rsplit(['-', '_', '.']).next().and_then(known);
+    last.or_else(|| namespace.split(['-', '_', '.']).next().and_then(known))
+}
+
+fn known(environment: &str) -> Option<&'static str> {
+    NOT_PRODUCTION.iter().find(|name| environment.eq_ignore_ascii_case(name)).copied()
 }
 
 /// Cluster and environment: names mean the same within one scope only.

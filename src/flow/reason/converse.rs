@@ -44,8 +44,10 @@ struct Talk<'a> {
     desk: &'a Desk,
     model: &'a Arc<dyn Model>,
     by: &'a Person,
-    /// The incident that it is about; else a name that only its evidence has.
+    /// The incident that it is about; else a blank one under the talk's own name.
     incident: Incident,
+    /// What is seen has numbers of its own: the incident's are an investigation's that may be running.
+    name: IncidentId,
     about_incident: bool,
     known: BTreeSet<String>,
 }
@@ -63,8 +65,9 @@ pub async fn answer(
         return Ok(Err(why));
     }
     let about_incident = incident.is_some();
+    let name = IncidentId::new(format!("TALK-{number}"));
     let incident = incident.unwrap_or_else(|| {
-        let mut blank = Incident::blank(IncidentId::new(format!("TALK-{number}")));
+        let mut blank = Incident::blank(name.clone());
         blank.since = desk.clock.event_now();
         blank
     });
@@ -78,14 +81,15 @@ pub async fn answer(
     let changes = recent_changes(desk, event_now - CHANGES_FOR).await.unwrap_or_default();
     let picture = Picture { topology: (*topology).clone(), changes, since: incident.since, ..Picture::default() };
     let context = opening::context(desk, &incident, &picture).await;
-    let mut talk = Talk { desk, model, by, incident, about_incident, known };
+    let mut talk = Talk { desk, model, by, incident, name, about_incident, known };
     let opened = talk.open(text, &picture).await?;
     let began = Instant::now();
     let (conclusion, evidence) = talk.run(opened, context).await?;
-    let all = match talk.about_incident {
+    let mut all = match talk.about_incident {
         true => desk.store.evidence_of(&talk.incident.id).await?,
-        false => evidence,
+        false => vec![],
     };
+    all.extend(evidence);
     info!(incident = %talk.incident.id, ms = began.elapsed().as_millis() as u64, "a question was answered");
     Ok(match conclusion {
         Conclusion::Found(finding) => Ok(said(model.name(), &finding, &all, &talk.known)),
@@ -222,14 +226,7 @@ impl Talk<'_> {
     ) -> Result<(Vec<ToolResult>, Vec<Evidence>), FlowError> {
         let began = Instant::now();
         let answers = join_all(calls.iter().map(|call| self.desk.tools.run(call, context))).await;
-        if self.about_incident {
-            let id = self.incident.id.clone();
-            self.incident = self.desk.store.incident(&id).await?.ok_or(FlowError::NoIncident(id))?;
-        }
-        let mut dossier = match self.about_incident {
-            true => Dossier::new(&self.incident),
-            false => Dossier::behind(&self.incident.id, before),
-        };
+        let mut dossier = Dossier::behind(&self.name, before);
         let mut results = vec![];
         for (call, answer) in calls.iter().zip(answers) {
             let evidence = answer.evidence.map(|draft| {

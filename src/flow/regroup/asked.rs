@@ -15,7 +15,7 @@ use crate::domain::triage::Triage;
 use crate::flow::deliver::Effect;
 use crate::flow::desk::{Desk, FlowError};
 use crate::flow::elsewhere;
-use crate::store::{Batch, Draft, NewEffect};
+use crate::store::{Batch, Draft, NewEffect, Scope};
 
 /// The name under which a question stands among the alerts of its incident.
 pub const ASKED: &str = "AskedByAPerson";
@@ -36,6 +36,15 @@ pub(super) async fn open(
     asked: &Asked<'_>,
     topology: &Arc<Topology>,
 ) -> Result<(), FlowError> {
+    // Asked twice while the first was still to be carried out: one incident is enough (P2).
+    let open = desk.store.incidents(Scope::NotOver).await?;
+    if let Some(known) = open.iter().find(|incident| incident.subjects().contains(asked.service)) {
+        let told = format!("{} is about {} already", known.id, asked.service);
+        let mut batch = Batch::default();
+        batch.taught.regrouped.push((number, told));
+        desk.store.commit(batch, desk.clock.wall_now()).await?;
+        return Ok(());
+    }
     let cluster = desk.config.kubernetes.as_ref().and_then(|kubernetes| kubernetes.cluster.as_deref());
     let cluster = cluster.unwrap_or("default");
     let mut labels = Labels::new();

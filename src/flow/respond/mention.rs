@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::answers::{fixed_set, names, reply};
 use crate::domain::card::{Card, Tone};
-use crate::domain::command::parse;
+use crate::domain::command::{Verb, parse};
 use crate::domain::conversation::{Question, read};
 use crate::domain::incident::{Incident, State};
 use crate::domain::narrative::note;
@@ -42,7 +42,8 @@ pub(super) async fn mention(
     if (incident.is_none() || is_command)
         && let Ok(command) = parse(text)
     {
-        if read_only && command.verb().instructs() {
+        // To diagnose opens an incident where there is none.
+        if read_only && (command.verb().instructs() || command.verb() == Verb::Diagnose) {
             return Err(FlowError::Refused(
                 "direct messages only ask; order it in a channel, where others see it".into(),
             ));
