@@ -99,6 +99,7 @@ impl App {
             memory,
             prompts,
             chats,
+            artist: std::sync::OnceLock::new(),
             topology: RwLock::new(Arc::new(Topology::default())),
             bells: Bells::default(),
             gate: Gate::default(),
@@ -374,5 +375,6 @@ pub fn slack_chat(config: &Config) -> anyhow::Result<Option<SlackChat>> {
     settings.api_base.clone_from(&slack.api_base);
     settings.team_id.clone_from(&slack.team_id);
     settings.console_base = Some(config.console_url());
+    settings.posts_per_second = slack.posts_per_second;
     Ok(Some(SlackChat::new(settings)?))
 }

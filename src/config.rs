@@ -151,6 +151,9 @@ pub struct Signals {
     pub edges: Vec<EdgeQuery>,
 }
 
+fn a_post_a_second() -> u32 {
+    1
+}
 fn yes() -> bool {
     true
 }
@@ -192,6 +195,8 @@ pub struct Slack {
     #[serde(default)]
     pub team_id: Option<String>,
     pub channel: String,
+    #[serde(default = "a_post_a_second")]
+    pub posts_per_second: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -467,6 +472,15 @@ impl Config {
                 "policy.approvers",
                 format!("{person:?} names no team"),
                 "Give TEAM/USER, e.g. T024BE7LD/U012AB3CD, or local/you.",
+            );
+        }
+        if let Some(slack) = &self.slack
+            && !(1..=100).contains(&slack.posts_per_second)
+        {
+            return value(
+                "slack.posts_per_second",
+                format!("{} is not between 1 and 100", slack.posts_per_second),
+                "Leave it out: Slack takes one post a second into a channel.",
             );
         }
         if let Some(slack) = &self.slack

@@ -5,15 +5,26 @@ use std::process::ExitCode;
 
 use crate::adapters::kafka::AlertConsumer;
 use crate::adapters::mcp::McpServer;
+use crate::adapters::slack::Finding;
 use crate::app;
 use crate::config::Config;
 use crate::domain::runbook::Runbook;
-use crate::ports::Chat as _;
 use crate::prompt::Prompts;
 use crate::store::Store;
 
+#[derive(Debug, Clone, clap::Args)]
+pub struct CheckArgs {
+    /// Only Slack: token, each missing scope and what it is for, channel, transport.
+    #[arg(long)]
+    slack: bool,
+}
+
 /// Prints one line a thing; exit code 1 when anything is not as it should be.
-pub async fn run(file: Option<&Path>, environment: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<ExitCode> {
+pub async fn run(
+    file: Option<&Path>,
+    environment: &dyn Fn(&str) -> Option<String>,
+    args: &CheckArgs,
+) -> anyhow::Result<ExitCode> {
     let mut findings = Findings::default();
     let config = match Config::load(file, environment) {
         Ok(config) => {
@@ -25,6 +36,13 @@ pub async fn run(file: Option<&Path>, environment: &dyn Fn(&str) -> Option<Strin
             return Ok(findings.end());
         }
     };
+    if args.slack {
+        slack(&config, &mut findings).await;
+        if config.slack.is_none() {
+            findings.bad("slack", "not configured: give [slack] with bot_token and channel".into());
+        }
+        return Ok(findings.end());
+    }
     match Prompts::load(config.prompts.dir.as_deref()).and_then(|prompts| prompts.check()) {
         Ok(line) => findings.good("prompts", line),
         Err(error) => findings.bad("prompts", error.to_string()),
@@ -95,14 +113,7 @@ async fn reach(config: &Config, findings: &mut Findings) {
         },
         Err(error) => findings.bad("model", format!("{error:#}")),
     }
-    match app::slack_chat(config) {
-        Ok(None) => findings.note("slack", "not configured; the console is the chat"),
-        Ok(Some(chat)) => match chat.check().await {
-            Ok(line) => findings.good("slack", line),
-            Err(error) => findings.bad("slack", format!("{error} (keys: slack.bot_token, slack.channel)")),
-        },
-        Err(error) => findings.bad("slack", format!("{error:#}")),
-    }
+    slack(config, findings).await;
     match config.intent() {
         Ok(intent) => {
             let rules = intent.alertmanager().inhibit_rules.len();
@@ -117,6 +128,22 @@ async fn reach(config: &Config, findings: &mut Findings) {
         findings.note("policy", "policy.approvers is empty: nobody can approve, every plan goes to people");
     } else {
         findings.good("policy", format!("{} approvers", config.policy.approvers.len()));
+    }
+}
+
+async fn slack(config: &Config, findings: &mut Findings) {
+    match app::slack_chat(config) {
+        Ok(None) => findings.note("slack", "not configured; the console is the chat"),
+        Ok(Some(chat)) => {
+            for finding in chat.examine().await {
+                match finding {
+                    Finding::Good(line) => findings.good("slack", line),
+                    Finding::Note(line) => findings.note("slack", &line),
+                    Finding::Bad(line) => findings.bad("slack", line),
+                }
+            }
+        }
+        Err(error) => findings.bad("slack", format!("{error:#}")),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Where incidents are changed: read, decide, write; and again when somebody else was faster.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Notify, RwLock, watch};
 
@@ -14,7 +14,7 @@ use crate::domain::severity::Past;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
 use crate::memory::Memory;
-use crate::ports::{Chat, Clock, Cluster, Model, Signals, Traces};
+use crate::ports::{Artist, Chat, Clock, Cluster, Model, Signals, Traces};
 use crate::prompt::Prompts;
 use crate::store::{AuditEntry, Batch, Draft, NewEffect, Store, StoreError};
 use crate::tools::ToolBox;
@@ -40,6 +40,8 @@ pub struct Desk {
     pub memory: Option<Arc<Memory>>,
     pub prompts: Prompts,
     pub chats: Vec<ChatSeat>,
+    /// Set once the pages that it draws from are there.
+    pub artist: OnceLock<Arc<dyn Artist>>,
     pub topology: RwLock<Arc<Topology>>,
     pub bells: Bells,
     pub gate: Gate,

@@ -78,7 +78,8 @@ fn place_of(act: &FromPeople) -> (&Place, &Person) {
     match act {
         FromPeople::Click { place, by, .. }
         | FromPeople::Command { place, by, .. }
-        | FromPeople::Mention { place, by, .. } => (place, by),
+        | FromPeople::Mention { place, by, .. }
+        | FromPeople::Home { place, by } => (place, by),
     }
 }
 
@@ -101,6 +102,7 @@ async fn react(desk: &Arc<Desk>, chat: &str, act: &FromPeople) -> Result<Option<
             let card = mention(desk, place, by, text).await?;
             Ok(Some(Effect::Reply { chat: chat.into(), place: place.clone(), card }))
         }
+        FromPeople::Home { by, .. } => Ok(Some(Effect::Home { chat: chat.into(), to: by.id.clone() })),
     }
 }
 
@@ -163,7 +165,10 @@ async fn click(
             )))
         }
         ButtonAction::Silence => {
-            Err(FlowError::Refused(format!("silences are set by command: /ops {}", super::silence::USAGE)))
+            let asked = reason.ok_or_else(|| {
+                FlowError::Refused(format!("a silence needs a reason: write /ops {}", super::silence::USAGE))
+            })?;
+            Ok(Some(super::silence::of_incident(desk, by, &incident_id(value)?, &asked).await?))
         }
         ButtonAction::Merge => {
             let (wanted, because) = regroup::parse_merge(&reason.unwrap_or_default(), Some(&incident_id(value)?))?;
@@ -191,6 +196,7 @@ async fn click(
                     if helpful {
                         label::real(change, &person, "found its diagnosis helpful");
                     }
+                    change.tell("diagnosis", &Effect::Diagnosis);
                     Ok(())
                 })
                 .await?;

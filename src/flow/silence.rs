@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::desk::{Desk, FlowError};
 use crate::domain::alert::Labels;
 use crate::domain::card::{Card, Span, Tone};
+use crate::domain::id::IncidentId;
 use crate::domain::intent::matcher::Matchers;
 use crate::domain::intent::silence::{CannotExpire, Consent, Reach, Refused, Silence, SilenceId, Silences, State};
 use crate::domain::narrative::{answer, note};
@@ -26,6 +27,17 @@ pub async fn all(desk: &Desk) -> Result<Silences, FlowError> {
     let known: Vec<Silence> = serde_json::from_str(&stored)
         .map_err(|failure| FlowError::Refused(format!("the stored silences cannot be read: {failure}")))?;
     Ok(Silences::restore(known))
+}
+
+/// From the button of an incident: without matchers, all that the incident is about.
+pub async fn of_incident(desk: &Desk, by: &Person, id: &IncidentId, asked: &str) -> Result<Card, FlowError> {
+    if !asked.starts_with("for ") {
+        return create(desk, by, asked).await;
+    }
+    let incident = desk.store.incident(id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?;
+    let subjects: Vec<String> = incident.subjects().into_iter().map(regex::escape).collect();
+    let matcher = format!("service=~\"{}\"", subjects.join("|").replace('\\', "\\\\").replace('"', "\\\""));
+    create(desk, by, &format!("{matcher} {asked}")).await
 }
 
 pub async fn create(desk: &Desk, by: &Person, text: &str) -> Result<Card, FlowError> {

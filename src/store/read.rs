@@ -47,7 +47,10 @@ pub struct OutboxRow {
     pub key: String,
     pub incident: Option<String>,
     pub body: String,
+    /// How often a post was begun whose end is not known to the store.
     pub attempts: i64,
+    /// Another number than before: it was asked for again.
+    pub revision: i64,
     pub created_at: i64,
 }
 
@@ -332,13 +335,13 @@ impl Store {
         Ok(last.map(Timestamp::from_millis))
     }
 
-    pub async fn outbox_due(&self, wall_now: Timestamp, limit: i64) -> Result<Vec<OutboxRow>, StoreError> {
+    /// What is to be told, oldest first; answers to people before anything else.
+    pub async fn outbox_due(&self, limit: i64) -> Result<Vec<OutboxRow>, StoreError> {
         Ok(on!(self, pool => {
             sqlx::query_as(
-                "SELECT id,key,incident,body,attempts,created_at FROM outbox WHERE state='due' AND not_before<=$1 \
-                 ORDER BY id LIMIT $2",
+                "SELECT id,key,incident,body,attempts,revision,created_at FROM outbox WHERE state='due' \
+                 ORDER BY CASE WHEN incident IS NULL THEN 0 ELSE 1 END, id LIMIT $1",
             )
-            .bind(wall_now.millis())
             .bind(limit)
             .fetch_all(pool)
             .await
@@ -351,15 +354,23 @@ impl Store {
         })?)
     }
 
-    /// Marks a delivery: done only if the body is still the one that was delivered, so that an
-    /// edit that was asked for meanwhile is not lost.
-    pub async fn outbox_done(&self, row: &OutboxRow, wall_at: Timestamp) -> Result<(), StoreError> {
+    /// Ends a delivery, unless it was asked for again meanwhile: then it stays due. `failure` says
+    /// why it will not be delivered.
+    pub async fn outbox_ended(
+        &self,
+        row: &OutboxRow,
+        failure: Option<&str>,
+        wall_at: Timestamp,
+    ) -> Result<(), StoreError> {
         let _writer = self.writer.lock().await;
+        let state = if failure.is_some() { "failed" } else { "done" };
         on!(self, pool => {
-            sqlx::query("UPDATE outbox SET state='done', done_at=$1, error=NULL WHERE id=$2 AND body=$3")
+            sqlx::query("UPDATE outbox SET state=$1, done_at=$2, error=$3, attempts=0 WHERE id=$4 AND revision=$5")
+                .bind(state)
                 .bind(wall_at.millis())
+                .bind(failure)
                 .bind(row.id)
-                .bind(&row.body)
+                .bind(row.revision)
                 .execute(pool)
                 .await
                 .map(|_| ())
@@ -367,23 +378,12 @@ impl Store {
         Ok(())
     }
 
-    pub async fn outbox_retry(
-        &self,
-        id: i64,
-        not_before: Timestamp,
-        error: &str,
-        state: &str,
-    ) -> Result<(), StoreError> {
+    /// The intent, written before a post whose reply may get lost: whoever finds it after a crash
+    /// reads back before posting.
+    pub async fn outbox_begun(&self, row: &OutboxRow) -> Result<(), StoreError> {
         let _writer = self.writer.lock().await;
         on!(self, pool => {
-            sqlx::query("UPDATE outbox SET attempts=attempts+1, not_before=$1, error=$2, state=$4 WHERE id=$3")
-                .bind(not_before.millis())
-                .bind(error)
-                .bind(id)
-                .bind(state)
-                .execute(pool)
-                .await
-                .map(|_| ())
+            sqlx::query("UPDATE outbox SET attempts=attempts+1 WHERE id=$1").bind(row.id).execute(pool).await.map(|_| ())
         })?;
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Black-box tests through the built program and real wires.
 
+mod cards;
 mod door;
 mod fake_qdrant;
 mod funnel;

@@ -7,6 +7,10 @@ mod emulator;
 mod faults;
 #[path = "slack/night.rs"]
 mod night;
+#[path = "slack/proxy.rs"]
+mod proxy;
+#[path = "slack/storm.rs"]
+mod storm;
 #[path = "slack/support.rs"]
 mod support;
 
