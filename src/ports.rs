@@ -167,6 +167,22 @@ pub trait Chat: Send + Sync + 'static {
     async fn picture(&self, _thread: &MessageRef, _picture: &Picture) -> Result<(), ChatError> {
         Ok(())
     }
+    /// Shows that somebody's question is being worked on, until the answer comes.
+    async fn working(&self, _place: &Place, _words: &str) -> Result<(), ChatError> {
+        Ok(())
+    }
+    /// Begins an answer that grows; `None`: this chat has none such, post and edit instead.
+    async fn begin(&self, _thread: &MessageRef, _to: &PersonId, _words: &str) -> Result<Option<MessageRef>, ChatError> {
+        Ok(None)
+    }
+    /// Adds to what `begin` gave.
+    async fn grow(&self, _message: &MessageRef, _words: &str) -> Result<(), ChatError> {
+        Ok(())
+    }
+    /// Ends what `begin` gave; from then on it is edited as any message is.
+    async fn end(&self, _message: &MessageRef) -> Result<(), ChatError> {
+        Ok(())
+    }
     /// Checks credentials and rights: one line for `midwatch check`.
     async fn check(&self) -> Result<String, ChatError>;
 }

@@ -15,6 +15,7 @@ mod files;
 mod intake;
 mod scopes;
 mod socket;
+mod stream;
 mod text;
 
 use std::fmt;

@@ -134,12 +134,12 @@ pub fn diagnosis(incident: &Incident) -> Card {
     }
     blocks.push(Block::Picture {
         title: "What left its usual band".into(),
-        alt: format!("Graph of the signals that deviate around {}", incident.since.hour_minute()),
+        alt: signals_alt(incident),
         path: format!("/picture/{}/signals.svg", incident.id),
     });
     blocks.push(Block::Picture {
         title: "Blast radius".into(),
-        alt: format!("Dependency graph; cause: {}", diagnosis.service.as_deref().unwrap_or("not known")),
+        alt: topology_alt(incident, &[]),
         path: format!("/picture/{}/topology.svg", incident.id),
     });
     let mut context = vec![Span::plain(match incident.reasoner.as_deref() {
@@ -167,6 +167,20 @@ pub fn diagnosis(incident: &Incident) -> Card {
         ],
     });
     Card { fallback: headline, blocks }
+}
+
+/// The picture of the signals in words, for those who cannot see it.
+pub fn signals_alt(incident: &Incident) -> String {
+    format!("Graph of the signals that deviate around {}", incident.since.hour_minute())
+}
+
+/// The picture of the topology in words; `affected` are the services coloured as such.
+pub fn topology_alt(incident: &Incident, affected: &[&str]) -> String {
+    let cause = incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.service.as_deref()).unwrap_or("not known");
+    match affected {
+        [] => format!("Dependency graph; cause: {cause}"),
+        some => format!("Dependency graph; cause: {cause}; affected: {}", some.join(", ")),
+    }
 }
 
 /// An alert that the watch kept from people, and that they are asked about.

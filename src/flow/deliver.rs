@@ -74,6 +74,8 @@ pub enum Effect {
 /// Read at once. What lies beyond waits until these are told.
 const MOST_ROWS: i64 = 2_000;
 const SLOW_POLL: Duration = Duration::from_secs(1);
+/// How long what was read of the outbox is worked on.
+const FRESH_FOR: Duration = Duration::from_millis(250);
 /// The shortest wait, so that a wrong guess about a chat's pace cannot spin.
 const SHORT_POLL: Duration = Duration::from_millis(20);
 
@@ -105,6 +107,8 @@ struct Office {
     severities: HashMap<String, Sev>,
     /// Why a row will not reach every chat.
     failed: HashMap<i64, String>,
+    /// Ended in the store, at this revision.
+    settled: HashMap<i64, i64>,
 }
 
 /// The end of a flight.
@@ -137,28 +141,34 @@ impl Office {
             effects: HashMap::new(),
             severities: HashMap::new(),
             failed: HashMap::new(),
+            settled: HashMap::new(),
         }
     }
 
+    /// Works on what was read for a while: reading it again after every message would cost more than
+    /// the messages.
     async fn turn(&mut self, rows: Vec<OutboxRow>) -> Result<(), FlowError> {
-        let now = Instant::now();
-        self.remember(&rows, now).await;
-        let mut next = now + SLOW_POLL;
-        for seat in 0..self.lanes.len() {
-            next = next.min(self.start(seat, &rows, now).await?);
-        }
-        for row in &rows {
-            self.settle(row).await?;
-        }
-        let wait = next.saturating_duration_since(Instant::now()).max(SHORT_POLL);
+        let began = Instant::now();
+        self.remember(&rows, began).await;
         let desk = self.desk.clone();
-        tokio::select! {
-            Some(landed) = self.flights.next() => self.land(landed).await?,
-            () = desk.wait(&desk.bells.outbox, wait) => {}
-        }
-        // Whatever else has ended meanwhile, before the outbox is read again.
-        while let Some(Some(landed)) = futures::FutureExt::now_or_never(self.flights.next()) {
-            self.land(landed).await?;
+        while began.elapsed() < FRESH_FOR && !desk.stopping() {
+            let now = Instant::now();
+            let mut next = now + SLOW_POLL;
+            for seat in 0..self.lanes.len() {
+                next = next.min(self.start(seat, &rows, now).await?);
+            }
+            for row in &rows {
+                self.settle(row).await?;
+            }
+            let wait = next.saturating_duration_since(Instant::now()).max(SHORT_POLL);
+            tokio::select! {
+                Some(landed) = self.flights.next() => self.land(landed).await?,
+                () = desk.wait(&desk.bells.outbox, wait) => return Ok(()),
+            }
+            // Whatever else has ended meanwhile.
+            while let Some(Some(landed)) = futures::FutureExt::now_or_never(self.flights.next()) {
+                self.land(landed).await?;
+            }
         }
         Ok(())
     }
@@ -169,6 +179,8 @@ impl Office {
         self.lanes.iter_mut().for_each(|lane| lane.forget(&due, now));
         self.effects.retain(|(id, _), _| due.contains(id));
         self.failed.retain(|id, _| due.contains(id));
+        // Still due: its end could not be written, or it was asked for again.
+        self.settled.clear();
         let open: HashSet<&str> = rows.iter().filter_map(|row| row.incident.as_deref()).collect();
         self.severities.retain(|id, _| open.contains(id.as_str()));
         for row in rows {
@@ -258,13 +270,15 @@ impl Office {
                 self.desk.chats[seat].channel.clone()
             }
         };
-        if !self.lanes[seat].is_posted(key) {
-            if self.desk.store.posted(key).await?.is_none() {
-                return Ok(Call::Post(channel));
+        let known = match self.lanes[seat].is_posted(key) {
+            Some(known) => known,
+            None => {
+                let found = self.desk.store.posted(key).await?.is_some();
+                self.lanes[seat].note_posted(key, found);
+                found
             }
-            self.lanes[seat].note_posted(key);
-        }
-        Ok(Call::Edit)
+        };
+        Ok(if known { Call::Edit } else { Call::Post(channel) })
     }
 
     fn fly(&mut self, seat: usize, wanted: Wanted<'_>, effect: Arc<Effect>, look_first: bool) {
@@ -299,7 +313,7 @@ impl Office {
                     Ok(sent) => {
                         self.lanes[seat].tell(&row, &key, now);
                         if let Sent::Posted { message, thread, twice } = sent {
-                            self.lanes[seat].note_posted(&key);
+                            self.lanes[seat].note_posted(&key, true);
                             if twice {
                                 self.lanes[seat].suspect(key, message, thread, now);
                             }
@@ -357,9 +371,13 @@ impl Office {
             Some(Ok(effect)) => concerns(effect, &self.desk.chats[seat]),
             Some(Err(_)) | None => true,
         };
+        if self.settled.get(&row.id) == Some(&row.revision) {
+            return Ok(());
+        }
         if (0..self.lanes.len()).any(|seat| concerned(seat) && !self.lanes[seat].is_told(row)) {
             return Ok(());
         }
+        self.settled.insert(row.id, row.revision);
         let failure = self.failed.remove(&row.id);
         // A failure here leaves it due: it is told again, which is an edit.
         if let Err(error) = self.desk.store.outbox_ended(row, failure.as_deref(), self.desk.clock.wall_now()).await {

@@ -11,6 +11,7 @@ use mention::mention;
 
 use super::deliver::Effect;
 use super::desk::{Desk, FlowError};
+use super::live::shown;
 use super::{approve, label, regroup, report};
 use crate::domain::alert::Fingerprint;
 use crate::domain::card::{ButtonAction, Card, Span, Tone};
@@ -45,13 +46,14 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
 }
 
 async fn answer_row(desk: &Arc<Desk>, row: &InboxRow) -> Result<(), FlowError> {
+    let key = format!("answer/{}", row.id);
     // `source` is the chat's name; the body is what its adapter proved.
     let effect = match serde_json::from_str::<FromPeople>(&row.body) {
         Err(unreadable) => {
             error!(inbox = row.id, error = %unreadable, "an act of a person cannot be read");
             None
         }
-        Ok(act) => match react(desk, &row.source, &act).await {
+        Ok(act) => match shown(desk, &row.source, &key, &act, react(desk, &row.source, &act)).await {
             Ok(effect) => effect,
             Err(FlowError::Refused(why)) => Some(whisper(&row.source, &act, note(&why, Tone::Neutral))),
             Err(failure) => {
@@ -63,11 +65,7 @@ async fn answer_row(desk: &Arc<Desk>, row: &InboxRow) -> Result<(), FlowError> {
     };
     let mut batch = Batch { inbox_done: vec![row.id], ..Batch::default() };
     if let Some(effect) = effect {
-        batch.effects.push(NewEffect {
-            key: format!("answer/{}", row.id),
-            incident: None,
-            body: serde_json::to_string(&effect).unwrap_or_default(),
-        });
+        batch.effects.push(NewEffect { key, incident: None, body: serde_json::to_string(&effect).unwrap_or_default() });
     }
     desk.store.commit(batch, desk.clock.wall_now()).await?;
     desk.bells.outbox.notify_one();

@@ -13,6 +13,8 @@ mod proxy;
 mod storm;
 #[path = "slack/support.rs"]
 mod support;
+#[path = "slack/waiting.rs"]
+mod waiting;
 
 use std::process::{Command, Stdio};
 

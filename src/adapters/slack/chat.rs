@@ -19,6 +19,7 @@ use crate::ports::{Chat, ChatError, MessageRef, Picture, Place, Rates};
 use super::SlackConfig;
 use super::blocks::{Rendered, Renderer, block_mark, blocks, home_blocks};
 use super::scopes::{Need, SCOPES, missing};
+use super::stream::Unable;
 
 pub(super) const EVENT_TYPE: &str = "midwatch";
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,6 +45,7 @@ pub struct SlackChat {
     pub(super) http: reqwest::Client,
     config: Arc<SlackConfig>,
     identity: Arc<OnceLock<Identity>>,
+    pub(super) unable: Arc<Unable>,
     /// `#incidents` to `C0...`: Slack posts to names, but reads ids only.
     channel_ids: Arc<Mutex<HashMap<String, String>>>,
 }
@@ -88,6 +90,7 @@ impl SlackChat {
             http,
             config: Arc::new(config),
             identity: Arc::new(OnceLock::new()),
+            unable: Arc::default(),
             channel_ids: Arc::default(),
         })
     }
@@ -162,6 +165,9 @@ impl SlackChat {
         let status = response.status();
         if status.as_u16() == 429 {
             return Err(ChatError::RateLimited(retry_after(&headers)));
+        }
+        if status.is_client_error() {
+            return Err(ChatError::Refused(format!("Slack answered {status} to {method}")));
         }
         if !status.is_success() {
             return Err(ambiguous(format!("{method} answered {status}"), effect));
@@ -344,6 +350,22 @@ impl Chat for SlackChat {
 
     async fn picture(&self, thread: &MessageRef, picture: &Picture) -> Result<(), ChatError> {
         self.upload(thread, picture).await
+    }
+
+    async fn working(&self, place: &Place, words: &str) -> Result<(), ChatError> {
+        self.set_status(place, words).await
+    }
+
+    async fn begin(&self, thread: &MessageRef, to: &PersonId, words: &str) -> Result<Option<MessageRef>, ChatError> {
+        self.start_stream(thread, to, words).await
+    }
+
+    async fn grow(&self, message: &MessageRef, words: &str) -> Result<(), ChatError> {
+        self.append_stream(message, words).await
+    }
+
+    async fn end(&self, message: &MessageRef) -> Result<(), ChatError> {
+        self.stop_stream(message).await
     }
 
     async fn whisper(&self, place: &Place, to: &PersonId, card: &Card) -> Result<(), ChatError> {

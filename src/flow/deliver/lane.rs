@@ -29,8 +29,8 @@ pub(super) struct Lane {
     /// The revision of each row that this chat knows.
     told: HashMap<i64, i64>,
     edited: HashMap<String, Instant>,
-    /// Keys whose message is there.
-    posted: HashSet<String>,
+    /// Whether the message of a key is there, as far as this lane has looked.
+    posted: HashMap<String, bool>,
     suspects: Vec<Suspect>,
 }
 
@@ -77,7 +77,7 @@ impl Lane {
             tries: HashMap::new(),
             told: HashMap::new(),
             edited: HashMap::new(),
-            posted: HashSet::new(),
+            posted: HashMap::new(),
             suspects: vec![],
         }
     }
@@ -94,12 +94,13 @@ impl Lane {
         self.flying.contains(group)
     }
 
-    pub fn is_posted(&self, key: &str) -> bool {
-        self.posted.contains(key)
+    /// `None`: not known, look into the store.
+    pub fn is_posted(&self, key: &str) -> Option<bool> {
+        self.posted.get(key).copied()
     }
 
-    pub fn note_posted(&mut self, key: &str) {
-        self.posted.insert(key.to_owned());
+    pub fn note_posted(&mut self, key: &str, is_there: bool) {
+        self.posted.insert(key.to_owned(), is_there);
     }
 
     pub fn turn(&self, wanted: &Wanted<'_>, now: Instant) -> Turn {

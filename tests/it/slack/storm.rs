@@ -16,7 +16,7 @@ use crate::harness::{Watch, alert, group, one_night_at_a_time};
 
 const SECRET: &str = "test-signing-secret";
 
-fn config(base: &str) -> String {
+pub fn config(base: &str) -> String {
     format!(
         "[slack]\nbot_token = \"xoxb-test-midwatch\"\napp_token = \"xapp-test-midwatch\"\nchannel = \"{CHANNEL}\"\n\
          signing_secrets = [\"{SECRET}\"]\napi_base = \"{base}\"\nteam_id = \"T01WATCH\"\nposts_per_second = 40\n\
@@ -114,7 +114,7 @@ fn percentile(sorted: &[Duration], share: f64) -> Duration {
     sorted.get((last as f64 * share).ceil() as usize).copied().unwrap_or_default()
 }
 
-fn in_a_night(test: impl Future<Output = ()>) {
+pub fn in_a_night(test: impl Future<Output = ()>) {
     let _night = one_night_at_a_time();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(test);
@@ -311,6 +311,7 @@ async fn storm() {
         channel.order_violations(),
         proxy.calls().len()
     );
+    assert_eq!(proxy.unacked(), 0, "every delivery is acknowledged");
     assert!(acks.len() >= 60, "each click came over at least one socket");
     assert!(percentile(&acks, 0.99) < Duration::from_millis(500), "p99 {:?}", percentile(&acks, 0.99));
     assert!(percentile(&by_http, 0.99) < Duration::from_millis(500));
