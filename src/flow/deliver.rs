@@ -14,8 +14,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::stream::{FuturesUnordered, StreamExt};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 use tracing::{debug, error, info, warn};
 
 use super::desk::{ChatSeat, Counters, Desk, FlowError};
@@ -91,7 +91,7 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
         }
     }
     // What is under way ends by its own time-outs; what it did not finish is found at the next start.
-    let ending = async { while office.flights.next().await.is_some() {} };
+    let ending = async { while office.flights.join_next().await.is_some() {} };
     if tokio::time::timeout(Duration::from_secs(3), ending).await.is_err() {
         debug!("messages were still under way at the end");
     }
@@ -102,7 +102,8 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
 struct Office {
     desk: Arc<Desk>,
     lanes: Vec<Lane>,
-    flights: FuturesUnordered<futures::future::BoxFuture<'static, Landed>>,
+    /// Tasks of their own: they hold locks of the store that the office itself waits for.
+    flights: JoinSet<Landed>,
     effects: HashMap<(i64, i64), Result<Arc<Effect>, String>>,
     severities: HashMap<String, Sev>,
     /// Why a row will not reach every chat.
@@ -137,7 +138,7 @@ impl Office {
         Self {
             desk,
             lanes,
-            flights: FuturesUnordered::new(),
+            flights: JoinSet::new(),
             effects: HashMap::new(),
             severities: HashMap::new(),
             failed: HashMap::new(),
@@ -162,11 +163,11 @@ impl Office {
             }
             let wait = next.saturating_duration_since(Instant::now()).max(SHORT_POLL);
             tokio::select! {
-                Some(landed) = self.flights.next() => self.land(landed).await?,
+                Some(landed) = self.flights.join_next() => self.land(landed).await?,
                 () = desk.wait(&desk.bells.outbox, wait) => return Ok(()),
             }
             // Whatever else has ended meanwhile.
-            while let Some(Some(landed)) = futures::FutureExt::now_or_never(self.flights.next()) {
+            while let Some(landed) = self.flights.try_join_next() {
                 self.land(landed).await?;
             }
         }
@@ -241,10 +242,10 @@ impl Office {
         }
         for suspect in self.lanes[seat].due_suspects(now) {
             let desk = self.desk.clone();
-            self.flights.push(Box::pin(async move {
+            self.flights.spawn(async move {
                 let outcome = remove_duplicates(&desk.chats[seat], &suspect).await;
                 Landed::Looked { seat, suspect, outcome }
-            }));
+            });
         }
         Ok(self.lanes[seat].next_look().map_or(next, |look| next.min(look)))
     }
@@ -284,15 +285,16 @@ impl Office {
     fn fly(&mut self, seat: usize, wanted: Wanted<'_>, effect: Arc<Effect>, look_first: bool) {
         let (desk, row) = (self.desk.clone(), wanted.row.clone());
         let (group, key, call) = (group_of(wanted.row).to_owned(), wanted.key, wanted.call);
-        self.flights.push(Box::pin(async move {
+        self.flights.spawn(async move {
             let outcome = render::tell(&desk, &desk.chats[seat], &row, &effect, look_first).await;
             Landed::Told { seat, row, group, key, call, outcome }
-        }));
+        });
     }
 
-    async fn land(&mut self, landed: Landed) -> Result<(), FlowError> {
+    async fn land(&mut self, landed: Result<Landed, tokio::task::JoinError>) -> Result<(), FlowError> {
         let now = Instant::now();
-        match landed {
+        // What ended without a word is found again by whoever starts anew.
+        match landed.map_err(|error| FlowError::Outside(format!("a delivery ended unheard: {error}")))? {
             Landed::Looked { seat, suspect, outcome } => {
                 let key = suspect.key;
                 match outcome {

@@ -154,7 +154,7 @@ async fn faults() {
         fault
     });
     let watch = Watch::start(&config(&proxy.base)).await;
-    assert_eq!(watch.post(group(&alerts(0..12))).await.0, 200);
+    assert_eq!(watch.post(group(&alerts(0..12))).await.0, 202);
     watch.eventually("12 incidents", async || (watch.incidents().await.len() == 12).then_some(())).await;
     tokio::time::sleep(Duration::from_secs(6)).await;
     proxy.disconnect();
@@ -226,7 +226,7 @@ async fn killed() {
         _ => Fault::None,
     });
     let mut watch = Watch::start(&config(&proxy.base)).await;
-    assert_eq!(watch.post(group(&alerts(0..4))).await.0, 200);
+    assert_eq!(watch.post(group(&alerts(0..4))).await.0, 202);
     let mut kills = 0;
     let mut posts = 0;
     while kills < 4 {
@@ -268,7 +268,7 @@ async fn storm() {
     let began = Instant::now();
     for batch in 0..INCIDENTS / 20 {
         let (status, why) = watch.post(group(&alerts(batch * 20..batch * 20 + 20))).await;
-        assert_eq!(status, 200, "{why}");
+        assert_eq!(status, 202, "{why}");
     }
     // While it goes on, people click: over the sockets, and over signed HTTP.
     let (mut clicks, mut by_http) = (0, vec![]);

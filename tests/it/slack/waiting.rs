@@ -97,7 +97,7 @@ fn the_home_shows_what_is_open() {
         let Some(emulator) = Emulator::fresh().await else { return };
         let proxy = Proxy::before(&emulator.base).await;
         let watch = Watch::start(&config(&proxy.base)).await;
-        assert_eq!(watch.post(group(&[alert("ServiceDown", "checkout")])).await.0, 200);
+        assert_eq!(watch.post(group(&[alert("ServiceDown", "checkout")])).await.0, 202);
         watch.incident("checkout").await;
         watch
             .eventually("a home", async || {
