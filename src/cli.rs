@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod demo;
 mod eval;
+mod ops;
 mod replay;
 
 use std::path::PathBuf;
@@ -49,6 +50,8 @@ enum Command {
     },
     /// Run two configurations over the same history and say what would differ.
     Replay(replay::ReplayArgs),
+    /// Order and ask what chat can, of the running watch: `midwatch ops help`.
+    Ops(ops::OpsArgs),
     /// The chain of decisions.
     Audit {
         #[command(subcommand)]
@@ -144,16 +147,24 @@ pub fn run() -> ExitCode {
     let filter = match &cli.command {
         Command::Demo(_) => "warn,qdrant_edge=error,kube_client=off",
         Command::Serve => "info,qdrant_edge=error",
-        Command::Check(_) | Command::Bench(_) | Command::Eval { .. } | Command::Replay(_) | Command::Audit { .. } => {
-            "error"
-        }
+        Command::Check(_)
+        | Command::Bench(_)
+        | Command::Eval { .. }
+        | Command::Replay(_)
+        | Command::Ops(_)
+        | Command::Audit { .. } => "error",
     };
-    telemetry::init(if cli.log_json { LogForm::Json } else { LogForm::Text }, filter);
+    let form = if cli.log_json { LogForm::Json } else { LogForm::Text };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(failure) => return complain(&anyhow::anyhow!("the runtime cannot start: {failure}")),
     };
+    let exported = match telemetry::init(form, filter, runtime.handle()) {
+        Ok(exported) => exported,
+        Err(failure) => return complain(&failure),
+    };
     let outcome = runtime.block_on(dispatch(cli));
+    drop(exported);
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     outcome.unwrap_or_else(|failure| complain(&failure))
 }
@@ -184,6 +195,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Replay(args) => replay::run(&args, &configs, &environment),
         Command::Bench(args) => bench::run(&Config::load(config()?, &environment)?, args).await,
         Command::Check(args) => check::run(config()?, &environment, &args).await,
+        Command::Ops(args) => ops::run(&Config::load(config()?, &environment)?, args).await,
         Command::Audit { what: AuditCommand::Verify { data_dir } } => {
             let mut config = Config::load(config()?, &environment)?;
             if let Some(data_dir) = data_dir {

@@ -1,17 +1,21 @@
 //! One file plus environment; parsed and validated once. Errors name the key, the line and the remedy.
 
 mod kafka;
+mod people;
 mod prefilter;
 mod reasoning;
+mod routing;
+mod secret;
 mod signals;
 mod tools;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::domain::correlate;
+use crate::domain::escalation::Path;
 use crate::domain::intake::{Mapping, Mappings};
 use crate::domain::intent::Intent;
 use crate::domain::intent::alertmanager::Alertmanager;
@@ -23,8 +27,11 @@ use crate::domain::policy::{Autonomy, Policy};
 use crate::domain::triage;
 
 pub use kafka::Kafka;
+pub use people::{OnCallConfig, PersonConfig, RotaConfig};
 pub use prefilter::PrefilterConfig;
 pub use reasoning::{InvestigationConfig, ModelConfig, ModelMode, SmallModel};
+pub use routing::{ElsewhereConfig, JiraConfig, PagerDutyConfig, RoutingConfig, TeamsConfig, Wanted, WebhookConfig};
+pub use secret::Secret;
 pub use signals::{EdgeQuery, SignalQuery};
 pub use tools::{
     CommandConfig, HttpConfig, McpConfig, PostgresConfig, ProbeConfig, ToolsConfig, TraceKind, TracesConfig, networks,
@@ -52,6 +59,12 @@ pub struct Config {
     pub intent: IntentConfig,
     pub intake: IntakeConfig,
     pub policy: PolicyConfig,
+    pub people: Vec<PersonConfig>,
+    pub oncall: OnCallConfig,
+    /// The first path that fits counts.
+    pub escalation: Vec<Path>,
+    pub routing: RoutingConfig,
+    pub elsewhere: ElsewhereConfig,
     pub investigation: InvestigationConfig,
     pub prompts: Prompts,
     pub runbooks: Runbooks,
@@ -224,6 +237,8 @@ pub struct PolicyConfig {
     pub protected_namespaces: Vec<String>,
     /// `TEAM/USER` as Slack names them, or `local/you` for the console.
     pub approvers: Vec<String>,
+    /// `TEAM/GROUP`, user groups of the chat whose members may approve, too.
+    pub groups: Vec<String>,
     pub approval_seconds: u64,
 }
 
@@ -237,6 +252,7 @@ impl Default for PolicyConfig {
             namespaces: policy.namespaces,
             protected_namespaces: policy.protected_namespaces,
             approvers: policy.approvers,
+            groups: policy.groups,
             approval_seconds: 300,
         }
     }
@@ -251,6 +267,7 @@ impl PolicyConfig {
             namespaces: self.namespaces.clone(),
             protected_namespaces: self.protected_namespaces.clone(),
             approvers: self.approvers.clone(),
+            groups: self.groups.clone(),
         }
     }
 }
@@ -288,27 +305,6 @@ pub struct Runbooks {
     pub dir: Option<PathBuf>,
 }
 
-/// Never printed.
-#[derive(Clone, Deserialize, Default, PartialEq, Eq)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-    /// `None` when empty.
-    pub fn reveal(&self) -> Option<&str> {
-        (!self.0.is_empty()).then_some(self.0.as_str())
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_empty() { "(none)" } else { "***" })
-    }
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error(
@@ -323,7 +319,10 @@ pub enum ConfigError {
 
 impl Config {
     /// Reads the file (defaults without one) and lays the environment over it.
-    pub fn load(file: Option<&Path>, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    pub fn load(
+        file: Option<&std::path::Path>,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
         let mut config = match file {
             None => Self::default(),
             Some(path) => {
@@ -337,7 +336,11 @@ impl Config {
         Ok(config)
     }
 
-    fn parse(text: &str, path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    fn parse(
+        text: &str,
+        path: &std::path::Path,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
         let text = expand(text, path, environment)?;
         toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
@@ -362,7 +365,7 @@ impl Config {
         self.model = Some(ModelConfig {
             base_url: get("OPENAI_BASE_URL").or_else(|| known.as_ref()?.base_url.clone()),
             api_key: match get("OPENAI_API_KEY") {
-                Some(key) => Secret(key),
+                Some(key) => Secret::new(key),
                 None => known.as_ref().map(|model| model.api_key.clone()).unwrap_or_default(),
             },
             mode: known.as_ref().map(|model| model.mode).unwrap_or_default(),
@@ -474,6 +477,15 @@ impl Config {
                 "Give TEAM/USER, e.g. T024BE7LD/U012AB3CD, or local/you.",
             );
         }
+        people::validate(&self.people)?;
+        routing::validate(&self.routing, &self.elsewhere, &self.escalation, &self.oncall)?;
+        if let Some(group) = self.policy.groups.iter().find(|group| !group.contains('/')) {
+            return value(
+                "policy.groups",
+                format!("{group:?} names no team"),
+                "Give TEAM/GROUP, e.g. T024BE7LD/S0614TZR7.",
+            );
+        }
         if let Some(slack) = &self.slack
             && !(1..=100).contains(&slack.posts_per_second)
         {
@@ -527,7 +539,11 @@ impl Config {
 }
 
 /// Replaces `${NAME}` by the environment, so that secrets stay out of the file.
-fn expand(text: &str, path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<String, ConfigError> {
+fn expand(
+    text: &str,
+    path: &std::path::Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, ConfigError> {
     let mut expanded = String::with_capacity(text.len());
     for (number, line) in text.lines().enumerate() {
         let mut rest = if line.trim_start().starts_with('#') { "" } else { line };
@@ -553,8 +569,9 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: &str) {
-        let outcome = Config::parse(text, Path::new("m.toml"), &|name| (name == "TOKEN").then(|| "t0p".into()))
-            .and_then(|config| config.validate().map(|()| config));
+        let outcome =
+            Config::parse(text, std::path::Path::new("m.toml"), &|name| (name == "TOKEN").then(|| "t0p".into()))
+                .and_then(|config| config.validate().map(|()| config));
         let said = match outcome {
             Ok(config) => format!("{config:?}"),
             Err(error) => error.to_string(),

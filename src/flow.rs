@@ -3,9 +3,13 @@
 
 pub mod approve;
 mod assess;
+pub mod authority;
+pub mod command;
 pub mod deliver;
 pub mod desk;
 pub mod discover;
+pub mod elsewhere;
+pub mod escalate;
 pub mod execute;
 pub mod gate;
 pub mod intake;
@@ -20,6 +24,7 @@ pub mod regroup;
 pub mod remember;
 pub mod report;
 pub mod respond;
+pub mod route;
 pub mod silence;
 pub mod timeline;
 

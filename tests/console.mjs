@@ -179,16 +179,22 @@ await step("/ops help is completed and answered", async () => {
 /** What a command needs to be whole; those that are not named here need nothing. */
 const EXAMPLES = {
   diagnose: "checkout", explain: incident, runbook: "connection pool", risk: "checkout", merge: "INC-98 into INC-99 because one database",
-  split: `${incident} nobody because its own bug`, noise: "INC-99 because a test", silence: "service=nobody for 30m because a test",
-  unsilence: "S99", pause: "a test", remember: "the pool of session is small", forget: "M99", audit: incident,
+  split: `${incident} nobody because its own bug`, noise: "INC-99 because a test", silence: "service=nobody 30m a test",
+  unsilence: "S99", pause: "a test", remember: "the pool of session is small", forget: "N99", audit: incident,
+  handover: "INC-99 to @you because a test", channel: "INC-99", followup: "INC-99 look at the pool", approve: "INC-99.P1", reject: "INC-99.P1 no", ask: "INC-99.P1 why",
 };
 
-await step("each command that is offered is answered", async () => {
+await step("each command is answered", async () => {
   const field = thread.locator(".composer textarea");
-  await field.fill("/ops ");
-  await thread.locator(".hints li").first().waitFor();
-  const offered = await thread.locator(".hints li code").allTextContents();
-  const commands = offered.map((text) => text.replace("/ops ", ""));
+  // A list of hints is short; every letter asks for those that begin with it.
+  const commands = await page.evaluate(async () => {
+    const names = new Set();
+    for (const letter of "abcdefghijklmnopqrstuvwxyz") {
+      const hints = await (await fetch(`/api/hints?text=${letter}`)).json();
+      hints.forEach(({ text }) => names.add(text.trim().split(" ")[0]));
+    }
+    return [...names];
+  });
   assert.ok(commands.length >= 10, String(commands));
   // Paused last and resumed after it, so that the night goes on.
   const order = [...commands.filter((name) => !["pause", "resume"].includes(name)), ...["pause", "resume"].filter((name) => commands.includes(name))];

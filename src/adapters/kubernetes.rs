@@ -5,6 +5,7 @@
 //! retried here (a blind retry of a write that took effect would be a second write).
 
 mod read;
+mod routes;
 mod write;
 
 #[cfg(test)]
@@ -19,7 +20,7 @@ use kube::{Client, Config};
 
 use crate::domain::action::Action;
 use crate::ports::{
-    Applied, Cluster, ClusterError, ClusterEvent, DryRun, NodeState, PodLogs, PodState, Revision, Workload,
+    Applied, Cluster, ClusterError, ClusterEvent, DryRun, NodeState, PodLogs, PodState, Revision, Route, Workload,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -104,6 +105,10 @@ impl Cluster for KubernetesCluster {
 
     async fn nodes(&self) -> Result<Vec<NodeState>, ClusterError> {
         read::nodes(&self.reader).await
+    }
+
+    async fn routes(&self) -> Result<Vec<Route>, ClusterError> {
+        routes::routes(&self.reader).await
     }
 
     async fn events(&self, namespace: Option<&str>) -> Result<Vec<ClusterEvent>, ClusterError> {

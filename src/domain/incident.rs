@@ -121,6 +121,12 @@ pub struct Incident {
     /// Who says that this is noise, and why.
     #[serde(default)]
     pub noise: Option<(String, String)>,
+    /// The plan of whose end people were reminded.
+    #[serde(default)]
+    pub reminded: Option<PlanId>,
+    /// Steps of the escalation path that were taken.
+    #[serde(default)]
+    pub called: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -231,6 +237,8 @@ impl Incident {
             reasoner: None,
             split_from: None,
             noise: None,
+            reminded: None,
+            called: 0,
         }
     }
 
@@ -300,6 +308,9 @@ impl Incident {
                 self.owner = Some(by.clone());
                 self.noise = None;
             }
+            E::HandedTo { to, .. } => self.owner = Some(to.clone()),
+            E::Called { step, .. } => self.called = step + 1,
+            E::PlanReminded { plan, .. } => self.reminded = Some(plan.clone()),
             E::InvestigationStarted { reasoner, .. } => {
                 self.state = State::Investigating;
                 self.reasoner = Some(reasoner.clone());
@@ -398,6 +409,7 @@ impl Incident {
             | E::SeverityChanged { .. }
             | E::NotAnIncident { .. }
             | E::Acknowledged { .. }
+            | E::HandedTo { .. }
             | E::PostMortemWritten { .. }
             | E::Feedback { .. }
             | E::PlanRefused { .. }
@@ -415,6 +427,7 @@ impl Incident {
             E::Voted { plan, .. }
             | E::PlanApproved { plan, .. }
             | E::PlanRejected { plan, .. }
+            | E::PlanReminded { plan, .. }
             | E::PlanExpired { plan } => {
                 matches!(&self.state, State::Awaiting { plan: current } if current == plan)
                     && self.outcome(plan) == Some(&Outcome::Proposed)
@@ -429,6 +442,7 @@ impl Incident {
                 self.outcome(plan) == Some(&Outcome::Written)
             }
             E::Compensated { plan, .. } => self.outcome(plan) == Some(&Outcome::NotVerified),
+            E::Called { step, .. } => !self.state.is_over() && *step == self.called,
             E::HandedOver { .. } | E::Resolved { .. } => !self.state.is_over(),
         };
         if legal && (self.version > 0 || matches!(event, E::Opened { .. })) {

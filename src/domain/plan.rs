@@ -45,9 +45,7 @@ impl BlastRadius {
             .into_iter()
             .filter(|name| topology.kind(name) != Some(NodeKind::Host))
             .collect();
-        let user_facing = std::iter::once(service)
-            .chain(dependents.iter().map(String::as_str))
-            .any(|name| topology.dependents(name).next().is_none());
+        let user_facing = is_felt_by_people(service, &dependents, topology);
         let how = match action {
             Action::Restart { .. } | Action::RollBack { .. } => {
                 format!("replaces {pods} pods one after the other, at most 25 % unavailable at once")
@@ -66,6 +64,13 @@ impl BlastRadius {
         let text = format!("{how}; {reach}; {}", if user_facing { "user-facing" } else { "not user-facing" });
         Self { pods, dependents, user_facing, text }
     }
+}
+
+/// Something that people call directly is among the service and its dependents.
+pub fn is_felt_by_people(service: &str, dependents: &[String], topology: &Topology) -> bool {
+    std::iter::once(service)
+        .chain(dependents.iter().map(String::as_str))
+        .any(|name| topology.dependents(name).next().is_none())
 }
 
 /// A number that must come back for the remediation to count as a success.

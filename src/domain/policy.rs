@@ -15,6 +15,9 @@ pub struct Policy {
     pub protected_namespaces: Vec<String>,
     /// People who may approve: `team/user`.
     pub approvers: Vec<String>,
+    /// User groups of the chat whose members may approve: `team/group`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
 }
 
 /// The three modes of the field.
@@ -38,6 +41,7 @@ impl Default for Policy {
             namespaces: vec!["*".into()],
             protected_namespaces: vec!["kube-system".into(), "kube-public".into(), "kube-node-lease".into()],
             approvers: vec![],
+            groups: vec![],
         }
     }
 }
@@ -82,7 +86,8 @@ impl Policy {
         }
     }
 
-    pub fn may_approve(&self, person: &str) -> bool {
+    /// Whether the list names the person; members of `groups` are looked up elsewhere.
+    pub fn names(&self, person: &str) -> bool {
         self.approvers.iter().any(|approver| approver == person)
     }
 

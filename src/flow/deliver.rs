@@ -6,6 +6,7 @@
 //! - After an unknown result the chat is read back before anything is posted again (P4).
 
 mod lane;
+mod own_channel;
 mod pace;
 mod render;
 mod send;
@@ -22,6 +23,7 @@ use super::desk::{ChatSeat, Counters, Desk, FlowError};
 use crate::domain::card::Card;
 use crate::domain::id::{IncidentId, PersonId, PlanId};
 use crate::domain::incident::Sev;
+use crate::domain::time::Timestamp;
 use crate::ports::{ChatError, Drawing, Place};
 use crate::store::{OutboxRow, StoreError};
 use lane::{Lane, Suspect, Turn, Unknown, Wanted};
@@ -47,6 +49,15 @@ pub enum Effect {
     Picture {
         what: Drawing,
     },
+    /// Light incidents together; an empty channel is each chat's own.
+    Digest {
+        channel: String,
+        incidents: Vec<IncidentId>,
+    },
+    /// On the incident's own channel.
+    Channel {
+        work: ChannelWork,
+    },
     /// The question about a suppressed alert, in the channel.
     Asked {
         key: String,
@@ -71,6 +82,14 @@ pub enum Effect {
     },
 }
 
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "work", rename_all = "snake_case")]
+pub enum ChannelWork {
+    Open { invite: Vec<PersonId> },
+    Invite { people: Vec<PersonId> },
+    Archive,
+}
+
 /// Read at once. What lies beyond waits until these are told.
 const MOST_ROWS: i64 = 2_000;
 const SLOW_POLL: Duration = Duration::from_secs(1);
@@ -82,7 +101,7 @@ const SHORT_POLL: Duration = Duration::from_millis(20);
 pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
     let mut office = Office::new(desk);
     while !office.desk.stopping() {
-        match office.desk.store.outbox_due(MOST_ROWS).await {
+        match office.desk.store.outbox_due(office.desk.clock.wall_now(), MOST_ROWS).await {
             Ok(rows) => office.turn(rows).await?,
             Err(failure) => {
                 error!(error = %failure, "the outbox cannot be read");
@@ -124,6 +143,8 @@ pub(super) enum Failure {
     Later(String, Option<Duration>),
     /// Will never work.
     Give(String),
+    /// Nothing is wrong: it is to be told then.
+    Hold(Timestamp),
 }
 
 impl Failure {
@@ -267,9 +288,11 @@ impl Office {
             Effect::Whisper { .. } | Effect::Home { .. } => return Ok(Call::Free),
             Effect::Reply { place, .. } => place.channel.clone(),
             Effect::Root | Effect::Diagnosis | Effect::Approval { .. } => self.desk.chats[seat].channel.clone(),
-            Effect::Note { .. } | Effect::Picture { .. } | Effect::Asked { .. } => {
+            Effect::Note { .. } | Effect::Picture { .. } | Effect::Asked { .. } | Effect::Channel { .. } => {
                 self.desk.chats[seat].channel.clone()
             }
+            Effect::Digest { channel, .. } if !channel.is_empty() => channel.clone(),
+            Effect::Digest { .. } => self.desk.chats[seat].channel.clone(),
         };
         let known = match self.lanes[seat].is_posted(key) {
             Some(known) => known,
@@ -337,6 +360,12 @@ impl Office {
         failure: Failure,
         now: Instant,
     ) -> Result<(), FlowError> {
+        if let Failure::Hold(until) = &failure {
+            self.desk.store.outbox_hold(row.id, *until).await?;
+            // Only what was read before this still shows it.
+            self.lanes[seat].again(row, Some(2 * FRESH_FOR), Ok(()), now);
+            return Ok(());
+        }
         Counters::add(&self.desk.counters.post_errors, 1);
         let (pause, result) = match &failure {
             Failure::Chat(ChatError::RateLimited(pause)) => {
@@ -346,6 +375,7 @@ impl Office {
             Failure::Chat(ChatError::Unknown(_)) => (None, Err(Unknown)),
             Failure::Chat(ChatError::Unavailable(_)) => (None, Ok(())),
             Failure::Later(_, pause) => (*pause, Ok(())),
+            Failure::Hold(_) => return Ok(()),
             Failure::Chat(ChatError::Refused(why)) | Failure::Give(why) => {
                 return self.give_up(seat, row, &why.clone()).await;
             }
@@ -394,6 +424,7 @@ impl Failure {
         match self {
             Self::Chat(error) => error.to_string(),
             Self::Later(why, _) | Self::Give(why) => why.clone(),
+            Self::Hold(until) => format!("told at {until}"),
         }
     }
 }
@@ -410,5 +441,6 @@ fn concerns(effect: &Effect, seat: &ChatSeat) -> bool {
         }
         Effect::Root | Effect::Diagnosis | Effect::Approval { .. } => true,
         Effect::Note { .. } | Effect::Picture { .. } | Effect::Asked { .. } => true,
+        Effect::Digest { .. } | Effect::Channel { .. } => true,
     }
 }

@@ -10,16 +10,20 @@ use crate::domain::id::{EvidenceId, IncidentId};
 use crate::domain::incident::Incident;
 use crate::domain::intake::Mappings;
 use crate::domain::policy::Policy;
+use crate::domain::route::Routing;
 use crate::domain::severity::Past;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
 use crate::memory::Memory;
-use crate::ports::{Artist, Chat, Clock, Cluster, Model, Signals, Traces};
+use crate::ports::{Artist, Channels, Chat, Clock, Cluster, Model, Outlet, Rota, Signals, Traces};
 use crate::prompt::Prompts;
 use crate::store::{AuditEntry, Batch, Draft, NewEffect, Store, StoreError};
 use crate::tools::ToolBox;
 
+use super::authority::Authority;
+use super::command::pause;
 use super::deliver::Effect;
+use super::elsewhere;
 use super::gate::Gate;
 use super::listen::Ear;
 
@@ -29,6 +33,7 @@ pub struct Desk {
     pub clock: Arc<dyn Clock>,
     pub config: Config,
     pub policy: Policy,
+    pub authority: Authority,
     pub signals: Option<Arc<dyn Signals>>,
     pub cluster: Option<Arc<dyn Cluster>>,
     pub traces: Option<Arc<dyn Traces>>,
@@ -42,6 +47,11 @@ pub struct Desk {
     pub chats: Vec<ChatSeat>,
     /// Set once the pages that it draws from are there.
     pub artist: OnceLock<Arc<dyn Artist>>,
+    pub routing: Routing,
+    /// Other systems that hear of incidents.
+    pub outlets: Vec<Arc<dyn Outlet>>,
+    /// Schedules of people on call.
+    pub rotas: Vec<Arc<dyn Rota>>,
     pub topology: RwLock<Arc<Topology>>,
     pub bells: Bells,
     pub gate: Gate,
@@ -49,6 +59,8 @@ pub struct Desk {
     pub stop: watch::Receiver<bool>,
     /// Silences are read, changed and written as one value.
     pub silencing: tokio::sync::Mutex<()>,
+    /// So are notes.
+    pub noting: tokio::sync::Mutex<()>,
     /// How incidents have ended, as of a revision of the store.
     pub past: tokio::sync::Mutex<Option<(u64, Arc<Past>)>>,
     pub ear: Ear,
@@ -60,6 +72,8 @@ pub struct Desk {
 pub struct ChatSeat {
     pub chat: Arc<dyn Chat>,
     pub channel: String,
+    /// `None`: it cannot make any.
+    pub channels: Option<Arc<dyn Channels>>,
 }
 
 /// Wakes drivers; a missed ring is caught by their slow poll.
@@ -70,6 +84,7 @@ pub struct Bells {
     pub outbox: Notify,
     pub incidents: Notify,
     pub execution: Notify,
+    pub elsewhere: Notify,
 }
 
 #[derive(Default)]
@@ -158,11 +173,13 @@ impl Desk {
                 return Ok((draft.incident, outcome));
             }
             batch.drafts.push(draft);
+            elsewhere::announce(self, &mut batch, wall_now);
             match self.store.commit(batch, wall_now).await {
                 Ok(mut incidents) => {
                     self.bells.outbox.notify_one();
                     self.bells.incidents.notify_one();
                     self.bells.execution.notify_one();
+                    self.bells.elsewhere.notify_one();
                     let incident = incidents.remove(0);
                     return Ok((incident, outcome));
                 }
@@ -185,12 +202,23 @@ impl Desk {
 
     /// Why everything is paused, or `None`. An unreadable store means paused (S13).
     pub async fn paused(&self) -> Option<String> {
-        match self.store.setting("paused").await {
-            Ok(None) => None,
-            Ok(Some(value)) if value == "null" => None,
-            Ok(Some(value)) => Some(value),
-            Err(error) => Some(format!("the pause state cannot be read: {error}")),
+        self.paused_by(&[pause::EVERYTHING.to_owned()]).await
+    }
+
+    /// Why one of these pauses holds, or `None`.
+    pub async fn paused_by(&self, names: &[String]) -> Option<String> {
+        for name in names {
+            match self.store.setting(name).await {
+                Ok(None) => {}
+                Ok(Some(value)) => match pause::reason(&value) {
+                    None => {}
+                    Some(why) if name == pause::EVERYTHING => return Some(why),
+                    Some(why) => return Some(format!("{}: {why}", pause::shown(name))),
+                },
+                Err(error) => return Some(format!("the pause state cannot be read: {error}")),
+            }
         }
+        None
     }
 
     pub fn stopping(&self) -> bool {

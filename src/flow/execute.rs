@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
+use super::command::pause;
 use super::deliver::Effect;
 use super::desk::{Counters, Decision, Desk, FlowError};
 use super::observe::{Dossier, Exhibit};
@@ -17,7 +18,7 @@ use crate::domain::action::{Action, Undo};
 use crate::domain::alert::Severity;
 use crate::domain::card::Tone;
 use crate::domain::evidence::{EvidenceKind, Taint};
-use crate::domain::id::{IncidentId, PlanId};
+use crate::domain::id::{IncidentId, PersonId, PlanId};
 use crate::domain::incident::{Incident, IncidentEvent, Outcome, PlanRecord, State};
 use crate::domain::plan::{self, Plan};
 use crate::domain::root_cause::amount;
@@ -93,7 +94,9 @@ async fn drive(desk: &Desk, id: &IncidentId, plan_id: &PlanId) -> Result<(), Flo
 /// Everything that must hold at this moment, not only when the card was made.
 async fn start(desk: &Desk, incident: &Incident, record: &PlanRecord, cluster: &dyn Cluster) -> Result<(), FlowError> {
     let (id, plan) = (&incident.id, &record.plan);
-    if let Some(why) = desk.paused().await {
+    let service = incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.service.as_deref());
+    let pauses = pause::names_for(&plan.action, service);
+    if let Some(why) = desk.paused_by(&pauses).await {
         return void(desk, id, plan, &format!("midwatch is paused: {why}")).await;
     }
     let ruling = desk.policy.rule(&plan.action);
@@ -102,10 +105,12 @@ async fn start(desk: &Desk, incident: &Incident, record: &PlanRecord, cluster: &
         Ruling::Unattended { .. } => Ok(()),
         Ruling::NeedsApproval { approvals, .. } => {
             let votes = desk.store.votes(plan.id.as_str()).await?;
-            let valid = votes
-                .iter()
-                .filter(|(person, decision)| decision == "approve" && desk.policy.may_approve(person))
-                .count();
+            let mut valid = 0;
+            for (person, _) in votes.iter().filter(|(_, decision)| decision == "approve") {
+                // Who asked for the plan does not count (S6), whatever the table of votes holds.
+                let counts = plan.requester.as_ref() != Some(person);
+                valid += usize::from(counts && desk.authority_of(&PersonId::new(person.clone())).await.is_ok());
+            }
             if valid >= *approvals { Ok(()) } else { Err(format!("{valid} of {approvals} approvals are valid now")) }
         }
     };
@@ -134,6 +139,7 @@ async fn start(desk: &Desk, incident: &Incident, record: &PlanRecord, cluster: &
                 result: None,
                 deadline,
                 claim: Claim::First,
+                pauses: pauses.clone(),
             });
             tell_plan(change, plan);
             Ok(())
@@ -407,7 +413,9 @@ async fn compensate(desk: &Desk, id: &IncidentId, record: &PlanRecord, cluster: 
     let key = format!("{}-undo", plan.id);
     let result = match &plan.undo {
         Undo::None(why) => format!("no undo: {why}"),
-        Undo::By(_) if desk.paused().await.is_some() => "not undone: midwatch is paused".to_owned(),
+        Undo::By(action) if desk.paused_by(&pause::names_for(action, None)).await.is_some() => {
+            "not undone: midwatch is paused".to_owned()
+        }
         Undo::By(_) if desk.store.execution(&key).await?.is_some() => {
             "the undo was begun before and is not repeated; check the target".to_owned()
         }
@@ -421,6 +429,7 @@ async fn compensate(desk: &Desk, id: &IncidentId, record: &PlanRecord, cluster: 
                 result: None,
                 deadline: desk.clock.event_now(),
                 claim: Claim::First,
+                pauses: pause::names_for(action, None),
             };
             let batch = crate::store::Batch { executions: vec![claim], ..Default::default() };
             desk.store.commit(batch, desk.clock.wall_now()).await?;

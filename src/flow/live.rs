@@ -15,7 +15,7 @@ use super::desk::{ChatSeat, Desk};
 use crate::domain::card::Tone;
 use crate::domain::id::PersonId;
 use crate::domain::narrative::note;
-use crate::ports::{ChatError, FromPeople, MessageRef, Place};
+use crate::ports::{ChatError, MessageRef, Place};
 use crate::store::{Batch, PostedRow};
 
 /// Quicker answers need no sign.
@@ -39,20 +39,34 @@ pub fn say(words: impl Into<String>) {
     let _ = HEARD.try_with(|heard| heard.try_send(words.into()));
 }
 
-/// Does the work; `key` is what its answer will be posted under, without the chat's name.
-pub async fn shown<T>(desk: &Arc<Desk>, chat: &str, key: &str, act: &FromPeople, work: impl Future<Output = T>) -> T {
-    let (place, by) = match act {
-        FromPeople::Command { place, by, .. } | FromPeople::Mention { place, by, .. } => (place, by),
-        FromPeople::Click { .. } | FromPeople::Home { .. } => return work.await,
-    };
+/// How long somebody waits before there is a message to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// The answer is expected to be quick.
+    Some,
+    /// It is known to take a while.
+    None,
+}
+
+/// Does the work for whoever asked at a place; `key` is what its answer will be posted under, without
+/// the chat's name.
+pub async fn shown<T>(
+    desk: &Arc<Desk>,
+    chat: &str,
+    key: &str,
+    (place, to): (&Place, &PersonId),
+    patience: Patience,
+    work: impl Future<Output = T>,
+) -> T {
     let Some(seat) = desk.chats.iter().position(|seat| seat.chat.name() == chat) else { return work.await };
     let (heard, hears) = mpsc::channel(MOST_WAITING);
     let teller = Teller {
         desk: desk.clone(),
         seat,
         place: place.clone(),
-        to: by.id.clone(),
+        to: to.clone(),
         key: format!("{key}@{chat}"),
+        patience,
         message: None,
     };
     let telling = tokio::spawn(teller.run(hears));
@@ -70,6 +84,7 @@ struct Teller {
     place: Place,
     to: PersonId,
     key: String,
+    patience: Patience,
     message: Option<Growing>,
 }
 
@@ -91,21 +106,11 @@ impl Teller {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut waiting, mut signed, mut last) = (vec![], false, began);
         loop {
-            tokio::select! {
-                words = hears.recv() => match words {
-                    Some(words) => waiting.push(words),
-                    None => break,
-                },
-                _ = tick.tick() => {}
-            }
-            if !signed && began.elapsed() >= SIGN_AFTER {
-                signed = true;
-                self.logged(self.seat().chat.working(&self.place, "is looking into it").await);
-            }
-            let due = match &self.message {
-                None => began.elapsed() >= MESSAGE_AFTER,
-                Some(Growing::Stream(_)) => !waiting.is_empty() && last.elapsed() >= GROW_EVERY,
-                Some(Growing::Edited(..)) => !waiting.is_empty() && last.elapsed() >= FALLBACK_EVERY,
+            let due = match (&self.message, self.patience) {
+                (None, Patience::None) => true,
+                (None, Patience::Some) => began.elapsed() >= MESSAGE_AFTER,
+                (Some(Growing::Stream(_)), _) => !waiting.is_empty() && last.elapsed() >= GROW_EVERY,
+                (Some(Growing::Edited(..)), _) => !waiting.is_empty() && last.elapsed() >= FALLBACK_EVERY,
             };
             if due {
                 let words = std::mem::take(&mut waiting).join("\n");
@@ -116,6 +121,17 @@ impl Teller {
                     break;
                 }
                 last = Instant::now();
+            }
+            tokio::select! {
+                words = hears.recv() => match words {
+                    Some(words) => waiting.push(words),
+                    None => break,
+                },
+                _ = tick.tick() => {}
+            }
+            if !signed && began.elapsed() >= SIGN_AFTER {
+                signed = true;
+                self.logged(self.seat().chat.working(&self.place, "is looking into it").await);
             }
         }
         if let Some(Growing::Stream(message)) = &self.message {
@@ -140,7 +156,7 @@ impl Teller {
     }
 
     async fn begin(&mut self, words: &str) -> Result<(), ChatError> {
-        let first = format!("Looking into it.\n{words}").trim().to_owned();
+        let first = format!("I look into it; the answer follows here.\n{words}").trim().to_owned();
         let thread = self.place.thread.clone().or_else(|| self.place.message.clone());
         let begun = match &thread {
             Some(thread) => self.seat().chat.begin(thread, &self.to, &first).await?,

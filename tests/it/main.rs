@@ -1,7 +1,10 @@
 //! Black-box tests through the built program and real wires.
 
+mod aimock;
+mod approvals;
 mod cards;
 mod door;
+mod elsewhere;
 mod fake_qdrant;
 mod funnel;
 mod harness;
@@ -10,12 +13,15 @@ mod learning;
 mod memory;
 mod model;
 mod noise;
+mod ops;
+mod promql;
 mod real;
 mod regroup;
 mod retrieval;
 mod rooms;
 mod rootcause;
 mod scenarios;
+mod seeded;
 mod silences;
 mod slack;
 mod talking;

@@ -199,7 +199,16 @@ mod tests {
 
     fn row(id: i64, attempts: i64, revision: i64) -> OutboxRow {
         let body = String::new();
-        OutboxRow { id, key: format!("INC-1/{id}"), incident: None, body, attempts, revision, created_at: 0 }
+        OutboxRow {
+            id,
+            key: format!("INC-1/{id}"),
+            incident: None,
+            body,
+            attempts,
+            revision,
+            created_at: 0,
+            not_before: 0,
+        }
     }
 
     fn check(lane: &Lane, row: &OutboxRow, call: Call, now: Instant, expected: Turn) {

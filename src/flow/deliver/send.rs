@@ -11,6 +11,8 @@ use crate::store::{Batch, OutboxRow, PostedRow};
 /// Where and as what a card goes.
 pub(super) struct Parcel<'a> {
     pub row: &'a OutboxRow,
+    /// Without the chat's name; the row's own key, but for what is told beside it.
+    pub key: &'a str,
     pub channel: &'a str,
     pub thread: Option<&'a MessageRef>,
     pub card: &'a Card,
@@ -35,7 +37,7 @@ pub(super) enum Sent {
 
 /// Posts under the row's key, or edits what was posted under it.
 pub(super) async fn send(desk: &Desk, seat: &ChatSeat, parcel: Parcel<'_>) -> Result<Sent, Failure> {
-    let key = format!("{}@{}", parcel.row.key, seat.chat.name());
+    let key = format!("{}@{}", parcel.key, seat.chat.name());
     if let Some(message) = desk.store.posted(&key).await.map_err(Failure::store)? {
         seat.chat.edit(&message, parcel.card).await.map_err(Failure::Chat)?;
         Counters::add(&desk.counters.edits, 1);

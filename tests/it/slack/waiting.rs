@@ -58,7 +58,7 @@ async fn grows(streams: Fault) {
             answers()
                 .await
                 .iter()
-                .any(|one| one["text"].as_str().is_some_and(|text| text.contains("Looking into it")))
+                .any(|one| one["text"].as_str().is_some_and(|text| text.contains("I look into it")))
                 .then_some(())
         })
         .await;
