@@ -188,6 +188,7 @@ async fn incidents(State(desk): State<Arc<Desk>>) -> Response {
                         "severity_because": incident.severity_because,
                         "state": incident.state.word(), "since": incident.since, "alerts": incident.alert_count(),
                         "service": incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.service.clone()),
+                        "owner": incident.owner,
                     })
                 })
                 .collect();

@@ -38,7 +38,7 @@ use crate::store::Store;
 
 pub use assets::runbook_folder;
 pub use instruments::{own as own_tools, toolbox, traces};
-use pages::{ConsoleMessages, DeskPages};
+use pages::{ConsoleMessages, DeskArtist, DeskPages};
 
 /// A running watch.
 pub struct App {
@@ -105,6 +105,7 @@ impl App {
             memory,
             prompts,
             chats,
+            artist: std::sync::OnceLock::new(),
             routing: config.routing.routing(),
             outlets: elsewhere::outlets(&config).map_err(anyhow::Error::msg)?,
             rotas: rota::rotas(&config).map_err(anyhow::Error::msg)?,
@@ -120,6 +121,8 @@ impl App {
             mappings: config.mappings()?,
             config,
         });
+        // Set once, here; a second one cannot come.
+        let _ = desk.artist.set(Arc::new(DeskArtist(Arc::downgrade(&desk))));
         let mut app = Self {
             desk,
             console_url: None,
@@ -395,5 +398,6 @@ pub fn slack_chat(config: &Config) -> anyhow::Result<Option<SlackChat>> {
     settings.api_base.clone_from(&slack.api_base);
     settings.team_id.clone_from(&slack.team_id);
     settings.console_base = Some(config.console_url());
+    settings.posts_per_second = slack.posts_per_second;
     Ok(Some(SlackChat::new(settings)?))
 }

@@ -40,7 +40,7 @@ enum Command {
     /// A simulated night on embedded parts: no keys, no servers.
     Demo(DemoArgs),
     /// Validate configuration, runbooks and prompts, and reach every configured system.
-    Check,
+    Check(check::CheckArgs),
     /// Measure start, memory, a night and a large storm, each in a process of its own.
     Bench(BenchArgs),
     /// Measure a part of the product on data of your own.
@@ -147,7 +147,7 @@ pub fn run() -> ExitCode {
     let filter = match &cli.command {
         Command::Demo(_) => "warn,qdrant_edge=error,kube_client=off",
         Command::Serve => "info,qdrant_edge=error",
-        Command::Check
+        Command::Check(_)
         | Command::Bench(_)
         | Command::Eval { .. }
         | Command::Replay(_)
@@ -194,8 +194,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Replay(args) => replay::run(&args, &configs, &environment),
         Command::Bench(args) => bench::run(&Config::load(config()?, &environment)?, args).await,
+        Command::Check(args) => check::run(config()?, &environment, &args).await,
         Command::Ops(args) => ops::run(&Config::load(config()?, &environment)?, args).await,
-        Command::Check => check::run(config()?, &environment).await,
         Command::Audit { what: AuditCommand::Verify { data_dir } } => {
             let mut config = Config::load(config()?, &environment)?;
             if let Some(data_dir) = data_dir {

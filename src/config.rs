@@ -164,6 +164,9 @@ pub struct Signals {
     pub edges: Vec<EdgeQuery>,
 }
 
+fn a_post_a_second() -> u32 {
+    1
+}
 fn yes() -> bool {
     true
 }
@@ -205,6 +208,8 @@ pub struct Slack {
     #[serde(default)]
     pub team_id: Option<String>,
     pub channel: String,
+    #[serde(default = "a_post_a_second")]
+    pub posts_per_second: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -479,6 +484,15 @@ impl Config {
                 "policy.groups",
                 format!("{group:?} names no team"),
                 "Give TEAM/GROUP, e.g. T024BE7LD/S0614TZR7.",
+            );
+        }
+        if let Some(slack) = &self.slack
+            && !(1..=100).contains(&slack.posts_per_second)
+        {
+            return value(
+                "slack.posts_per_second",
+                format!("{} is not between 1 and 100", slack.posts_per_second),
+                "Leave it out: Slack takes one post a second into a channel.",
             );
         }
         if let Some(slack) = &self.slack

@@ -209,6 +209,10 @@ impl Chat for Console {
         "console"
     }
 
+    fn is_idempotent(&self) -> bool {
+        true
+    }
+
     async fn post(
         &self,
         channel: &str,
@@ -236,15 +240,16 @@ impl Chat for Console {
         self.publish(&mut room, edited).await.map(drop)
     }
 
-    async fn find(
-        &self,
-        channel: &str,
-        thread: Option<&MessageRef>,
-        key: &str,
-    ) -> Result<Option<MessageRef>, ChatError> {
+    async fn find(&self, channel: &str, thread: Option<&MessageRef>, key: &str) -> Result<Vec<MessageRef>, ChatError> {
         let room = self.room.lock().await;
         let thread = thread.and_then(|root| room.root_of(root));
-        Ok(room.find(channel, thread.as_deref(), key))
+        Ok(room.find(channel, thread.as_deref(), key).into_iter().collect())
+    }
+
+    /// Nothing is ever posted twice here, so nothing has to be taken back.
+    async fn remove(&self, message: &MessageRef) -> Result<(), ChatError> {
+        let what = format!("message {} in #{} stays: the console keeps each key once", message.ts, message.channel);
+        Err(ChatError::Refused(what))
     }
 
     async fn whisper(&self, place: &Place, to: &PersonId, card: &Card) -> Result<(), ChatError> {

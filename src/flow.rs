@@ -17,6 +17,7 @@ pub mod investigate;
 pub mod label;
 pub mod learn;
 pub mod listen;
+pub mod live;
 pub mod observe;
 pub mod reason;
 pub mod regroup;

@@ -14,7 +14,7 @@ use crate::domain::action::Action;
 use crate::domain::alert::Labels;
 use crate::domain::card::{ButtonAction, Card};
 use crate::domain::evidence::Series;
-use crate::domain::id::PersonId;
+use crate::domain::id::{IncidentId, PersonId};
 pub use crate::domain::investigation::{ModelError, ModelMessage, ModelReply, ModelRequest, ToolCall, ToolSchema};
 use crate::domain::time::Timestamp;
 
@@ -66,6 +66,8 @@ pub enum FromPeople {
     Command { place: Place, by: Person, text: String },
     /// The bot was mentioned, or written to directly.
     Mention { place: Place, by: Person, text: String },
+    /// The watch's own page in the chat was opened: it is drawn anew for this person.
+    Home { place: Place, by: Person },
 }
 
 /// Who, as the transport proved it (signature or socket), never as a payload's text claims it.
@@ -91,6 +93,47 @@ pub struct MessageRef {
     pub ts: String,
 }
 
+/// How often a chat lets itself be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rates {
+    /// Between two posts into one channel, in the long run.
+    pub post_every: Duration,
+    /// Posts into one channel that may come at once.
+    pub post_burst: u32,
+    /// Between two edits anywhere, in the long run.
+    pub edit_every: Duration,
+    /// Edits that may come at once.
+    pub edit_burst: u32,
+}
+
+/// A picture for people who read on a phone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Without a folder: `topology.png`.
+    pub name: String,
+    pub title: String,
+    /// For those who cannot see it.
+    pub alt: String,
+    pub png: Vec<u8>,
+}
+
+/// What can be drawn of an incident.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Drawing {
+    /// What left its usual band, around the onset.
+    Signals,
+    /// Who calls whom, with the blast radius coloured.
+    Topology,
+}
+
+/// Draws incidents for chats that cannot draw by themselves.
+#[async_trait]
+pub trait Artist: Send + Sync + 'static {
+    /// `None` where there is nothing to show.
+    async fn draw(&self, incident: &IncidentId, what: Drawing) -> Option<Picture>;
+}
+
 /// A chat that people are in. Implementations: Slack and the local console.
 ///
 /// `key` is our own idempotency key. After an unknown result the caller asks `find` before it
@@ -98,6 +141,14 @@ pub struct MessageRef {
 #[async_trait]
 pub trait Chat: Send + Sync + 'static {
     fn name(&self) -> &str;
+    /// `None`: as fast as it answers.
+    fn rates(&self) -> Option<Rates> {
+        None
+    }
+    /// Whether a second post under the same key gives the first message again.
+    fn is_idempotent(&self) -> bool {
+        false
+    }
     async fn post(
         &self,
         channel: &str,
@@ -106,15 +157,36 @@ pub trait Chat: Send + Sync + 'static {
         card: &Card,
     ) -> Result<MessageRef, ChatError>;
     async fn edit(&self, message: &MessageRef, card: &Card) -> Result<(), ChatError>;
-    /// Finds a message that was posted under `key`, for read-back after a lost reply.
-    async fn find(
-        &self,
-        channel: &str,
-        thread: Option<&MessageRef>,
-        key: &str,
-    ) -> Result<Option<MessageRef>, ChatError>;
+    /// All messages that were posted under `key`, oldest first, for read-back after a lost reply.
+    async fn find(&self, channel: &str, thread: Option<&MessageRef>, key: &str) -> Result<Vec<MessageRef>, ChatError>;
+    /// Takes back a message of ours; one that is gone already counts as removed.
+    async fn remove(&self, message: &MessageRef) -> Result<(), ChatError>;
     /// Shown to one person only; may be dropped by the transport.
     async fn whisper(&self, place: &Place, to: &PersonId, card: &Card) -> Result<(), ChatError>;
+    /// Draws the watch's own page for one person; chats without such pages have nothing to do.
+    async fn home(&self, _to: &PersonId, _card: &Card) -> Result<(), ChatError> {
+        Ok(())
+    }
+    /// Uploads into a thread. Chats whose cards show pictures by themselves have nothing to do.
+    async fn picture(&self, _thread: &MessageRef, _picture: &Picture) -> Result<(), ChatError> {
+        Ok(())
+    }
+    /// Shows that somebody's question is being worked on, until the answer comes.
+    async fn working(&self, _place: &Place, _words: &str) -> Result<(), ChatError> {
+        Ok(())
+    }
+    /// Begins an answer that grows; `None`: this chat has none such, post and edit instead.
+    async fn begin(&self, _thread: &MessageRef, _to: &PersonId, _words: &str) -> Result<Option<MessageRef>, ChatError> {
+        Ok(None)
+    }
+    /// Adds to what `begin` gave.
+    async fn grow(&self, _message: &MessageRef, _words: &str) -> Result<(), ChatError> {
+        Ok(())
+    }
+    /// Ends what `begin` gave; from then on it is edited as any message is.
+    async fn end(&self, _message: &MessageRef) -> Result<(), ChatError> {
+        Ok(())
+    }
     /// Checks credentials and rights: one line for `midwatch check`.
     async fn check(&self) -> Result<String, ChatError>;
 }

@@ -78,11 +78,19 @@ await step("an evidence mark opens the drawer, Esc closes it and gives the focus
   assert.ok(await chip.evaluate((node) => node === document.activeElement), "focus returns to the mark");
 });
 
-await step("a vote can be given", async () => {
+await step("a vote can be given, and changed with a reason", async () => {
   const up = thread.locator('[data-action="thumbs_up"]').first();
   if ((await up.count()) === 0) return "no diagnosis to vote on";
   await up.click();
   await thread.locator('[data-action="thumbs_up"][aria-pressed="true"]').first().waitFor();
+  await thread.getByText("votes: 1 helpful, 0 wrong").waitFor({ timeout: 20_000 });
+  await thread.locator('[data-action="thumbs_down"]').first().click();
+  const form = page.locator("dialog form");
+  await form.locator("select").selectOption({ index: 2 });
+  await shot(page, "thumbs-down-dark");
+  await form.locator("textarea").fill("a restart would have done");
+  await form.locator('button[type="submit"]').click();
+  await thread.getByText("votes: 0 helpful, 1 wrong").waitFor({ timeout: 20_000 });
 });
 
 await step("a rejection asks for a reason and can be left", async () => {
@@ -93,20 +101,67 @@ await step("a rejection asks for a reason and can be left", async () => {
   await shot(page, "reject-dark");
   await page.keyboard.press("Escape");
   await page.locator("dialog").waitFor({ state: "detached" });
+  assert.equal(await thread.locator('[data-action="reject"]').count(), 1, "nothing was decided");
 });
 
-await step("an approval asks once more, and the card changes", async () => {
-  const approve = thread.locator('[data-action="approve"]').first();
-  if ((await approve.count()) === 0) return "nothing to approve";
-  const before = await thread.locator('[data-action="approve"]').count();
-  await approve.click();
-  const confirm = page.locator("dialog [data-confirm]");
-  if (await confirm.count()) {
-    await shot(page, "approve-dark");
-    await confirm.click();
+/** Tab until the element has the focus, as somebody without a mouse does. */
+async function tabTo(selector, most = 250) {
+  for (let n = 0; n < most; n += 1) {
+    if (await page.evaluate((wanted) => document.activeElement?.matches(wanted), selector)) return;
+    await page.keyboard.press("Tab");
   }
+  assert.fail(`${selector} is not reached by Tab`);
+}
+
+await step("a rejection with its reason is told in the card, by keyboard alone", async () => {
+  if ((await thread.locator('[data-action="reject"]').count()) === 0) return "nothing to reject";
+  await thread.locator(".log").focus();
+  await tabTo('#thread [data-action="reject"]');
+  await page.keyboard.press("Enter");
+  await page.locator("dialog textarea").waitFor();
+  await page.keyboard.type("first look at the <b>pool</b>");
+  await page.keyboard.press("Control+Enter");
+  await thread.getByText("first look at the <b>pool</b>").first().waitFor({ timeout: 20_000 });
+  assert.equal(await thread.locator('[data-action="approve"]').count(), 0, "the buttons are gone");
+  await shot(page, "rejected-dark");
+});
+
+await step("asked to look again, the watch proposes anew", async () => {
+  const field = thread.locator(".composer textarea");
+  await field.fill("look again");
+  await field.press("Enter");
+  await thread.locator('[data-action="approve"]').first().waitFor({ timeout: 60_000 });
+});
+
+await step("an approval asks once more, and the card changes, by keyboard alone", async () => {
+  if ((await thread.locator('[data-action="approve"]').count()) === 0) return "nothing to approve";
+  const before = await thread.locator('[data-action="approve"]').count();
+  await thread.locator(".log").focus();
+  await tabTo('#thread [data-action="approve"]');
+  await page.keyboard.press("Enter");
+  await page.locator("dialog [data-confirm]").waitFor();
+  await shot(page, "approve-dark");
+  await page.keyboard.press("Enter");
   await page.waitForFunction((count) => document.querySelectorAll('#thread [data-action="approve"]').length < count, before, { timeout: 20_000 });
+  await thread.getByText(/^Approved by/).first().waitFor({ timeout: 20_000 });
   await shot(page, "approved-dark");
+});
+
+await step("every button that asks opens a form that can be left", async () => {
+  const asking = await page.evaluate(async () => Object.keys(await (await fetch("/api/forms")).json()));
+  assert.ok(asking.includes("silence") && asking.includes("reject"), String(asking));
+  let seen = 0;
+  for (const action of asking) {
+    const button = page.locator(`#centre [data-action="${action}"]`).last();
+    if ((await button.count()) === 0) continue;
+    await button.click();
+    await page.locator("dialog form").waitFor();
+    await shot(page, `form-${action}-dark`);
+    await page.keyboard.press("Escape");
+    await page.locator("dialog").waitFor({ state: "detached" });
+    seen += 1;
+  }
+  assert.ok(seen > 0, "the root message has buttons that ask");
 });
 
 await step("/ops help is completed and answered", async () => {
@@ -119,6 +174,37 @@ await step("/ops help is completed and answered", async () => {
   assert.match(await field.inputValue(), /^\/ops help/);
   await field.press("Enter");
   await page.waitForFunction((count) => document.querySelectorAll("#thread .message").length >= count + 1, before, { timeout: 20_000 });
+});
+
+/** What a command needs to be whole; those that are not named here need nothing. */
+const EXAMPLES = {
+  diagnose: "checkout", explain: incident, runbook: "connection pool", risk: "checkout", merge: "INC-98 into INC-99 because one database",
+  split: `${incident} nobody because its own bug`, noise: "INC-99 because a test", silence: "service=nobody 30m a test",
+  unsilence: "S99", pause: "a test", remember: "the pool of session is small", forget: "N99", audit: incident,
+  handover: "INC-99 to @you because a test", channel: "INC-99", followup: "INC-99 look at the pool", approve: "INC-99.P1", reject: "INC-99.P1 no", ask: "INC-99.P1 why",
+};
+
+await step("each command is answered", async () => {
+  const field = thread.locator(".composer textarea");
+  // A list of hints is short; every letter asks for those that begin with it.
+  const commands = await page.evaluate(async () => {
+    const names = new Set();
+    for (const letter of "abcdefghijklmnopqrstuvwxyz") {
+      const hints = await (await fetch(`/api/hints?text=${letter}`)).json();
+      hints.forEach(({ text }) => names.add(text.trim().split(" ")[0]));
+    }
+    return [...names];
+  });
+  assert.ok(commands.length >= 10, String(commands));
+  // Paused last and resumed after it, so that the night goes on.
+  const order = [...commands.filter((name) => !["pause", "resume"].includes(name)), ...["pause", "resume"].filter((name) => commands.includes(name))];
+  for (const name of order) {
+    const from = await thread.locator(".message.from-watch").count();
+    await field.fill(`/ops ${name} ${EXAMPLES[name] ?? ""}`.trim());
+    await field.press("Enter");
+    await page.waitForFunction((count) => document.querySelectorAll("#thread .message.from-watch").length > count, from, { timeout: 30_000 }).catch(() => assert.fail(`/ops ${name} is not answered`));
+  }
+  console.log(`    ${order.join(", ")}`);
 });
 
 await step("the incident's page tells the whole story", async () => {

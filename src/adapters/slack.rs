@@ -10,20 +10,23 @@ mod blocks;
 mod chat;
 mod dialog;
 pub mod events;
+mod examine;
+mod files;
 mod intake;
+mod scopes;
 mod socket;
+mod stream;
 mod text;
 
 use std::fmt;
 
-pub use blocks::{Rendered, Renderer, blocks};
+pub use blocks::{Rendered, Renderer, blocks, home_blocks};
 pub use chat::SlackChat;
+pub use dialog::form_blocks;
+pub use examine::Finding;
 pub use intake::{Intake, Refusal};
+pub use scopes::{Need, SCOPES, Scope, missing};
 pub use socket::{SlackSockets, connect};
-
-/// Scopes that the watch cannot stand without. `channels:history` is what read-back needs.
-pub const NEEDED_SCOPES: [&str; 7] =
-    ["chat:write", "commands", "app_mentions:read", "im:history", "channels:history", "usergroups:read", "users:read"];
 
 /// How to reach one Slack workspace.
 #[derive(Clone)]
@@ -45,6 +48,8 @@ pub struct SlackConfig {
     pub sockets: usize,
     /// Every link in a card is minted below this address; without it cards carry no links.
     pub console_base: Option<String>,
+    /// Into one channel, in the long run; Slack takes one.
+    pub posts_per_second: u32,
 }
 
 impl SlackConfig {
@@ -63,6 +68,7 @@ impl SlackConfig {
             approvers: vec![],
             sockets: Self::DEFAULT_SOCKETS,
             console_base: None,
+            posts_per_second: 1,
         }
     }
 
@@ -84,6 +90,7 @@ impl fmt::Debug for SlackConfig {
             .field("approvers", &self.approvers)
             .field("sockets", &self.sockets)
             .field("console_base", &self.console_base)
+            .field("posts_per_second", &self.posts_per_second)
             .finish()
     }
 }

@@ -5,16 +5,27 @@ use std::process::ExitCode;
 
 use crate::adapters::kafka::AlertConsumer;
 use crate::adapters::mcp::McpServer;
+use crate::adapters::slack::Finding;
 use crate::adapters::{elsewhere, rota};
 use crate::app;
 use crate::config::Config;
 use crate::domain::runbook::Runbook;
-use crate::ports::Chat as _;
 use crate::prompt::Prompts;
 use crate::store::Store;
 
+#[derive(Debug, Clone, clap::Args)]
+pub struct CheckArgs {
+    /// Only Slack: token, each missing scope and what it is for, channel, transport.
+    #[arg(long)]
+    slack: bool,
+}
+
 /// Prints one line a thing; exit code 1 when anything is not as it should be.
-pub async fn run(file: Option<&Path>, environment: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<ExitCode> {
+pub async fn run(
+    file: Option<&Path>,
+    environment: &dyn Fn(&str) -> Option<String>,
+    args: &CheckArgs,
+) -> anyhow::Result<ExitCode> {
     let mut findings = Findings::default();
     let config = match Config::load(file, environment) {
         Ok(config) => {
@@ -26,6 +37,13 @@ pub async fn run(file: Option<&Path>, environment: &dyn Fn(&str) -> Option<Strin
             return Ok(findings.end());
         }
     };
+    if args.slack {
+        slack(&config, &mut findings).await;
+        if config.slack.is_none() {
+            findings.bad("slack", "not configured: give [slack] with bot_token and channel".into());
+        }
+        return Ok(findings.end());
+    }
     match Prompts::load(config.prompts.dir.as_deref()).and_then(|prompts| prompts.check()) {
         Ok(line) => findings.good("prompts", line),
         Err(error) => findings.bad("prompts", error.to_string()),
@@ -96,14 +114,7 @@ async fn reach(config: &Config, findings: &mut Findings) {
         },
         Err(error) => findings.bad("model", format!("{error:#}")),
     }
-    match app::slack_chat(config) {
-        Ok(None) => findings.note("slack", "not configured; the console is the chat"),
-        Ok(Some(chat)) => match chat.check().await {
-            Ok(line) => findings.good("slack", line),
-            Err(error) => findings.bad("slack", format!("{error} (keys: slack.bot_token, slack.channel)")),
-        },
-        Err(error) => findings.bad("slack", format!("{error:#}")),
-    }
+    slack(config, findings).await;
     neighbours(config, findings).await;
     match config.intent() {
         Ok(intent) => {
@@ -153,6 +164,22 @@ async fn neighbours(config: &Config, findings: &mut Findings) {
             }
         }
         Err(error) => findings.bad("oncall", error),
+    }
+}
+
+async fn slack(config: &Config, findings: &mut Findings) {
+    match app::slack_chat(config) {
+        Ok(None) => findings.note("slack", "not configured; the console is the chat"),
+        Ok(Some(chat)) => {
+            for finding in chat.examine().await {
+                match finding {
+                    Finding::Good(line) => findings.good("slack", line),
+                    Finding::Note(line) => findings.note("slack", &line),
+                    Finding::Bad(line) => findings.bad("slack", line),
+                }
+            }
+        }
+        Err(error) => findings.bad("slack", format!("{error:#}")),
     }
 }
 

@@ -22,6 +22,7 @@ const state = {
   unread: new Map(),
   revision: 0,
   votes: new Map(),
+  forms: null,
 };
 
 // ---------------------------------------------------------------- acts
@@ -36,33 +37,36 @@ async function act(body, name = newName()) {
   return api("/api/act", options);
 }
 
-function reasonDialog({ title, ask, send, choices }) {
-  return dialog({ title }, (close) => {
-    const field = h("textarea", { id: "reason", rows: "3", maxlength: "900", autofocus: true, required: true });
+/** The form of a button, as the watch describes it; Slack shows the same one. Resolves with the words. */
+function formDialog(form) {
+  return dialog({ title: form.title }, (close) => {
+    const fields = form.inputs.map((input) => {
+      const id = `form-${input.id}`;
+      const same = { id, required: !input.optional, "aria-describedby": input.hint ? `${id}-hint` : null };
+      const field = input.kind.kind === "choice" ? h("select", same, input.kind.options.map(([value, label]) => h("option", { value }, label)))
+        : input.kind.kind === "line" ? h("input", { ...same, type: "text", maxlength: "400" })
+        : h("textarea", { ...same, rows: "3", maxlength: "900", autofocus: true });
+      return { input, field, id };
+    });
     const submit = (event) => {
       event.preventDefault();
-      if (field.value.trim()) close([chosen?.value, field.value.trim()].filter(Boolean).join(" "));
+      const given = ({ input, field }) => (field.value.trim() || input.optional ? field.value.trim() : undefined);
+      const answers = fields.map((one) => [one.input.id, given(one)]);
+      if (answers.some(([, words]) => words === undefined)) return;
+      close(inWords(Object.fromEntries(answers)));
     };
-    const chosen = choices && h("select", { id: "span" }, choices.map(([value, text]) => h("option", { value }, text)));
-    field.addEventListener("keydown", (event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && submit(event));
+    for (const { field } of fields) field.addEventListener("keydown", (event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && submit(event));
     return h("form", { onsubmit: submit },
-      chosen && h("label", { for: "span" }, "For how long"), chosen,
-      h("label", { for: "reason" }, ask), field,
-      h("div", { class: "row end" }, h("button", { type: "button", onclick: () => close() }, "Cancel"), h("button", { type: "submit", class: "primary" }, send)));
+      fields.map(({ input, field, id }) => [h("label", { for: id }, input.label), field, input.hint && h("p", { class: "hint", id: `${id}-hint` }, input.hint)]),
+      h("div", { class: "row end" }, h("button", { type: "button", onclick: () => close() }, "Cancel"), h("button", { type: "submit", class: "primary" }, form.send)));
   });
 }
 
-const REASONS = {
-  reject: { title: "Reject the plan", ask: "Why? The watch learns from it.", send: "Reject" },
-  thumbs_down: { title: "What was wrong?", ask: "In a few words: the cause, the service, the advice…", send: "Send" },
-  merge: { title: "Merge the incident", ask: "Into which one, and why? For example: INC-1 because one database", send: "Merge" },
-  split: { title: "Split the incident", ask: "Which services or hosts leave, and why? For example: checkout because its own bug", send: "Split" },
-  not_an_incident: { title: "Not an incident", ask: "Why is it noise? The watch learns from it.", send: "Send" },
-  silence: {
-    title: "Silence these alerts", ask: "Reason, for those who look later", send: "Silence",
-    choices: [["30m", "30 minutes"], ["1h", "1 hour"], ["4h", "4 hours"], ["24h", "24 hours"]],
-  },
-};
+/** One line, as a command would take it (`Form::words` says the same for Slack). */
+function inWords({ matchers, span, part, reason }) {
+  if (span) return [matchers, `for ${span}`, `because ${reason}`].filter(Boolean).join(" ");
+  return part ? `${part}: ${reason}` : reason;
+}
 
 /** Asks what the button wants asked; undefined means that the person changed their mind. */
 async function answersFor(button) {
@@ -75,9 +79,10 @@ async function answersFor(button) {
     ]);
     if (!yes) return undefined;
   }
-  const ask = REASONS[button.action];
-  if (!ask) return { reason: null };
-  const reason = await reasonDialog(ask);
+  state.forms ??= await api("/api/forms");
+  const form = state.forms[button.action];
+  if (!form) return { reason: null };
+  const reason = await formDialog(form);
   return reason === undefined ? undefined : { reason };
 }
 

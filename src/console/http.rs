@@ -71,6 +71,7 @@ pub fn router(console: Arc<Console>, inbox: Arc<dyn Inbox>, pages: Arc<dyn Pages
         .route("/api/thread", get(thread))
         .route("/api/stream", get(stream))
         .route("/api/act", post(act))
+        .route("/api/forms", get(forms))
         .route("/api/incidents", get(incidents))
         .route("/api/incidents/{id}", get(incident))
         .route("/api/evidence/{id}", get(evidence))
@@ -143,6 +144,12 @@ async fn evidence_picture(State(desk): State<Desk>, Path(id): Path<String>) -> R
         band: item.band,
     };
     Ok(svg(metric_svg(&metric)))
+}
+
+/// What each button asks, by its action: the same forms as Slack's dialogs.
+async fn forms() -> Json<serde_json::Map<String, serde_json::Value>> {
+    let form = |action: ButtonAction| Some((action.as_str().to_owned(), serde_json::to_value(action.form()?).ok()?));
+    Json(ButtonAction::ALL.into_iter().filter_map(form).collect())
 }
 
 async fn incidents(State(desk): State<Desk>) -> Json<Vec<IncidentRow>> {

@@ -3,9 +3,12 @@
 //! Invariant: text that midwatch did not write is `Span::Quoted`. A renderer puts it only where it
 //! cannot become markup, a mention or a link.
 
+mod form;
+
 use serde::{Deserialize, Serialize};
 
 use super::time::Timestamp;
+pub use form::{Form, Input, InputKind, REASON};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Card {
@@ -120,6 +123,7 @@ pub enum ButtonAction {
     Reject,
     AskMore,
     Acknowledge,
+    /// Opens a dialog that asks what to mute, for how long, and why.
     Silence,
     Runbook,
     Dashboard,
@@ -180,7 +184,7 @@ impl ButtonAction {
 
     /// Whether the click needs words from the person before it is sent.
     pub fn asks_for_reason(self) -> bool {
-        matches!(self, Self::Reject | Self::ThumbsDown | Self::Merge | Self::Split | Self::NotAnIncident)
+        self.form().is_some()
     }
 }
 

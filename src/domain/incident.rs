@@ -160,6 +160,12 @@ pub struct PlanRecord {
     pub rejected_by: Option<(String, Option<String>)>,
     pub outcome: Outcome,
     pub facts: Vec<String>,
+    /// Wall time of the decision, or of the moment from which nobody could decide any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_at: Option<Timestamp>,
+    /// Wall time of the last thing that became known about the execution.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -332,6 +338,8 @@ impl Incident {
                     rejected_by: None,
                     outcome: Outcome::Proposed,
                     facts: vec![],
+                    decided_at: None,
+                    told_at: None,
                 });
             }
             E::PlanRefused { .. } => {}
@@ -346,32 +354,32 @@ impl Incident {
             E::PlanApproved { plan, .. } => {
                 self.state = State::Executing { plan: plan.clone() };
                 self.noise = None;
-                self.set_outcome(plan, Outcome::Approved, &[]);
+                self.set_outcome(plan, Outcome::Approved, &[], wall_at);
             }
             E::PlanRejected { plan, by, reason } => {
                 if let Some(record) = self.plan_mut(plan) {
                     record.rejected_by = Some((by.clone(), reason.clone()));
                 }
-                self.set_outcome(plan, Outcome::Rejected, &[]);
+                self.set_outcome(plan, Outcome::Rejected, &[], wall_at);
             }
-            E::PlanExpired { plan } => self.set_outcome(plan, Outcome::Expired, &[]),
+            E::PlanExpired { plan } => self.set_outcome(plan, Outcome::Expired, &[], wall_at),
             E::PlanVoided { plan, because } => {
-                self.set_outcome(plan, Outcome::Voided { because: because.clone() }, &[])
+                self.set_outcome(plan, Outcome::Voided { because: because.clone() }, &[], wall_at)
             }
             E::ExecutionStarted { plan, .. } => {
                 self.state = State::Executing { plan: plan.clone() };
-                self.set_outcome(plan, Outcome::Started, &[]);
+                self.set_outcome(plan, Outcome::Started, &[], wall_at);
             }
             E::ExecutionWrote { plan, .. } => {
                 self.state = State::Verifying { plan: plan.clone() };
-                self.set_outcome(plan, Outcome::Written, &[]);
+                self.set_outcome(plan, Outcome::Written, &[], wall_at);
             }
             E::ExecutionFailed { plan, because } => {
-                self.set_outcome(plan, Outcome::Failed { because: because.clone() }, &[])
+                self.set_outcome(plan, Outcome::Failed { because: because.clone() }, &[], wall_at)
             }
-            E::VerificationPassed { plan, facts } => self.set_outcome(plan, Outcome::Verified, facts),
-            E::VerificationFailed { plan, facts } => self.set_outcome(plan, Outcome::NotVerified, facts),
-            E::Compensated { plan, .. } => self.set_outcome(plan, Outcome::Undone, &[]),
+            E::VerificationPassed { plan, facts } => self.set_outcome(plan, Outcome::Verified, facts, wall_at),
+            E::VerificationFailed { plan, facts } => self.set_outcome(plan, Outcome::NotVerified, facts, wall_at),
+            E::Compensated { plan, .. } => self.set_outcome(plan, Outcome::Undone, &[], wall_at),
             E::HandedOver { because } => self.state = State::HandedOver { because: because.clone() },
             E::Resolved { because, event_at } => {
                 self.state = State::Resolved { because: because.clone() };
@@ -478,8 +486,17 @@ impl Incident {
         self.plans.iter_mut().find(|record| &record.plan.id == id)
     }
 
-    fn set_outcome(&mut self, id: &PlanId, outcome: Outcome, facts: &[String]) {
+    fn set_outcome(&mut self, id: &PlanId, outcome: Outcome, facts: &[String], wall_at: Timestamp) {
         if let Some(record) = self.plan_mut(id) {
+            match &outcome {
+                Outcome::Approved | Outcome::Rejected | Outcome::Expired | Outcome::Voided { .. } => {
+                    record.decided_at = Some(wall_at)
+                }
+                Outcome::Proposed | Outcome::Started | Outcome::Written => record.told_at = Some(wall_at),
+                Outcome::Failed { .. } | Outcome::Verified | Outcome::NotVerified | Outcome::Undone => {
+                    record.told_at = Some(wall_at)
+                }
+            }
             record.outcome = outcome;
             record.facts.extend_from_slice(facts);
         }

@@ -1,34 +1,39 @@
 //! The story in chat: cards from the fold of an incident, and from nothing else.
 
-use super::action::Undo;
+mod approval;
+mod home;
+
 use super::card::{Block, Button, ButtonAction, ButtonStyle, Card, Field, Span, Tone};
-use super::diagnosis::{Claim, Diagnosis, Remedy, Verdict};
-use super::incident::{Incident, Outcome, PlanRecord, State};
+use super::diagnosis::{Claim, Remedy, Verdict};
+use super::incident::{Incident, State};
 use super::time::Timestamp;
+
+pub use approval::approval;
+pub use home::{Home, home};
 
 /// The message in the channel; edited in place as the incident goes on.
 pub fn root(incident: &Incident) -> Card {
     let state = state_words(&incident.state);
     let header = format!("[{}] {}: {state}", incident.severity.as_str(), incident.title);
-    let mut fields = vec![
+    let fields = vec![
+        field("Service", services(incident)),
+        field("Environment", vec![Span::quoted(incident.cluster.clone())]),
         field("Since", vec![Span::Date { at: incident.since }]),
         field("Alerts", vec![Span::plain(alerts(incident))]),
-        field("State", vec![Span::plain(state)]),
         field("Owner", vec![owner(incident)]),
-        field("Cluster", vec![Span::quoted(incident.cluster.clone())]),
+        field("State", vec![Span::plain(state)]),
     ];
-    if let Some(diagnosis) = &incident.diagnosis {
-        fields.push(field("Cause", cause(diagnosis)));
-    } else if let Some(first) = incident.candidates.first() {
-        fields.push(field("Strongest lead", vec![Span::code(first.node.clone())]));
-    }
     let mut blocks = vec![
         Block::Header { text: header.clone(), tone: tone(incident) },
         Block::Fields { fields },
+        Block::Text { spans: best_hypothesis(incident) },
         Block::Text {
             spans: vec![Span::plain(format!("{}: {}", incident.severity.as_str(), incident.severity_because))],
         },
     ];
+    if let Some(spans) = ending(&incident.state) {
+        blocks.push(Block::Text { spans });
+    }
     if !incident.recalled.is_empty() {
         let past = &incident.recalled[0];
         blocks.push(Block::Text {
@@ -56,8 +61,9 @@ pub fn root(incident: &Incident) -> Card {
         if incident.owner.is_none() {
             buttons.push(button(ButtonAction::Acknowledge, "Acknowledge", incident.id.as_str(), ButtonStyle::Primary));
         }
+        buttons.push(button(ButtonAction::Silence, "Silence…", incident.id.as_str(), ButtonStyle::Default));
         buttons.push(button(ButtonAction::Runbook, "Runbook", incident.id.as_str(), ButtonStyle::Default));
-        buttons.push(button(ButtonAction::Dashboard, "Open incident", incident.id.as_str(), ButtonStyle::Default));
+        buttons.push(button(ButtonAction::Dashboard, "Dashboard", incident.id.as_str(), ButtonStyle::Default));
         if incident.state.is_regroupable() {
             buttons.push(button(ButtonAction::Merge, "Merge…", incident.id.as_str(), ButtonStyle::Default));
             if incident.subjects().len() > 1 {
@@ -128,12 +134,12 @@ pub fn diagnosis(incident: &Incident) -> Card {
     }
     blocks.push(Block::Picture {
         title: "What left its usual band".into(),
-        alt: format!("Graph of the signals that deviate around {}", incident.since.hour_minute()),
+        alt: signals_alt(incident),
         path: format!("/picture/{}/signals.svg", incident.id),
     });
     blocks.push(Block::Picture {
         title: "Blast radius".into(),
-        alt: format!("Dependency graph; cause: {}", diagnosis.service.as_deref().unwrap_or("not known")),
+        alt: topology_alt(incident, &[]),
         path: format!("/picture/{}/topology.svg", incident.id),
     });
     let mut context = vec![Span::plain(match incident.reasoner.as_deref() {
@@ -150,6 +156,9 @@ pub fn diagnosis(incident: &Incident) -> Card {
         context.push(Span::plain("; runbook: "));
         context.push(Span::plain(runbook.clone()));
     }
+    if let Some(votes) = votes(incident) {
+        context.push(Span::plain(votes));
+    }
     blocks.push(Block::Context { spans: context });
     blocks.push(Block::Actions {
         buttons: vec![
@@ -160,151 +169,18 @@ pub fn diagnosis(incident: &Incident) -> Card {
     Card { fallback: headline, blocks }
 }
 
-/// The approval card, and after the decision the same message without its buttons.
-pub fn approval(record: &PlanRecord) -> Card {
-    let plan = &record.plan;
-    let headline = format!("{}: {}", approval_word(record), plan.action);
-    let mut fields = vec![
-        field("Target", vec![Span::code(plan.action.target().to_string())]),
-        field("uid", vec![Span::code(plan.action.target().uid.clone())]),
-        field("Risk", vec![Span::bold(plan.tier.to_string())]),
-        field("Blast radius", vec![Span::plain(plan.blast.text.clone())]),
-        field(
-            "Undo",
-            vec![Span::plain(match &plan.undo {
-                Undo::By(action) => format!("{action} (by itself when the verification fails)"),
-                Undo::None(why) => format!("none: {why}"),
-            })],
-        ),
-        field(
-            "Success",
-            vec![Span::plain(match plan.checks.len() {
-                0 => "the rollout completes and no critical alert is left".to_owned(),
-                count => format!(
-                    "the rollout completes and {count} signals are back in their usual band ({})",
-                    plan.checks
-                        .iter()
-                        .take(3)
-                        .map(|check| format!("{} {}", check.service, check.signal.replace('_', " ")))
-                        .collect::<Vec<_>>()
-                        .join(", ")
-                ),
-            })],
-        ),
-    ];
-    if record.outcome == Outcome::Proposed {
-        fields.push(field("Expires", vec![Span::Date { at: plan.expires_at }]));
-    }
-    if plan.approvals_needed > 1 {
-        let votes =
-            record.approved_by.iter().map(|person| format!("@{}", short(person))).collect::<Vec<_>>().join(", ");
-        let votes = format!("{} of {}: {votes}", record.approved_by.len(), plan.approvals_needed);
-        fields.push(field("Approvals", vec![Span::plain(votes)]));
-    }
-    let mut blocks = vec![
-        Block::Header { text: headline.clone(), tone: approval_tone(&record.outcome) },
-        Block::Text { spans: vec![Span::plain(format!("{}; {}", plan.because, record.ruling))] },
-        Block::Fields { fields },
-        Block::Code { text: plan.diff.clone() },
-    ];
-    if !plan.evidence.is_empty() {
-        let mut spans = vec![Span::plain("Evidence ")];
-        spans.extend(plan.evidence.iter().map(|id| Span::Evidence { id: id.to_string() }));
-        blocks.push(Block::Text { spans });
-    }
-    match &record.outcome {
-        Outcome::Proposed => {
-            let value = format!("{}.{}", plan.id, plan.digest.short());
-            blocks.push(Block::Actions {
-                buttons: vec![
-                    Button {
-                        confirm: Some(format!("{}? {}.", plan.action, plan.blast.text)),
-                        ..button(ButtonAction::Approve, "Approve", &value, ButtonStyle::Primary)
-                    },
-                    button(ButtonAction::Reject, "Reject...", &value, ButtonStyle::Danger),
-                    button(ButtonAction::AskMore, "Ask more", &value, ButtonStyle::Default),
-                ],
-            });
-        }
-        Outcome::Approved
-        | Outcome::Rejected
-        | Outcome::Expired
-        | Outcome::Voided { .. }
-        | Outcome::Started
-        | Outcome::Written
-        | Outcome::Failed { .. }
-        | Outcome::Verified
-        | Outcome::NotVerified
-        | Outcome::Undone => {
-            blocks.push(Block::Text { spans: decision(record) });
-            if !record.facts.is_empty() {
-                blocks.push(Block::List {
-                    items: record.facts.iter().map(|fact| vec![Span::plain(fact.clone())]).collect(),
-                });
-            }
-        }
-    }
-    blocks.push(Block::Context { spans: vec![Span::plain(format!("{}, digest {}", plan.id, plan.digest.short()))] });
-    Card { fallback: headline, blocks }
+/// The picture of the signals in words, for those who cannot see it.
+pub fn signals_alt(incident: &Incident) -> String {
+    format!("Graph of the signals that deviate around {}", incident.since.hour_minute())
 }
 
-fn approval_word(record: &PlanRecord) -> &'static str {
-    match record.outcome {
-        Outcome::Proposed => "Approve?",
-        Outcome::Approved => "Approved",
-        Outcome::Rejected => "Rejected",
-        Outcome::Expired => "Expired",
-        Outcome::Voided { .. } => "Void",
-        Outcome::Started => "Running",
-        Outcome::Written => "Done, verifying",
-        Outcome::Failed { .. } => "Failed",
-        Outcome::Verified => "Verified",
-        Outcome::NotVerified => "Did not help",
-        Outcome::Undone => "Undone",
+/// The picture of the topology in words; `affected` are the services coloured as such.
+pub fn topology_alt(incident: &Incident, affected: &[&str]) -> String {
+    let cause = incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.service.as_deref()).unwrap_or("not known");
+    match affected {
+        [] => format!("Dependency graph; cause: {cause}"),
+        some => format!("Dependency graph; cause: {cause}; affected: {}", some.join(", ")),
     }
-}
-
-fn approval_tone(outcome: &Outcome) -> Tone {
-    match outcome {
-        Outcome::Proposed | Outcome::Failed { .. } | Outcome::NotVerified => Tone::Alarm,
-        Outcome::Approved | Outcome::Started | Outcome::Written => Tone::Working,
-        Outcome::Verified => Tone::Good,
-        Outcome::Rejected | Outcome::Expired | Outcome::Voided { .. } | Outcome::Undone => Tone::Neutral,
-    }
-}
-
-fn decision(record: &PlanRecord) -> Vec<Span> {
-    let mut spans = vec![];
-    if let Some((by, reason)) = &record.rejected_by {
-        spans.push(Span::plain("Rejected by "));
-        spans.push(Span::Person { id: by.clone() });
-        if let Some(reason) = reason {
-            spans.push(Span::plain(": "));
-            spans.push(Span::quoted(reason.clone()));
-        }
-        return spans;
-    }
-    if record.approved_by.is_empty() {
-        spans.push(Span::plain("Nobody's approval was used. "));
-    } else {
-        spans.push(Span::plain("Approved by "));
-        for by in &record.approved_by {
-            spans.push(Span::Person { id: by.clone() });
-            spans.push(Span::plain(" "));
-        }
-    }
-    spans.push(Span::plain(match &record.outcome {
-        Outcome::Expired => "The time for an approval ran out; it was handed to people.".to_owned(),
-        Outcome::Voided { because } => format!("Void: {because}"),
-        Outcome::Failed { because } => format!("The execution failed: {because}"),
-        Outcome::NotVerified => "The effect could not be verified.".to_owned(),
-        Outcome::Undone => "It did not help and was undone.".to_owned(),
-        Outcome::Verified => "The effect is verified from telemetry.".to_owned(),
-        Outcome::Proposed | Outcome::Approved | Outcome::Rejected | Outcome::Started | Outcome::Written => {
-            String::new()
-        }
-    }));
-    spans
 }
 
 /// An alert that the watch kept from people, and that they are asked about.
@@ -394,11 +270,66 @@ fn claim(claim: &Claim) -> Vec<Span> {
     spans
 }
 
-fn cause(diagnosis: &Diagnosis) -> Vec<Span> {
-    match &diagnosis.service {
-        Some(service) => vec![Span::code(service.clone()), Span::plain(format!(" ({})", diagnosis.verdict.word()))],
-        None => vec![Span::plain("not known")],
+/// One line with a word on how sure it is.
+fn best_hypothesis(incident: &Incident) -> Vec<Span> {
+    let lead = |word: &str, node: &str| vec![Span::bold(word), Span::plain(" "), Span::code(node)];
+    let Some(diagnosis) = &incident.diagnosis else {
+        return match incident.candidates.first() {
+            Some(first) => lead("Strongest lead so far:", &first.node),
+            None => vec![Span::plain("No lead yet.")],
+        };
+    };
+    let mut spans = match (&diagnosis.verdict, &diagnosis.service) {
+        (Verdict::Inconclusive, Some(node)) => lead("Cause not known; strongest lead:", node),
+        (Verdict::Inconclusive, None) => vec![Span::bold("Cause not known.")],
+        (verdict, Some(node)) => lead(&format!("Cause, {}:", verdict.word()), node),
+        (_, None) => vec![Span::bold("Nothing is to blame.")],
+    };
+    if diagnosis.verdict != Verdict::Inconclusive && !diagnosis.mechanism.is_empty() {
+        spans.push(Span::plain(", "));
+        spans.push(Span::quoted(diagnosis.mechanism.clone()));
     }
+    spans
+}
+
+/// Whose alerts these are; a storm has more than a phone shows.
+fn services(incident: &Incident) -> Vec<Span> {
+    const SHOWN: usize = 4;
+    let subjects = incident.subjects();
+    let mut spans = vec![];
+    for (at, subject) in subjects.iter().take(SHOWN).enumerate() {
+        if at > 0 {
+            spans.push(Span::plain(", "));
+        }
+        spans.push(Span::code(*subject));
+    }
+    if subjects.len() > SHOWN {
+        spans.push(Span::plain(format!(" and {} more", subjects.len() - SHOWN)));
+    }
+    spans
+}
+
+/// Why nothing more is done here, once that is so.
+fn ending(state: &State) -> Option<Vec<Span>> {
+    let told = |word: &str, because: &str| Some(vec![Span::bold(word), Span::plain(" "), Span::quoted(because)]);
+    match state {
+        State::HandedOver { because } => told("Handed to people:", because),
+        State::Resolved { because } => told("Resolved:", because),
+        State::Merged { into } => Some(vec![
+            Span::bold("Went into"),
+            Span::plain(" "),
+            Span::Link { text: into.to_string(), path: format!("/incident/{into}") },
+        ]),
+        State::Open | State::Investigating | State::Diagnosed => None,
+        State::Awaiting { .. } | State::Executing { .. } | State::Verifying { .. } => None,
+    }
+}
+
+/// How people judged the diagnosis, one vote each.
+fn votes(incident: &Incident) -> Option<String> {
+    let up = incident.helpful.values().filter(|helpful| **helpful).count();
+    let down = incident.helpful.len() - up;
+    (up + down > 0).then(|| format!("; votes: {up} helpful, {down} wrong"))
 }
 
 fn alerts(incident: &Incident) -> String {
@@ -453,10 +384,6 @@ pub fn remedy_words(remedy: &Remedy) -> String {
 
 pub fn when(at: Timestamp) -> Span {
     Span::Date { at }
-}
-
-fn short(person: &str) -> &str {
-    person.rsplit('/').next().unwrap_or(person)
 }
 
 fn field(label: &str, value: Vec<Span>) -> Field {

@@ -1,26 +1,34 @@
-//! Outbox -> chat: in order per incident, rendered from the newest state, edited in place.
+//! Outbox -> chats: in order per incident, rendered from the newest state, edited in place.
 //!
-//! After an unknown result the chat is read back before anything is posted again (P4).
+//! Invariants:
+//! - Each chat has its own lane: one that is slow or down keeps no other waiting.
+//! - A message of an incident is posted only after all earlier ones are there; edits may wait.
+//! - After an unknown result the chat is read back before anything is posted again (P4).
 
+mod lane;
 mod own_channel;
+mod pace;
+mod render;
+mod send;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tracing::{debug, error, warn};
+use tokio::task::JoinSet;
+use tracing::{debug, error, info, warn};
 
 use super::desk::{ChatSeat, Counters, Desk, FlowError};
-use super::route;
 use crate::domain::card::Card;
 use crate::domain::id::{IncidentId, PersonId, PlanId};
-use crate::domain::incident::{Incident, State};
-use crate::domain::narrative::{self, Answer};
-use crate::domain::route::{Routing, Telling};
+use crate::domain::incident::Sev;
 use crate::domain::time::Timestamp;
-use crate::ports::{ChatError, MessageRef, Place};
-use crate::store::{Batch, OutboxRow, PostedRow};
+use crate::ports::{ChatError, Drawing, Place};
+use crate::store::{OutboxRow, StoreError};
+use lane::{Lane, Suspect, Turn, Unknown, Wanted};
+use pace::Call;
+use send::{Sent, remove_duplicates};
 
 /// What is to be told. Cards of an incident are rendered when they are delivered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +44,10 @@ pub enum Effect {
     /// A line in the incident's thread.
     Note {
         card: Card,
+    },
+    /// A picture in the incident's thread, drawn when it is delivered.
+    Picture {
+        what: Drawing,
     },
     /// Light incidents together; an empty channel is each chat's own.
     Digest {
@@ -63,6 +75,11 @@ pub enum Effect {
         to: PersonId,
         card: Card,
     },
+    /// The watch's own page for one person; dropped when it fails, and drawn anew when it is opened again.
+    Home {
+        chat: String,
+        to: PersonId,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,247 +90,54 @@ pub enum ChannelWork {
     Archive,
 }
 
-const ROOT_EDIT_EVERY: Duration = Duration::from_secs(3);
-/// How long what is only in a digest is not looked at again by itself.
-const HELD: Duration = Duration::from_secs(24 * 3600);
-// An outage may last hours; what is late is still wanted.
-const MAX_ATTEMPTS: i64 = 5_000;
+/// Read at once. What lies beyond waits until these are told.
+const MOST_ROWS: i64 = 2_000;
+const SLOW_POLL: Duration = Duration::from_secs(1);
+/// How long what was read of the outbox is worked on.
+const FRESH_FOR: Duration = Duration::from_millis(250);
+/// The shortest wait, so that a wrong guess about a chat's pace cannot spin.
+const SHORT_POLL: Duration = Duration::from_millis(20);
 
 pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
-    let mut edited: HashMap<String, Instant> = HashMap::new();
-    while !desk.stopping() {
-        let rows = match desk.store.outbox_due(desk.clock.wall_now(), 64).await {
-            Ok(rows) => rows,
+    let mut office = Office::new(desk);
+    while !office.desk.stopping() {
+        match office.desk.store.outbox_due(office.desk.clock.wall_now(), MOST_ROWS).await {
+            Ok(rows) => office.turn(rows).await?,
             Err(failure) => {
                 error!(error = %failure, "the outbox cannot be read");
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                continue;
-            }
-        };
-        // An incident whose message could not be sent keeps its later ones waiting: order matters.
-        let mut blocked: HashSet<String> = HashSet::new();
-        let mut progressed = false;
-        for row in &rows {
-            let group = row.incident.clone().unwrap_or_else(|| row.key.clone());
-            if blocked.contains(&group) || desk.stopping() {
-                continue;
-            }
-            if too_soon(&mut edited, row) {
-                continue;
-            }
-            match deliver(&desk, row).await {
-                Ok(()) => progressed = true,
-                Err(Failure::Hold(until)) => {
-                    blocked.insert(group);
-                    desk.store.outbox_hold(row.id, until).await?;
-                }
-                Err(failure) => {
-                    blocked.insert(group);
-                    postpone(&desk, row, &failure).await?;
-                }
             }
         }
-        edited.retain(|_, at| at.elapsed() < ROOT_EDIT_EVERY);
-        if !progressed {
-            desk.wait(&desk.bells.outbox, Duration::from_millis(if rows.is_empty() { 1000 } else { 200 })).await;
-        }
+    }
+    // What is under way ends by its own time-outs; what it did not finish is found at the next start.
+    let ending = async { while office.flights.join_next().await.is_some() {} };
+    if tokio::time::timeout(Duration::from_secs(3), ending).await.is_err() {
+        debug!("messages were still under way at the end");
     }
     Ok(())
 }
 
-/// At most one edit of a root message in three seconds; the latest state wins.
-fn too_soon(edited: &mut HashMap<String, Instant>, row: &OutboxRow) -> bool {
-    if !row.key.ends_with("/root") {
-        return false;
-    }
-    if edited.get(&row.key).is_some_and(|at| at.elapsed() < ROOT_EDIT_EVERY) {
-        return true;
-    }
-    edited.insert(row.key.clone(), Instant::now());
-    false
+/// All lanes, and what is under way in them.
+struct Office {
+    desk: Arc<Desk>,
+    lanes: Vec<Lane>,
+    /// Tasks of their own: they hold locks of the store that the office itself waits for.
+    flights: JoinSet<Landed>,
+    effects: HashMap<(i64, i64), Result<Arc<Effect>, String>>,
+    severities: HashMap<String, Sev>,
+    /// Why a row will not reach every chat.
+    failed: HashMap<i64, String>,
+    /// Ended in the store, at this revision.
+    settled: HashMap<i64, i64>,
 }
 
-async fn deliver(desk: &Desk, row: &OutboxRow) -> Result<(), Failure> {
-    let effect: Effect =
-        serde_json::from_str(&row.body).map_err(|error| Failure::Give(format!("unreadable effect: {error}")))?;
-    match effect {
-        Effect::Reply { chat, place, card } => {
-            let seat = seat(desk, &chat)?;
-            let thread = place.thread.clone().or_else(|| place.message.clone());
-            send(desk, seat, &row.key, row.attempts, &place.channel, thread.as_ref(), &card, None).await?;
-        }
-        Effect::Whisper { chat, place, to, card } => {
-            let seat = seat(desk, &chat)?;
-            if let Err(error) = seat.chat.whisper(&place, &to, &card).await {
-                debug!(%error, "a whisper was dropped");
-            }
-        }
-        Effect::Asked { key } => {
-            let card = asked(desk, &key).await?;
-            for seat in &desk.chats {
-                send(desk, seat, &row.key, row.attempts, &seat.channel, None, &card, None).await?;
-            }
-        }
-        Effect::Digest { channel, incidents } => {
-            let card = route::digest_card(desk, &incidents).await.map_err(later)?;
-            for seat in &desk.chats {
-                let channel = match (channel.as_str(), seat.chat.name()) {
-                    ("", _) => seat.channel.as_str(),
-                    (channel, "console") => channel.trim_start_matches('#'),
-                    (channel, _) => channel,
-                };
-                send(desk, seat, &row.key, row.attempts, channel, None, &card, None).await?;
-            }
-        }
-        Effect::Channel { work } => own_channel::carry_out(desk, row, &work).await?,
-        Effect::Root | Effect::Diagnosis | Effect::Approval { .. } | Effect::Note { .. } => {
-            in_thread(desk, row, &effect).await?;
-        }
-    }
-    desk.store.outbox_done(row, desk.clock.wall_now()).await.map_err(|error| Failure::Later(error.to_string(), None))
+/// The end of a flight.
+enum Landed {
+    Told { seat: usize, row: OutboxRow, group: String, key: String, call: Call, outcome: Result<Sent, Failure> },
+    Looked { seat: usize, suspect: Suspect, outcome: Result<usize, Failure> },
 }
 
-async fn asked(desk: &Desk, key: &str) -> Result<Card, Failure> {
-    let asked = desk.store.asked(key).await.map_err(later)?;
-    let asked = asked.ok_or_else(|| Failure::Give(format!("nothing was asked about {key}")))?;
-    let label = desk.store.label(key).await.map_err(later)?;
-    let answer = |real| if real { Answer::ShouldHaveWoken } else { Answer::RightlyMuted };
-    Ok(narrative::muted(&narrative::Muted {
-        key,
-        name: &asked.name,
-        subject: &asked.subject,
-        explanation: &asked.explanation,
-        starts_at: Timestamp::from_millis(asked.starts_at),
-        answer: label.as_ref().map(|label| (label.person.as_str(), answer(label.real))),
-    }))
-}
-
-async fn in_thread(desk: &Desk, row: &OutboxRow, effect: &Effect) -> Result<(), Failure> {
-    let id = IncidentId::new(row.incident.clone().unwrap_or_default());
-    let incident = desk
-        .store
-        .incident(&id)
-        .await
-        .map_err(|error| Failure::Later(error.to_string(), None))?
-        .ok_or_else(|| Failure::Give(format!("{id} does not exist")))?;
-    let card = match effect {
-        Effect::Root => narrative::root(&incident),
-        Effect::Diagnosis => narrative::diagnosis(&incident),
-        Effect::Approval { plan } => match incident.plan(plan) {
-            Some(record) => narrative::approval(record),
-            None => return Err(Failure::Give(format!("{plan} does not exist"))),
-        },
-        Effect::Note { card } => card.clone(),
-        Effect::Asked { .. }
-        | Effect::Reply { .. }
-        | Effect::Whisper { .. }
-        | Effect::Digest { .. }
-        | Effect::Channel { .. } => return Ok(()),
-    };
-    if !is_due(desk, &incident).await? {
-        return Ok(());
-    }
-    for seat in &desk.chats {
-        let root_key = format!("{}@{}", format_args!("{id}/root"), seat.chat.name());
-        let root = desk.store.posted(&root_key).await.map_err(|error| Failure::Later(error.to_string(), None))?;
-        if *effect == Effect::Root {
-            // An incident that went into another before it was ever shown needs no message.
-            if root.is_none() && matches!(incident.state, State::Merged { .. }) {
-                continue;
-            }
-            let channel = match &root {
-                Some(root) => root.channel.clone(),
-                None => route::channel(desk, seat, &incident).await.map_err(later)?,
-            };
-            send(desk, seat, &row.key, row.attempts, &channel, None, &card, Some(&id)).await?;
-            if root.is_none() && desk.routing != Routing::default() {
-                desk.store.outbox_release(&id).await.map_err(later)?;
-            }
-            own_channel::root(desk, seat, row, &id, &card).await?;
-        } else if let Some(root) = root {
-            send(desk, seat, &row.key, row.attempts, &root.channel.clone(), Some(&root), &card, Some(&id)).await?;
-        } else if !matches!(incident.state, State::Merged { .. }) {
-            return Err(Failure::Later(
-                "the incident's root message is not posted yet".into(),
-                Some(Duration::from_millis(50)),
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Whether the incident is told at all: `false` when it came and went within a digest. What is told
-/// later is held until then.
-async fn is_due(desk: &Desk, incident: &Incident) -> Result<bool, Failure> {
-    if desk.routing == Routing::default() {
-        return Ok(true);
-    }
-    for seat in &desk.chats {
-        let key = format!("{}/root@{}", incident.id, seat.chat.name());
-        if desk.store.posted(&key).await.map_err(later)?.is_some() {
-            return Ok(true);
-        }
-    }
-    let wall_now = desk.clock.wall_now();
-    match desk.routing.telling(incident, wall_now) {
-        Telling::Now => Ok(true),
-        Telling::After { at } => Err(Failure::Hold(at)),
-        Telling::Digest if incident.state.is_over() => Ok(false),
-        // Until it is graver, or somebody is asked: that makes it due by itself.
-        Telling::Digest => Err(Failure::Hold(wall_now + HELD)),
-    }
-}
-
-/// Posts under the key, or edits what was posted under it.
-#[allow(clippy::too_many_arguments)] // where, what and under which name: a struct would only rename the list
-async fn send(
-    desk: &Desk,
-    seat: &ChatSeat,
-    key: &str,
-    attempts: i64,
-    channel: &str,
-    thread: Option<&MessageRef>,
-    card: &Card,
-    incident: Option<&IncidentId>,
-) -> Result<(), Failure> {
-    let key = format!("{key}@{}", seat.chat.name());
-    if let Some(message) = desk.store.posted(&key).await.map_err(later)? {
-        seat.chat.edit(&message, card).await.map_err(Failure::Chat)?;
-        Counters::add(&desk.counters.edits, 1);
-        return Ok(());
-    }
-    // Tried before with an unknown result: perhaps it is there.
-    let found = if attempts > 0 { seat.chat.find(channel, thread, &key).await.map_err(Failure::Chat)? } else { None };
-    let message = match found {
-        Some(message) => message,
-        None => {
-            let message = seat.chat.post(channel, thread, &key, card).await.map_err(Failure::Chat)?;
-            Counters::add(&desk.counters.posts, 1);
-            message
-        }
-    };
-    let posted = PostedRow {
-        key,
-        chat: seat.chat.name().to_owned(),
-        channel: message.channel,
-        ts: message.ts,
-        thread: thread.map(|thread| thread.ts.clone()),
-        incident: incident.map(ToString::to_string),
-        card: card.fallback.clone(),
-    };
-    let batch = Batch { posted: vec![posted], ..Batch::default() };
-    desk.store.commit(batch, desk.clock.wall_now()).await.map_err(later)?;
-    Ok(())
-}
-
-fn seat<'a>(desk: &'a Desk, name: &str) -> Result<&'a ChatSeat, Failure> {
-    desk.chats
-        .iter()
-        .find(|seat| seat.chat.name() == name)
-        .ok_or_else(|| Failure::Give(format!("no chat named {name} is configured any more")))
-}
-
-enum Failure {
+pub(super) enum Failure {
     Chat(ChatError),
     /// Try again, perhaps after a time of our own choosing.
     Later(String, Option<Duration>),
@@ -323,30 +147,300 @@ enum Failure {
     Hold(Timestamp),
 }
 
-fn later(error: crate::store::StoreError) -> Failure {
-    Failure::Later(error.to_string(), None)
+impl Failure {
+    fn store(error: StoreError) -> Self {
+        Self::Later(error.to_string(), None)
+    }
 }
 
-async fn postpone(desk: &Desk, row: &OutboxRow, failure: &Failure) -> Result<(), FlowError> {
-    let backoff = Duration::from_millis(200 * (1 << row.attempts.clamp(0, 7)) as u64);
-    let (text, pause, state) = match failure {
-        Failure::Chat(ChatError::RateLimited(pause)) => ("rate limited".to_owned(), *pause, "due"),
-        Failure::Chat(ChatError::Refused(why)) => (why.clone(), Duration::ZERO, "failed"),
-        Failure::Chat(error @ (ChatError::Unknown(_) | ChatError::Unavailable(_))) => {
-            (error.to_string(), backoff, "due")
+impl Office {
+    fn new(desk: Arc<Desk>) -> Self {
+        let lanes = desk.chats.iter().map(|seat| Lane::new(seat.chat.rates())).collect();
+        Self {
+            desk,
+            lanes,
+            flights: JoinSet::new(),
+            effects: HashMap::new(),
+            severities: HashMap::new(),
+            failed: HashMap::new(),
+            settled: HashMap::new(),
         }
-        Failure::Later(why, pause) => (why.clone(), pause.unwrap_or(backoff), "due"),
-        Failure::Give(why) => (why.clone(), Duration::ZERO, "failed"),
-        Failure::Hold(until) => ("told later".to_owned(), until.since(desk.clock.wall_now()), "due"),
-    };
-    let state = if row.attempts >= MAX_ATTEMPTS { "failed" } else { state };
-    Counters::add(&desk.counters.post_errors, 1);
-    if state == "failed" {
-        error!(key = row.key, reason = text, "a message will not be delivered");
-        desk.audit("delivery.failed", &row.key, serde_json::json!({"reason": text, "attempts": row.attempts})).await?;
-    } else {
-        warn!(key = row.key, reason = text, "delivery postponed");
     }
-    desk.store.outbox_retry(row.id, desk.clock.wall_now() + pause, &text, state).await?;
-    Ok(())
+
+    /// Works on what was read for a while: reading it again after every message would cost more than
+    /// the messages.
+    async fn turn(&mut self, rows: Vec<OutboxRow>) -> Result<(), FlowError> {
+        let began = Instant::now();
+        self.remember(&rows, began).await;
+        let desk = self.desk.clone();
+        while began.elapsed() < FRESH_FOR && !desk.stopping() {
+            let now = Instant::now();
+            let mut next = now + SLOW_POLL;
+            for seat in 0..self.lanes.len() {
+                next = next.min(self.start(seat, &rows, now).await?);
+            }
+            for row in &rows {
+                self.settle(row).await?;
+            }
+            let wait = next.saturating_duration_since(Instant::now()).max(SHORT_POLL);
+            tokio::select! {
+                Some(landed) = self.flights.join_next() => self.land(landed).await?,
+                () = desk.wait(&desk.bells.outbox, wait) => return Ok(()),
+            }
+            // Whatever else has ended meanwhile.
+            while let Some(landed) = self.flights.try_join_next() {
+                self.land(landed).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what is new among the rows, and forgets what is over.
+    async fn remember(&mut self, rows: &[OutboxRow], now: Instant) {
+        let due: HashSet<i64> = rows.iter().map(|row| row.id).collect();
+        self.lanes.iter_mut().for_each(|lane| lane.forget(&due, now));
+        self.effects.retain(|(id, _), _| due.contains(id));
+        self.failed.retain(|id, _| due.contains(id));
+        // Still due: its end could not be written, or it was asked for again.
+        self.settled.clear();
+        let open: HashSet<&str> = rows.iter().filter_map(|row| row.incident.as_deref()).collect();
+        self.severities.retain(|id, _| open.contains(id.as_str()));
+        for row in rows {
+            self.effects.entry((row.id, row.revision)).or_insert_with(|| {
+                serde_json::from_str(&row.body).map(Arc::new).map_err(|error| format!("unreadable effect: {error}"))
+            });
+            let Some(id) = &row.incident else { continue };
+            if !self.severities.contains_key(id)
+                && let Ok(Some(incident)) = self.desk.store.incident(&IncidentId::new(id.clone())).await
+            {
+                self.severities.insert(id.clone(), incident.severity);
+            }
+        }
+    }
+
+    /// Answers to people first, then the incidents that somebody must get up for (P3); the order
+    /// within an incident stays.
+    fn rank(&self, row: &OutboxRow) -> u8 {
+        match row.incident.as_ref().map(|id| self.severities.get(id)) {
+            None => 0,
+            Some(Some(Sev::One | Sev::Two)) => 1,
+            Some(Some(Sev::Three | Sev::Four) | None) => 2,
+        }
+    }
+
+    /// Starts what may start in this lane. Answers when something more can.
+    async fn start(&mut self, seat: usize, rows: &[OutboxRow], now: Instant) -> Result<Instant, FlowError> {
+        let mut next = now + SLOW_POLL;
+        let mut held: HashSet<&str> = HashSet::new();
+        let mut order: Vec<&OutboxRow> = rows.iter().collect();
+        order.sort_by_key(|row| self.rank(row));
+        for row in order {
+            let group = group_of(row);
+            if held.contains(group) || self.lanes[seat].is_told(row) {
+                continue;
+            }
+            let Some(effect) = self.effect_for(seat, row).await? else { continue };
+            if self.lanes[seat].is_full() || self.lanes[seat].is_flying(group) {
+                held.insert(group);
+                continue;
+            }
+            let key = format!("{}@{}", row.key, self.desk.chats[seat].chat.name());
+            let call = self.call(seat, &effect, &key).await?;
+            let wanted = Wanted { row, key, call };
+            match self.lanes[seat].turn(&wanted, now) {
+                Turn::Wait { until, holds } => {
+                    next = next.min(until);
+                    if holds {
+                        held.insert(group);
+                    }
+                }
+                Turn::Go { look_first } => {
+                    held.insert(group);
+                    self.lanes[seat].depart(group, &wanted.call, now);
+                    self.fly(seat, wanted, effect, look_first);
+                }
+            }
+        }
+        for suspect in self.lanes[seat].due_suspects(now) {
+            let desk = self.desk.clone();
+            self.flights.spawn(async move {
+                let outcome = remove_duplicates(&desk.chats[seat], &suspect).await;
+                Landed::Looked { seat, suspect, outcome }
+            });
+        }
+        Ok(self.lanes[seat].next_look().map_or(next, |look| next.min(look)))
+    }
+
+    /// `None`: this chat is not concerned, or the row cannot be read.
+    async fn effect_for(&mut self, seat: usize, row: &OutboxRow) -> Result<Option<Arc<Effect>>, FlowError> {
+        match self.effects.get(&(row.id, row.revision)).cloned() {
+            Some(Ok(effect)) if concerns(&effect, &self.desk.chats[seat]) => Ok(Some(effect)),
+            Some(Err(why)) => {
+                self.give_up(seat, row, &why).await?;
+                Ok(None)
+            }
+            Some(Ok(_)) | None => Ok(None),
+        }
+    }
+
+    async fn call(&mut self, seat: usize, effect: &Effect, key: &str) -> Result<Call, FlowError> {
+        let channel = match effect {
+            Effect::Whisper { .. } | Effect::Home { .. } => return Ok(Call::Free),
+            Effect::Reply { place, .. } => place.channel.clone(),
+            Effect::Root | Effect::Diagnosis | Effect::Approval { .. } => self.desk.chats[seat].channel.clone(),
+            Effect::Note { .. } | Effect::Picture { .. } | Effect::Asked { .. } | Effect::Channel { .. } => {
+                self.desk.chats[seat].channel.clone()
+            }
+            Effect::Digest { channel, .. } if !channel.is_empty() => channel.clone(),
+            Effect::Digest { .. } => self.desk.chats[seat].channel.clone(),
+        };
+        let known = match self.lanes[seat].is_posted(key) {
+            Some(known) => known,
+            None => {
+                let found = self.desk.store.posted(key).await?.is_some();
+                self.lanes[seat].note_posted(key, found);
+                found
+            }
+        };
+        Ok(if known { Call::Edit } else { Call::Post(channel) })
+    }
+
+    fn fly(&mut self, seat: usize, wanted: Wanted<'_>, effect: Arc<Effect>, look_first: bool) {
+        let (desk, row) = (self.desk.clone(), wanted.row.clone());
+        let (group, key, call) = (group_of(wanted.row).to_owned(), wanted.key, wanted.call);
+        self.flights.spawn(async move {
+            let outcome = render::tell(&desk, &desk.chats[seat], &row, &effect, look_first).await;
+            Landed::Told { seat, row, group, key, call, outcome }
+        });
+    }
+
+    async fn land(&mut self, landed: Result<Landed, tokio::task::JoinError>) -> Result<(), FlowError> {
+        let now = Instant::now();
+        // What ended without a word is found again by whoever starts anew.
+        match landed.map_err(|error| FlowError::Outside(format!("a delivery ended unheard: {error}")))? {
+            Landed::Looked { seat, suspect, outcome } => {
+                let key = suspect.key;
+                match outcome {
+                    Ok(0) => {}
+                    Ok(removed) => {
+                        info!(key, removed, "a message was there twice; one is left");
+                        self.desk.audit("delivery.duplicate", &key, serde_json::json!({"removed": removed})).await?;
+                    }
+                    Err(failure) => {
+                        let chat = self.desk.chats[seat].chat.name();
+                        warn!(key, chat, reason = failure.words(), "no look at what is there");
+                    }
+                }
+            }
+            Landed::Told { seat, row, group, key, call, outcome } => {
+                self.lanes[seat].arrive(&group);
+                match outcome {
+                    Ok(sent) => {
+                        self.lanes[seat].tell(&row, &key, now);
+                        if let Sent::Posted { message, thread, twice } = sent {
+                            self.lanes[seat].note_posted(&key, true);
+                            if twice {
+                                self.lanes[seat].suspect(key, message, thread, now);
+                            }
+                        }
+                    }
+                    Err(failure) => self.postpone(seat, &row, &call, failure, now).await?,
+                }
+                self.settle(&row).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn postpone(
+        &mut self,
+        seat: usize,
+        row: &OutboxRow,
+        call: &Call,
+        failure: Failure,
+        now: Instant,
+    ) -> Result<(), FlowError> {
+        if let Failure::Hold(until) = &failure {
+            self.desk.store.outbox_hold(row.id, *until).await?;
+            // Only what was read before this still shows it.
+            self.lanes[seat].again(row, Some(2 * FRESH_FOR), Ok(()), now);
+            return Ok(());
+        }
+        Counters::add(&self.desk.counters.post_errors, 1);
+        let (pause, result) = match &failure {
+            Failure::Chat(ChatError::RateLimited(pause)) => {
+                self.lanes[seat].pace.shut(call, now + *pause);
+                (Some(*pause), Ok(()))
+            }
+            Failure::Chat(ChatError::Unknown(_)) => (None, Err(Unknown)),
+            Failure::Chat(ChatError::Unavailable(_)) => (None, Ok(())),
+            Failure::Later(_, pause) => (*pause, Ok(())),
+            Failure::Hold(_) => return Ok(()),
+            Failure::Chat(ChatError::Refused(why)) | Failure::Give(why) => {
+                return self.give_up(seat, row, &why.clone()).await;
+            }
+        };
+        let words = failure.words();
+        if self.lanes[seat].again(row, pause, result, now) {
+            warn!(key = row.key, reason = words, "delivery postponed");
+            return Ok(());
+        }
+        self.give_up(seat, row, &words).await
+    }
+
+    async fn give_up(&mut self, seat: usize, row: &OutboxRow, why: &str) -> Result<(), FlowError> {
+        self.lanes[seat].give_up(row);
+        let chat = self.desk.chats[seat].chat.name();
+        error!(key = row.key, chat, reason = why, "a message will not be delivered");
+        self.failed.insert(row.id, format!("{chat}: {why}"));
+        let body = serde_json::json!({"chat": chat, "reason": why});
+        self.desk.audit("delivery.failed", &row.key, body).await
+    }
+
+    /// Ends the row once every chat that it concerns has been told.
+    async fn settle(&mut self, row: &OutboxRow) -> Result<(), FlowError> {
+        let concerned = |seat: usize| match self.effects.get(&(row.id, row.revision)) {
+            Some(Ok(effect)) => concerns(effect, &self.desk.chats[seat]),
+            Some(Err(_)) | None => true,
+        };
+        if self.settled.get(&row.id) == Some(&row.revision) {
+            return Ok(());
+        }
+        if (0..self.lanes.len()).any(|seat| concerned(seat) && !self.lanes[seat].is_told(row)) {
+            return Ok(());
+        }
+        self.settled.insert(row.id, row.revision);
+        let failure = self.failed.remove(&row.id);
+        // A failure here leaves it due: it is told again, which is an edit.
+        if let Err(error) = self.desk.store.outbox_ended(row, failure.as_deref(), self.desk.clock.wall_now()).await {
+            warn!(key = row.key, %error, "a delivery could not be marked");
+        }
+        Ok(())
+    }
+}
+
+impl Failure {
+    fn words(&self) -> String {
+        match self {
+            Self::Chat(error) => error.to_string(),
+            Self::Later(why, _) | Self::Give(why) => why.clone(),
+            Self::Hold(until) => format!("told at {until}"),
+        }
+    }
+}
+
+/// Rows of one incident are told in order; others have an order only with themselves.
+fn group_of(row: &OutboxRow) -> &str {
+    row.incident.as_deref().unwrap_or(&row.key)
+}
+
+fn concerns(effect: &Effect, seat: &ChatSeat) -> bool {
+    match effect {
+        Effect::Reply { chat, .. } | Effect::Whisper { chat, .. } | Effect::Home { chat, .. } => {
+            seat.chat.name() == chat
+        }
+        Effect::Root | Effect::Diagnosis | Effect::Approval { .. } => true,
+        Effect::Note { .. } | Effect::Picture { .. } | Effect::Asked { .. } => true,
+        Effect::Digest { .. } | Effect::Channel { .. } => true,
+    }
 }

@@ -1,7 +1,7 @@
 //! Where incidents are changed: read, decide, write; and again when somebody else was faster.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Notify, RwLock, watch};
 
@@ -15,7 +15,7 @@ use crate::domain::severity::Past;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
 use crate::memory::Memory;
-use crate::ports::{Channels, Chat, Clock, Cluster, Model, Outlet, Rota, Signals, Traces};
+use crate::ports::{Artist, Channels, Chat, Clock, Cluster, Model, Outlet, Rota, Signals, Traces};
 use crate::prompt::Prompts;
 use crate::store::{AuditEntry, Batch, Draft, NewEffect, Store, StoreError};
 use crate::tools::ToolBox;
@@ -45,6 +45,8 @@ pub struct Desk {
     pub memory: Option<Arc<Memory>>,
     pub prompts: Prompts,
     pub chats: Vec<ChatSeat>,
+    /// Set once the pages that it draws from are there.
+    pub artist: OnceLock<Arc<dyn Artist>>,
     pub routing: Routing,
     /// Other systems that hear of incidents.
     pub outlets: Vec<Arc<dyn Outlet>>,

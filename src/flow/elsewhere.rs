@@ -157,7 +157,7 @@ async fn deliver(desk: &Desk, outlet: &dyn Outlet, row: &OutboxRow) -> Result<()
     if let Some(named) = named {
         tell_name(desk, outlet, &notice, &named).await;
     }
-    let done = desk.store.outbox_done(row, desk.clock.wall_now()).await;
+    let done = desk.store.outbox_ended(row, None, desk.clock.wall_now()).await;
     done.map_err(|failure| OutletError::Unknown(failure.to_string()))
 }
 

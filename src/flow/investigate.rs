@@ -23,7 +23,7 @@ use crate::domain::plan::{self, BlastRadius, Direction, Plan, SuccessCheck};
 use crate::domain::policy::Ruling;
 use crate::domain::root_cause::{Picture, SignalClass, Worse, conclude, focus, rank};
 use crate::domain::time::Timestamp;
-use crate::ports::{Cluster, Workload};
+use crate::ports::{Cluster, Drawing, Workload};
 
 /// Candidates for the next look; more are read when these are done.
 const LOOKED_AT: i64 = 256;
@@ -116,6 +116,9 @@ pub async fn investigate(desk: &Desk, id: &IncidentId) -> Result<(), FlowError> 
         .change(id, |change| {
             change.record(IncidentEvent::Diagnosed { diagnosis: diagnosis.clone() })?;
             change.tell("diagnosis", &Effect::Diagnosis);
+            for (name, what) in [("signals", Drawing::Signals), ("topology", Drawing::Topology)] {
+                change.tell(&format!("picture/{name}/v{}", change.incident().version), &Effect::Picture { what });
+            }
             change.tell("root", &Effect::Root);
             Ok(())
         })

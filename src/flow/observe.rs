@@ -14,6 +14,7 @@ use futures::{FutureExt, StreamExt};
 use tracing::warn;
 
 use super::desk::{Desk, FlowError};
+use super::live::say;
 use crate::config::Signals as SignalsConfig;
 use crate::domain::action::Action;
 use crate::domain::change::Change;
@@ -95,9 +96,11 @@ pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) ->
     };
     picture.alerts_evidence = Some(alerts_evidence(incident, dossier, event_now));
     if let (Some(signals), Some(config)) = (&desk.signals, &desk.config.signals) {
+        say("Reading signals.");
         measure(signals.as_ref(), config, incident, event_now, dossier, &mut picture).await;
     }
     if let Some(cluster) = &desk.cluster {
+        say("Looking at the cluster.");
         cluster_signs(cluster.as_ref(), incident, event_now, dossier, &mut picture).await;
     }
     if let Some(changes) = recent_changes(desk, event_now - CHANGES_COUNT_FOR).await {
@@ -105,6 +108,7 @@ pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) ->
     }
     topology_evidence(event_now, dossier, &mut picture);
     if let (Some(signals), Some(config)) = (&desk.signals, &desk.config.signals) {
+        say("Reading logs.");
         log_signs(signals.as_ref(), config, incident, event_now, dossier, &mut picture).await;
         heard_before(desk, incident, event_now, dossier, &mut picture);
     }

@@ -15,6 +15,7 @@ use tracing::{Instrument, field, info, info_span, warn};
 
 use super::desk::{Counters, Desk, FlowError};
 use super::investigate::keep;
+use super::live::say;
 use super::observe::{Dossier, Exhibit};
 use crate::domain::diagnosis::{Claim, Diagnosis, Remedy, Verdict};
 use crate::domain::evidence::Evidence;
@@ -85,6 +86,8 @@ async fn act(desk: &Desk, model: &Arc<dyn Model>, context: &ToolContext, due: Du
             Got::Reply { reply: ask(desk, model, due.member, request).await, by: model.name().to_owned() }
         }
         Next::RunTools(calls) => {
+            let names: BTreeSet<&str> = calls.iter().map(|call| call.name.as_str()).collect();
+            say(format!("Asking {}.", names.into_iter().collect::<Vec<_>>().join(", ")));
             let run = async |call: &ToolCall| {
                 // Names as in OpenTelemetry's semantic conventions for generative AI.
                 let span = info_span!(

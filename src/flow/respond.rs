@@ -14,7 +14,8 @@ use mention::{Answer as Said, converse, mention};
 
 use super::deliver::Effect;
 use super::desk::{Desk, FlowError};
-use super::{approve, command, label};
+use super::live::{Patience, shown};
+use super::{approve, command, label, silence};
 use crate::domain::card::{ButtonAction, Card, Span, Tone};
 use crate::domain::command::Verb;
 use crate::domain::id::IncidentId;
@@ -92,17 +93,12 @@ async fn answer_row(desk: &Arc<Desk>, row: &InboxRow, room: Room) -> Result<Opti
             error!(inbox = row.id, error = %unreadable, "an act of a person cannot be read");
             None
         }
-        Ok(act) => match react(desk, &row.source, &act).await {
+        Ok(act) => match reacted(desk, row, &act).await {
             Ok(Reaction::Done(effect)) => effect,
             Ok(Reaction::Asked(question)) if room == Room::Full => {
                 Some(Effect::Reply { chat: row.source.clone(), place: question.place, card: question.instead })
             }
-            Ok(Reaction::Asked(question)) => {
-                let card = note("I look into it; the answer follows here.", Tone::Working);
-                let looking = Effect::Reply { chat: row.source.clone(), place: question.place.clone(), card };
-                finish(desk, row, Some(looking), vec![]).await?;
-                return Ok(Some(*question));
-            }
+            Ok(Reaction::Asked(question)) => return Ok(Some(*question)),
             Err(FlowError::Refused(why)) => Some(whisper(&row.source, &act, note(&why, Tone::Neutral))),
             Err(failure) => {
                 error!(inbox = row.id, error = %failure, "an act of a person failed");
@@ -115,9 +111,26 @@ async fn answer_row(desk: &Arc<Desk>, row: &InboxRow, room: Room) -> Result<Opti
     Ok(None)
 }
 
-async fn answer_question(desk: &Desk, row: &InboxRow, open: Open) -> Result<(), FlowError> {
+/// A quick reaction needs no sign; a slow one shows that it is at work.
+async fn reacted(desk: &Arc<Desk>, row: &InboxRow, act: &FromPeople) -> Result<Reaction, FlowError> {
+    let reaction = react(desk, &row.source, act);
+    match act {
+        FromPeople::Command { place, by, .. } | FromPeople::Mention { place, by, .. } => {
+            shown(desk, &row.source, &answer_key(row), (place, &by.id), Patience::Some, reaction).await
+        }
+        FromPeople::Click { .. } | FromPeople::Home { .. } => reaction.await,
+    }
+}
+
+fn answer_key(row: &InboxRow) -> String {
+    format!("answer/{}", row.id)
+}
+
+async fn answer_question(desk: &Arc<Desk>, row: &InboxRow, open: Open) -> Result<(), FlowError> {
     let Open { by, place, text, incident, instead } = open;
-    let card = match converse(desk, &by, &text, incident, row.id, instead).await {
+    let conversing = converse(desk, &by, &text, incident, row.id, instead);
+    let card = shown(desk, &row.source, &answer_key(row), (&place, &by.id), Patience::None, conversing).await;
+    let card = match card {
         Ok(card) => card,
         Err(failure) => {
             error!(inbox = row.id, error = %failure, "a question could not be answered");
@@ -133,7 +146,7 @@ async fn finish(desk: &Desk, row: &InboxRow, effect: Option<Effect>, done: Vec<i
     let mut batch = Batch { inbox_done: done, ..Batch::default() };
     if let Some(effect) = effect {
         batch.effects.push(NewEffect {
-            key: format!("answer/{}", row.id),
+            key: answer_key(row),
             incident: None,
             body: serde_json::to_string(&effect).unwrap_or_default(),
         });
@@ -152,7 +165,8 @@ fn place_of(act: &FromPeople) -> (&Place, &Person) {
     match act {
         FromPeople::Click { place, by, .. }
         | FromPeople::Command { place, by, .. }
-        | FromPeople::Mention { place, by, .. } => (place, by),
+        | FromPeople::Mention { place, by, .. }
+        | FromPeople::Home { place, by } => (place, by),
     }
 }
 
@@ -187,6 +201,7 @@ async fn react(desk: &Arc<Desk>, chat: &str, act: &FromPeople) -> Result<Reactio
                 instead,
             })),
         },
+        FromPeople::Home { by, .. } => Reaction::Done(Some(Effect::Home { chat: chat.into(), to: by.id.clone() })),
     })
 }
 
@@ -237,7 +252,10 @@ async fn click(
             )))
         }
         ButtonAction::Silence => match reason.filter(|words| !words.trim().is_empty()) {
-            Some(words) => Ok(Some(ordered(desk, by, "silence", &words).await?)),
+            Some(words) => {
+                let words = silence::of_incident(desk, &incident_id(value)?, words).await?;
+                Ok(Some(ordered(desk, by, "silence", &words).await?))
+            }
             None => {
                 let example = Verb::Silence.spec().examples[0];
                 Err(FlowError::Refused(format!("silences are set by command: /ops {example}")))
@@ -267,6 +285,7 @@ async fn click(
                     if helpful {
                         label::real(change, &person, "found its diagnosis helpful");
                     }
+                    change.tell("diagnosis", &Effect::Diagnosis);
                     Ok(())
                 })
                 .await?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::desk::{Desk, FlowError};
 use crate::domain::alert::Labels;
 use crate::domain::card::{Card, Span, Tone};
+use crate::domain::id::IncidentId;
 use crate::domain::intent::matcher::Matchers;
 use crate::domain::intent::silence::{CannotExpire, Consent, Reach, Refused, Silence, SilenceId, Silences, State};
 use crate::domain::narrative::{answer, note};
@@ -26,6 +27,17 @@ pub async fn all(desk: &Desk) -> Result<Silences, FlowError> {
     let known: Vec<Silence> = serde_json::from_str(&stored)
         .map_err(|failure| FlowError::Refused(format!("the stored silences cannot be read: {failure}")))?;
     Ok(Silences::restore(known))
+}
+
+/// The words of an incident's button: without matchers, about all that the incident is about.
+pub async fn of_incident(desk: &Desk, id: &IncidentId, words: String) -> Result<String, FlowError> {
+    if !words.starts_with("for ") {
+        return Ok(words);
+    }
+    let incident = desk.store.incident(id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?;
+    let subjects: Vec<String> = incident.subjects().into_iter().map(regex::escape).collect();
+    let pattern = subjects.join("|").replace('\\', "\\\\").replace('"', "\\\"");
+    Ok(format!("service=~\"{pattern}\" {words}"))
 }
 
 /// By command: the grammar has seen to it that it ends within a day and has a reason.

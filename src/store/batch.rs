@@ -390,7 +390,7 @@ macro_rules! write_batch {
         for effect in &$batch.effects {
             sqlx::query(
                 "INSERT INTO outbox(key,incident,body,state,attempts,not_before,created_at) VALUES($1,$2,$3,'due',0,0,$4) \
-                 ON CONFLICT(key) DO UPDATE SET state='due', body=excluded.body, attempts=0, not_before=0",
+                 ON CONFLICT(key) DO UPDATE SET state='due', body=excluded.body, revision=outbox.revision+1, not_before=0",
             )
             .bind(&effect.key)
             .bind(&effect.incident)

@@ -48,7 +48,10 @@ pub struct OutboxRow {
     pub key: String,
     pub incident: Option<String>,
     pub body: String,
+    /// How often a post was begun whose end is not known to the store.
     pub attempts: i64,
+    /// Another number than before: it was asked for again.
+    pub revision: i64,
     pub created_at: i64,
     pub not_before: i64,
 }
@@ -365,12 +368,13 @@ impl Store {
         Ok(last.map(Timestamp::from_millis))
     }
 
-    /// What is for the chats and due.
+    /// What is to be told to the chats, oldest first; answers to people before anything else.
     pub async fn outbox_due(&self, wall_now: Timestamp, limit: i64) -> Result<Vec<OutboxRow>, StoreError> {
         Ok(on!(self, pool => {
             sqlx::query_as(
-                "SELECT id,key,incident,body,attempts,created_at,not_before FROM outbox \
-                 WHERE state='due' AND not_before<=$1 AND key NOT LIKE 'elsewhere/%' ORDER BY id LIMIT $2",
+                "SELECT id,key,incident,body,attempts,revision,created_at,not_before FROM outbox \
+                 WHERE state='due' AND not_before<=$1 AND key NOT LIKE 'elsewhere/%' \
+                 ORDER BY CASE WHEN incident IS NULL THEN 0 ELSE 1 END, id LIMIT $2",
             )
             .bind(wall_now.millis())
             .bind(limit)
@@ -383,7 +387,7 @@ impl Store {
     pub async fn outbox_under(&self, beginning: &str, limit: i64) -> Result<Vec<OutboxRow>, StoreError> {
         Ok(on!(self, pool => {
             sqlx::query_as(
-                "SELECT id,key,incident,body,attempts,created_at,not_before FROM outbox \
+                "SELECT id,key,incident,body,attempts,revision,created_at,not_before FROM outbox \
                  WHERE state='due' AND substr(key, 1, $1)=$2 ORDER BY id LIMIT $3",
             )
             .bind(beginning.chars().count() as i32)
@@ -439,15 +443,23 @@ impl Store {
         })?)
     }
 
-    /// Marks a delivery: done only if the body is still the one that was delivered, so that an
-    /// edit that was asked for meanwhile is not lost.
-    pub async fn outbox_done(&self, row: &OutboxRow, wall_at: Timestamp) -> Result<(), StoreError> {
+    /// Ends a delivery, unless it was asked for again meanwhile: then it stays due. `failure` says
+    /// why it will not be delivered.
+    pub async fn outbox_ended(
+        &self,
+        row: &OutboxRow,
+        failure: Option<&str>,
+        wall_at: Timestamp,
+    ) -> Result<(), StoreError> {
         let _writer = self.writer.lock().await;
+        let state = if failure.is_some() { "failed" } else { "done" };
         on!(self, pool => {
-            sqlx::query("UPDATE outbox SET state='done', done_at=$1, error=NULL WHERE id=$2 AND body=$3")
+            sqlx::query("UPDATE outbox SET state=$1, done_at=$2, error=$3, attempts=0 WHERE id=$4 AND revision=$5")
+                .bind(state)
                 .bind(wall_at.millis())
+                .bind(failure)
                 .bind(row.id)
-                .bind(&row.body)
+                .bind(row.revision)
                 .execute(pool)
                 .await
                 .map(|_| ())
@@ -455,6 +467,7 @@ impl Store {
         Ok(())
     }
 
+    /// Tries again, not before then; `state` is `failed` for what will never work.
     pub async fn outbox_retry(
         &self,
         id: i64,
@@ -472,6 +485,16 @@ impl Store {
                 .execute(pool)
                 .await
                 .map(|_| ())
+        })?;
+        Ok(())
+    }
+
+    /// The intent, written before a post whose reply may get lost: whoever finds it after a crash
+    /// reads back before posting.
+    pub async fn outbox_begun(&self, row: &OutboxRow) -> Result<(), StoreError> {
+        let _writer = self.writer.lock().await;
+        on!(self, pool => {
+            sqlx::query("UPDATE outbox SET attempts=attempts+1 WHERE id=$1").bind(row.id).execute(pool).await.map(|_| ())
         })?;
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod aimock;
 mod approvals;
+mod cards;
 mod door;
 mod elsewhere;
 mod fake_qdrant;

@@ -105,7 +105,7 @@ fn a_person_walks_through_the_console() {
         .arg("--strict")
         .env("CHROMIUM", chromium)
         .stdin(Stdio::null());
-    let ended = run_within(walk, Duration::from_secs(240)).expect(0);
+    let ended = run_within(walk, Duration::from_secs(400)).expect(0);
     print!("{}", ended.stdout);
 }
 

@@ -7,8 +7,14 @@ mod emulator;
 mod faults;
 #[path = "slack/night.rs"]
 mod night;
+#[path = "slack/proxy.rs"]
+mod proxy;
+#[path = "slack/storm.rs"]
+mod storm;
 #[path = "slack/support.rs"]
 mod support;
+#[path = "slack/waiting.rs"]
+mod waiting;
 
 use std::process::{Command, Stdio};
 

@@ -14,6 +14,7 @@ use super::text::{clean, cut, escape, escape_within, units};
 
 // https://docs.slack.dev/reference/block-kit/blocks
 const BLOCKS: usize = 50;
+const HOME_BLOCKS: usize = 100;
 const HEADER: usize = 150;
 const FIELDS: usize = 10;
 const FIELD: usize = 2000;
@@ -48,6 +49,11 @@ pub fn blocks(renderer: &Renderer, card: &Card, key: &str) -> Rendered {
     Rendered { text: escape_within(&card.fallback, FALLBACK), blocks: renderer.message(card, key) }
 }
 
+/// The card as the app's home: the same blocks, twice as many of them, and no fallback.
+pub fn home_blocks(renderer: &Renderer, card: &Card) -> Vec<Value> {
+    renderer.surface(card, "home", HOME_BLOCKS)
+}
+
 /// The start of every block id of a post under `key`.
 pub(super) fn block_mark(key: &str) -> String {
     format!("mw-{}-", Digest::of(key.as_bytes()).short())
@@ -63,12 +69,16 @@ impl Renderer {
     }
 
     fn message(&self, card: &Card, key: &str) -> Vec<Value> {
+        self.surface(card, key, BLOCKS)
+    }
+
+    fn surface(&self, card: &Card, key: &str, most: usize) -> Vec<Value> {
         let mut budget = MESSAGE;
         let mut blocks: Vec<Value> = vec![];
         for block in &card.blocks {
             blocks.extend(self.block(block, &mut budget));
         }
-        let mut blocks = within_block_limit(blocks);
+        let mut blocks = within_block_limit(blocks, most);
         let mark = block_mark(key);
         for (position, block) in blocks.iter_mut().enumerate() {
             block["block_id"] = json!(format!("{mark}{position}"));
@@ -230,7 +240,7 @@ impl Renderer {
         }
     }
 
-    /// Pictures are linked, not uploaded: the console draws them, and an upload would need `files:write`.
+    /// A link to where the console draws it; the uploaded one follows in the thread.
     fn picture(&self, title: &str, alt: &str, path: &str) -> Value {
         let title = match self.mint(path) {
             Some(_) => self.mrkdwn_link(&format!("🖼 {}", cut(title, 200)), path),
@@ -386,13 +396,13 @@ fn button(button: &Button) -> Value {
 }
 
 /// Buttons stay, because without them nobody can act; the tail of the telling goes.
-fn within_block_limit(blocks: Vec<Value>) -> Vec<Value> {
-    if blocks.len() <= BLOCKS {
+fn within_block_limit(blocks: Vec<Value>, most: usize) -> Vec<Value> {
+    if blocks.len() <= most {
         return blocks;
     }
     let is_actions = |block: &Value| block["type"] == "actions";
     let kept_actions = blocks.iter().filter(|block| is_actions(block)).count().min(KEPT_ACTIONS);
-    let mut telling = BLOCKS - 1 - kept_actions;
+    let mut telling = most - 1 - kept_actions;
     let mut acting = kept_actions;
     let mut left_out = 0;
     let mut kept = vec![];

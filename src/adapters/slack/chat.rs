@@ -8,16 +8,18 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::Value;
+use serde_json::{Value, json};
 use slack_morphism::errors::SlackClientError;
 use slack_morphism::prelude::*;
 
 use crate::domain::card::Card;
 use crate::domain::id::PersonId;
-use crate::ports::{Chat, ChatError, MessageRef, Place};
+use crate::ports::{Chat, ChatError, MessageRef, Picture, Place, Rates};
 
-use super::blocks::{Rendered, Renderer, block_mark, blocks};
-use super::{NEEDED_SCOPES, SlackConfig};
+use super::SlackConfig;
+use super::blocks::{Rendered, Renderer, block_mark, blocks, home_blocks};
+use super::scopes::{Need, SCOPES, missing};
+use super::stream::Unable;
 
 pub(super) const EVENT_TYPE: &str = "midwatch";
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,15 +28,24 @@ const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(5);
 const PAGE: usize = 200;
 /// Read-back happens seconds after the post: 1,000 messages back is far enough.
 const PAGES: usize = 5;
+/// https://docs.slack.dev/apis/web-api/rate-limits: a post a second into one channel, with short
+/// bursts; `chat.update` is tier 3, fifty calls a minute.
+const RATES: Rates = Rates {
+    post_every: Duration::from_secs(1),
+    post_burst: 5,
+    edit_every: Duration::from_millis(1200),
+    edit_burst: 20,
+};
 
 /// One workspace's Web API. Cheap to clone.
 #[derive(Clone)]
 pub struct SlackChat {
     pub(super) client: Arc<SlackHyperClient>,
     token: SlackApiToken,
-    http: reqwest::Client,
+    pub(super) http: reqwest::Client,
     config: Arc<SlackConfig>,
     identity: Arc<OnceLock<Identity>>,
+    pub(super) unable: Arc<Unable>,
     /// `#incidents` to `C0...`: Slack posts to names, but reads ids only.
     channel_ids: Arc<Mutex<HashMap<String, String>>>,
 }
@@ -49,7 +60,7 @@ pub(super) struct Identity {
 
 /// Whether doing a call twice does it twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Effect {
+pub(super) enum Effect {
     Creates,
     Idempotent,
 }
@@ -79,6 +90,7 @@ impl SlackChat {
             http,
             config: Arc::new(config),
             identity: Arc::new(OnceLock::new()),
+            unable: Arc::default(),
             channel_ids: Arc::default(),
         })
     }
@@ -99,9 +111,13 @@ impl SlackChat {
         within(Duration::from_millis(2500), Effect::Creates, call).await.map(|_| ())
     }
 
-    fn render(&self, card: &Card, key: &str) -> Result<(Rendered, Vec<SlackBlock>), ChatError> {
+    fn renderer(&self) -> Renderer {
         let team = self.config.team_id.as_deref().or_else(|| self.identity().map(|identity| identity.team.as_str()));
-        let rendered = blocks(&Renderer::new(self.config.console_base.as_deref(), team), card, key);
+        Renderer::new(self.config.console_base.as_deref(), team)
+    }
+
+    fn render(&self, card: &Card, key: &str) -> Result<(Rendered, Vec<SlackBlock>), ChatError> {
+        let rendered = blocks(&self.renderer(), card, key);
         let typed = serde_json::from_value(Value::Array(rendered.blocks.clone()))
             .map_err(|error| ChatError::Refused(format!("a card does not fit Slack's block model: {error}")))?;
         Ok((rendered, typed))
@@ -115,35 +131,58 @@ impl SlackChat {
     /// Plain HTTP for what the library cannot do: `conversations.replies` lacks
     /// `include_all_metadata` there, its typed history fails on any message of a shape it does not
     /// model, and `auth.test` hides the header that lists our scopes.
-    async fn read(
+    pub(super) async fn read(
         &self,
         method: &str,
         query: &[(&str, String)],
     ) -> Result<(Value, reqwest::header::HeaderMap), ChatError> {
-        let url = format!("{}/{method}", self.config.api_base());
-        let sent = self.http.get(url).bearer_auth(&self.config.bot_token).query(query).send().await;
-        let response = sent.map_err(|error| ChatError::Unavailable(format!("{method}: {}", error.without_url())))?;
+        let request = self.http.get(self.url(method)).bearer_auth(&self.config.bot_token).query(query);
+        self.answer(method, request, Effect::Idempotent).await
+    }
+
+    /// A method that writes, for those that the library does not model as we need them.
+    pub(super) async fn write(&self, method: &str, body: &Value, effect: Effect) -> Result<Value, ChatError> {
+        let request = self.http.post(self.url(method)).bearer_auth(&self.config.bot_token).json(body);
+        self.answer(method, request, effect).await.map(|(body, _)| body)
+    }
+
+    pub(super) fn url(&self, method: &str) -> String {
+        format!("{}/{method}", self.config.api_base())
+    }
+
+    pub(super) async fn answer(
+        &self,
+        method: &str,
+        request: reqwest::RequestBuilder,
+        effect: Effect,
+    ) -> Result<(Value, reqwest::header::HeaderMap), ChatError> {
+        let response = request.send().await.map_err(|error| {
+            let refused = error.is_connect();
+            let words = format!("{method}: {}", error.without_url());
+            if refused { ChatError::Unavailable(words) } else { ambiguous(words, effect) }
+        })?;
         let headers = response.headers().clone();
         let status = response.status();
         if status.as_u16() == 429 {
             return Err(ChatError::RateLimited(retry_after(&headers)));
         }
-        if !status.is_success() {
-            return Err(ChatError::Unavailable(format!("{method} answered {status}")));
+        if status.is_client_error() {
+            return Err(ChatError::Refused(format!("Slack answered {status} to {method}")));
         }
-        let body: Value = response
-            .json()
-            .await
-            .map_err(|error| ChatError::Unavailable(format!("{method}: {}", error.without_url())))?;
+        if !status.is_success() {
+            return Err(ambiguous(format!("{method} answered {status}"), effect));
+        }
+        let body: Value =
+            response.json().await.map_err(|error| ambiguous(format!("{method}: {}", error.without_url()), effect))?;
         if body["ok"] == true {
             return Ok((body, headers));
         }
         let code = body["error"].as_str().unwrap_or("no reason given");
-        Err(refusal(code, body["needed"].as_str(), Effect::Idempotent))
+        Err(refusal(code, body["needed"].as_str(), effect))
     }
 
     /// `auth.test`; remembers who we are.
-    async fn identify(&self) -> Result<(Identity, Value, Option<Vec<String>>), ChatError> {
+    pub(super) async fn identify(&self) -> Result<(Identity, Value, Option<Vec<String>>), ChatError> {
         let (body, headers) = self.read("auth.test", &[]).await?;
         let text = |name: &str| body[name].as_str().unwrap_or_default().to_string();
         let identity =
@@ -157,7 +196,7 @@ impl SlackChat {
     }
 
     /// The id of `#name`; needs the scope `channels:read` when nothing was posted there yet.
-    async fn channel_id(&self, channel: &str) -> Result<String, ChatError> {
+    pub(super) async fn channel_id(&self, channel: &str) -> Result<String, ChatError> {
         let Some(name) = channel.strip_prefix('#') else {
             return Ok(channel.to_string());
         };
@@ -207,6 +246,16 @@ impl Chat for SlackChat {
         "slack"
     }
 
+    fn rates(&self) -> Option<Rates> {
+        let faster = self.config.posts_per_second.max(1);
+        Some(Rates {
+            post_every: RATES.post_every / faster,
+            post_burst: RATES.post_burst * faster,
+            edit_every: RATES.edit_every / faster,
+            edit_burst: RATES.edit_burst * faster,
+        })
+    }
+
     async fn post(
         &self,
         channel: &str,
@@ -241,12 +290,7 @@ impl Chat for SlackChat {
     }
 
     /// By metadata; by the mark in the block ids where a server keeps no metadata.
-    async fn find(
-        &self,
-        channel: &str,
-        thread: Option<&MessageRef>,
-        key: &str,
-    ) -> Result<Option<MessageRef>, ChatError> {
+    async fn find(&self, channel: &str, thread: Option<&MessageRef>, key: &str) -> Result<Vec<MessageRef>, ChatError> {
         if self.identity().is_none() {
             self.identify().await?;
         }
@@ -265,6 +309,7 @@ impl Chat for SlackChat {
         };
         let mark = block_mark(key);
         let mut cursor = String::new();
+        let mut found = vec![];
         for _ in 0..PAGES {
             let mut page = query.clone();
             if !cursor.is_empty() {
@@ -272,23 +317,55 @@ impl Chat for SlackChat {
             }
             let (body, _) = self.read(method, &page).await?;
             let messages = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let found = messages
-                .iter()
-                .filter(|message| self.is_ours(message) && carries(message, key, &mark))
-                .find_map(|message| message["ts"].as_str());
-            if let Some(ts) = found {
-                return Ok(Some(MessageRef { channel, ts: ts.into() }));
-            }
+            let ours = messages.iter().filter(|message| self.is_ours(message) && carries(message, key, &mark));
+            found.extend(ours.filter_map(|message| message["ts"].as_str()).map(str::to_owned));
             cursor = body["response_metadata"]["next_cursor"].as_str().unwrap_or_default().to_string();
             if cursor.is_empty() {
-                return Ok(None);
+                break;
             }
         }
-        match thread {
+        if thread.is_some() && !cursor.is_empty() && found.is_empty() {
             // Oldest first: a thread longer than that was not read to its end.
-            Some(_) => Err(ChatError::Unavailable(format!("the thread has more than {} replies", PAGE * PAGES))),
-            None => Ok(None),
+            return Err(ChatError::Unavailable(format!("the thread has more than {} replies", PAGE * PAGES)));
         }
+        found.sort();
+        found.dedup();
+        Ok(found.into_iter().map(|ts| MessageRef { channel: channel.clone(), ts }).collect())
+    }
+
+    async fn remove(&self, message: &MessageRef) -> Result<(), ChatError> {
+        let body = json!({"channel": message.channel, "ts": message.ts});
+        match self.write("chat.delete", &body, Effect::Idempotent).await {
+            Err(ChatError::Refused(why)) if why.starts_with("message_not_found") => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    async fn home(&self, to: &PersonId, card: &Card) -> Result<(), ChatError> {
+        let user = to.as_str().rsplit('/').next().unwrap_or(to.as_str());
+        let view = json!({"type": "home", "blocks": home_blocks(&self.renderer(), card)});
+        let body = json!({"user_id": user, "view": view});
+        self.write("views.publish", &body, Effect::Idempotent).await.map(drop)
+    }
+
+    async fn picture(&self, thread: &MessageRef, picture: &Picture) -> Result<(), ChatError> {
+        self.upload(thread, picture).await
+    }
+
+    async fn working(&self, place: &Place, words: &str) -> Result<(), ChatError> {
+        self.set_status(place, words).await
+    }
+
+    async fn begin(&self, thread: &MessageRef, to: &PersonId, words: &str) -> Result<Option<MessageRef>, ChatError> {
+        self.start_stream(thread, to, words).await
+    }
+
+    async fn grow(&self, message: &MessageRef, words: &str) -> Result<(), ChatError> {
+        self.append_stream(message, words).await
+    }
+
+    async fn end(&self, message: &MessageRef) -> Result<(), ChatError> {
+        self.stop_stream(message).await
     }
 
     async fn whisper(&self, place: &Place, to: &PersonId, card: &Card) -> Result<(), ChatError> {
@@ -316,10 +393,12 @@ impl Chat for SlackChat {
         let Some(scopes) = scopes else {
             return Ok(format!("@{user} in {team} ({}); scopes unknown, the server lists none", identity.team));
         };
-        let missing: Vec<&str> =
-            NEEDED_SCOPES.into_iter().filter(|needed| !scopes.iter().any(|scope| scope == needed)).collect();
+        let missing: Vec<&str> = missing(&scopes, Need::Always).iter().map(|scope| scope.name).collect();
         match missing.is_empty() {
-            true => Ok(format!("@{user} in {team} ({}); all {} scopes", identity.team, NEEDED_SCOPES.len())),
+            true => {
+                let needed = SCOPES.iter().filter(|scope| scope.need == Need::Always).count();
+                Ok(format!("@{user} in {team} ({}); all {needed} scopes", identity.team))
+            }
             false => Err(ChatError::Refused(format!(
                 "the app lacks {}: add them under OAuth & Permissions, then reinstall the app",
                 missing.join(", ")

@@ -11,7 +11,7 @@ use slack_morphism::prelude::*;
 
 use crate::domain::card::ButtonAction;
 use crate::domain::id::PersonId;
-use crate::ports::{FromPeople, Inbox, InboxFull, MessageRef, Person, Place};
+use crate::ports::{ChatError, FromPeople, Inbox, InboxFull, MessageRef, Person, Place};
 
 use super::SlackChat;
 use super::dialog::{self, Remembered};
@@ -60,8 +60,18 @@ impl Intake {
         Self { chat, inbox, opened: Arc::default() }
     }
 
-    /// Mentions and direct messages.
+    /// Mentions, direct messages, and who opened the app's home.
     pub async fn push(&self, event: SlackPushEventCallback) -> Result<(), InboxFull> {
+        if let SlackEventCallbackBody::AppHomeOpened(opened) = &event.event {
+            let kept = opened_home(&event, opened, self.team());
+            return match kept {
+                Ok(delivery) => self.keep(delivery).await,
+                Err(refusal) => {
+                    tracing::debug!(%refusal, "slack home left alone");
+                    Ok(())
+                }
+            };
+        }
         let us = self.chat.identity().map(|identity| identity.user.clone());
         match said(event, us.as_deref(), self.team()) {
             Ok(delivery) => self.keep(delivery).await,
@@ -86,7 +96,7 @@ impl Intake {
             match click {
                 Ok(Click::Complete(delivery)) => self.keep(delivery).await?,
                 Ok(Click::AsksForReason { delivery, trigger, action, remembered }) => {
-                    self.ask(delivery, trigger, action, remembered).await?
+                    self.ask(delivery, trigger, action, remembered)
                 }
                 Err(refusal) => tracing::warn!(%refusal, "slack click left alone"),
             }
@@ -104,32 +114,25 @@ impl Intake {
         }
     }
 
-    /// A dialog that cannot be opened must not lose the click: a rejection without a reason is
-    /// still a rejection, and neither action changes anything in the cluster.
-    async fn ask(
-        &self,
-        delivery: Delivery,
-        trigger: SlackTriggerId,
-        action: ButtonAction,
-        remembered: Remembered,
-    ) -> Result<(), InboxFull> {
+    /// Asks in the background: Slack hears from us at once (P9), and its `trigger` lives long enough
+    /// for one call. A dialog that cannot be opened must not lose the click: a rejection without a
+    /// reason is still a rejection, and none of these actions changes anything in the cluster.
+    fn ask(&self, delivery: Delivery, trigger: SlackTriggerId, action: ButtonAction, remembered: Remembered) {
         if !self.first_time(&delivery.dedupe) {
-            return Ok(());
+            return;
         }
-        let Some(view) = dialog::view(action, &remembered) else {
-            return self.keep(delivery).await;
-        };
-        let Err(error) = self.chat.open_view(&trigger, view).await else {
-            return Ok(());
-        };
-        tracing::warn!(%error, action = action.as_str(), "no dialog; the click is kept without a reason");
-        let click = delivery.dedupe.clone();
-        let kept = self.keep(delivery).await;
-        if kept.is_err() {
-            // Slack will deliver it again, and then it must count as the first time.
-            self.opened().retain(|known| *known != click);
-        }
-        kept
+        let way_in = self.clone();
+        tokio::spawn(async move {
+            let opened = match dialog::view(action, &remembered) {
+                Some(view) => way_in.chat.open_view(&trigger, view).await,
+                None => Err(ChatError::Refused("Slack would not take the dialog".into())),
+            };
+            let Err(error) = opened else { return };
+            tracing::warn!(%error, action = action.as_str(), "no dialog; the click is kept without a reason");
+            if let Err(full) = way_in.keep(delivery).await {
+                tracing::error!(error = %full, action = action.as_str(), "a click is lost; its person sees no dialog");
+            }
+        });
     }
 
     fn opened(&self) -> std::sync::MutexGuard<'_, VecDeque<String>> {
@@ -197,6 +200,20 @@ fn said(event: SlackPushEventCallback, us: Option<&str>, team: Option<&str>) -> 
     Ok(Delivery { dedupe, act: FromPeople::Mention { place, by, text: unescape(text.trim()) } })
 }
 
+fn opened_home(
+    event: &SlackPushEventCallback,
+    opened: &SlackAppHomeOpenedEvent,
+    team: Option<&str>,
+) -> Result<Delivery, Refusal> {
+    if opened.tab.as_deref().is_some_and(|tab| tab != "home") {
+        return Err(Refusal::NotForUs("the messages tab"));
+    }
+    let by = person(&event.team_id.0, &opened.user.0, None, team)?;
+    let place = place(&opened.channel.0, None, None);
+    let dedupe = format!("slack:event:{}", event.event_id.0);
+    Ok(Delivery { dedupe, act: FromPeople::Home { place, by } })
+}
+
 fn clicked(event: SlackInteractionBlockActionsEvent, team: Option<&str>) -> Vec<Result<Click, Refusal>> {
     let user = match &event.user {
         Some(user) => user.clone(),
@@ -247,13 +264,9 @@ fn submitted(event: SlackInteractionViewSubmissionEvent, team: Option<&str>) -> 
         .and_then(|memory| serde_json::from_str(&memory).ok())
         .ok_or(Refusal::NotForUs("a dialog without its memory"))?;
     let state = event.view.state_params;
-    let reason = state.state.as_ref().and_then(|state| {
-        let (_, inputs) = state.values.iter().find(|(block, _)| block.0 == dialog::BLOCK)?;
-        inputs.iter().find(|(input, _)| input.0 == dialog::INPUT)?.1.value.clone()
-    });
+    let reason = dialog::words(action, state.state.as_ref());
     let place =
         Place { channel: remembered.channel.clone(), thread: remembered.thread(), message: remembered.message() };
-    let reason = reason.map(|words| words.trim().to_string()).filter(|words| !words.is_empty());
     let act = FromPeople::Click { place, by, action, value: remembered.value, reason };
     // A dialog can be sent once.
     Ok(Delivery { dedupe: format!("slack:view:{}", state.id.0), act })

@@ -1,6 +1,7 @@
 //! The channel that one big incident has for itself: made, filled and archived through the outbox.
 
-use super::{ChannelWork, Failure, later, send};
+use super::send::{Parcel, Sent, send};
+use super::{ChannelWork, Failure};
 use crate::domain::card::{Card, Tone};
 use crate::domain::id::{IncidentId, PersonId};
 use crate::domain::incident::Incident;
@@ -12,34 +13,38 @@ use crate::store::{Batch, OutboxRow, PostedRow};
 /// Chats allow 80 characters; names are read in a narrow column.
 const LONGEST_NAME: usize = 40;
 
-pub(super) async fn carry_out(desk: &Desk, row: &OutboxRow, work: &ChannelWork) -> Result<(), Failure> {
+pub(super) async fn carry_out(
+    desk: &Desk,
+    seat: &ChatSeat,
+    row: &OutboxRow,
+    work: &ChannelWork,
+    look_first: bool,
+) -> Result<Sent, Failure> {
     let id = IncidentId::new(row.incident.clone().unwrap_or_default());
-    let incident = desk.store.incident(&id).await.map_err(later)?;
+    let incident = desk.store.incident(&id).await.map_err(Failure::store)?;
     let incident = incident.ok_or_else(|| Failure::Give(format!("{id} does not exist")))?;
-    for seat in &desk.chats {
-        let Some(channels) = &seat.channels else { continue };
-        let known = desk.store.posted(&key(&id, seat)).await.map_err(later)?;
-        match (work, known) {
-            (ChannelWork::Open { invite }, _) => {
-                let channel = channels.open(&name(&incident)).await.map_err(Failure::Chat)?;
-                keep(desk, seat, &id, &channel).await?;
-                root(desk, seat, row, &id, &narrative::root(&incident)).await?;
-                add(seat, channels.as_ref(), &channel, invite).await?;
-                let text = format!("{id} has a channel of its own: #{}", name(&incident));
-                note(desk, seat, row, &id, &text).await?;
-            }
-            (ChannelWork::Invite { people }, Some(known)) => {
-                add(seat, channels.as_ref(), &known.channel, people).await?;
-            }
-            (ChannelWork::Archive, Some(known)) => {
-                channels.archive(&known.channel).await.map_err(Failure::Chat)?;
-                forget(desk, seat, &id).await?;
-            }
-            // It was never made in this chat.
-            (ChannelWork::Invite { .. } | ChannelWork::Archive, None) => {}
+    let Some(channels) = &seat.channels else { return Ok(Sent::Nothing) };
+    let known = desk.store.posted(&key(&id, seat)).await.map_err(Failure::store)?;
+    match (work, known) {
+        (ChannelWork::Open { invite }, _) => {
+            let channel = channels.open(&name(&incident)).await.map_err(Failure::Chat)?;
+            keep(desk, seat, &id, &channel).await?;
+            root(desk, seat, row, &id, &narrative::root(&incident), look_first).await?;
+            add(seat, channels.as_ref(), &channel, invite).await?;
+            let text = format!("{id} has a channel of its own: #{}", name(&incident));
+            note(desk, seat, row, &id, &text, look_first).await?;
         }
+        (ChannelWork::Invite { people }, Some(known)) => {
+            add(seat, channels.as_ref(), &known.channel, people).await?;
+        }
+        (ChannelWork::Archive, Some(known)) => {
+            channels.archive(&known.channel).await.map_err(Failure::Chat)?;
+            forget(desk, seat, &id).await?;
+        }
+        // It was never made in this chat.
+        (ChannelWork::Invite { .. } | ChannelWork::Archive, None) => {}
     }
-    Ok(())
+    Ok(Sent::Nothing)
 }
 
 /// The root message stands in the incident's own channel, too, while it has one.
@@ -49,12 +54,15 @@ pub(super) async fn root(
     row: &OutboxRow,
     id: &IncidentId,
     card: &Card,
+    look_first: bool,
 ) -> Result<(), Failure> {
-    let Some(own) = desk.store.posted(&key(id, seat)).await.map_err(later)? else { return Ok(()) };
+    let Some(own) = desk.store.posted(&key(id, seat)).await.map_err(Failure::store)? else { return Ok(()) };
     if own.ts == ARCHIVED {
         return Ok(());
     }
-    send(desk, seat, &format!("{id}/channel-root"), row.attempts, &own.channel, None, card, Some(id)).await
+    let (key, channel) = (format!("{id}/channel-root"), own.channel.as_str());
+    let parcel = Parcel { row, key: &key, channel, thread: None, card, incident: Some(id), look_first };
+    send(desk, seat, parcel).await.map(drop)
 }
 
 /// People of other chats and teams cannot be invited here.
@@ -67,12 +75,20 @@ async fn add(seat: &ChatSeat, channels: &dyn Channels, channel: &str, people: &[
     }
 }
 
-async fn note(desk: &Desk, seat: &ChatSeat, row: &OutboxRow, id: &IncidentId, text: &str) -> Result<(), Failure> {
-    let root = desk.store.posted(&format!("{id}/root@{}", seat.chat.name())).await.map_err(later)?;
+async fn note(
+    desk: &Desk,
+    seat: &ChatSeat,
+    row: &OutboxRow,
+    id: &IncidentId,
+    text: &str,
+    look_first: bool,
+) -> Result<(), Failure> {
+    let root = desk.store.posted(&format!("{id}/root@{}", seat.chat.name())).await.map_err(Failure::store)?;
     let Some(root) = root else { return Ok(()) };
-    let card = narrative::note(text, Tone::Neutral);
-    let key = format!("{}/note", row.key);
-    send(desk, seat, &key, row.attempts, &root.channel.clone(), Some(&root), &card, Some(id)).await
+    let (key, card) = (format!("{}/note", row.key), narrative::note(text, Tone::Neutral));
+    let (channel, thread) = (root.channel.as_str(), Some(&root));
+    let parcel = Parcel { row, key: &key, channel, thread, card: &card, incident: Some(id), look_first };
+    send(desk, seat, parcel).await.map(drop)
 }
 
 fn key(id: &IncidentId, seat: &ChatSeat) -> String {
@@ -86,7 +102,7 @@ async fn keep(desk: &Desk, seat: &ChatSeat, id: &IncidentId, channel: &str) -> R
 }
 
 async fn forget(desk: &Desk, seat: &ChatSeat, id: &IncidentId) -> Result<(), Failure> {
-    let known = desk.store.posted(&key(id, seat)).await.map_err(later)?;
+    let known = desk.store.posted(&key(id, seat)).await.map_err(Failure::store)?;
     let Some(known) = known else { return Ok(()) };
     write(desk, seat, id, &MessageRef { ts: ARCHIVED.into(), ..known }).await
 }
@@ -102,7 +118,7 @@ async fn write(desk: &Desk, seat: &ChatSeat, id: &IncidentId, at: &MessageRef) -
         card: "a channel".into(),
     };
     let batch = Batch { posted: vec![posted], ..Batch::default() };
-    desk.store.commit(batch, desk.clock.wall_now()).await.map_err(later)?;
+    desk.store.commit(batch, desk.clock.wall_now()).await.map_err(Failure::store)?;
     Ok(())
 }
 

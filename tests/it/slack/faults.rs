@@ -86,3 +86,30 @@ async fn check_names_the_missing_scopes() {
     let ChatError::Refused(words) = chat(&base).check().await.unwrap_err() else { panic!("not refused") };
     assert!(words.contains("app_mentions:read") && !words.contains("chat:write"), "{words}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_names_each_missing_scope_and_what_it_is_for() {
+    let identity = json!({
+        "ok": true, "user": "midwatch", "user_id": "U1", "team": "Night Watch", "team_id": "T1",
+        "channel": {"name": "incidents", "is_member": false}, "url": "wss://example.test",
+    });
+    let scopes = "chat:write,commands,app_mentions:read,im:history,users:read,channels:read";
+    let base = server(Some((200, vec![("x-oauth-scopes", scopes)], identity))).await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("midwatch.toml");
+    let text = format!(
+        "[slack]\nbot_token = \"xoxb-x\"\napp_token = \"xapp-x\"\nchannel = \"C1\"\nteam_id = \"T1\"\napi_base = \"{base}\"\n\
+         [store]\ndata_dir = {:?}\n",
+        folder.path().join("data")
+    );
+    std::fs::write(&config, text).unwrap();
+    let words = ["check", "--slack", "--config", config.to_str().unwrap()].map(str::to_owned);
+    let said = tokio::task::spawn_blocking(move || crate::harness::run(words)).await.unwrap().expect(1).stdout;
+    let bad: Vec<&str> = said.lines().filter(|line| line.starts_with("FAIL")).collect();
+    assert_eq!(bad.len(), 3, "{said}");
+    assert!(bad[0].contains("channels:history") && bad[0].contains("posted twice"), "{said}");
+    assert!(bad[1].contains("usergroups:read"), "{said}");
+    assert!(bad[2].contains("/invite @midwatch"), "{said}");
+    assert!(said.contains("files:write") && said.contains("Socket Mode, 2 sockets"), "{said}");
+    assert!(!said.contains("runbooks"), "only Slack: {said}");
+}

@@ -1,0 +1,209 @@
+//! From what is to be told to the card that says it, as the state is now.
+
+use std::time::Duration;
+
+use tracing::debug;
+
+use super::super::desk::{ChatSeat, Desk};
+use super::super::route;
+use super::send::{Parcel, Sent, send};
+use super::{Effect, Failure, own_channel};
+use crate::domain::card::Card;
+use crate::domain::id::IncidentId;
+use crate::domain::incident::{Incident, State};
+use crate::domain::narrative::{self, Answer, Home};
+use crate::domain::route::{Routing, Telling};
+use crate::domain::time::Timestamp;
+use crate::ports::Drawing;
+use crate::store::{OutboxRow, Scope};
+
+pub(super) async fn tell(
+    desk: &Desk,
+    seat: &ChatSeat,
+    row: &OutboxRow,
+    effect: &Effect,
+    look_first: bool,
+) -> Result<Sent, Failure> {
+    match effect {
+        Effect::Reply { place, card, .. } => {
+            let thread = place.thread.clone().or_else(|| place.message.clone());
+            let thread = thread.as_ref();
+            let parcel =
+                Parcel { row, key: &row.key, channel: &place.channel, thread, card, incident: None, look_first };
+            send(desk, seat, parcel).await
+        }
+        Effect::Whisper { place, to, card, .. } => {
+            if let Err(error) = seat.chat.whisper(place, to, card).await {
+                debug!(%error, "a whisper was dropped");
+            }
+            Ok(Sent::Nothing)
+        }
+        Effect::Home { to, .. } => {
+            let card = home(desk).await?;
+            if let Err(error) = seat.chat.home(to, &card).await {
+                debug!(%error, "a home was not drawn");
+            }
+            Ok(Sent::Nothing)
+        }
+        Effect::Asked { key } => {
+            let card = &asked(desk, key).await?;
+            let parcel =
+                Parcel { row, key: &row.key, channel: &seat.channel, thread: None, card, incident: None, look_first };
+            send(desk, seat, parcel).await
+        }
+        Effect::Digest { channel, incidents } => {
+            let card = &route::digest_card(desk, incidents).await.map_err(Failure::store)?;
+            let channel = match (channel.as_str(), seat.chat.name()) {
+                ("", _) => seat.channel.as_str(),
+                // The console's channels have no mark before their name.
+                (channel, "console") => channel.trim_start_matches('#'),
+                (channel, _) => channel,
+            };
+            let parcel = Parcel { row, key: &row.key, channel, thread: None, card, incident: None, look_first };
+            send(desk, seat, parcel).await
+        }
+        Effect::Channel { work } => own_channel::carry_out(desk, seat, row, work, look_first).await,
+        Effect::Root | Effect::Diagnosis | Effect::Approval { .. } | Effect::Note { .. } | Effect::Picture { .. } => {
+            of_incident(desk, seat, row, effect, look_first).await
+        }
+    }
+}
+
+async fn of_incident(
+    desk: &Desk,
+    seat: &ChatSeat,
+    row: &OutboxRow,
+    effect: &Effect,
+    look_first: bool,
+) -> Result<Sent, Failure> {
+    let id = IncidentId::new(row.incident.clone().unwrap_or_default());
+    let incident = desk.store.incident(&id).await.map_err(Failure::store)?;
+    let incident = incident.ok_or_else(|| Failure::Give(format!("{id} does not exist")))?;
+    let root = desk.store.posted(&format!("{id}/root@{}", seat.chat.name())).await.map_err(Failure::store)?;
+    let merged = matches!(incident.state, State::Merged { .. });
+    if !is_due(desk, &incident).await? {
+        return Ok(Sent::Nothing);
+    }
+    let card = match effect {
+        Effect::Root => {
+            // An incident that went into another before it was ever shown needs no message.
+            if root.is_none() && merged {
+                return Ok(Sent::Nothing);
+            }
+            let card = &narrative::root(&incident);
+            let channel = match &root {
+                Some(root) => root.channel.clone(),
+                None => route::channel(desk, seat, &incident).await.map_err(Failure::store)?,
+            };
+            let (key, channel) = (row.key.as_str(), channel.as_str());
+            let parcel = Parcel { row, key, channel, thread: None, card, incident: Some(&id), look_first };
+            let sent = send(desk, seat, parcel).await?;
+            if root.is_none() && desk.routing != Routing::default() {
+                desk.store.outbox_release(&id).await.map_err(Failure::store)?;
+            }
+            own_channel::root(desk, seat, row, &id, card, look_first).await?;
+            return Ok(sent);
+        }
+        Effect::Diagnosis => narrative::diagnosis(&incident),
+        Effect::Approval { plan } => match incident.plan(plan) {
+            Some(record) => narrative::approval(record),
+            None => return Err(Failure::Give(format!("{plan} does not exist"))),
+        },
+        Effect::Note { card } => card.clone(),
+        Effect::Picture { .. } if merged => return Ok(Sent::Nothing),
+        Effect::Picture { what } => return picture(desk, seat, &id, *what, root.as_ref()).await,
+        Effect::Asked { .. } | Effect::Reply { .. } | Effect::Whisper { .. } | Effect::Home { .. } => {
+            return Ok(Sent::Nothing);
+        }
+        Effect::Digest { .. } | Effect::Channel { .. } => return Ok(Sent::Nothing),
+    };
+    match root {
+        Some(root) => {
+            let channel = &root.channel;
+            let parcel = Parcel {
+                row,
+                key: &row.key,
+                channel,
+                thread: Some(&root),
+                card: &card,
+                incident: Some(&id),
+                look_first,
+            };
+            send(desk, seat, parcel).await
+        }
+        None if merged => Ok(Sent::Nothing),
+        None => {
+            Err(Failure::Later("the incident's root message is not posted yet".into(), Some(Duration::from_millis(50))))
+        }
+    }
+}
+
+/// How long what is only in a digest is not looked at again by itself.
+const HELD: Duration = Duration::from_secs(24 * 3600);
+
+/// Whether the incident is told at all: `false` when it came and went within a digest. What is told
+/// later is held until then.
+async fn is_due(desk: &Desk, incident: &Incident) -> Result<bool, Failure> {
+    if desk.routing == Routing::default() {
+        return Ok(true);
+    }
+    for seat in &desk.chats {
+        let key = format!("{}/root@{}", incident.id, seat.chat.name());
+        if desk.store.posted(&key).await.map_err(Failure::store)?.is_some() {
+            return Ok(true);
+        }
+    }
+    let wall_now = desk.clock.wall_now();
+    match desk.routing.telling(incident, wall_now) {
+        Telling::Now => Ok(true),
+        Telling::After { at } => Err(Failure::Hold(at)),
+        Telling::Digest if incident.state.is_over() => Ok(false),
+        // Until it is graver, or somebody is asked: that makes it due by itself.
+        Telling::Digest => Err(Failure::Hold(wall_now + HELD)),
+    }
+}
+
+/// Shown at most once: a lost reply leaves perhaps no picture, and the card links to it anyway.
+async fn picture(
+    desk: &Desk,
+    seat: &ChatSeat,
+    id: &IncidentId,
+    what: Drawing,
+    root: Option<&crate::ports::MessageRef>,
+) -> Result<Sent, Failure> {
+    let (Some(root), Some(artist)) = (root, desk.artist.get()) else { return Ok(Sent::Nothing) };
+    let Some(picture) = artist.draw(id, what).await else { return Ok(Sent::Nothing) };
+    if let Err(error) = seat.chat.picture(root, &picture).await {
+        debug!(incident = %id, %error, "a picture was dropped");
+    }
+    Ok(Sent::Nothing)
+}
+
+async fn asked(desk: &Desk, key: &str) -> Result<Card, Failure> {
+    let asked = desk.store.asked(key).await.map_err(Failure::store)?;
+    let asked = asked.ok_or_else(|| Failure::Give(format!("nothing was asked about {key}")))?;
+    let label = desk.store.label(key).await.map_err(Failure::store)?;
+    let answer = |real| if real { Answer::ShouldHaveWoken } else { Answer::RightlyMuted };
+    Ok(narrative::muted(&narrative::Muted {
+        key,
+        name: &asked.name,
+        subject: &asked.subject,
+        explanation: &asked.explanation,
+        starts_at: Timestamp::from_millis(asked.starts_at),
+        answer: label.as_ref().map(|label| (label.person.as_str(), answer(label.real))),
+    }))
+}
+
+async fn home(desk: &Desk) -> Result<Card, Failure> {
+    let open = desk.store.incidents(Scope::NotOver).await.map_err(Failure::store)?;
+    let (row, head) = desk.store.audit_head().await.map_err(Failure::store)?;
+    let paused = desk.paused().await;
+    Ok(narrative::home(&Home {
+        open: &open,
+        paused: paused.as_deref(),
+        policy: &desk.policy,
+        services: desk.topology().await.nodes().count(),
+        audit_head: (row, &head),
+        wall_now: desk.clock.wall_now(),
+    }))
+}
