@@ -194,8 +194,9 @@ async fn a_model_answers_with_what_it_can_prove() {
     let conclusion = json!({
         "service": null, "change": null, "mechanism": "pay has nobody before it", "remedy": "none",
         "claims": [
-            {"text": "the runbook looks at connections first", "evidence": ["E1"]},
-            {"text": "pay fails 97 % of requests", "evidence": ["E1"]},
+            {"text": "the runbook looks at connections first", "evidence": ["E2"]},
+            {"text": "pay alerts", "evidence": ["E1"]},
+            {"text": "pay fails 97 % of requests", "evidence": ["E1", "E2"]},
             {"text": "the moon is full", "evidence": ["E9"]},
         ],
         "ruled_out": [], "confidence": 0.5, "needs": "metrics of pay",
@@ -211,6 +212,9 @@ async fn a_model_answers_with_what_it_can_prove() {
     let root = talking.root("ops", "INC-1").await;
     let said = talking.says("ops", Some(&root), "compare pay with its neighbours for me", "answered by scripted").await;
     assert!(said.contains("the runbook looks at connections first") && said.contains("\"TALK-"), "{said}");
+    // What the incident had already keeps its mark, and no other evidence has it.
+    assert!(said.contains("pay alerts") && said.matches("INC-1.E1").count() == 1, "{said}");
+    assert_eq!(said.matches("TALK-").count(), 1, "{said}");
     assert!(!said.contains("97 %") && !said.contains("moon"), "{said}");
     assert!(said.contains("2 claims were dropped") && said.contains("metrics of pay"), "{said}");
     let brief = model.asked()[0]["messages"].to_string();
@@ -220,7 +224,7 @@ async fn a_model_answers_with_what_it_can_prove() {
         talking.rows("SELECT id FROM evidence WHERE incident LIKE 'TALK-%'").await,
         talking.rows("SELECT body FROM incident_event WHERE kind='reasoned'").await,
     );
-    assert!(evidence.len() == 1 && evidence[0].ends_with(".E1"), "{evidence:?}");
+    assert!(evidence.len() == 1 && evidence[0].ends_with(".E2"), "{evidence:?}");
     assert!(steps.iter().all(|step| step.contains("conversation with you")) && steps.len() == 3, "{steps:?}");
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use midwatch::domain::action::Action;
 use midwatch::domain::alert::{Fingerprint, Severity};
 use midwatch::domain::diagnosis::{Claim, Diagnosis, Remedy, Verdict};
+use midwatch::domain::evidence::{Evidence, EvidenceKind, Taint};
 use midwatch::domain::id::{Digest, IncidentId};
 use midwatch::domain::incident::{Incident, IncidentEvent, JoinedAlert, Sev};
 use midwatch::domain::plan::{BlastRadius, Plan, target};
@@ -96,6 +97,20 @@ async fn write(data: &Path, seeded: Seeded) {
         said: Said::default(),
         score: None,
     };
+    let body = "Down about pay is critical";
+    let seen = Evidence {
+        id: id.evidence(1),
+        incident: id.clone(),
+        kind: EvidenceKind::Alert,
+        source: "alerts".into(),
+        query: "alerts of INC-1".into(),
+        observed_at: wall_now,
+        digest: Digest::of(body.as_bytes()),
+        summary: "1 alert".into(),
+        body: body.into(),
+        series: vec![],
+        taint: Taint::UserWritable,
+    };
     let mut draft = Draft::of(Incident::blank(id.clone()));
     for event in [
         IncidentEvent::Opened {
@@ -108,6 +123,11 @@ async fn write(data: &Path, seeded: Seeded) {
         },
         IncidentEvent::AlertsJoined { alerts: vec![alert] },
         IncidentEvent::InvestigationStarted { reasoner: "none".into(), because: "settled".into() },
+        IncidentEvent::EvidenceStored {
+            evidence: seen.id.clone(),
+            digest: seen.digest.clone(),
+            summary: seen.summary.clone(),
+        },
         IncidentEvent::Ranked { candidates: vec![candidate] },
         IncidentEvent::Diagnosed { diagnosis },
         IncidentEvent::PlanProposed { plan: Box::new(plan), ruling: "high risk needs people".into() },
@@ -120,7 +140,10 @@ async fn write(data: &Path, seeded: Seeded) {
         body: serde_json::to_string(&effect).unwrap(),
     };
     let effects = vec![effect("root", Effect::Root), effect("plan/INC-1.P1", Effect::Approval { plan: id.plan(1) })];
-    store.commit(Batch { drafts: vec![draft], effects, ..Batch::default() }, wall_now).await.unwrap();
+    store
+        .commit(Batch { drafts: vec![draft], effects, evidence: vec![seen], ..Batch::default() }, wall_now)
+        .await
+        .unwrap();
     store.close().await;
 }
 

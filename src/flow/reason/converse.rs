@@ -48,6 +48,9 @@ struct Talk<'a> {
     incident: Incident,
     /// What is seen has numbers of its own: the incident's are an investigation's that may be running.
     name: IncidentId,
+    /// How much evidence the incident had when the talk began. What is seen is numbered behind it, so that
+    /// a mark means one thing to the model and to the judge.
+    before: usize,
     about_incident: bool,
     known: BTreeSet<String>,
 }
@@ -81,12 +84,13 @@ pub async fn answer(
     let changes = recent_changes(desk, event_now - CHANGES_FOR).await.unwrap_or_default();
     let picture = Picture { topology: (*topology).clone(), changes, since: incident.since, ..Picture::default() };
     let context = opening::context(desk, &incident, &picture).await;
-    let mut talk = Talk { desk, model, by, incident, name, about_incident, known };
+    let before = incident.evidence.len();
+    let mut talk = Talk { desk, model, by, incident, name, before, about_incident, known };
     let opened = talk.open(text, &picture).await?;
     let began = Instant::now();
     let (conclusion, evidence) = talk.run(opened, context).await?;
     let mut all = match talk.about_incident {
-        true => desk.store.evidence_of(&talk.incident.id).await?,
+        true => talk.shown_evidence().await?,
         false => vec![],
     };
     all.extend(evidence);
@@ -130,10 +134,18 @@ impl Talk<'_> {
         Ok(Investigation::open(self.incident.id.clone(), mode, brief, tools, limits).knowing(known))
     }
 
+    /// What the brief shows; what an investigation finds meanwhile is not part of the talk.
+    async fn shown_evidence(&self) -> Result<Vec<Evidence>, FlowError> {
+        let mut evidence = self.desk.store.evidence_of(&self.incident.id).await?;
+        let number = |one: &Evidence| one.id.mark().trim_start_matches('E').parse::<usize>().unwrap_or(usize::MAX);
+        evidence.retain(|one| number(one) <= self.before);
+        Ok(evidence)
+    }
+
     async fn view(&self, text: &str) -> Result<ConverseView, FlowError> {
         let (desk, incident) = (self.desk, &self.incident);
         let evidence = match self.about_incident {
-            true => desk.store.evidence_of(&incident.id).await?,
+            true => self.shown_evidence().await?,
             false => vec![],
         };
         let open = desk.store.incidents(Scope::NotOver).await?;
@@ -226,7 +238,7 @@ impl Talk<'_> {
     ) -> Result<(Vec<ToolResult>, Vec<Evidence>), FlowError> {
         let began = Instant::now();
         let answers = join_all(calls.iter().map(|call| self.desk.tools.run(call, context))).await;
-        let mut dossier = Dossier::behind(&self.name, before);
+        let mut dossier = Dossier::behind(&self.name, self.before + before);
         let mut results = vec![];
         for (call, answer) in calls.iter().zip(answers) {
             let evidence = answer.evidence.map(|draft| {
