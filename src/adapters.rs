@@ -4,6 +4,7 @@ pub mod command;
 mod declared;
 pub mod egress;
 pub mod embedder;
+pub mod hooks;
 pub mod kafka;
 pub mod kubernetes;
 pub mod loki;

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::adapters::embedder::EmbedderChoice;
+use crate::adapters::hooks::DeclaredHooks;
 use crate::adapters::kafka::changes::{ChangeConsumer, ChangeSink};
 use crate::adapters::kafka::{AlertConsumer, AlertSink};
 use crate::adapters::kubernetes::{Access, KubernetesCluster};
@@ -29,7 +30,7 @@ use crate::flow::desk::{Bells, ChatSeat, Counters};
 use crate::flow::gate::Gate;
 use crate::flow::{self, Desk};
 use crate::memory::{Memory, MemoryConfig, Tenant};
-use crate::ports::{Clock, Cluster, Model, Signals};
+use crate::ports::{Clock, Cluster, Hooks, Model, Signals};
 use crate::prompt::Prompts;
 use crate::store::Store;
 
@@ -85,13 +86,16 @@ impl App {
             }
             chats.push(ChatSeat { chat: Arc::new(chat.clone()), channel: slack.channel.clone() });
         }
-        let policy = config.policy.policy();
+        let policy = config.policy.policy()?;
+        let hooks = DeclaredHooks::of(&config.remediation).map(|hooks| Arc::new(hooks) as Arc<dyn Hooks>);
         let desk = Arc::new(Desk {
             store,
+            started_at: clock.wall_now(),
             clock,
             policy,
             signals,
             cluster,
+            hooks,
             traces,
             tools,
             model,
@@ -159,6 +163,9 @@ impl App {
         drive!("intake", flow::intake::run);
         drive!("investigate", flow::investigate::run);
         drive!("execute", flow::execute::run);
+        drive!("earn", flow::earn::run);
+        drive!("keep", flow::keep::run);
+        drive!("retain", flow::retain::run);
         drive!("deliver", flow::deliver::run);
         drive!("respond", flow::respond::run);
         drive!("approvals", flow::approve::run_expiry);

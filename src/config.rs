@@ -3,6 +3,7 @@
 mod kafka;
 mod prefilter;
 mod reasoning;
+mod remediation;
 mod signals;
 mod tools;
 
@@ -19,12 +20,13 @@ use crate::domain::intent::inhibit::{InhibitRule, Limits};
 use crate::domain::intent::silence::Silences;
 use crate::domain::intent::window::{Window, Windows};
 use crate::domain::investigation::Prices;
-use crate::domain::policy::{Autonomy, Policy};
+use crate::domain::policy::{Autonomy, BadRules, Freeze, Policy, Rules};
 use crate::domain::triage;
 
 pub use kafka::Kafka;
 pub use prefilter::PrefilterConfig;
 pub use reasoning::{InvestigationConfig, ModelConfig, ModelMode, SmallModel};
+pub use remediation::{AutonomyConfig, DumpConfig, HookConfig, JobConfig, RemediationConfig, SuccessConfig};
 pub use signals::{EdgeQuery, SignalQuery};
 pub use tools::{
     CommandConfig, HttpConfig, McpConfig, PostgresConfig, ProbeConfig, ToolsConfig, TraceKind, TracesConfig, networks,
@@ -52,6 +54,7 @@ pub struct Config {
     pub intent: IntentConfig,
     pub intake: IntakeConfig,
     pub policy: PolicyConfig,
+    pub remediation: RemediationConfig,
     pub investigation: InvestigationConfig,
     pub prompts: Prompts,
     pub runbooks: Runbooks,
@@ -102,11 +105,15 @@ pub struct StoreConfig {
     pub data_dir: PathBuf,
     /// `postgres://...`; empty: SQLite in the data folder.
     pub url: Option<String>,
+    /// Judged alerts stay in the store so long, then go to compressed files in `data_dir/cold`.
+    pub hot_days: u64,
+    /// How long those files stay.
+    pub cold_days: u64,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { data_dir: PathBuf::from("midwatch-data"), url: None }
+        Self { data_dir: PathBuf::from("midwatch-data"), url: None, hot_days: 15, cold_days: 365 }
     }
 }
 
@@ -220,33 +227,56 @@ pub struct PolicyConfig {
     /// `TEAM/USER` as Slack names them, or `local/you` for the console.
     pub approvers: Vec<String>,
     pub approval_seconds: u64,
+    /// Cedar rules in place of the default ones; the core stays in force.
+    pub file: Option<PathBuf>,
+    /// Times in which nothing is changed without need.
+    pub freeze: Vec<Freeze>,
 }
 
 impl Default for PolicyConfig {
     fn default() -> Self {
-        let policy = Policy::default();
         Self {
-            low: policy.low,
-            medium: policy.medium,
-            high: policy.high,
-            namespaces: policy.namespaces,
-            protected_namespaces: policy.protected_namespaces,
-            approvers: policy.approvers,
+            low: Autonomy::Approve,
+            medium: Autonomy::Approve,
+            high: Autonomy::Approve,
+            namespaces: vec!["*".into()],
+            protected_namespaces: vec!["kube-system".into(), "kube-public".into(), "kube-node-lease".into()],
+            approvers: vec![],
             approval_seconds: 300,
+            file: None,
+            freeze: vec![],
         }
     }
 }
 
 impl PolicyConfig {
-    pub fn policy(&self) -> Policy {
-        Policy {
+    /// Reads and compiles the rules, too.
+    pub fn policy(&self) -> Result<Policy, ConfigError> {
+        let name = |path: &PathBuf| path.display().to_string();
+        let wrong = |reason: String| ConfigError::Value {
+            key: "policy.file",
+            reason,
+            remedy: "`midwatch policy show` prints rules that work, and their schema.",
+        };
+        let own = match &self.file {
+            None => None,
+            Some(path) => {
+                let text = std::fs::read_to_string(path);
+                Some(text.map_err(|error| wrong(format!("{}: {error}", name(path))))?)
+            }
+        };
+        let rules = Rules::compile(own.as_deref())
+            .map_err(|bad: BadRules| wrong(format!("{}: {bad}", self.file.as_ref().map_or_else(String::new, name))))?;
+        Ok(Policy {
             low: self.low,
             medium: self.medium,
             high: self.high,
             namespaces: self.namespaces.clone(),
             protected_namespaces: self.protected_namespaces.clone(),
             approvers: self.approvers.clone(),
-        }
+            freeze: self.freeze.clone(),
+            rules,
+        })
     }
 }
 
@@ -452,6 +482,8 @@ impl Config {
         }
         self.prefilter.validate()?;
         self.tools.validate()?;
+        self.remediation.validate()?;
+        self.policy.policy()?;
         if let Some(traces) = &self.traces {
             traces.validate()?;
         }

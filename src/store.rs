@@ -5,6 +5,7 @@
 //! has a link in the one audit chain.
 
 mod announced;
+mod archive;
 mod audit;
 mod batch;
 mod inbox;
@@ -23,6 +24,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{PgPool, SqlitePool};
 use tokio::sync::Mutex;
 
+pub use archive::{Exported, Retention, Retired, restore};
 pub use audit::{AuditReport, AuditRow, Fault};
 pub use batch::{AuditEntry, Batch, Claim, Draft, ExecutionRow, LedgerRow, NewEffect, PostedRow};
 pub use inbox::{OpenRow, Packed, pack};

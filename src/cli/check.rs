@@ -1,5 +1,7 @@
 //! `midwatch check`: everything that can be wrong before the first alert, with its remedy.
 
+mod rights;
+
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -48,6 +50,15 @@ pub async fn run(file: Option<&Path>, environment: &dyn Fn(&str) -> Option<Strin
         Err(error) => findings.bad("store", error.to_string()),
     }
     reach(&config, &mut findings).await;
+    Ok(findings.end())
+}
+
+/// Only what the identities may do in the cluster.
+pub async fn rights(config: &Config) -> anyhow::Result<ExitCode> {
+    let mut findings = Findings::default();
+    if let Err(error) = rights::run(config, &mut findings).await {
+        findings.bad("kubernetes", format!("{error} (keys: kubernetes.url, kubernetes.token)"));
+    }
     Ok(findings.end())
 }
 

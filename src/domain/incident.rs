@@ -168,6 +168,8 @@ pub enum Outcome {
     Verified,
     NotVerified,
     Undone,
+    /// It was verified, and its alert came back soon after.
+    Recurred,
 }
 
 impl Outcome {
@@ -184,6 +186,7 @@ impl Outcome {
             Self::Verified => "verified",
             Self::NotVerified => "not_verified",
             Self::Undone => "undone",
+            Self::Recurred => "recurred",
         }
     }
 }
@@ -358,6 +361,9 @@ impl Incident {
             E::VerificationPassed { plan, facts } => self.set_outcome(plan, Outcome::Verified, facts),
             E::VerificationFailed { plan, facts } => self.set_outcome(plan, Outcome::NotVerified, facts),
             E::Compensated { plan, .. } => self.set_outcome(plan, Outcome::Undone, &[]),
+            E::Recurred { plan, because } => {
+                self.set_outcome(plan, Outcome::Recurred, std::slice::from_ref(because));
+            }
             E::HandedOver { because } => self.state = State::HandedOver { because: because.clone() },
             E::Resolved { because, event_at } => {
                 self.state = State::Resolved { because: because.clone() };
@@ -403,7 +409,8 @@ impl Incident {
                 matches!(self.state, State::Open | State::Investigating | State::Diagnosed | State::HandedOver { .. })
             }
             E::Diagnosed { .. } => matches!(self.state, State::Investigating),
-            E::PlanProposed { .. } => matches!(self.state, State::Diagnosed),
+            // People may ask for an action when the incident is in their hands.
+            E::PlanProposed { .. } => matches!(self.state, State::Diagnosed | State::HandedOver { .. }),
             E::Voted { plan, .. }
             | E::PlanApproved { plan, .. }
             | E::PlanRejected { plan, .. }
@@ -421,6 +428,7 @@ impl Incident {
                 self.outcome(plan) == Some(&Outcome::Written)
             }
             E::Compensated { plan, .. } => self.outcome(plan) == Some(&Outcome::NotVerified),
+            E::Recurred { plan, .. } => self.outcome(plan) == Some(&Outcome::Verified),
             E::HandedOver { .. } | E::Resolved { .. } => !self.state.is_over(),
         };
         if legal && (self.version > 0 || matches!(event, E::Opened { .. })) {

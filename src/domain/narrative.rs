@@ -235,7 +235,8 @@ pub fn approval(record: &PlanRecord) -> Card {
         | Outcome::Failed { .. }
         | Outcome::Verified
         | Outcome::NotVerified
-        | Outcome::Undone => {
+        | Outcome::Undone
+        | Outcome::Recurred => {
             blocks.push(Block::Text { spans: decision(record) });
             if !record.facts.is_empty() {
                 blocks.push(Block::List {
@@ -261,12 +262,13 @@ fn approval_word(record: &PlanRecord) -> &'static str {
         Outcome::Verified => "Verified",
         Outcome::NotVerified => "Did not help",
         Outcome::Undone => "Undone",
+        Outcome::Recurred => "Came back",
     }
 }
 
 fn approval_tone(outcome: &Outcome) -> Tone {
     match outcome {
-        Outcome::Proposed | Outcome::Failed { .. } | Outcome::NotVerified => Tone::Alarm,
+        Outcome::Proposed | Outcome::Failed { .. } | Outcome::NotVerified | Outcome::Recurred => Tone::Alarm,
         Outcome::Approved | Outcome::Started | Outcome::Written => Tone::Working,
         Outcome::Verified => Tone::Good,
         Outcome::Rejected | Outcome::Expired | Outcome::Voided { .. } | Outcome::Undone => Tone::Neutral,
@@ -299,6 +301,7 @@ fn decision(record: &PlanRecord) -> Vec<Span> {
         Outcome::Failed { because } => format!("The execution failed: {because}"),
         Outcome::NotVerified => "The effect could not be verified.".to_owned(),
         Outcome::Undone => "It did not help and was undone.".to_owned(),
+        Outcome::Recurred => "It seemed to help, and the alert came back within the hour.".to_owned(),
         Outcome::Verified => "The effect is verified from telemetry.".to_owned(),
         Outcome::Proposed | Outcome::Approved | Outcome::Rejected | Outcome::Started | Outcome::Written => {
             String::new()

@@ -15,7 +15,7 @@ use crate::domain::id::{IncidentId, PlanId};
 use crate::domain::incident::State;
 use crate::domain::narrative::{self, Answer};
 use crate::domain::time::Timestamp;
-use crate::ports::{ChatError, MessageRef, Place};
+use crate::ports::{ChatError, MessageRef, Place, crash};
 use crate::store::{Batch, OutboxRow, PostedRow};
 
 /// What is to be told. Cards of an incident are rendered when they are delivered.
@@ -107,6 +107,7 @@ fn too_soon(edited: &mut HashMap<String, Instant>, row: &OutboxRow) -> bool {
 }
 
 async fn deliver(desk: &Desk, row: &OutboxRow) -> Result<(), Failure> {
+    crash::point("deliver.read");
     let effect: Effect =
         serde_json::from_str(&row.body).map_err(|error| Failure::Give(format!("unreadable effect: {error}")))?;
     match effect {
@@ -131,7 +132,10 @@ async fn deliver(desk: &Desk, row: &OutboxRow) -> Result<(), Failure> {
             in_thread(desk, row, &effect).await?;
         }
     }
-    desk.store.outbox_done(row, desk.clock.wall_now()).await.map_err(|error| Failure::Later(error.to_string(), None))
+    crash::point("deliver.before_done");
+    desk.store.outbox_done(row, desk.clock.wall_now()).await.map_err(|error| Failure::Later(error.to_string(), None))?;
+    crash::point("deliver.done");
+    Ok(())
 }
 
 async fn asked(desk: &Desk, key: &str) -> Result<Card, Failure> {
@@ -202,17 +206,22 @@ async fn send(
     let key = format!("{}@{}", row.key, seat.chat.name());
     let later = |error: crate::store::StoreError| Failure::Later(error.to_string(), None);
     if let Some(message) = desk.store.posted(&key).await.map_err(later)? {
+        crash::point("deliver.before_edit");
         seat.chat.edit(&message, card).await.map_err(Failure::Chat)?;
+        crash::point("deliver.edited");
         Counters::add(&desk.counters.edits, 1);
         return Ok(());
     }
-    // Tried before with an unknown result: perhaps it is there.
+    // Tried before with an unknown result, or by a process that has ended: perhaps it is there.
+    let perhaps = row.attempts > 0 || row.created_at <= desk.started_at.millis();
     let found =
-        if row.attempts > 0 { seat.chat.find(channel, thread, &key).await.map_err(Failure::Chat)? } else { None };
+        if perhaps { seat.chat.find(channel, thread, &key).await.map_err(Failure::Chat)? } else { None };
     let message = match found {
         Some(message) => message,
         None => {
+            crash::point("deliver.before_post");
             let message = seat.chat.post(channel, thread, &key, card).await.map_err(Failure::Chat)?;
+            crash::point("deliver.posted");
             Counters::add(&desk.counters.posts, 1);
             message
         }
@@ -228,6 +237,7 @@ async fn send(
     };
     let batch = Batch { posted: vec![posted], ..Batch::default() };
     desk.store.commit(batch, desk.clock.wall_now()).await.map_err(later)?;
+    crash::point("deliver.recorded");
     Ok(())
 }
 

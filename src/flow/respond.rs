@@ -11,7 +11,7 @@ use mention::mention;
 
 use super::deliver::Effect;
 use super::desk::{Desk, FlowError};
-use super::{approve, label, regroup, report};
+use super::{act, approve, earn, label, regroup, report};
 use crate::domain::alert::Fingerprint;
 use crate::domain::card::{ButtonAction, Card, Span, Tone};
 use crate::domain::id::IncidentId;
@@ -19,7 +19,7 @@ use crate::domain::incident::{Decision, Incident, IncidentEvent};
 use crate::domain::narrative::{self, Answer, answer, note};
 use crate::domain::time::spoken;
 use crate::memory::{Kind, Query, Tenant};
-use crate::ports::{FromPeople, Person, Place};
+use crate::ports::{FromPeople, Person, Place, crash};
 use crate::store::{AuditEntry, Batch, InboxRow, NewEffect, Scope};
 
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
@@ -45,6 +45,7 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
 }
 
 async fn answer_row(desk: &Arc<Desk>, row: &InboxRow) -> Result<(), FlowError> {
+    crash::point("respond.read");
     // `source` is the chat's name; the body is what its adapter proved.
     let effect = match serde_json::from_str::<FromPeople>(&row.body) {
         Err(unreadable) => {
@@ -61,6 +62,7 @@ async fn answer_row(desk: &Arc<Desk>, row: &InboxRow) -> Result<(), FlowError> {
             }
         },
     };
+    crash::point("respond.reacted");
     let mut batch = Batch { inbox_done: vec![row.id], ..Batch::default() };
     if let Some(effect) = effect {
         batch.effects.push(NewEffect {
@@ -70,6 +72,7 @@ async fn answer_row(desk: &Arc<Desk>, row: &InboxRow) -> Result<(), FlowError> {
         });
     }
     desk.store.commit(batch, desk.clock.wall_now()).await?;
+    crash::point("respond.answered");
     desk.bells.outbox.notify_one();
     Ok(())
 }
@@ -204,7 +207,7 @@ fn incident_id(value: &str) -> Result<IncidentId, FlowError> {
     IncidentId::parse(value).ok_or_else(|| FlowError::Refused(format!("{value:?} names no incident; try INC-1")))
 }
 
-pub const COMMANDS: [(&str, &str); 15] = [
+pub const COMMANDS: [(&str, &str); 20] = [
     ("diagnose", "diagnose <service>: what its signals, changes and neighbours say now"),
     ("status", "status: open incidents, the noise funnel, what the prefilter may suppress, model, pause state"),
     ("incidents", "incidents: the open ones"),
@@ -220,6 +223,11 @@ pub const COMMANDS: [(&str, &str); 15] = [
     ("merge", "merge <INC-2> into <INC-1> because <reason>: the two are one incident"),
     ("split", "split <INC-1> <services or hosts> because <reason>: their alerts become an incident of their own"),
     ("noise", "noise <INC-7> because <reason>: nobody had to wake up for it"),
+    ("actions", "actions: what can be asked for, with its conditions"),
+    ("act", act::USAGE),
+    ("autonomy", "autonomy: what has been done on which service, and what may run by itself"),
+    ("promote", "promote <service> <action>: lets it run with less asking, as far as its record supports"),
+    ("demote", "demote <service> <action>: it waits for people from now on"),
     ("pause", "pause <reason>: nothing is executed until resume"),
     ("resume", "resume: executions are possible again"),
     ("help", "help: this list"),
@@ -251,6 +259,11 @@ pub async fn command(desk: &Arc<Desk>, by: &Person, text: &str) -> Result<Card, 
             regroup::order(desk, by, wanted, because).await
         }
         "noise" => label::noise_command(desk, by, &rest).await,
+        "actions" => Ok(act::list(desk)),
+        "act" => act::request(desk, by, &rest).await,
+        "autonomy" => earn::show(desk).await,
+        "promote" => earn::promote(desk, by, &rest).await,
+        "demote" => earn::take_back(desk, by, &rest).await,
         "pause" if rest.is_empty() => Ok(wrong("pause needs a reason", "pause config push in progress")),
         "pause" => pause(desk, by, Some(rest)).await,
         "resume" => pause(desk, by, None).await,

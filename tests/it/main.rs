@@ -1,5 +1,7 @@
 //! Black-box tests through the built program and real wires.
 
+mod catalogue;
+mod crash;
 mod door;
 mod fake_qdrant;
 mod funnel;
