@@ -3,6 +3,7 @@
 pub mod command;
 mod declared;
 pub mod egress;
+pub mod elsewhere;
 pub mod embedder;
 pub mod hooks;
 pub mod kafka;
@@ -13,7 +14,9 @@ pub mod openai;
 pub mod probe;
 pub mod prometheus;
 pub mod request;
+pub mod rota;
 pub mod signals;
 pub mod slack;
+pub mod slack_people;
 pub mod sql_health;
 pub mod traces;

@@ -1,6 +1,7 @@
 //! Health, metrics, webhook intake, and what people and their tools ask. A 2xx means: durable (P1).
 
 mod changes;
+mod ops;
 mod people;
 
 pub use changes::DeskChanges;
@@ -43,6 +44,7 @@ pub fn router(desk: Arc<Desk>) -> Router {
         .route("/api/v1/log-news", get(people::log_news))
         .route("/api/v1/alerts/{what}", get(people::alert))
         .route("/api/v1/incidents", get(incidents))
+        .route("/api/v1/ops", get(ops::help).post(ops::order))
         .layer(DefaultBodyLimit::max(limit))
         .with_state(desk)
 }

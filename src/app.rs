@@ -22,15 +22,18 @@ use crate::adapters::kubernetes::{Access, KubernetesCluster};
 use crate::adapters::openai::OpenAiModel;
 use crate::adapters::signals::{Credentials, Endpoint, SignalsClient};
 use crate::adapters::slack::{self, SlackChat, SlackConfig};
+use crate::adapters::slack_people::SlackPeople;
+use crate::adapters::{elsewhere, rota};
 use crate::api::{self, DeskChanges, DeskInbox};
 use crate::config::{Config, Kubernetes, ModelConfig, Secret};
 use crate::console::{Console, Settings};
 use crate::domain::topology::Topology;
+use crate::flow::authority::Authority;
 use crate::flow::desk::{Bells, ChatSeat, Counters};
 use crate::flow::gate::Gate;
 use crate::flow::{self, Desk};
 use crate::memory::{Memory, MemoryConfig, Tenant};
-use crate::ports::{Clock, Cluster, Hooks, Model, Signals};
+use crate::ports::{Channels, Clock, Cluster, Directory, Hooks, Model, Signals};
 use crate::prompt::Prompts;
 use crate::store::Store;
 
@@ -71,12 +74,13 @@ impl App {
                 let settings = Settings::default();
                 let console = Console::new(settings.clone(), messages, clock.clone()).await?;
                 let channel = settings.channels.first().cloned().unwrap_or_else(|| "ops".into());
-                chats.push(ChatSeat { chat: console.clone(), channel });
+                chats.push(ChatSeat { chat: console.clone(), channel, channels: Some(console.clone()) });
                 Some(console)
             }
             false => None,
         };
         let slack_chat = slack_chat(&config)?;
+        let people = slack_people(&config)?;
         if let (Some(chat), Some(slack)) = (&slack_chat, &config.slack) {
             use crate::ports::Chat as _;
             match chat.check().await {
@@ -84,7 +88,8 @@ impl App {
                 // Late is better than never: the outbox keeps what is to be said.
                 Err(failure) => warn!(error = %failure, "slack does not answer yet"),
             }
-            chats.push(ChatSeat { chat: Arc::new(chat.clone()), channel: slack.channel.clone() });
+            let channels = people.clone().map(|people| -> Arc<dyn Channels> { people });
+            chats.push(ChatSeat { chat: Arc::new(chat.clone()), channel: slack.channel.clone(), channels });
         }
         let policy = config.policy.policy()?;
         let hooks = DeclaredHooks::of(&config.remediation).map(|hooks| Arc::new(hooks) as Arc<dyn Hooks>);
@@ -93,6 +98,7 @@ impl App {
             started_at: clock.wall_now(),
             clock,
             policy,
+            authority: Authority::new(people.map(|people| -> Arc<dyn Directory> { people })),
             signals,
             cluster,
             hooks,
@@ -103,12 +109,16 @@ impl App {
             memory,
             prompts,
             chats,
+            routing: config.routing.routing(),
+            outlets: elsewhere::outlets(&config).map_err(anyhow::Error::msg)?,
+            rotas: rota::rotas(&config).map_err(anyhow::Error::msg)?,
             topology: RwLock::new(Arc::new(Topology::default())),
             bells: Bells::default(),
             gate: Gate::default(),
             counters: Counters::default(),
             stop: stopped,
             silencing: tokio::sync::Mutex::new(()),
+            noting: tokio::sync::Mutex::new(()),
             past: tokio::sync::Mutex::default(),
             ear: flow::listen::Ear::default(),
             mappings: config.mappings()?,
@@ -169,6 +179,9 @@ impl App {
         drive!("deliver", flow::deliver::run);
         drive!("respond", flow::respond::run);
         drive!("approvals", flow::approve::run_expiry);
+        drive!("escalate", flow::escalate::run);
+        drive!("digest", flow::route::run_digest);
+        drive!("elsewhere", flow::elsewhere::run);
         drive!("remember", flow::remember::run);
         drive!("listen", flow::listen::run);
     }
@@ -370,6 +383,14 @@ fn named_model(model: &ModelConfig, name: &str) -> anyhow::Result<Arc<dyn Model>
     let base = model.base_url.as_deref().unwrap_or("https://api.openai.com/v1");
     let attempt = Duration::from_secs(model.reply_seconds.max(1));
     Ok(Arc::new(OpenAiModel::new(base, model.api_key.reveal().unwrap_or("none"), name, attempt)?))
+}
+
+/// Slack's directory and channels, beside its messages.
+pub fn slack_people(config: &Config) -> anyhow::Result<Option<Arc<SlackPeople>>> {
+    let Some(slack) = &config.slack else { return Ok(None) };
+    let api = slack.api_base.as_deref().unwrap_or(SlackConfig::DEFAULT_API_BASE);
+    let people = SlackPeople::new(api, slack.bot_token.reveal().unwrap_or_default(), slack.team_id.clone());
+    Ok(Some(Arc::new(people.map_err(anyhow::Error::msg)?)))
 }
 
 pub fn slack_chat(config: &Config) -> anyhow::Result<Option<SlackChat>> {

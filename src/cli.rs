@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod eval;
 mod keep;
+mod ops;
 mod policy;
 mod replay;
 
@@ -54,6 +55,8 @@ enum Command {
     },
     /// Run two configurations over the same history and say what would differ.
     Replay(replay::ReplayArgs),
+    /// Order and ask what chat can, of the running watch: `midwatch ops help`.
+    Ops(ops::OpsArgs),
     /// The chain of decisions.
     Audit {
         #[command(subcommand)]
@@ -160,18 +163,24 @@ pub fn run() -> ExitCode {
         | Command::Bench(_)
         | Command::Eval { .. }
         | Command::Replay(_)
+        | Command::Ops(_)
         | Command::Audit { .. }
         | Command::Policy { .. }
         | Command::Backup { .. }
         | Command::Restore { .. }
         | Command::Retire => "error",
     };
-    telemetry::init(if cli.log_json { LogForm::Json } else { LogForm::Text }, filter);
+    let form = if cli.log_json { LogForm::Json } else { LogForm::Text };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(failure) => return complain(&anyhow::anyhow!("the runtime cannot start: {failure}")),
     };
+    let exported = match telemetry::init(form, filter, runtime.handle()) {
+        Ok(exported) => exported,
+        Err(failure) => return complain(&failure),
+    };
     let outcome = runtime.block_on(dispatch(cli));
+    drop(exported);
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     outcome.unwrap_or_else(|failure| complain(&failure))
 }
@@ -201,6 +210,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Replay(args) => replay::run(&args, &configs, &environment),
         Command::Bench(args) => bench::run(&Config::load(config()?, &environment)?, args).await,
+        Command::Ops(args) => ops::run(&Config::load(config()?, &environment)?, args).await,
         Command::Check { kubernetes: true } => check::rights(&Config::load(config()?, &environment)?).await,
         Command::Check { kubernetes: false } => check::run(config()?, &environment).await,
         Command::Audit { what } => keep::audit(Config::load(config()?, &environment)?, what).await,

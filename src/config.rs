@@ -1,18 +1,23 @@
 //! One file plus environment; parsed and validated once. Errors name the key, the line and the remedy.
 
 mod kafka;
+mod people;
+mod policy;
 mod prefilter;
 mod reasoning;
 mod remediation;
+mod routing;
+mod secret;
 mod signals;
 mod tools;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::domain::correlate;
+use crate::domain::escalation::Path;
 use crate::domain::intake::{Mapping, Mappings};
 use crate::domain::intent::Intent;
 use crate::domain::intent::alertmanager::Alertmanager;
@@ -20,13 +25,16 @@ use crate::domain::intent::inhibit::{InhibitRule, Limits};
 use crate::domain::intent::silence::Silences;
 use crate::domain::intent::window::{Window, Windows};
 use crate::domain::investigation::Prices;
-use crate::domain::policy::{Autonomy, BadRules, Freeze, Policy, Rules};
 use crate::domain::triage;
 
 pub use kafka::Kafka;
+pub use people::{OnCallConfig, PersonConfig, RotaConfig};
+pub use policy::PolicyConfig;
 pub use prefilter::PrefilterConfig;
 pub use reasoning::{InvestigationConfig, ModelConfig, ModelMode, SmallModel};
 pub use remediation::{AutonomyConfig, DumpConfig, HookConfig, JobConfig, RemediationConfig, SuccessConfig};
+pub use routing::{ElsewhereConfig, JiraConfig, PagerDutyConfig, RoutingConfig, TeamsConfig, Wanted, WebhookConfig};
+pub use secret::Secret;
 pub use signals::{EdgeQuery, SignalQuery};
 pub use tools::{
     CommandConfig, HttpConfig, McpConfig, PostgresConfig, ProbeConfig, ToolsConfig, TraceKind, TracesConfig, networks,
@@ -55,6 +63,12 @@ pub struct Config {
     pub intake: IntakeConfig,
     pub policy: PolicyConfig,
     pub remediation: RemediationConfig,
+    pub people: Vec<PersonConfig>,
+    pub oncall: OnCallConfig,
+    /// The first path that fits counts.
+    pub escalation: Vec<Path>,
+    pub routing: RoutingConfig,
+    pub elsewhere: ElsewhereConfig,
     pub investigation: InvestigationConfig,
     pub prompts: Prompts,
     pub runbooks: Runbooks,
@@ -216,70 +230,6 @@ impl Default for Correlation {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PolicyConfig {
-    pub low: Autonomy,
-    pub medium: Autonomy,
-    pub high: Autonomy,
-    pub namespaces: Vec<String>,
-    pub protected_namespaces: Vec<String>,
-    /// `TEAM/USER` as Slack names them, or `local/you` for the console.
-    pub approvers: Vec<String>,
-    pub approval_seconds: u64,
-    /// Cedar rules in place of the default ones; the core stays in force.
-    pub file: Option<PathBuf>,
-    /// Times in which nothing is changed without need.
-    pub freeze: Vec<Freeze>,
-}
-
-impl Default for PolicyConfig {
-    fn default() -> Self {
-        Self {
-            low: Autonomy::Approve,
-            medium: Autonomy::Approve,
-            high: Autonomy::Approve,
-            namespaces: vec!["*".into()],
-            protected_namespaces: vec!["kube-system".into(), "kube-public".into(), "kube-node-lease".into()],
-            approvers: vec![],
-            approval_seconds: 300,
-            file: None,
-            freeze: vec![],
-        }
-    }
-}
-
-impl PolicyConfig {
-    /// Reads and compiles the rules, too.
-    pub fn policy(&self) -> Result<Policy, ConfigError> {
-        let name = |path: &PathBuf| path.display().to_string();
-        let wrong = |reason: String| ConfigError::Value {
-            key: "policy.file",
-            reason,
-            remedy: "`midwatch policy show` prints rules that work, and their schema.",
-        };
-        let own = match &self.file {
-            None => None,
-            Some(path) => {
-                let text = std::fs::read_to_string(path);
-                Some(text.map_err(|error| wrong(format!("{}: {error}", name(path))))?)
-            }
-        };
-        let rules = Rules::compile(own.as_deref())
-            .map_err(|bad: BadRules| wrong(format!("{}: {bad}", self.file.as_ref().map_or_else(String::new, name))))?;
-        Ok(Policy {
-            low: self.low,
-            medium: self.medium,
-            high: self.high,
-            namespaces: self.namespaces.clone(),
-            protected_namespaces: self.protected_namespaces.clone(),
-            approvers: self.approvers.clone(),
-            freeze: self.freeze.clone(),
-            rules,
-        })
-    }
-}
-
 #[derive(Debug, Clone, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Prompts {
@@ -313,27 +263,6 @@ pub struct Runbooks {
     pub dir: Option<PathBuf>,
 }
 
-/// Never printed.
-#[derive(Clone, Deserialize, Default, PartialEq, Eq)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-    /// `None` when empty.
-    pub fn reveal(&self) -> Option<&str> {
-        (!self.0.is_empty()).then_some(self.0.as_str())
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_empty() { "(none)" } else { "***" })
-    }
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error(
@@ -348,7 +277,10 @@ pub enum ConfigError {
 
 impl Config {
     /// Reads the file (defaults without one) and lays the environment over it.
-    pub fn load(file: Option<&Path>, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    pub fn load(
+        file: Option<&std::path::Path>,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
         let mut config = match file {
             None => Self::default(),
             Some(path) => {
@@ -362,7 +294,11 @@ impl Config {
         Ok(config)
     }
 
-    fn parse(text: &str, path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    fn parse(
+        text: &str,
+        path: &std::path::Path,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
         let text = expand(text, path, environment)?;
         toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
@@ -387,7 +323,7 @@ impl Config {
         self.model = Some(ModelConfig {
             base_url: get("OPENAI_BASE_URL").or_else(|| known.as_ref()?.base_url.clone()),
             api_key: match get("OPENAI_API_KEY") {
-                Some(key) => Secret(key),
+                Some(key) => Secret::new(key),
                 None => known.as_ref().map(|model| model.api_key.clone()).unwrap_or_default(),
             },
             mode: known.as_ref().map(|model| model.mode).unwrap_or_default(),
@@ -501,6 +437,15 @@ impl Config {
                 "Give TEAM/USER, e.g. T024BE7LD/U012AB3CD, or local/you.",
             );
         }
+        people::validate(&self.people)?;
+        routing::validate(&self.routing, &self.elsewhere, &self.escalation, &self.oncall)?;
+        if let Some(group) = self.policy.groups.iter().find(|group| !group.contains('/')) {
+            return value(
+                "policy.groups",
+                format!("{group:?} names no team"),
+                "Give TEAM/GROUP, e.g. T024BE7LD/S0614TZR7.",
+            );
+        }
         if let Some(slack) = &self.slack
             && slack.app_token.reveal().is_none()
             && slack.signing_secrets.is_empty()
@@ -545,7 +490,11 @@ impl Config {
 }
 
 /// Replaces `${NAME}` by the environment, so that secrets stay out of the file.
-fn expand(text: &str, path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<String, ConfigError> {
+fn expand(
+    text: &str,
+    path: &std::path::Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, ConfigError> {
     let mut expanded = String::with_capacity(text.len());
     for (number, line) in text.lines().enumerate() {
         let mut rest = if line.trim_start().starts_with('#') { "" } else { line };
@@ -571,8 +520,9 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: &str) {
-        let outcome = Config::parse(text, Path::new("m.toml"), &|name| (name == "TOKEN").then(|| "t0p".into()))
-            .and_then(|config| config.validate().map(|()| config));
+        let outcome =
+            Config::parse(text, std::path::Path::new("m.toml"), &|name| (name == "TOKEN").then(|| "t0p".into()))
+                .and_then(|config| config.validate().map(|()| config));
         let said = match outcome {
             Ok(config) => format!("{config:?}"),
             Err(error) => error.to_string(),

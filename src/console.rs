@@ -12,6 +12,7 @@
 //! Invariants: a message is stored before anyone sees it; `ts` is unique and only grows; every
 //! change gets a new `revision`, so a reader that names the last revision it saw misses nothing.
 
+mod channels;
 pub mod chart;
 mod guard;
 mod http;

@@ -4,11 +4,15 @@
 pub mod act;
 pub mod approve;
 mod assess;
+pub mod authority;
+pub mod command;
 pub mod deliver;
 pub mod desk;
 pub mod discover;
 mod draft;
 pub mod earn;
+pub mod elsewhere;
+pub mod escalate;
 pub mod execute;
 pub mod gate;
 pub mod intake;
@@ -24,6 +28,7 @@ pub mod remember;
 pub mod report;
 pub mod respond;
 pub mod retain;
+pub mod route;
 pub mod silence;
 pub mod timeline;
 

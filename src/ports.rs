@@ -3,6 +3,8 @@
 pub mod crash;
 mod hooks;
 mod instrument;
+mod outlets;
+mod people;
 mod remedy;
 mod traces;
 
@@ -23,6 +25,8 @@ use crate::domain::time::Timestamp;
 
 pub use hooks::{DeclaredHook, Hooks};
 pub use instrument::{Handling, Instrument, InstrumentError, Observation};
+pub use outlets::{Attempt, Channels, Outlet, OutletError};
+pub use people::{Directory, DirectoryError, OnCall, Rota, RotaError, Standing};
 pub use remedy::{DeclaredJob, Grant, Identity, Settled, Took, Wish};
 pub use traces::{Dependency, Outcomes, TraceQuery, Traces};
 
@@ -198,6 +202,10 @@ pub trait Cluster: Send + Sync + 'static {
     async fn workloads(&self) -> Result<Vec<Workload>, ClusterError>;
     async fn pods(&self, namespace: Option<&str>) -> Result<Vec<PodState>, ClusterError>;
     async fn nodes(&self) -> Result<Vec<NodeState>, ClusterError>;
+    /// Who stands before whom by the cluster's objects; empty where they say nothing.
+    async fn routes(&self) -> Result<Vec<Route>, ClusterError> {
+        Ok(vec![])
+    }
     /// Events of the namespace (all when `None`), newest first.
     async fn events(&self, namespace: Option<&str>) -> Result<Vec<ClusterEvent>, ClusterError>;
     /// Rollout history of a Deployment or StatefulSet, oldest first.
@@ -277,6 +285,25 @@ pub struct NodeState {
     pub ready: bool,
     /// Conditions that are not as they should be, e.g. `Ready=Unknown since 02:15`.
     pub troubles: Vec<String>,
+}
+
+/// One names, calls or may call the other. Names are those of services, of Kubernetes' Services where
+/// they differ, and of the hosts that an Ingress answers for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    pub from: String,
+    pub to: String,
+    pub kind: RouteKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RouteKind {
+    Service,
+    Ingress,
+    /// To a host outside of the cluster.
+    External,
+    /// A NetworkPolicy gives leave; nobody has seen a call.
+    Allowed,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -29,6 +29,8 @@ const SPECIALIST: &str = "investigate/specialist";
 const RECAP: &str = "investigate/recap";
 const TRIAGE: &str = "investigate/triage";
 const BRIEF: &str = "investigate/brief";
+const CONVERSE_SYSTEM: &str = "converse/system";
+const CONVERSE_BRIEF: &str = "converse/brief";
 const POST_MORTEM: &str = "post_mortem";
 const UNTRUSTED: &str = "_partials/untrusted";
 
@@ -41,6 +43,8 @@ const TEMPLATES: &[(&str, &str, &str)] = &[
     (TRIAGE, TRIAGE, include_str!("../prompts/investigate/triage.hbs")),
     (RECAP, RECAP, include_str!("../prompts/investigate/recap.hbs")),
     (BRIEF, BRIEF, include_str!("../prompts/investigate/brief.hbs")),
+    (CONVERSE_SYSTEM, CONVERSE_SYSTEM, include_str!("../prompts/converse/system.hbs")),
+    (CONVERSE_BRIEF, CONVERSE_BRIEF, include_str!("../prompts/converse/brief.hbs")),
     (POST_MORTEM, POST_MORTEM, include_str!("../prompts/post_mortem.hbs")),
 ];
 
@@ -96,12 +100,24 @@ impl Prompts {
         self.triage(&TriageView { text_mode: true })?;
         self.brief(&sample::brief())?;
         self.recap(&sample::brief())?;
+        self.converse_system(&SystemView { text_mode: false })?;
+        self.converse_system(&SystemView { text_mode: true })?;
+        self.converse_brief(&sample::converse())?;
         self.post_mortem(&sample::post_mortem())?;
         Ok(format!("{} templates render", TEMPLATES.len()))
     }
 
     pub fn system(&self, view: &SystemView) -> Result<String, PromptError> {
         self.render(SYSTEM, view)
+    }
+
+    /// Who answers a question of people.
+    pub fn converse_system(&self, view: &SystemView) -> Result<String, PromptError> {
+        self.render(CONVERSE_SYSTEM, view)
+    }
+
+    pub fn converse_brief(&self, view: &ConverseView) -> Result<String, PromptError> {
+        self.render(CONVERSE_BRIEF, view)
     }
 
     /// Follows the system prompt in text mode.
@@ -234,11 +250,36 @@ pub struct BriefView {
     pub evidence: Vec<EvidenceView>,
     pub runbooks: Vec<Untrusted>,
     pub past: Vec<Untrusted>,
+    /// What people on call have said about earlier plans: why not, or what they want to know.
+    pub said: Vec<Untrusted>,
     /// Whether memory could be asked at all.
     pub memory: bool,
     pub steps: u32,
     pub tool_calls: u32,
     pub minutes: u64,
+}
+
+/// A question of people, with what is known of what it is about.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConverseView {
+    pub by: String,
+    pub question: Untrusted,
+    pub now: String,
+    /// `None`: it is about the estate, and what follows up to `evidence` is empty.
+    pub incident: Option<String>,
+    pub title: String,
+    pub severity: String,
+    pub state: String,
+    pub since: String,
+    pub diagnosis: Option<String>,
+    pub plans: Vec<String>,
+    pub candidates: Vec<CandidateView>,
+    pub evidence: Vec<EvidenceView>,
+    pub open: Vec<String>,
+    pub services: String,
+    pub steps: u32,
+    pub tool_calls: u32,
+    pub seconds: u64,
 }
 
 #[derive(Debug, Clone, Serialize)]

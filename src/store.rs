@@ -25,9 +25,15 @@ use sqlx::{PgPool, SqlitePool};
 use tokio::sync::Mutex;
 
 pub use archive::{Exported, Retention, Retired, restore};
-pub use audit::{AuditReport, AuditRow, Fault};
+pub use audit::{AuditReport, AuditRow, Fault, audit_link, event_link};
 pub use batch::{AuditEntry, Batch, Claim, Draft, ExecutionRow, LedgerRow, NewEffect, PostedRow};
 pub use inbox::{OpenRow, Packed, pack};
+/// What a conversation about no incident is called in the audit trail.
+pub const CONVERSED: &str = "conversation.reasoned";
+
+/// How the keys of outbox rows begin that are for other systems than chats.
+pub const ELSEWHERE: &str = "elsewhere/";
+
 pub use ledger::{FunnelCount, HOUR, LedgerView, Repeats, SentAgain};
 pub use people::{AskedRow, LabelKind, LabelRow, LessonRow, MovedSubjects, NewLabel, Taught};
 pub use read::{EventRow, Heard, InboxRow, OpenMember, OutboxRow, Scope, Standing};

@@ -12,6 +12,7 @@ mod precheck;
 mod prepare;
 mod read;
 mod release;
+mod routes;
 mod write;
 
 #[cfg(test)]
@@ -29,7 +30,7 @@ use crate::domain::action::{Action, Right, Target};
 use crate::domain::plan::Surroundings;
 use crate::ports::{
     Applied, Cluster, ClusterError, ClusterEvent, DryRun, Grant, Identity, NodeState, PodLogs, PodState, Revision,
-    Settled, Took, Wish, Workload,
+    Route, Settled, Took, Wish, Workload,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -114,6 +115,10 @@ impl Cluster for KubernetesCluster {
 
     async fn nodes(&self) -> Result<Vec<NodeState>, ClusterError> {
         read::nodes(&self.reader).await
+    }
+
+    async fn routes(&self) -> Result<Vec<Route>, ClusterError> {
+        routes::routes(&self.reader).await
     }
 
     async fn events(&self, namespace: Option<&str>) -> Result<Vec<ClusterEvent>, ClusterError> {
@@ -247,7 +252,9 @@ fn explain(what: &str, error: kube::Error, lost: Lost) -> ClusterError {
                 409 => ClusterError::Conflict(message),
                 401 | 403 => ClusterError::Forbidden(message),
                 // Refused before it was tried: worth another attempt later, by the caller.
-                429 if is_budget(&status) => ClusterError::Budget(format!("{message} {}", causes(&status)).trim().to_owned()),
+                429 if is_budget(&status) => {
+                    ClusterError::Budget(format!("{message} {}", causes(&status)).trim().to_owned())
+                }
                 429 => ClusterError::Unavailable(message),
                 500..=599 => unclear(message),
                 _ => ClusterError::Refused(message),

@@ -13,6 +13,7 @@ use crate::console::view::{
 use crate::console::{ConsoleStore, Metric, Pages, StoredMessage, funnel_svg, metric_svg, topology_svg};
 use crate::domain::action::Undo;
 use crate::domain::card::Span;
+use crate::domain::command::Hint;
 use crate::domain::diagnosis::{Claim, Diagnosis, Proof};
 use crate::domain::evidence::{Evidence, EvidenceKind};
 use crate::domain::funnel as domain;
@@ -71,6 +72,13 @@ pub struct DeskPages {
 
 #[async_trait]
 impl Pages for DeskPages {
+    async fn hints(&self, text: &str) -> Vec<Hint> {
+        crate::flow::command::hints(&self.desk, text).await.unwrap_or_else(|failure| {
+            tracing::warn!(error = %failure, "commands are typed without hints");
+            vec![]
+        })
+    }
+
     async fn incidents(&self) -> Vec<IncidentRow> {
         let incidents = self.desk.store.incidents(Scope::All).await.unwrap_or_default();
         let mut rows = vec![];

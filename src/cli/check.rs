@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use crate::adapters::kafka::AlertConsumer;
 use crate::adapters::mcp::McpServer;
+use crate::adapters::{elsewhere, rota};
 use crate::app;
 use crate::config::Config;
 use crate::domain::runbook::Runbook;
@@ -114,6 +115,7 @@ async fn reach(config: &Config, findings: &mut Findings) {
         },
         Err(error) => findings.bad("slack", format!("{error:#}")),
     }
+    neighbours(config, findings).await;
     match config.intent() {
         Ok(intent) => {
             let rules = intent.alertmanager().inhibit_rules.len();
@@ -124,10 +126,44 @@ async fn reach(config: &Config, findings: &mut Findings) {
         }
         Err(error) => findings.bad("intent", error.to_string()),
     }
-    if config.policy.approvers.is_empty() {
-        findings.note("policy", "policy.approvers is empty: nobody can approve, every plan goes to people");
-    } else {
-        findings.good("policy", format!("{} approvers", config.policy.approvers.len()));
+    let (people, groups) = (config.policy.approvers.len(), config.policy.groups.len());
+    match (people, groups) {
+        (0, 0) => findings.note(
+            "policy",
+            "policy.approvers and policy.groups are empty: nobody can approve, every plan goes to people",
+        ),
+        (_, 1..) if config.slack.is_none() => {
+            findings.bad("policy", "policy.groups needs a chat with user groups ([slack])".into());
+        }
+        (people, groups) => findings.good("policy", format!("{people} approvers, {groups} groups")),
+    }
+}
+
+/// Pagers, trackers, other chats; schedules of people on call.
+async fn neighbours(config: &Config, findings: &mut Findings) {
+    match elsewhere::outlets(config) {
+        Ok(outlets) => {
+            for outlet in outlets {
+                let what = format!("elsewhere {}", outlet.name());
+                match outlet.check().await {
+                    Ok(line) => findings.good(&what, line),
+                    Err(error) => findings.bad(&what, error.to_string()),
+                }
+            }
+        }
+        Err(error) => findings.bad("elsewhere", error),
+    }
+    match rota::rotas(config) {
+        Ok(rotas) => {
+            for rota in rotas {
+                let what = format!("oncall.{}", rota.name());
+                match rota.check().await {
+                    Ok(line) => findings.good(&what, line),
+                    Err(error) => findings.bad(&what, error.to_string()),
+                }
+            }
+        }
+        Err(error) => findings.bad("oncall", error),
     }
 }
 

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::{DemoArgs, wait_for_signal};
 use crate::app::App;
-use crate::config::{Config, Kafka, Kubernetes, Secret, Signals};
+use crate::config::{Config, Kafka, Kubernetes, Secret, Signals, TracesConfig};
 use crate::domain::id::{PersonId, PlanId};
 use crate::domain::incident::{Incident, Outcome, State};
 use crate::domain::plan::Plan;
@@ -113,6 +113,7 @@ impl Night {
             properties: config.kafka.map(|kafka| kafka.properties).unwrap_or_default(),
         });
         config.signals = Some(Signals::of(estate.prometheus_url(), Some(estate.loki_url())));
+        config.traces = Some(TracesConfig::jaeger(estate.jaeger_url()));
         config.kubernetes = Some(Kubernetes {
             cluster: Some(estate.cluster()),
             url: Some(estate.kubernetes_url().to_owned()),

@@ -181,22 +181,42 @@ impl RemediationConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let wrong = |key, reason: String, remedy| Err(ConfigError::Value { key, reason, remedy });
         if !(0.05..=300.0).contains(&self.look_seconds) {
-            return wrong("remediation.look_seconds", format!("{} is not between 0.05 and 300", self.look_seconds), "Give 15.");
+            return wrong(
+                "remediation.look_seconds",
+                format!("{} is not between 0.05 and 300", self.look_seconds),
+                "Give 15.",
+            );
         }
         for share in [self.autonomy.lower_bound, self.autonomy.confidence, self.autonomy.confirmed_diagnoses] {
             if !(share > 0.0 && share < 1.0) {
-                return wrong("remediation.autonomy", format!("{share} is not between 0 and 1"), "Give 0.7, for example.");
+                return wrong(
+                    "remediation.autonomy",
+                    format!("{share} is not between 0 and 1"),
+                    "Give 0.7, for example.",
+                );
             }
         }
-        if let Some(bad) = self.config_maps.iter().find(|name| name.split('/').filter(|part| !part.is_empty()).count() != 2) {
-            return wrong("remediation.config_maps", format!("{bad:?} is not namespace/name"), "Give shop/checkout-flags.");
+        if let Some(bad) =
+            self.config_maps.iter().find(|name| name.split('/').filter(|part| !part.is_empty()).count() != 2)
+        {
+            return wrong(
+                "remediation.config_maps",
+                format!("{bad:?} is not namespace/name"),
+                "Give shop/checkout-flags.",
+            );
         }
-        let mut names: Vec<&str> =
-            self.job.iter().map(|job| job.name.as_str()).chain(self.hook.iter().map(|hook| hook.name.as_str())).collect();
+        let mut names: Vec<&str> = self
+            .job
+            .iter()
+            .map(|job| job.name.as_str())
+            .chain(self.hook.iter().map(|hook| hook.name.as_str()))
+            .collect();
         names.sort_unstable();
         let twice = names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0]);
         let bad = names.iter().copied().find(|name| {
-            name.is_empty() || name.len() > 40 || !name.chars().all(|char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-')
+            name.is_empty()
+                || name.len() > 40
+                || !name.chars().all(|char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-')
         });
         if let Some(name) = twice.or(bad) {
             let remedy = "Lower-case letters, digits and dashes, each name once.";
@@ -210,7 +230,11 @@ impl RemediationConfig {
             if let Some(undo) = &hook.undo
                 && !self.hook.iter().any(|other| other.name == *undo)
             {
-                return wrong("remediation.hook", format!("{} names the undo {undo:?}, which is none", hook.name), "Declare it as a hook.");
+                return wrong(
+                    "remediation.hook",
+                    format!("{} names the undo {undo:?}, which is none", hook.name),
+                    "Declare it as a hook.",
+                );
             }
         }
         for dump in &self.dump {

@@ -19,6 +19,13 @@ pub struct TracesConfig {
     pub bearer_token: Secret,
 }
 
+impl TracesConfig {
+    /// A Jaeger that asks for no name.
+    pub fn jaeger(url: &str) -> Self {
+        Self { kind: TraceKind::Jaeger, url: url.to_owned(), bearer_token: Secret::default() }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TraceKind {

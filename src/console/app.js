@@ -262,24 +262,6 @@ function drawReplies() {
 
 // ---------------------------------------------------------------- composer
 
-const COMMANDS = [
-  ["diagnose", "<service>", "look into a service now"],
-  ["incidents", "", "the open incidents"],
-  ["status", "", "how the watch itself is"],
-  ["explain", "<INC-1 | alert>", "why it was judged so"],
-  ["runbook", "<words>", "search the runbooks"],
-  ["merge", "<INC-2> into <INC-1> because <reason>", "the two are one incident"],
-  ["split", "<INC-1> <services> because <reason>", "their alerts are another incident"],
-  ["noise", "<INC-1> because <reason>", "nobody had to wake up for it"],
-  ["silence", "<matchers> for <2h> because <reason>", "mute alerts for a while"],
-  ["silences", "", "what is muted now"],
-  ["unsilence", "<id>", "end a silence"],
-  ["audit", "", "verify the chain of decisions"],
-  ["pause", "<reason>", "stop all remediation"],
-  ["resume", "", "allow remediation again"],
-  ["help", "", "all commands"],
-];
-
 function composer(place, thread) {
   const hints = h("ul", { class: "hints", id: `hints-${place}`, role: "listbox", "aria-label": "Commands", hidden: true });
   const field = h("textarea", {
@@ -289,14 +271,29 @@ function composer(place, thread) {
   });
   let offered = [];
   let chosen = 0;
+  let asked = 0;
 
-  const offer = () => {
-    const typed = /^\/(?:o|op|ops)?(?:\s+(\S*))?$/.exec(field.value);
-    offered = typed ? COMMANDS.filter(([name]) => name.startsWith(typed[1] ?? "")) : [];
+  // What may come next is the watch's to say: one grammar for every place where commands are typed.
+  const offer = async () => {
+    const typed = /^\/(?:o|op|ops)?(?:\s+([\s\S]*))?$/.exec(field.value);
+    const mine = ++asked;
+    let found = [];
+    if (typed) {
+      try {
+        found = await api(`/api/hints?text=${encodeURIComponent(typed[1] ?? "")}`);
+      } catch {
+        found = [];
+      }
+    }
+    if (mine !== asked) return;
+    offered = found;
+    draw();
+  };
+  const draw = () => {
     chosen = Math.min(chosen, Math.max(offered.length - 1, 0));
-    hints.replaceChildren(...offered.map(([name, rest, what], at) => h("li", {
+    hints.replaceChildren(...offered.map(({ text, about }, at) => h("li", {
       role: "option", id: `hint-${place}-${at}`, "aria-selected": String(at === chosen), onmousedown: (event) => { event.preventDefault(); complete(at); },
-    }, h("code", {}, `/ops ${name}`), h("span", { class: "shape" }, rest), h("span", { class: "what" }, what))));
+    }, h("code", {}, `/ops ${text.trim()}`), h("span", { class: "what" }, about))));
     hints.hidden = offered.length === 0;
     field.setAttribute("aria-expanded", String(offered.length > 0));
     if (offered.length) field.setAttribute("aria-activedescendant", `hint-${place}-${chosen}`);
@@ -306,15 +303,17 @@ function composer(place, thread) {
     field.style.setProperty("height", `${Math.min(field.scrollHeight + 2, 180)}px`);
   };
   const complete = (at) => {
-    const [name, rest] = offered[at];
-    field.value = `/ops ${name}${rest ? " " : ""}`;
+    const { text } = offered[at];
+    field.value = `/ops ${text}`;
     offered = [];
     chosen = 0;
-    offer();
-    if (!rest) hints.hidden = true;
+    draw();
+    // Nothing follows a command that ends with itself.
+    if (/[\s=]$/.test(text)) offer();
     field.focus();
   };
-  const exact = () => offered.length > 0 && field.value.trim() === `/ops ${offered[chosen][0]}`;
+  // Enter sends what is typed; it completes only while the command's own name is not whole.
+  const whole = () => /^\/ops\s+\S+\s/.test(field.value) || (offered.length > 0 && field.value.trim() === `/ops ${offered[chosen].text}`.trim());
   let name = newName();
   const send = async () => {
     const text = field.value.trim();
@@ -346,8 +345,8 @@ function composer(place, thread) {
     const open = !hints.hidden;
     if (open && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
       chosen = (chosen + (event.key === "ArrowDown" ? 1 : -1) + offered.length) % offered.length;
-      offer();
-    } else if (open && (event.key === "Tab" || (event.key === "Enter" && !exact()))) complete(chosen);
+      draw();
+    } else if (open && (event.key === "Tab" || (event.key === "Enter" && !whole()))) complete(chosen);
     else if (open && event.key === "Escape") {
       hints.hidden = true;
       event.stopPropagation();

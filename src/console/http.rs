@@ -19,6 +19,7 @@ use super::guard::{ACT_HEADER, Refusal, keep_out_strangers};
 use super::view::{EvidenceItem, IncidentPage, IncidentRow, StatusView};
 use super::{Author, Console, Metric, Room, StoredMessage, funnel_svg, metric_svg, topology_svg};
 use crate::domain::card::{ButtonAction, Card};
+use crate::domain::command::Hint;
 use crate::domain::time::Timestamp;
 use crate::ports::{ChatError, FromPeople, Inbox, MessageRef, Person, Place};
 
@@ -32,6 +33,8 @@ pub trait Pages: Send + Sync + 'static {
     /// An SVG document; `path` is what follows `/picture/`.
     async fn picture(&self, path: &str) -> Option<String>;
     async fn status(&self) -> StatusView;
+    /// How a command that is being typed can go on.
+    async fn hints(&self, text: &str) -> Vec<Hint>;
 }
 
 const MOST_WORDS: usize = 4000;
@@ -72,6 +75,7 @@ pub fn router(console: Arc<Console>, inbox: Arc<dyn Inbox>, pages: Arc<dyn Pages
         .route("/api/incidents/{id}", get(incident))
         .route("/api/evidence/{id}", get(evidence))
         .route("/api/status", get(status))
+        .route("/api/hints", get(hints))
         .fallback(async || nothing("page", "the address", "go to /"))
         .layer(DefaultBodyLimit::max(MOST_BODY))
         .layer(axum::middleware::from_fn_with_state(hosts, keep_out_strangers))
@@ -155,6 +159,20 @@ async fn evidence(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Js
 
 async fn status(State(desk): State<Desk>) -> Json<StatusView> {
     Json(desk.pages.status().await)
+}
+
+#[derive(Deserialize)]
+struct Typed {
+    #[serde(default)]
+    text: String,
+}
+
+async fn hints(
+    State(desk): State<Desk>,
+    query: Result<Query<Typed>, QueryRejection>,
+) -> Result<Json<Vec<Hint>>, Refusal> {
+    let Query(Typed { text }) = query.map_err(bad_query)?;
+    Ok(Json(desk.pages.hints(&text).await))
 }
 
 async fn find_incident(desk: &Desk, id: &str) -> Result<IncidentPage, Refusal> {

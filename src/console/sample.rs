@@ -243,6 +243,10 @@ impl Night {
 
 #[async_trait]
 impl Pages for Night {
+    async fn hints(&self, text: &str) -> Vec<crate::domain::command::Hint> {
+        crate::domain::command::hints(text, &crate::domain::command::Known::default())
+    }
+
     async fn incidents(&self) -> Vec<IncidentRow> {
         let quiet = IncidentRow {
             id: "INC-213".into(),

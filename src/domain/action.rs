@@ -18,42 +18,99 @@ pub use kind::{ActionKind, EvidenceWanted, Right};
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Action {
     /// Replaces the pods one by one with the same template.
-    Restart { target: Target },
+    Restart {
+        target: Target,
+    },
     /// Changes the number of replicas.
-    Scale { target: Target, from: i32, to: i32 },
+    Scale {
+        target: Target,
+        from: i32,
+        to: i32,
+    },
     /// Puts an earlier template of the same workload back.
-    RollBack { target: Target, from_revision: i64, to_revision: i64 },
+    RollBack {
+        target: Target,
+        from_revision: i64,
+        to_revision: i64,
+    },
     /// Moves the bounds of a HorizontalPodAutoscaler.
-    SetBounds { target: Target, from: Bounds, to: Bounds },
+    SetBounds {
+        target: Target,
+        from: Bounds,
+        to: Bounds,
+    },
     /// Stops a Deployment's rollout where it is.
-    PauseRollout { target: Target },
-    ResumeRollout { target: Target },
+    PauseRollout {
+        target: Target,
+    },
+    ResumeRollout {
+        target: Target,
+    },
     /// Asks for the pod's eviction, which its disruption budgets may refuse. `owner` is the kind of
     /// its controller.
-    EvictPod { target: Target, owner: String },
+    EvictPod {
+        target: Target,
+        owner: String,
+    },
     /// Takes a node out of scheduling.
-    Cordon { target: Target },
-    Uncordon { target: Target },
+    Cordon {
+        target: Target,
+    },
+    Uncordon {
+        target: Target,
+    },
     /// Cordons a node and evicts these pods one after the other; no others.
-    Drain { target: Target, pods: Vec<Target> },
+    Drain {
+        target: Target,
+        pods: Vec<Target>,
+    },
     /// Deletes a Job that does not come to an end, with its pods.
-    DeleteJob { target: Target },
-    SuspendCronJob { target: Target },
-    ResumeCronJob { target: Target },
+    DeleteJob {
+        target: Target,
+    },
+    SuspendCronJob {
+        target: Target,
+    },
+    ResumeCronJob {
+        target: Target,
+    },
     /// Puts the data that a ConfigMap had before back; both stand here in full.
-    RestoreConfig { target: Target, from: BTreeMap<String, String>, to: BTreeMap<String, String> },
+    RestoreConfig {
+        target: Target,
+        from: BTreeMap<String, String>,
+        to: BTreeMap<String, String>,
+    },
     /// Keeps a GitOps controller from putting its own state back. `automated`: what Argo CD's
     /// `spec.syncPolicy.automated` was, as JSON.
-    SuspendSync { target: Target, automated: Option<String> },
-    ResumeSync { target: Target, automated: Option<String> },
+    SuspendSync {
+        target: Target,
+        automated: Option<String>,
+    },
+    ResumeSync {
+        target: Target,
+        automated: Option<String>,
+    },
     /// Puts an earlier release back: an id of Argo CD's history, a commit of a Flux GitRepository, a
     /// chart version of a Flux HelmRelease.
-    RollBackRelease { target: Target, from: String, to: String },
+    RollBackRelease {
+        target: Target,
+        from: String,
+        to: String,
+    },
     /// Runs a CronJob's template once, under this name, as `kubectl create job --from` does.
-    RunJob { target: Target, job: String, declared: String, tier: RiskTier },
+    RunJob {
+        target: Target,
+        job: String,
+        declared: String,
+        tier: RiskTier,
+    },
     /// Calls an address that the configuration declares. The target's uid is the digest of the
     /// declaration: another declaration under the same name is another target.
-    CallHook { target: Target, tier: RiskTier, undo: Option<Box<Target>> },
+    CallHook {
+        target: Target,
+        tier: RiskTier,
+        undo: Option<Box<Target>>,
+    },
 }
 
 /// Of an autoscaler.
@@ -261,7 +318,9 @@ impl fmt::Display for Action {
             Self::RollBack { target, from_revision, to_revision } => {
                 write!(f, "roll back {target} from revision {from_revision} to revision {to_revision}")
             }
-            Self::SetBounds { target, from, to } => write!(f, "set the bounds of {target} from {from} to {to} replicas"),
+            Self::SetBounds { target, from, to } => {
+                write!(f, "set the bounds of {target} from {from} to {to} replicas")
+            }
             Self::PauseRollout { target } => write!(f, "pause the rollout of {target}"),
             Self::ResumeRollout { target } => write!(f, "resume the rollout of {target}"),
             Self::EvictPod { target, .. } => write!(f, "evict {target}"),

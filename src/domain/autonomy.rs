@@ -49,10 +49,18 @@ pub struct Criteria {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
-    Keep { because: String },
+    Keep {
+        because: String,
+    },
     /// For a person to decide.
-    ProposePromotion { to: Autonomy, because: String },
-    Demote { to: Autonomy, because: String },
+    ProposePromotion {
+        to: Autonomy,
+        because: String,
+    },
+    Demote {
+        to: Autonomy,
+        because: String,
+    },
 }
 
 /// What one plan adds to the record; nothing while it is still under way.
@@ -121,7 +129,13 @@ impl Diagnoses {
 
 /// What follows of a record. `mode` is what holds now, `tier` the risk of the action as it was last
 /// proposed: only a low risk may ever run by itself.
-pub fn judge(mode: Autonomy, tier: RiskTier, record: &TrackRecord, diagnoses: &Diagnoses, criteria: &Criteria) -> Verdict {
+pub fn judge(
+    mode: Autonomy,
+    tier: RiskTier,
+    record: &TrackRecord,
+    diagnoses: &Diagnoses,
+    criteria: &Criteria,
+) -> Verdict {
     let keep = |because: String| Verdict::Keep { because };
     let Some(to) = mode.above() else { return keep("there is no higher mode".into()) };
     if to == Autonomy::Automatic && tier != RiskTier::Low {
@@ -178,7 +192,8 @@ mod tests {
     #[test]
     fn a_promotion_takes_nine_successes_in_a_row_and_confirmed_diagnoses() {
         // 0.05^(1/n) >= 0.7 first holds for n = 9 (scipy.stats.beta.ppf(0.05, 9, 1) = 0.7169).
-        let judged = |record: &TrackRecord, diagnoses| judge(Autonomy::Approve, RiskTier::Low, record, diagnoses, &CRITERIA);
+        let judged =
+            |record: &TrackRecord, diagnoses| judge(Autonomy::Approve, RiskTier::Low, record, diagnoses, &CRITERIA);
         assert!(matches!(judged(&record(8, 0), &WELL), Verdict::Keep { .. }));
         let Verdict::ProposePromotion { to, because } = judged(&record(9, 0), &WELL) else { panic!() };
         assert_eq!(to, Autonomy::Automatic);

@@ -121,6 +121,12 @@ pub struct Incident {
     /// Who says that this is noise, and why.
     #[serde(default)]
     pub noise: Option<(String, String)>,
+    /// The plan of whose end people were reminded.
+    #[serde(default)]
+    pub reminded: Option<PlanId>,
+    /// Steps of the escalation path that were taken.
+    #[serde(default)]
+    pub called: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -161,10 +167,14 @@ pub enum Outcome {
     Approved,
     Rejected,
     Expired,
-    Voided { because: String },
+    Voided {
+        because: String,
+    },
     Started,
     Written,
-    Failed { because: String },
+    Failed {
+        because: String,
+    },
     Verified,
     NotVerified,
     Undone,
@@ -228,6 +238,8 @@ impl Incident {
             reasoner: None,
             split_from: None,
             noise: None,
+            reminded: None,
+            called: 0,
         }
     }
 
@@ -297,6 +309,9 @@ impl Incident {
                 self.owner = Some(by.clone());
                 self.noise = None;
             }
+            E::HandedTo { to, .. } => self.owner = Some(to.clone()),
+            E::Called { step, .. } => self.called = step + 1,
+            E::PlanReminded { plan, .. } => self.reminded = Some(plan.clone()),
             E::InvestigationStarted { reasoner, .. } => {
                 self.state = State::Investigating;
                 self.reasoner = Some(reasoner.clone());
@@ -396,6 +411,7 @@ impl Incident {
             | E::SeverityChanged { .. }
             | E::NotAnIncident { .. }
             | E::Acknowledged { .. }
+            | E::HandedTo { .. }
             | E::PostMortemWritten { .. }
             | E::Feedback { .. }
             | E::PlanRefused { .. }
@@ -414,6 +430,7 @@ impl Incident {
             E::Voted { plan, .. }
             | E::PlanApproved { plan, .. }
             | E::PlanRejected { plan, .. }
+            | E::PlanReminded { plan, .. }
             | E::PlanExpired { plan } => {
                 matches!(&self.state, State::Awaiting { plan: current } if current == plan)
                     && self.outcome(plan) == Some(&Outcome::Proposed)
@@ -429,6 +446,7 @@ impl Incident {
             }
             E::Compensated { plan, .. } => self.outcome(plan) == Some(&Outcome::NotVerified),
             E::Recurred { plan, .. } => self.outcome(plan) == Some(&Outcome::Verified),
+            E::Called { step, .. } => !self.state.is_over() && *step == self.called,
             E::HandedOver { .. } | E::Resolved { .. } => !self.state.is_over(),
         };
         if legal && (self.version > 0 || matches!(event, E::Opened { .. })) {

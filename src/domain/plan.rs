@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::action::{Action, RiskTier, Target, Undo};
 use super::id::{Digest, EvidenceId, PlanId};
 use super::time::Timestamp;
-pub use blast::{Autoscaler, BlastRadius, Budget, Quota, Surroundings};
+pub use blast::{Autoscaler, BlastRadius, Budget, Quota, Surroundings, is_felt_by_people};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {

@@ -29,6 +29,8 @@ pub struct Policy {
     pub protected_namespaces: Vec<String>,
     /// People who may approve: `team/user`.
     pub approvers: Vec<String>,
+    /// User groups of the chat whose members may approve: `team/group`.
+    pub groups: Vec<String>,
     pub freeze: Vec<Freeze>,
     pub rules: Rules,
 }
@@ -121,9 +123,17 @@ impl Facts {
 #[serde(tag = "ruling", rename_all = "snake_case")]
 pub enum Ruling {
     /// `policies`: the rules that refused; empty when none permits it.
-    Refused { because: String, policies: Vec<String> },
-    NeedsApproval { approvals: usize, because: String },
-    Unattended { because: String },
+    Refused {
+        because: String,
+        policies: Vec<String>,
+    },
+    NeedsApproval {
+        approvals: usize,
+        because: String,
+    },
+    Unattended {
+        because: String,
+    },
 }
 
 impl Ruling {
@@ -149,6 +159,7 @@ impl Policy {
             namespaces: vec!["*".into()],
             protected_namespaces: vec!["kube-system".into(), "kube-public".into(), "kube-node-lease".into()],
             approvers: vec![],
+            groups: vec![],
             freeze: vec![],
             rules,
         }
@@ -234,7 +245,8 @@ impl Policy {
         })
     }
 
-    pub fn may_approve(&self, person: &str) -> bool {
+    /// Whether the list names the person; members of `groups` are looked up elsewhere.
+    pub fn names(&self, person: &str) -> bool {
         self.approvers.iter().any(|approver| approver == person)
     }
 
@@ -246,6 +258,7 @@ impl Policy {
             &self.namespaces,
             &self.protected_namespaces,
             &self.approvers,
+            &self.groups,
             &self.freeze,
             self.rules.text(),
         );

@@ -25,6 +25,7 @@ use super::diagnosis::Claim;
 use super::id::EvidenceId;
 use super::time::Timestamp;
 use super::topology::Topology;
+use super::trace::Blame;
 
 pub use conclude::{NAMED, conclude, confidence, focus};
 pub use reading::{Gauge, read};
@@ -160,6 +161,13 @@ impl SignKind {
     }
 }
 
+/// What traced requests say of one node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Witness {
+    pub blame: Blame,
+    pub evidence: Option<EvidenceId>,
+}
+
 /// Everything that was observed.
 #[derive(Debug, Clone, Default)]
 pub struct Picture {
@@ -167,6 +175,8 @@ pub struct Picture {
     pub readings: Vec<Reading>,
     pub edges: Vec<EdgeReading>,
     pub signs: Vec<Sign>,
+    /// Where requests were traced: at most one a node.
+    pub witnesses: Vec<Witness>,
     pub changes: Vec<Change>,
     /// Evidence that holds the list of changes.
     pub changes_evidence: Option<EvidenceId>,

@@ -44,6 +44,8 @@ pub enum EdgeSource {
     /// Dependencies that a trace store has counted.
     Traces,
     Cluster,
+    /// A policy of the cluster gives leave to call.
+    NetworkPolicy,
 }
 
 impl EdgeSource {
@@ -52,6 +54,7 @@ impl EdgeSource {
             Self::ServiceGraph => "service graph",
             Self::Traces => "traces",
             Self::Cluster => "cluster",
+            Self::NetworkPolicy => "network policy",
         }
     }
 }
@@ -72,6 +75,12 @@ impl Topology {
     pub fn sightings(&self, from: &str, to: &str) -> impl Iterator<Item = (EdgeSource, Timestamp)> + '_ {
         let seen = self.sightings.get(from).and_then(|callees| callees.get(to));
         seen.into_iter().flatten().map(|(source, at)| (*source, *at))
+    }
+
+    /// Whether anybody has counted calls, so that more is known than what objects of the cluster say.
+    pub fn counted_calls(&self) -> bool {
+        let counts = |source: &EdgeSource| matches!(source, EdgeSource::ServiceGraph | EdgeSource::Traces);
+        self.sightings.values().flat_map(BTreeMap::values).any(|seen| seen.keys().any(counts))
     }
 
     pub fn last_seen(&self, from: &str, to: &str) -> Option<Timestamp> {

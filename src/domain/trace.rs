@@ -228,9 +228,162 @@ impl Profile {
     }
 }
 
+/// What requests say of one service (or of something silent that services call): how many of them went
+/// wrong there rather than further down.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Blame {
+    pub node: String,
+    /// Failing requests whose error begins there, and those in which it only passed one on.
+    pub begins: usize,
+    pub passes: usize,
+    pub failing: usize,
+    /// Microseconds a request that its own steps take more than usual, and what all steps take more.
+    pub added_us: i64,
+    pub added_in_all_us: i64,
+}
+
+/// Fewer failing requests say nothing of where errors come from.
+const FAILING: usize = 3;
+/// A request that takes less than this many times the usual is not slow.
+const SLOW: i64 = 2;
+
+impl Blame {
+    /// 0 to 1: of the failing requests and of the time that was added, the larger share.
+    pub fn share(&self) -> f64 {
+        let of = |part: f64, whole: f64| if whole > 0.0 { (part / whole).clamp(0.0, 1.0) } else { 0.0 };
+        let errors = if self.failing >= FAILING { of(self.begins as f64, self.failing as f64) } else { 0.0 };
+        errors.max(of(self.added_us as f64, self.added_in_all_us as f64))
+    }
+
+    /// 0 to 1: failing requests whose error came to it from below.
+    pub fn passed(&self) -> f64 {
+        if self.failing >= FAILING { self.passes as f64 / self.failing as f64 } else { 0.0 }
+    }
+}
+
+/// Who is to blame for what `now` does worse than `usual`, most first. A failed call of something that
+/// makes no spans of its own is held against what was called. A caller that gave up waiting has failed,
+/// but what it waited for is to blame: an error counts where most of the failed step's time went.
+pub fn blames(now: &[Trace], usual: &[Trace]) -> Vec<Blame> {
+    let failing = now.iter().filter(|trace| trace.failed()).count();
+    let mut all: BTreeMap<String, (BTreeSet<usize>, BTreeSet<usize>)> = BTreeMap::new();
+    for (number, trace) in now.iter().enumerate() {
+        let begins: BTreeSet<&str> = trace.error_origins().into_iter().map(|span| trace.waited_for(span)).collect();
+        let failed = trace.spans.iter().filter(|span| span.error.is_some());
+        for service in failed.map(|span| span.service.as_str()).filter(|service| !begins.contains(service)) {
+            all.entry(service.to_owned()).or_default().1.insert(number);
+        }
+        for node in begins {
+            all.entry(node.to_owned()).or_default().0.insert(number);
+        }
+    }
+    let added = added_by_node(now, usual);
+    let in_all = added.values().filter(|added| **added > 0).sum();
+    let nodes: BTreeSet<&String> = all.keys().chain(added.keys()).collect();
+    let of = |node: &String| {
+        let (begins, passes) = all.get(node).map_or((0, 0), |(begins, passes)| (begins.len(), passes.len()));
+        let added_us = added.get(node).copied().unwrap_or_default().max(0);
+        Blame { node: node.clone(), begins, passes, failing, added_us, added_in_all_us: in_all }
+    };
+    let mut blames: Vec<Blame> = nodes.into_iter().map(of).collect();
+    blames.sort_by(|one, other| other.share().total_cmp(&one.share()).then_with(|| one.node.cmp(&other.node)));
+    blames
+}
+
+/// Microseconds a request of own time on the critical path, more than usual; empty unless requests are
+/// slow at all.
+fn added_by_node(now: &[Trace], usual: &[Trace]) -> BTreeMap<String, i64> {
+    let (later, before) = (Profile::of(now), Profile::of(usual));
+    match (later.median(), before.median()) {
+        (Some(median), Some(usual)) if median >= usual.saturating_mul(SLOW) && usual > 0 => {}
+        _ => return BTreeMap::new(),
+    }
+    let mean = |traces: &[Trace]| {
+        let mut sums: BTreeMap<String, i64> = BTreeMap::new();
+        for trace in traces {
+            for (at, own) in trace.critical_path() {
+                *sums.entry(trace.spans[at].answers().to_owned()).or_default() += own;
+            }
+        }
+        sums.values_mut().for_each(|sum| *sum /= traces.len().max(1) as i64);
+        sums
+    };
+    let usual = mean(usual);
+    mean(now)
+        .into_iter()
+        .map(|(node, own)| (node.clone(), own - usual.get(&node).copied().unwrap_or_default()))
+        .collect()
+}
+
+impl Span {
+    /// Who answers for its own time and errors: what it calls, where that makes no spans.
+    fn answers(&self) -> &str {
+        self.peer.as_deref().unwrap_or(&self.service)
+    }
+}
+
+impl Trace {
+    /// Below a failed span that itself only waited: where most of its time went.
+    fn waited_for<'a>(&'a self, failed: &'a Span) -> &'a str {
+        let path = self.critical_path();
+        let children = self.children();
+        let Some(mut at) = self.spans.iter().position(|span| span.id == failed.id) else { return failed.answers() };
+        let mut seen = BTreeSet::new();
+        while seen.insert(at) {
+            let own = path.get(&at).copied().unwrap_or_default();
+            let below = children.get(&at).into_iter().flatten().max_by_key(|child| self.spans[**child].duration_us);
+            match below {
+                Some(child) if self.spans[*child].duration_us / 2 > own => at = *child,
+                _ => break,
+            }
+        }
+        self.spans[at].answers()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blame_goes_where_errors_begin_and_time_is_added() {
+        let request = |db: i64, broken: bool| {
+            let mut spans = vec![
+                span("a", "", "web", 0, db + 30),
+                span("b", "a", "cart", 5, db + 25),
+                span("c", "b", "cart", 10, db + 10),
+            ];
+            spans[2].peer = Some("cart-db".into());
+            if broken {
+                spans.iter_mut().for_each(|span| span.error = Some("refused".into()));
+            }
+            Trace { id: "t".into(), spans }
+        };
+        let usual = vec![request(20, false); 5];
+        let now: Vec<Trace> = (0..4).map(|_| request(20, true)).chain([request(20, false)]).collect();
+        let told = |blames: Vec<Blame>| -> Vec<(String, usize, usize)> {
+            blames.into_iter().map(|one| (one.node, one.begins, one.passes)).collect()
+        };
+        let blamed = blames(&now, &usual);
+        assert_eq!((blamed[0].share(), blamed[0].passed()), (1.0, 0.0));
+        let expected = [("cart-db".to_owned(), 4, 0), ("cart".to_owned(), 0, 4), ("web".to_owned(), 0, 4)];
+        assert_eq!(told(blamed), expected);
+        let slow = blames(&vec![request(900, false); 3], &usual);
+        assert_eq!((slow[0].node.as_str(), slow[0].share()), ("cart-db", 1.0));
+        assert!(blames(&usual, &usual).iter().all(|one| one.share() == 0.0), "nobody is blamed on a usual day");
+    }
+
+    #[test]
+    fn who_gave_up_waiting_is_not_where_an_error_begins() {
+        let mut gave_up = span("a", "", "web", 0, 1_000);
+        gave_up.error = Some("deadline exceeded".into());
+        let trace = Trace { id: "t".into(), spans: vec![gave_up, span("b", "a", "pay", 5, 995)] };
+        assert_eq!(blames(&vec![trace; 3], &[])[0].node, "pay");
+        let mut broke = span("a", "", "web", 0, 1_000);
+        broke.error = Some("no such page".into());
+        let trace = Trace { id: "t".into(), spans: vec![broke, span("b", "a", "pay", 5, 30)] };
+        assert_eq!(blames(&vec![trace; 3], &[])[0].node, "web");
+    }
 
     fn span(id: &str, parent: &str, service: &str, start: i64, end: i64) -> Span {
         Span {

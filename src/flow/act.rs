@@ -20,14 +20,19 @@ use crate::domain::narrative::{answer, note};
 use crate::domain::plan::SuccessCheck;
 use crate::ports::{DeclaredJob, Person, Wish};
 
-pub const USAGE: &str = "act <INC-1> <action> <namespace/name> [value]: asks for an action, e.g. act INC-1 restart shop/checkout";
+const USAGE: &str = "act INC-1 restart shop/checkout";
 
-/// `/ops actions`: what can be asked for here.
+/// `/ops act`: what can be asked for here.
 pub fn list(desk: &Desk) -> Card {
     let mut lines: Vec<Vec<Span>> = ActionKind::ALL
         .iter()
         .filter(|kind| !matches!(kind, ActionKind::RunJob | ActionKind::CallHook))
-        .map(|kind| vec![Span::code(kind.as_str()), Span::plain(format!(" if {}; done when {}", kind.precheck(), kind.success()))])
+        .map(|kind| {
+            vec![
+                Span::code(kind.as_str()),
+                Span::plain(format!(" if {}; done when {}", kind.precheck(), kind.success())),
+            ]
+        })
         .collect();
     for job in &desk.config.remediation.job {
         let what = format!(" {} (runs {}/{}, {} risk)", job.description, job.namespace, job.cron_job, job.tier);
@@ -40,19 +45,20 @@ pub fn list(desk: &Desk) -> Card {
     answer("Actions", lines)
 }
 
-/// `/ops act ...`: makes a plan, or says why not.
+/// `/ops act INC-1 ...`: makes a plan, or says why not.
 pub async fn request(desk: &Desk, by: &Person, text: &str) -> Result<Card, FlowError> {
     let refused = |why: String| FlowError::Refused(why);
     let mut words = text.split_whitespace();
     let id = words.next().and_then(IncidentId::parse).ok_or_else(|| refused(format!("name an incident: {USAGE}")))?;
     let verb = words.next().ok_or_else(|| refused(format!("name an action: {USAGE}")))?;
     let (object, value) = (words.next().unwrap_or_default(), words.next().map(str::to_owned));
-    if !desk.policy.may_approve(by.id.as_str()) {
-        return Err(refused("actions are asked for by people whom policy.approvers names".into()));
-    }
+    desk.must_have_authority(by, "ask for an action").await?;
     let incident = desk.store.incident(&id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?;
     if !matches!(incident.state, State::Diagnosed | State::HandedOver { .. }) {
-        return Err(refused(format!("{id} is not in people's hands: {}", crate::domain::narrative::state_words(&incident.state))));
+        return Err(refused(format!(
+            "{id} is not in people's hands: {}",
+            crate::domain::narrative::state_words(&incident.state)
+        )));
     }
     let asked = concrete(desk, &incident, verb, object, value).await.map_err(refused)?;
     let topology = desk.topology().await;
@@ -103,7 +109,7 @@ async fn concrete(
         return Ok(asked);
     }
     let kind = ActionKind::parse(verb).filter(|kind| !matches!(kind, ActionKind::RunJob | ActionKind::CallHook));
-    let kind = kind.ok_or_else(|| format!("I know no action {verb:?}; /ops actions lists them"))?;
+    let kind = kind.ok_or_else(|| format!("I know no action {verb:?}; /ops act lists them"))?;
     // `namespace/name`, or `namespace/kind/name` where a name alone is not enough; a node is only a name.
     let parts: Vec<&str> = object.split('/').filter(|part| !part.is_empty()).collect();
     let (namespace, object_kind, name) = match parts.as_slice() {
@@ -157,7 +163,8 @@ async fn service_of(desk: &Desk, action: &Action) -> String {
     let Some(cluster) = &desk.cluster else { return target.name.clone() };
     let workloads = cluster.workloads().await.unwrap_or_default();
     let own = workloads.iter().filter(|workload| workload.namespace == target.namespace).find(|workload| {
-        workload.uid == target.uid || target.name.strip_prefix(&workload.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        workload.uid == target.uid
+            || target.name.strip_prefix(&workload.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     });
     own.map_or_else(|| target.name.clone(), |workload| workload.service.clone())
 }

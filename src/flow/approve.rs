@@ -1,24 +1,44 @@
 //! Votes on plans, their expiry, and what the chat hears of it. Authority comes from the policy's
-//! list and the proved identity, never from what a card says.
+//! list, its user groups and the proved identity, never from what a card says.
+//!
+//! Invariants: one vote a plan and person; who asked for the plan does not count (S6); the count is
+//! taken in the transaction that decides; what comes late changes nothing and is told who was first.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{error, info};
 
+use super::command::story;
 use super::deliver::Effect;
-use super::desk::{Desk, FlowError};
-use super::label;
-use crate::domain::card::Tone;
-use crate::domain::id::PlanId;
-use crate::domain::incident::{Decision, IncidentEvent, Outcome, State};
+use super::desk::{Decision as Change, Desk, FlowError};
+use super::{escalate, label};
+use crate::domain::card::{Block, Card, Span, Tone};
+use crate::domain::id::{IncidentId, PlanId};
+use crate::domain::incident::{Decision, Incident, IncidentEvent, Outcome, PlanRecord, State};
 use crate::domain::narrative;
+use crate::domain::time::{Timestamp, spoken};
 use crate::ports::Person;
 
 /// Reads `plan.digest` as buttons carry it.
 pub fn parse_value(value: &str) -> Option<(PlanId, &str)> {
     let (plan, digest) = value.rsplit_once('.')?;
     (!plan.is_empty() && digest.len() == 12).then(|| (PlanId::new(plan), digest))
+}
+
+fn incident_of(plan: &PlanId) -> IncidentId {
+    IncidentId::new(plan.as_str().split('.').next().unwrap_or_default())
+}
+
+fn parsed(value: &str) -> Result<(PlanId, &str), FlowError> {
+    parse_value(value).ok_or_else(|| FlowError::Refused("this button is not one of mine; open the newest card".into()))
+}
+
+/// What became of a vote.
+enum Voted {
+    Counted(String),
+    /// Somebody was first, or the person has voted before: why, from the log.
+    Late,
 }
 
 /// One person's vote. The answer is what that person is told.
@@ -29,48 +49,28 @@ pub async fn vote(
     decision: Decision,
     reason: Option<String>,
 ) -> Result<String, FlowError> {
-    let Some((plan, digest)) = parse_value(value) else {
-        return Err(FlowError::Refused("this button is not one of mine; open the newest card".into()));
-    };
-    let incident_id = crate::domain::id::IncidentId::new(plan.as_str().split('.').next().unwrap_or_default());
+    let (plan, digest) = parsed(value)?;
+    let incident_id = incident_of(&plan);
     let person = by.id.as_str().to_owned();
-    if decision == Decision::Approve && !desk.policy.may_approve(&person) {
-        desk.audit(
-            "approval.refused",
-            plan.as_str(),
-            serde_json::json!({"by": person, "because": "not in policy.approvers"}),
-        )
-        .await?;
-        return Err(FlowError::Refused(format!(
-            "{} may not approve: policy.approvers does not name {person}",
-            by.name
-        )));
+    if let Err(because) = desk.authority_of(&by.id).await {
+        let body = serde_json::json!({"by": person, "decision": decision, "because": because});
+        desk.audit("approval.refused", plan.as_str(), body).await?;
+        return Err(FlowError::Refused(format!("{} may not decide on plans: {because}", by.name)));
     }
-    let (incident, told) = desk
+    let reopens = desk.model.is_some() && reason.is_some();
+    let (incident, voted) = desk
         .change(&incident_id, |change| {
-            let wall_now = change.wall_now;
             let Some(record) = change.incident().plan(&plan).cloned() else {
                 return Err(FlowError::Refused(format!("{plan} does not exist")));
             };
-            if record.plan.digest.short() != digest {
-                return Err(FlowError::Refused(
-                    "the plan has changed since this card was made; use the newest card".into(),
-                ));
+            let voted_before = record.approved_by.contains(&person);
+            if record.outcome != Outcome::Proposed || voted_before {
+                return Ok(Voted::Late);
             }
-            if record.outcome != Outcome::Proposed {
-                return Err(FlowError::Refused(already(&record)));
-            }
-            // A clock that stepped back must not revive a card: what was issued later than "now"
-            // counts as expired.
-            let issued = record.plan.expires_at - Duration::from_secs(desk.config.policy.approval_seconds);
-            if wall_now >= record.plan.expires_at || wall_now + Duration::from_secs(1) < issued {
-                return Err(FlowError::Refused("the card has expired; it was handed to people".into()));
-            }
-            if decision == Decision::Approve
-                && (record.approved_by.contains(&person) || record.plan.requester.as_ref() == Some(&person))
-            {
+            still_valid(desk, &record, digest, change.wall_now)?;
+            if decision == Decision::Approve && record.plan.requester.as_ref() == Some(&person) {
                 return Err(FlowError::Refused(format!(
-                    "your vote is already counted ({} of {})",
+                    "you asked for this plan, so somebody else must approve it ({} of {})",
                     record.approved_by.len(),
                     record.plan.approvals_needed
                 )));
@@ -83,99 +83,265 @@ pub async fn vote(
                 reason: reason.clone(),
             })?;
             let told = match decision {
-                Decision::Reject => {
-                    change.record(IncidentEvent::PlanRejected {
-                        plan: plan.clone(),
-                        by: person.clone(),
-                        reason: reason.clone(),
-                    })?;
-                    let because = format!(
-                        "the plan was rejected{}",
-                        reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"))
-                    );
-                    change.record(IncidentEvent::HandedOver { because: because.clone() })?;
-                    change.tell(
-                        &format!("note/{plan}/rejected"),
-                        &Effect::Note {
-                            card: narrative::note(
-                                "Rejected. The incident is in people's hands; nothing was changed.",
-                                Tone::Neutral,
-                            ),
-                        },
-                    );
-                    "rejected; nothing will be changed".to_owned()
-                }
-                Decision::Approve => {
-                    let votes = change.incident().plan(&plan).map_or(0, |record| record.approved_by.len());
-                    let needed = record.plan.approvals_needed;
-                    if votes >= needed {
-                        let by =
-                            change.incident().plan(&plan).map(|record| record.approved_by.clone()).unwrap_or_default();
-                        label::real(change, &person, "approved a plan of it");
-                        change.record(IncidentEvent::PlanApproved {
-                            plan: plan.clone(),
-                            by,
-                            digest: record.plan.digest.clone(),
-                        })?;
-                        "approved; it runs now".to_owned()
-                    } else {
-                        format!("your vote counts: {votes} of {needed}")
-                    }
-                }
+                Decision::Reject => rejected(desk, change, &plan, &person, reason.as_deref(), reopens)?,
+                Decision::Approve => approved(change, &record, &person)?,
             };
             change.tell(&format!("plan/{plan}"), &Effect::Approval { plan: plan.clone() });
             change.tell("root", &Effect::Root);
-            Ok(told)
+            Ok(Voted::Counted(told))
         })
         .await?;
+    let Voted::Counted(told) = voted else {
+        return Err(FlowError::Refused(why_late(desk, &incident, &plan, &person).await?));
+    };
     info!(incident = %incident.id, %plan, by = person, ?decision, "vote counted");
     desk.bells.execution.notify_one();
     Ok(told)
 }
 
-fn already(record: &crate::domain::incident::PlanRecord) -> String {
-    let who = record
-        .rejected_by
-        .as_ref()
-        .map(|(by, _)| by.clone())
-        .or_else(|| record.approved_by.last().cloned())
-        .map_or_else(String::new, |by| format!(" by @{}", by.rsplit('/').next().unwrap_or(&by)));
-    format!("too late: the plan is already {}{who}", record.outcome.word().replace('_', " "))
+fn still_valid(desk: &Desk, record: &PlanRecord, digest: &str, wall_now: Timestamp) -> Result<(), FlowError> {
+    if record.plan.digest.short() != digest {
+        return Err(FlowError::Refused("the plan has changed since this card was made; use the newest card".into()));
+    }
+    // A clock that stepped back must not revive a card: what was issued later than "now" counts as
+    // expired.
+    let issued = record.plan.expires_at - Duration::from_secs(desk.config.policy.approval_seconds);
+    if wall_now >= record.plan.expires_at || wall_now + Duration::from_secs(1) < issued {
+        return Err(FlowError::Refused("the card has expired; it was handed to people".into()));
+    }
+    Ok(())
 }
 
-/// Cards that nobody answered go to people when their time is over.
+fn approved(change: &mut Change<'_>, record: &PlanRecord, person: &str) -> Result<String, FlowError> {
+    let plan = &record.plan.id;
+    let by = change.incident().plan(plan).map(|record| record.approved_by.clone()).unwrap_or_default();
+    let needed = record.plan.approvals_needed;
+    if by.len() < needed {
+        return Ok(format!("your vote counts: {} of {needed}: {}", by.len(), names(&by)));
+    }
+    label::real(change, person, "approved a plan of it");
+    change.record(IncidentEvent::PlanApproved { plan: plan.clone(), by, digest: record.plan.digest.clone() })?;
+    Ok("approved; it runs now".to_owned())
+}
+
+/// With a model the investigation goes on with the reason; without one people have it.
+fn rejected(
+    desk: &Desk,
+    change: &mut Change<'_>,
+    plan: &PlanId,
+    person: &str,
+    reason: Option<&str>,
+    reopens: bool,
+) -> Result<String, FlowError> {
+    change.record(IncidentEvent::PlanRejected {
+        plan: plan.clone(),
+        by: person.to_owned(),
+        reason: reason.map(str::to_owned),
+    })?;
+    let because = format!("the plan was rejected{}", reason.map_or_else(String::new, |reason| format!(": {reason}")));
+    change.record(IncidentEvent::HandedOver { because: because.clone() })?;
+    let text = if reopens {
+        change.record(IncidentEvent::InvestigationStarted { reasoner: desk.reasoner_name(), because })?;
+        "Rejected; nothing was changed. I look again with what was said."
+    } else {
+        "Rejected. The incident is in people's hands; nothing was changed."
+    };
+    let card = narrative::note(text, Tone::Neutral);
+    change.tell(&format!("note/{plan}/rejected"), &Effect::Note { card });
+    Ok(match reopens {
+        true => "rejected; nothing will be changed, and the reason is read by the next look".to_owned(),
+        false => "rejected; nothing will be changed".to_owned(),
+    })
+}
+
+/// Sends the investigation back with a question; the card is void, since its answer may change the plan.
+pub async fn ask_more(desk: &Desk, value: &str, by: &Person, question: Option<String>) -> Result<String, FlowError> {
+    let (plan, digest) = parsed(value)?;
+    desk.must_have_authority(by, "ask for more about plans").await?;
+    let asked = question.as_deref().map_or_else(|| "more".to_owned(), |question| format!("about it: {question}"));
+    let (incident, late) = desk
+        .change(&incident_of(&plan), |change| {
+            let Some(record) = change.incident().plan(&plan).cloned() else {
+                return Err(FlowError::Refused(format!("{plan} does not exist")));
+            };
+            if record.outcome != Outcome::Proposed {
+                return Ok(true);
+            }
+            still_valid(desk, &record, digest, change.wall_now)?;
+            let because = format!("{} asked {asked}", by.name);
+            if let Some(question) = &question {
+                let text = format!("{QUESTION}{plan}: {question}");
+                change.record(IncidentEvent::Noted { by: by.id.to_string(), text })?;
+            }
+            change.record(IncidentEvent::PlanVoided { plan: plan.clone(), because: because.clone() })?;
+            change.record(IncidentEvent::HandedOver { because: "more was asked; looking again".into() })?;
+            change.record(IncidentEvent::InvestigationStarted { reasoner: desk.reasoner_name(), because })?;
+            change.tell(&format!("plan/{plan}"), &Effect::Approval { plan: plan.clone() });
+            change.tell("root", &Effect::Root);
+            Ok(false)
+        })
+        .await?;
+    if late {
+        return Err(FlowError::Refused(why_late(desk, &incident, &plan, by.id.as_str()).await?));
+    }
+    Ok(match desk.model {
+        Some(_) => "Looking again with your question; a new diagnosis follows in the thread.".to_owned(),
+        None => "Looking again; a new diagnosis follows in the thread. No model is configured, so the question \
+                 itself is kept for people and not weighed."
+            .to_owned(),
+    })
+}
+
+/// How questions about a plan begin in the log.
+const QUESTION: &str = "asked about ";
+
+/// What people on call have said about plans so far: reasons of rejections and questions, oldest first.
+pub(super) fn said(events: &[(Timestamp, IncidentEvent)]) -> Vec<(String, String)> {
+    events
+        .iter()
+        .filter_map(|(_, event)| match event {
+            IncidentEvent::PlanRejected { plan, by, reason: Some(reason) } => {
+                Some((by.clone(), format!("{plan} was rejected: {reason}")))
+            }
+            IncidentEvent::Noted { by, text } if text.starts_with(QUESTION) => Some((by.clone(), text.clone())),
+            _ => None,
+        })
+        .collect()
+}
+
+/// "already approved by @a 10:04": who was first, and when.
+async fn why_late(desk: &Desk, incident: &Incident, plan: &PlanId, person: &str) -> Result<String, FlowError> {
+    let events = story(desk, &incident.id).await?;
+    let at = |found: &dyn Fn(&IncidentEvent) -> bool| {
+        let event = events.iter().rev().find(|(_, event)| found(event));
+        event.map_or_else(String::new, |(at, _)| format!(" {}", at.hour_minute()))
+    };
+    let Some(record) = incident.plan(plan) else { return Ok(format!("{plan} does not exist")) };
+    let of = |other: &PlanId| other == plan;
+    Ok(match &record.outcome {
+        Outcome::Proposed => {
+            let voted = at(&|event| matches!(event, IncidentEvent::Voted { plan, by, .. } if of(plan) && by == person));
+            format!(
+                "your vote is already counted{voted} ({} of {}: {})",
+                record.approved_by.len(),
+                record.plan.approvals_needed,
+                names(&record.approved_by)
+            )
+        }
+        Outcome::Rejected => {
+            let by = record.rejected_by.as_ref().map_or("", |(by, _)| by.as_str());
+            let why = record.rejected_by.as_ref().and_then(|(_, why)| why.as_ref());
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            let at = at(&|event| matches!(event, IncidentEvent::PlanRejected { plan, .. } if of(plan)));
+            format!("already rejected by {}{at}{why}", names(&[by.to_owned()]))
+        }
+        Outcome::Expired => {
+            let at = at(&|event| matches!(event, IncidentEvent::PlanExpired { plan } if of(plan)));
+            format!("too late: it expired{at} and was handed to people")
+        }
+        Outcome::Voided { because } => {
+            let at = at(&|event| matches!(event, IncidentEvent::PlanVoided { plan, .. } if of(plan)));
+            format!("too late: it is void{at}: {because}")
+        }
+        done @ (Outcome::Approved
+        | Outcome::Started
+        | Outcome::Written
+        | Outcome::Failed { .. }
+        | Outcome::Verified
+        | Outcome::NotVerified
+        | Outcome::Undone
+        | Outcome::Recurred) => {
+            let at = at(&|event| matches!(event, IncidentEvent::PlanApproved { plan, .. } if of(plan)));
+            let who = if record.approved_by.is_empty() { "the policy".to_owned() } else { names(&record.approved_by) };
+            let word = done.word().replace('_', " ");
+            let now = if *done == Outcome::Approved { String::new() } else { format!("; it is {word} now") };
+            format!("already approved by {who}{at}{now}")
+        }
+    })
+}
+
+fn names(people: &[String]) -> String {
+    let short = |person: &String| format!("@{}", person.rsplit('/').next().unwrap_or(person));
+    people.iter().map(short).collect::<Vec<_>>().join(", ")
+}
+
+/// Cards that nobody answers: people are reminded when a third of the time is left, and have it when
+/// the time is over.
 pub async fn run_expiry(desk: Arc<Desk>) -> Result<(), FlowError> {
     while !desk.stopping() {
         desk.wait(&tokio::sync::Notify::new(), Duration::from_secs(1)).await;
         let wall_now = desk.clock.wall_now();
         for incident in desk.store.incidents_in(["awaiting_approval", "awaiting_approval"]).await? {
             let State::Awaiting { plan } = &incident.state else { continue };
-            let plan = plan.clone();
-            if incident.plan(&plan).is_none_or(|record| record.plan.expires_at > wall_now) {
+            let Some(record) = incident.plan(plan) else { continue };
+            let outcome = if record.plan.expires_at <= wall_now {
+                expire(&desk, &incident, plan).await
+            } else if incident.reminded.as_ref() != Some(plan) && reminder_at(&desk, record) <= wall_now {
+                remind(&desk, &incident, record, wall_now).await
+            } else {
                 continue;
-            }
-            let expired = desk
-                .change(&incident.id, |change| {
-                    change.record(IncidentEvent::PlanExpired { plan: plan.clone() })?;
-                    change
-                        .record(IncidentEvent::HandedOver { because: "nobody decided on the plan in time".into() })?;
-                    change.tell(&format!("plan/{plan}"), &Effect::Approval { plan: plan.clone() });
-                    change.tell("root", &Effect::Root);
-                    let text = "Nobody decided in time. The incident is in people's hands; nothing was changed.";
-                    change.tell(
-                        &format!("note/{plan}/expired"),
-                        &Effect::Note { card: narrative::note(text, Tone::Alarm) },
-                    );
-                    Ok(())
-                })
-                .await;
-            match expired {
-                Ok(_) => info!(incident = %incident.id, %plan, "plan expired"),
+            };
+            match outcome {
+                Ok(()) => {}
                 // Decided in the same moment: that decision stands.
                 Err(FlowError::Store(crate::store::StoreError::Illegal(_))) => {}
                 Err(failure) => error!(incident = %incident.id, error = %failure, "expiry failed"),
             }
         }
     }
+    Ok(())
+}
+
+fn reminder_at(desk: &Desk, record: &PlanRecord) -> Timestamp {
+    record.plan.expires_at - Duration::from_secs(desk.config.policy.approval_seconds / 3)
+}
+
+async fn remind(desk: &Desk, incident: &Incident, record: &PlanRecord, wall_now: Timestamp) -> Result<(), FlowError> {
+    let plan = &record.plan;
+    let called = escalate::who_has_it(desk, incident).await;
+    let who: Vec<_> = called.into_iter().filter(|one| !record.approved_by.contains(&one.id_or_name())).collect();
+    let given = record.approved_by.len();
+    let text = format!(
+        "The approval of {} runs out in {}: {given} of {} given. ",
+        plan.id,
+        spoken(plan.expires_at.since(wall_now)),
+        plan.approvals_needed
+    );
+    let mut spans = vec![Span::bold(text.clone())];
+    for one in &who {
+        spans.push(one.span());
+        spans.push(Span::plain(" "));
+    }
+    let card = Card { fallback: text, blocks: vec![Block::Text { spans }] };
+    desk.change(&incident.id, |change| {
+        let who = who.iter().map(escalate::Called::id_or_name).collect();
+        change.record(IncidentEvent::PlanReminded { plan: plan.id.clone(), who })?;
+        change.tell(&format!("note/{}/reminder", plan.id), &Effect::Note { card: card.clone() });
+        Ok(())
+    })
+    .await?;
+    info!(incident = %incident.id, plan = %plan.id, "people were reminded of the plan");
+    Ok(())
+}
+
+async fn expire(desk: &Desk, incident: &Incident, plan: &PlanId) -> Result<(), FlowError> {
+    let who = escalate::who_has_it(desk, incident).await;
+    let text = "Nobody decided in time. The incident is in people's hands; nothing was changed. ";
+    let mut spans = vec![Span::bold(text)];
+    for one in &who {
+        spans.push(one.span());
+        spans.push(Span::plain(" "));
+    }
+    let card = Card { fallback: text.trim().to_owned(), blocks: vec![Block::Text { spans }] };
+    desk.change(&incident.id, |change| {
+        change.record(IncidentEvent::PlanExpired { plan: plan.clone() })?;
+        change.record(IncidentEvent::HandedOver { because: "nobody decided on the plan in time".into() })?;
+        change.tell(&format!("plan/{plan}"), &Effect::Approval { plan: plan.clone() });
+        change.tell("root", &Effect::Root);
+        change.tell(&format!("note/{plan}/expired"), &Effect::Note { card: card.clone() });
+        Ok(())
+    })
+    .await?;
+    info!(incident = %incident.id, %plan, "plan expired");
     Ok(())
 }

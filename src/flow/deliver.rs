@@ -2,6 +2,8 @@
 //!
 //! After an unknown result the chat is read back before anything is posted again (P4).
 
+mod own_channel;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,10 +12,12 @@ use serde::{Deserialize, Serialize};
 use tracing::{debug, error, warn};
 
 use super::desk::{ChatSeat, Counters, Desk, FlowError};
+use super::route;
 use crate::domain::card::Card;
-use crate::domain::id::{IncidentId, PlanId};
-use crate::domain::incident::State;
+use crate::domain::id::{IncidentId, PersonId, PlanId};
+use crate::domain::incident::{Incident, State};
 use crate::domain::narrative::{self, Answer};
+use crate::domain::route::{Routing, Telling};
 use crate::domain::time::Timestamp;
 use crate::ports::{ChatError, MessageRef, Place, crash};
 use crate::store::{Batch, OutboxRow, PostedRow};
@@ -33,6 +37,15 @@ pub enum Effect {
     Note {
         card: Card,
     },
+    /// Light incidents together; an empty channel is each chat's own.
+    Digest {
+        channel: String,
+        incidents: Vec<IncidentId>,
+    },
+    /// On the incident's own channel.
+    Channel {
+        work: ChannelWork,
+    },
     /// The question about a suppressed alert, in the channel.
     Asked {
         key: String,
@@ -47,19 +60,29 @@ pub enum Effect {
     Whisper {
         chat: String,
         place: Place,
-        to: crate::domain::id::PersonId,
+        to: PersonId,
         card: Card,
     },
 }
 
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "work", rename_all = "snake_case")]
+pub enum ChannelWork {
+    Open { invite: Vec<PersonId> },
+    Invite { people: Vec<PersonId> },
+    Archive,
+}
+
 const ROOT_EDIT_EVERY: Duration = Duration::from_secs(3);
+/// How long what is only in a digest is not looked at again by itself.
+const HELD: Duration = Duration::from_secs(24 * 3600);
 // An outage may last hours; what is late is still wanted.
 const MAX_ATTEMPTS: i64 = 5_000;
 
 pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
     let mut edited: HashMap<String, Instant> = HashMap::new();
     while !desk.stopping() {
-        let rows = match desk.store.outbox_due(desk.clock.wall_now(), 64).await {
+        let mut rows = match desk.store.outbox_due(desk.clock.wall_now(), 64).await {
             Ok(rows) => rows,
             Err(failure) => {
                 error!(error = %failure, "the outbox cannot be read");
@@ -70,7 +93,11 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
         // An incident whose message could not be sent keeps its later ones waiting: order matters.
         let mut blocked: HashSet<String> = HashSet::new();
         let mut progressed = false;
-        for row in &rows {
+        for row in &mut rows {
+            // What was to be told before this start may have been told: as if it were tried once.
+            if row.created_at <= desk.started_at.millis() {
+                row.attempts = row.attempts.max(1);
+            }
             let group = row.incident.clone().unwrap_or_else(|| row.key.clone());
             if blocked.contains(&group) || desk.stopping() {
                 continue;
@@ -80,6 +107,10 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
             }
             match deliver(&desk, row).await {
                 Ok(()) => progressed = true,
+                Err(Failure::Hold(until)) => {
+                    blocked.insert(group);
+                    desk.store.outbox_hold(row.id, until).await?;
+                }
                 Err(failure) => {
                     blocked.insert(group);
                     postpone(&desk, row, &failure).await?;
@@ -114,7 +145,7 @@ async fn deliver(desk: &Desk, row: &OutboxRow) -> Result<(), Failure> {
         Effect::Reply { chat, place, card } => {
             let seat = seat(desk, &chat)?;
             let thread = place.thread.clone().or_else(|| place.message.clone());
-            send(desk, seat, row, &place.channel, thread.as_ref(), &card, None).await?;
+            send(desk, seat, &row.key, row.attempts, &place.channel, thread.as_ref(), &card, None).await?;
         }
         Effect::Whisper { chat, place, to, card } => {
             let seat = seat(desk, &chat)?;
@@ -125,21 +156,35 @@ async fn deliver(desk: &Desk, row: &OutboxRow) -> Result<(), Failure> {
         Effect::Asked { key } => {
             let card = asked(desk, &key).await?;
             for seat in &desk.chats {
-                send(desk, seat, row, &seat.channel, None, &card, None).await?;
+                send(desk, seat, &row.key, row.attempts, &seat.channel, None, &card, None).await?;
             }
         }
+        Effect::Digest { channel, incidents } => {
+            let card = route::digest_card(desk, &incidents).await.map_err(later)?;
+            for seat in &desk.chats {
+                let channel = match (channel.as_str(), seat.chat.name()) {
+                    ("", _) => seat.channel.as_str(),
+                    (channel, "console") => channel.trim_start_matches('#'),
+                    (channel, _) => channel,
+                };
+                send(desk, seat, &row.key, row.attempts, channel, None, &card, None).await?;
+            }
+        }
+        Effect::Channel { work } => own_channel::carry_out(desk, row, &work).await?,
         Effect::Root | Effect::Diagnosis | Effect::Approval { .. } | Effect::Note { .. } => {
             in_thread(desk, row, &effect).await?;
         }
     }
     crash::point("deliver.before_done");
-    desk.store.outbox_done(row, desk.clock.wall_now()).await.map_err(|error| Failure::Later(error.to_string(), None))?;
+    desk.store
+        .outbox_done(row, desk.clock.wall_now())
+        .await
+        .map_err(|error| Failure::Later(error.to_string(), None))?;
     crash::point("deliver.done");
     Ok(())
 }
 
 async fn asked(desk: &Desk, key: &str) -> Result<Card, Failure> {
-    let later = |error: crate::store::StoreError| Failure::Later(error.to_string(), None);
     let asked = desk.store.asked(key).await.map_err(later)?;
     let asked = asked.ok_or_else(|| Failure::Give(format!("nothing was asked about {key}")))?;
     let label = desk.store.label(key).await.map_err(later)?;
@@ -170,8 +215,15 @@ async fn in_thread(desk: &Desk, row: &OutboxRow, effect: &Effect) -> Result<(), 
             None => return Err(Failure::Give(format!("{plan} does not exist"))),
         },
         Effect::Note { card } => card.clone(),
-        Effect::Asked { .. } | Effect::Reply { .. } | Effect::Whisper { .. } => return Ok(()),
+        Effect::Asked { .. }
+        | Effect::Reply { .. }
+        | Effect::Whisper { .. }
+        | Effect::Digest { .. }
+        | Effect::Channel { .. } => return Ok(()),
     };
+    if !is_due(desk, &incident).await? {
+        return Ok(());
+    }
     for seat in &desk.chats {
         let root_key = format!("{}@{}", format_args!("{id}/root"), seat.chat.name());
         let root = desk.store.posted(&root_key).await.map_err(|error| Failure::Later(error.to_string(), None))?;
@@ -180,9 +232,17 @@ async fn in_thread(desk: &Desk, row: &OutboxRow, effect: &Effect) -> Result<(), 
             if root.is_none() && matches!(incident.state, State::Merged { .. }) {
                 continue;
             }
-            send(desk, seat, row, &seat.channel, None, &card, Some(&id)).await?;
+            let channel = match &root {
+                Some(root) => root.channel.clone(),
+                None => route::channel(desk, seat, &incident).await.map_err(later)?,
+            };
+            send(desk, seat, &row.key, row.attempts, &channel, None, &card, Some(&id)).await?;
+            if root.is_none() && desk.routing != Routing::default() {
+                desk.store.outbox_release(&id).await.map_err(later)?;
+            }
+            own_channel::root(desk, seat, row, &id, &card).await?;
         } else if let Some(root) = root {
-            send(desk, seat, row, &root.channel.clone(), Some(&root), &card, Some(&id)).await?;
+            send(desk, seat, &row.key, row.attempts, &root.channel.clone(), Some(&root), &card, Some(&id)).await?;
         } else if !matches!(incident.state, State::Merged { .. }) {
             return Err(Failure::Later(
                 "the incident's root message is not posted yet".into(),
@@ -193,18 +253,41 @@ async fn in_thread(desk: &Desk, row: &OutboxRow, effect: &Effect) -> Result<(), 
     Ok(())
 }
 
-/// Posts under the row's key, or edits what was posted under it.
+/// Whether the incident is told at all: `false` when it came and went within a digest. What is told
+/// later is held until then.
+async fn is_due(desk: &Desk, incident: &Incident) -> Result<bool, Failure> {
+    if desk.routing == Routing::default() {
+        return Ok(true);
+    }
+    for seat in &desk.chats {
+        let key = format!("{}/root@{}", incident.id, seat.chat.name());
+        if desk.store.posted(&key).await.map_err(later)?.is_some() {
+            return Ok(true);
+        }
+    }
+    let wall_now = desk.clock.wall_now();
+    match desk.routing.telling(incident, wall_now) {
+        Telling::Now => Ok(true),
+        Telling::After { at } => Err(Failure::Hold(at)),
+        Telling::Digest if incident.state.is_over() => Ok(false),
+        // Until it is graver, or somebody is asked: that makes it due by itself.
+        Telling::Digest => Err(Failure::Hold(wall_now + HELD)),
+    }
+}
+
+/// Posts under the key, or edits what was posted under it.
+#[allow(clippy::too_many_arguments)] // where, what and under which name: a struct would only rename the list
 async fn send(
     desk: &Desk,
     seat: &ChatSeat,
-    row: &OutboxRow,
+    key: &str,
+    attempts: i64,
     channel: &str,
     thread: Option<&MessageRef>,
     card: &Card,
     incident: Option<&IncidentId>,
 ) -> Result<(), Failure> {
-    let key = format!("{}@{}", row.key, seat.chat.name());
-    let later = |error: crate::store::StoreError| Failure::Later(error.to_string(), None);
+    let key = format!("{key}@{}", seat.chat.name());
     if let Some(message) = desk.store.posted(&key).await.map_err(later)? {
         crash::point("deliver.before_edit");
         seat.chat.edit(&message, card).await.map_err(Failure::Chat)?;
@@ -213,9 +296,7 @@ async fn send(
         return Ok(());
     }
     // Tried before with an unknown result, or by a process that has ended: perhaps it is there.
-    let perhaps = row.attempts > 0 || row.created_at <= desk.started_at.millis();
-    let found =
-        if perhaps { seat.chat.find(channel, thread, &key).await.map_err(Failure::Chat)? } else { None };
+    let found = if attempts > 0 { seat.chat.find(channel, thread, &key).await.map_err(Failure::Chat)? } else { None };
     let message = match found {
         Some(message) => message,
         None => {
@@ -254,6 +335,12 @@ enum Failure {
     Later(String, Option<Duration>),
     /// Will never work.
     Give(String),
+    /// Nothing is wrong: it is to be told then.
+    Hold(Timestamp),
+}
+
+fn later(error: crate::store::StoreError) -> Failure {
+    Failure::Later(error.to_string(), None)
 }
 
 async fn postpone(desk: &Desk, row: &OutboxRow, failure: &Failure) -> Result<(), FlowError> {
@@ -266,6 +353,7 @@ async fn postpone(desk: &Desk, row: &OutboxRow, failure: &Failure) -> Result<(),
         }
         Failure::Later(why, pause) => (why.clone(), pause.unwrap_or(backoff), "due"),
         Failure::Give(why) => (why.clone(), Duration::ZERO, "failed"),
+        Failure::Hold(until) => ("told later".to_owned(), until.since(desk.clock.wall_now()), "due"),
     };
     let state = if row.attempts >= MAX_ATTEMPTS { "failed" } else { state };
     Counters::add(&desk.counters.post_errors, 1);

@@ -10,16 +10,20 @@ use crate::domain::id::{EvidenceId, IncidentId};
 use crate::domain::incident::Incident;
 use crate::domain::intake::Mappings;
 use crate::domain::policy::Policy;
+use crate::domain::route::Routing;
 use crate::domain::severity::Past;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
 use crate::memory::Memory;
-use crate::ports::{Chat, Clock, Cluster, Hooks, Model, Signals, Traces};
+use crate::ports::{Channels, Chat, Clock, Cluster, Hooks, Model, Outlet, Rota, Signals, Traces};
 use crate::prompt::Prompts;
 use crate::store::{AuditEntry, Batch, Draft, NewEffect, Store, StoreError};
 use crate::tools::ToolBox;
 
+use super::authority::Authority;
+use super::command::pause;
 use super::deliver::Effect;
+use super::elsewhere;
 use super::gate::Gate;
 use super::listen::Ear;
 
@@ -31,6 +35,7 @@ pub struct Desk {
     pub started_at: Timestamp,
     pub config: Config,
     pub policy: Policy,
+    pub authority: Authority,
     pub signals: Option<Arc<dyn Signals>>,
     pub cluster: Option<Arc<dyn Cluster>>,
     /// Addresses that may be called as actions.
@@ -44,6 +49,11 @@ pub struct Desk {
     pub memory: Option<Arc<Memory>>,
     pub prompts: Prompts,
     pub chats: Vec<ChatSeat>,
+    pub routing: Routing,
+    /// Other systems that hear of incidents.
+    pub outlets: Vec<Arc<dyn Outlet>>,
+    /// Schedules of people on call.
+    pub rotas: Vec<Arc<dyn Rota>>,
     pub topology: RwLock<Arc<Topology>>,
     pub bells: Bells,
     pub gate: Gate,
@@ -51,6 +61,8 @@ pub struct Desk {
     pub stop: watch::Receiver<bool>,
     /// Silences are read, changed and written as one value.
     pub silencing: tokio::sync::Mutex<()>,
+    /// So are notes.
+    pub noting: tokio::sync::Mutex<()>,
     /// How incidents have ended, as of a revision of the store.
     pub past: tokio::sync::Mutex<Option<(u64, Arc<Past>)>>,
     pub ear: Ear,
@@ -62,6 +74,8 @@ pub struct Desk {
 pub struct ChatSeat {
     pub chat: Arc<dyn Chat>,
     pub channel: String,
+    /// `None`: it cannot make any.
+    pub channels: Option<Arc<dyn Channels>>,
 }
 
 /// Wakes drivers; a missed ring is caught by their slow poll.
@@ -72,6 +86,7 @@ pub struct Bells {
     pub outbox: Notify,
     pub incidents: Notify,
     pub execution: Notify,
+    pub elsewhere: Notify,
 }
 
 #[derive(Default)]
@@ -160,11 +175,13 @@ impl Desk {
                 return Ok((draft.incident, outcome));
             }
             batch.drafts.push(draft);
+            elsewhere::announce(self, &mut batch, wall_now);
             match self.store.commit(batch, wall_now).await {
                 Ok(mut incidents) => {
                     self.bells.outbox.notify_one();
                     self.bells.incidents.notify_one();
                     self.bells.execution.notify_one();
+                    self.bells.elsewhere.notify_one();
                     let incident = incidents.remove(0);
                     return Ok((incident, outcome));
                 }
@@ -187,12 +204,23 @@ impl Desk {
 
     /// Why everything is paused, or `None`. An unreadable store means paused (S13).
     pub async fn paused(&self) -> Option<String> {
-        match self.store.setting("paused").await {
-            Ok(None) => None,
-            Ok(Some(value)) if value == "null" => None,
-            Ok(Some(value)) => Some(value),
-            Err(error) => Some(format!("the pause state cannot be read: {error}")),
+        self.paused_by(&[pause::EVERYTHING.to_owned()]).await
+    }
+
+    /// Why one of these pauses holds, or `None`.
+    pub async fn paused_by(&self, names: &[String]) -> Option<String> {
+        for name in names {
+            match self.store.setting(name).await {
+                Ok(None) => {}
+                Ok(Some(value)) => match pause::reason(&value) {
+                    None => {}
+                    Some(why) if name == pause::EVERYTHING => return Some(why),
+                    Some(why) => return Some(format!("{}: {why}", pause::shown(name))),
+                },
+                Err(error) => return Some(format!("the pause state cannot be read: {error}")),
+            }
         }
+        None
     }
 
     pub fn stopping(&self) -> bool {

@@ -9,7 +9,7 @@ use tracing::warn;
 use crate::domain::alert::Labels;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::{EdgeKind, EdgeSource, NodeKind, Topology};
-use crate::ports::{Cluster, Signals, Traces};
+use crate::ports::{Cluster, Route, RouteKind, Signals, Traces};
 
 /// Calls that were not seen for longer are forgotten.
 const CALLS_ARE_KEPT: Duration = Duration::from_secs(6 * 3600);
@@ -45,6 +45,20 @@ pub async fn topology(
             }
         }
     }
+    let routes = match cluster {
+        Some(cluster) => cluster.routes().await.unwrap_or_else(|error| {
+            warn!(%error, "Services and Ingresses could not be read");
+            vec![]
+        }),
+        None => vec![],
+    };
+    for Route { from, to, kind } in routes.iter().filter(|route| route.kind != RouteKind::Allowed) {
+        topology.observe(from, to, EdgeKind::Calls, EdgeSource::Cluster, at);
+        ours.entry(from.clone()).or_insert(NodeKind::Service);
+        if *kind == RouteKind::External {
+            topology.add_node(to, NodeKind::External);
+        }
+    }
     if let Some(signals) = signals {
         let query = "sum by (client, server) (increase(traces_service_graph_request_total[1h])) > 0";
         match signals.instant(query, at).await {
@@ -69,6 +83,12 @@ pub async fn topology(
         }
     }
     topology.remember(earlier, at, CALLS_ARE_KEPT);
+    // Leave to call is no call: it is better than nothing where nobody counts calls.
+    if !topology.counted_calls() {
+        for route in routes.iter().filter(|route| route.kind == RouteKind::Allowed) {
+            topology.observe(&route.from, &route.to, EdgeKind::Calls, EdgeSource::NetworkPolicy, at);
+        }
+    }
     let names: Vec<String> = topology.nodes().map(|(name, _)| name.to_owned()).collect();
     for name in names.iter().chain(ours.keys()) {
         if topology.kind(name) == Some(NodeKind::Host) {

@@ -98,11 +98,7 @@ fn in_channel(desk: &Desk, text: &str) -> Option<Effect> {
 }
 
 fn subject_of(plan: &Plan) -> Subject {
-    Subject {
-        cluster: plan.action.target().cluster.clone(),
-        service: plan.service.clone(),
-        action: plan.action.kind(),
-    }
+    Subject { cluster: plan.action.target().cluster.clone(), service: plan.service.clone(), action: plan.action.kind() }
 }
 
 /// Records of every service and action that were ever acted on, with the risk as last proposed.
@@ -124,7 +120,9 @@ fn records(incidents: &[Incident]) -> BTreeMap<Subject, (TrackRecord, RiskTier)>
 fn diagnoses(incidents: &[Incident], wall_since: Timestamp) -> BTreeMap<String, Diagnoses> {
     let mut found: BTreeMap<String, Diagnoses> = BTreeMap::new();
     for incident in incidents.iter().filter(|incident| incident.opened_at >= wall_since) {
-        let Some(service) = incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.service.clone()) else { continue };
+        let Some(service) = incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.service.clone()) else {
+            continue;
+        };
         let (up, down) = incident.helpful.values().fold((0, 0), |(up, down), helpful| match helpful {
             true => (up + 1, down),
             false => (up, down + 1),
@@ -181,7 +179,7 @@ pub async fn show(desk: &Desk) -> Result<Card, FlowError> {
         let what = match &one.verdict {
             Verdict::Keep { because } => format!("stays: {because}"),
             Verdict::ProposePromotion { to, .. } => {
-                let command = format!("/ops promote {} {}", one.subject.service, one.subject.action.as_str());
+                let command = format!("/ops autonomy promote {} {}", one.subject.service, one.subject.action.as_str());
                 format!("may become {} by {command}: {}", to.as_str(), one.record.in_words(confidence))
             }
             Verdict::Demote { to, because } => format!("goes back to {}: {because}", to.as_str()),
@@ -195,17 +193,17 @@ pub async fn show(desk: &Desk) -> Result<Card, FlowError> {
     Ok(answer(&format!("{} services and actions have a track record", lines.len()), lines))
 }
 
-/// `/ops promote <service> <action>`: only as far as the record supports, and only by an approver.
+/// `/ops autonomy promote <service> <action>`: only as far as the record supports, and only by an approver.
 pub async fn promote(desk: &Desk, by: &Person, words: &str) -> Result<Card, FlowError> {
     let (service, action) = words.split_once(' ').unwrap_or((words, ""));
-    let action = ActionKind::parse(action)
-        .ok_or_else(|| FlowError::Refused("promote needs a service and an action, such as: promote checkout restart".into()))?;
-    if !desk.policy.may_approve(by.id.as_str()) {
-        return Err(FlowError::Refused("promotions are made by people whom policy.approvers names".into()));
-    }
+    let action = ActionKind::parse(action).ok_or_else(|| {
+        FlowError::Refused("promote needs a service and an action, such as: autonomy promote checkout restart".into())
+    })?;
+    desk.must_have_authority(by, "promote an action").await?;
     let standings = standings(desk).await?;
     let found = standings.into_iter().find(|one| one.subject.service == service && one.subject.action == action);
-    let standing = found.ok_or_else(|| FlowError::Refused(format!("{} of {service} was never done", action.as_str())))?;
+    let standing =
+        found.ok_or_else(|| FlowError::Refused(format!("{} of {service} was never done", action.as_str())))?;
     match standing.verdict {
         Verdict::ProposePromotion { to, because } => {
             let text = format!("{} of {service} is {} from now on: {because}", action.as_str(), to.as_str());
@@ -214,20 +212,24 @@ pub async fn promote(desk: &Desk, by: &Person, words: &str) -> Result<Card, Flow
             keep(desk, earned, "autonomy.promoted", None).await?;
             Ok(narrative::note(&text, Tone::Good))
         }
-        Verdict::Keep { because } | Verdict::Demote { because, .. } => {
-            Err(FlowError::Refused(format!("{} of {service} stays {}: {because}", action.as_str(), standing.mode.as_str())))
-        }
+        Verdict::Keep { because } | Verdict::Demote { because, .. } => Err(FlowError::Refused(format!(
+            "{} of {service} stays {}: {because}",
+            action.as_str(),
+            standing.mode.as_str()
+        ))),
     }
 }
 
-/// `/ops demote <service> <action>`: anybody may, as with pausing.
+/// `/ops autonomy demote <service> <action>`: anybody may, as with pausing.
 pub async fn take_back(desk: &Desk, by: &Person, words: &str) -> Result<Card, FlowError> {
     let (service, action) = words.split_once(' ').unwrap_or((words, ""));
-    let action = ActionKind::parse(action)
-        .ok_or_else(|| FlowError::Refused("demote needs a service and an action, such as: demote checkout restart".into()))?;
+    let action = ActionKind::parse(action).ok_or_else(|| {
+        FlowError::Refused("demote needs a service and an action, such as: autonomy demote checkout restart".into())
+    })?;
     let standings = standings(desk).await?;
     let found = standings.into_iter().find(|one| one.subject.service == service && one.subject.action == action);
-    let standing = found.ok_or_else(|| FlowError::Refused(format!("{} of {service} was never done", action.as_str())))?;
+    let standing =
+        found.ok_or_else(|| FlowError::Refused(format!("{} of {service} was never done", action.as_str())))?;
     let earned = Earned {
         subject: standing.subject,
         mode: Autonomy::Approve.min(standing.mode),
@@ -257,23 +259,20 @@ async fn look(desk: &Desk) -> Result<(), FlowError> {
             recurred(desk, incident, &plan, &because).await?;
         }
     }
-    let known: BTreeSet<String> = desk
-        .store
-        .setting(PROPOSED)
-        .await?
-        .and_then(|text| serde_json::from_str(&text).ok())
-        .unwrap_or_default();
+    let known: BTreeSet<String> =
+        desk.store.setting(PROPOSED).await?.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     for standing in standings(desk).await? {
         let Verdict::ProposePromotion { to, because } = &standing.verdict else { continue };
         let (service, action) = (&standing.subject.service, standing.subject.action.as_str());
         // Once for every mode; after a demotion the record decides again.
-        let key = format!("{}/{service}/{action}/{}/{}", standing.subject.cluster, to.as_str(), standing.record.verified);
+        let key =
+            format!("{}/{service}/{action}/{}/{}", standing.subject.cluster, to.as_str(), standing.record.verified);
         let again = format!("{}/{service}/{action}/{}/", standing.subject.cluster, to.as_str());
         if known.iter().any(|one| one.starts_with(&again)) {
             continue;
         }
         let text = format!(
-            "{} of {service} has earned to be {}: {because}. A person decides: /ops promote {service} {action}",
+            "{} of {service} has earned to be {}: {because}. A person decides: /ops autonomy promote {service} {action}",
             action.replace('_', " "),
             to.as_str()
         );
@@ -306,7 +305,9 @@ async fn look(desk: &Desk) -> Result<(), FlowError> {
 /// A verified plan whose alert fires again within the hour: in its own incident, or in a new one that
 /// began with the same alert about the same service.
 async fn came_back(desk: &Desk, incident: &Incident) -> Result<Option<(Plan, String)>, FlowError> {
-    let Some(record) = incident.plans.iter().find(|record| record.outcome == Outcome::Verified) else { return Ok(None) };
+    let Some(record) = incident.plans.iter().find(|record| record.outcome == Outcome::Verified) else {
+        return Ok(None);
+    };
     let Some(resolved_at) = incident.resolved_at else { return Ok(None) };
     let within = Duration::from_secs(desk.config.remediation.recurrence_seconds);
     if desk.clock.event_now().since(resolved_at) > within {
@@ -315,14 +316,15 @@ async fn came_back(desk: &Desk, incident: &Incident) -> Result<Option<(Plan, Str
     let kinds: BTreeSet<(&str, &str)> =
         incident.alerts.values().map(|group| (group.name.as_str(), group.subject.as_str())).collect();
     let open = desk.store.incidents(crate::store::Scope::NotOver).await?;
-    let back = open.iter().filter(|other| other.id != incident.id && other.cluster == incident.cluster).find_map(|other| {
-        let again = other.alerts.values().find(|group| {
-            group.first_at >= resolved_at
-                && group.first_at.since(resolved_at) <= within
-                && kinds.contains(&(group.name.as_str(), group.subject.as_str()))
-        })?;
-        Some(format!("{} about {} fires again in {}", again.name, again.subject, other.id))
-    });
+    let back =
+        open.iter().filter(|other| other.id != incident.id && other.cluster == incident.cluster).find_map(|other| {
+            let again = other.alerts.values().find(|group| {
+                group.first_at >= resolved_at
+                    && group.first_at.since(resolved_at) <= within
+                    && kinds.contains(&(group.name.as_str(), group.subject.as_str()))
+            })?;
+            Some(format!("{} about {} fires again in {}", again.name, again.subject, other.id))
+        });
     Ok(back.map(|because| (record.plan.clone(), because)))
 }
 

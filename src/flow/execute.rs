@@ -19,12 +19,13 @@ pub(super) use hands::Hands;
 use preserve::preserve;
 use verify::{compensate, verify};
 
+use super::command::pause;
 use super::deliver::Effect;
 use super::desk::{Counters, Decision, Desk, FlowError};
-use super::draft;
+use super::{draft, earn};
 use crate::domain::action::Action;
 use crate::domain::card::Tone;
-use crate::domain::id::{IncidentId, PlanId};
+use crate::domain::id::{IncidentId, PersonId, PlanId};
 use crate::domain::incident::{Incident, IncidentEvent, Outcome, PlanRecord, State};
 use crate::domain::narrative;
 use crate::domain::plan::{self, Plan};
@@ -80,6 +81,9 @@ async fn drive(desk: &Desk, id: &IncidentId, plan_id: &PlanId) -> Result<(), Flo
     let incident = desk.store.incident(id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?;
     let Some(record) = incident.plan(plan_id).cloned() else { return Ok(()) };
     let hands = Hands::of(desk);
+    if hands.cluster.is_none() && !matches!(record.plan.action, Action::CallHook { .. }) {
+        return fail(desk, id, plan_id, "no cluster is configured (key: kubernetes)").await;
+    }
     match record.outcome {
         Outcome::Approved => start(desk, &incident, &record, &hands).await,
         Outcome::Started => recover(desk, &incident, &record, &hands).await,
@@ -104,7 +108,8 @@ const BUDGET_PAUSE: Duration = Duration::from_secs(2);
 async fn start(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &Hands) -> Result<(), FlowError> {
     let (id, plan) = (&incident.id, &record.plan);
     crash::point("execute.start");
-    if let Some(why) = desk.paused().await {
+    let pauses = pause::names_for(&plan.action, Some(&plan.service));
+    if let Some(why) = desk.paused_by(&pauses).await {
         return void(desk, id, plan, &format!("midwatch is paused: {why}")).await;
     }
     if let Err(because) = may_run(desk, incident, plan, hands).await? {
@@ -142,6 +147,7 @@ async fn start(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &Ha
                 result: None,
                 deadline,
                 claim: Claim::First,
+                pauses: pauses.clone(),
             });
             tell_plan(change, plan);
             Ok(())
@@ -161,7 +167,12 @@ async fn start(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &Ha
 }
 
 /// The rules as they are now, and the votes that count now.
-async fn may_run(desk: &Desk, incident: &Incident, plan: &Plan, hands: &Hands) -> Result<Result<(), String>, FlowError> {
+async fn may_run(
+    desk: &Desk,
+    incident: &Incident,
+    plan: &Plan,
+    hands: &Hands,
+) -> Result<Result<(), String>, FlowError> {
     let topology = desk.topology().await;
     let blast = match draft::blast(hands, &topology, &plan.service, &plan.action).await {
         Ok(blast) => blast,
@@ -170,12 +181,12 @@ async fn may_run(desk: &Desk, incident: &Incident, plan: &Plan, hands: &Hands) -
     let (service, action, requester) = (plan.service.as_str(), &plan.action, plan.requester.as_deref());
     let facts = facts(desk, About { incident, service, action, blast, requester }, Stage::Execute).await?;
     let votes = desk.store.votes(plan.id.as_str()).await?;
-    let valid = votes
-        .iter()
-        .filter(|(person, decision)| {
-            decision == "approve" && plan.requester.as_ref() != Some(person) && desk.policy.may_approve(person)
-        })
-        .count();
+    let mut valid = 0;
+    for (person, _) in votes.iter().filter(|(_, decision)| decision == "approve") {
+        // Who asked for the plan does not count (S6), whatever the table of votes holds.
+        let counts = plan.requester.as_ref() != Some(person);
+        valid += usize::from(counts && desk.authority_of(&PersonId::new(person.clone())).await.is_ok());
+    }
     Ok(match desk.policy.rule(&plan.action, &facts) {
         Ruling::Refused { because, .. } => Err(because),
         Ruling::Unattended { .. } => Ok(()),
@@ -213,7 +224,7 @@ async fn follow_up(desk: &Desk, plan: &Plan, hands: &Hands) -> Result<String, St
     let patience = desk.clock.event_now() + Duration::from_secs(desk.config.investigation.verify_seconds);
     for (at, step) in rest.iter().enumerate() {
         loop {
-            if let Some(why) = desk.paused().await {
+            if let Some(why) = desk.paused_by(&pause::names_for(step, Some(&plan.service))).await {
                 return Err(format!("midwatch was paused ({why}) after {at} of {} steps", rest.len()));
             }
             let ended = match hands.rehearse(step).await {
@@ -257,13 +268,12 @@ async fn recover(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &
     match took {
         Ok(Took::Yes(how)) => match follow_up(desk, plan, hands).await {
             Ok(rest) => {
-                wrote(desk, &incident.id, plan, &format!("found in the cluster after an unknown answer: {how}{rest}")).await
+                wrote(desk, &incident.id, plan, &format!("found in the cluster after an unknown answer: {how}{rest}"))
+                    .await
             }
             Err(why) => fail(desk, &incident.id, &plan.id, &why).await,
         },
-        Ok(Took::No) => {
-            fail(desk, &incident.id, &plan.id, "the write did not take effect and is not repeated").await
-        }
+        Ok(Took::No) => fail(desk, &incident.id, &plan.id, "the write did not take effect and is not repeated").await,
         Ok(Took::Unknown(why)) => {
             let text = format!("whether it was written is not known ({why}); it is not repeated");
             fail(desk, &incident.id, &plan.id, &text).await
@@ -302,14 +312,13 @@ async fn wrote(desk: &Desk, id: &IncidentId, plan: &Plan, result: &str) -> Resul
 }
 
 async fn fail(desk: &Desk, id: &IncidentId, plan: &PlanId, because: &str) -> Result<(), FlowError> {
-    hand_over(
-        desk,
-        id,
-        plan,
-        IncidentEvent::ExecutionFailed { plan: plan.clone(), because: because.to_owned() },
-        because,
-    )
-    .await
+    let event = IncidentEvent::ExecutionFailed { plan: plan.clone(), because: because.to_owned() };
+    hand_over(desk, id, plan, event, because).await?;
+    let incident = desk.store.incident(id).await?;
+    match incident.as_ref().and_then(|incident| incident.plan(plan)) {
+        Some(record) => earn::failed(desk, &record.plan, because).await,
+        None => Ok(()),
+    }
 }
 
 async fn void(desk: &Desk, id: &IncidentId, plan: &Plan, because: &str) -> Result<(), FlowError> {

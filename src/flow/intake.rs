@@ -17,9 +17,9 @@ use super::assess::{close_when_quiet, reassess};
 use super::deliver::Effect;
 use super::desk::{Counters, Desk, FlowError};
 use super::gate::Waiting;
-use super::label;
 use super::regroup::{self, lesson_of};
 use super::silence::SILENCES;
+use super::{elsewhere, label};
 use crate::domain::alert::{Alert, Fingerprint, Severity};
 use crate::domain::anomaly::Audit;
 use crate::domain::correlate;
@@ -552,9 +552,11 @@ impl Watchkeeper {
                 });
                 batch.drafts.push(draft);
             }
+            elsewhere::announce(desk, &mut batch, wall_now);
             match desk.store.commit_in_place(&mut batch, wall_now).await {
                 Ok(()) => {
                     if !ids.is_empty() {
+                        desk.bells.elsewhere.notify_one();
                         desk.bells.outbox.notify_one();
                         desk.bells.incidents.notify_one();
                     }

@@ -10,13 +10,14 @@ use super::deliver::Effect;
 use super::desk::{Desk, FlowError};
 use super::draft::{Wanted, draft};
 use super::observe::{self, Dossier};
+use super::regroup::ASKED;
 use super::{reason, remember};
 use crate::domain::action::{Action, ActionKind};
 use crate::domain::card::Tone;
 use crate::domain::diagnosis::{Diagnosis, Remedy, Verdict};
 use crate::domain::evidence::Evidence;
 use crate::domain::id::IncidentId;
-use crate::domain::incident::{Incident, IncidentEvent, State};
+use crate::domain::incident::{Incident, IncidentEvent, Outcome, State};
 use crate::domain::judge::proofs;
 use crate::domain::narrative;
 use crate::domain::plan::{self, Direction, Plan, SuccessCheck};
@@ -44,7 +45,13 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
         });
         match due {
             Some((incident, _)) => {
-                let span = info_span!("investigate", %incident);
+                let span = info_span!(
+                    "invoke_agent",
+                    otel.name = "invoke_agent midwatch",
+                    gen_ai.operation.name = "invoke_agent",
+                    gen_ai.agent.name = "midwatch",
+                    gen_ai.conversation.id = %incident,
+                );
                 if let Err(failure) = investigate(&desk, &incident).instrument(span).await {
                     error!(%incident, error = %failure, "the investigation stopped and is tried again");
                     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -106,13 +113,17 @@ pub async fn investigate(desk: &Desk, id: &IncidentId) -> Result<(), FlowError> 
         ms = started.elapsed().as_millis() as u64,
         "diagnosed"
     );
-    desk.change(id, |change| {
-        change.record(IncidentEvent::Diagnosed { diagnosis: diagnosis.clone() })?;
-        change.tell("diagnosis", &Effect::Diagnosis);
-        change.tell("root", &Effect::Root);
-        Ok(())
-    })
-    .await?;
+    let (incident, ()) = desk
+        .change(id, |change| {
+            change.record(IncidentEvent::Diagnosed { diagnosis: diagnosis.clone() })?;
+            change.tell("diagnosis", &Effect::Diagnosis);
+            change.tell("root", &Effect::Root);
+            Ok(())
+        })
+        .await?;
+    if super::regroup::join_same_cause(desk, &incident, &diagnosis).await? {
+        return Ok(());
+    }
     propose(desk, id, &picture, &diagnosis).await
 }
 
@@ -198,7 +209,10 @@ async fn propose(desk: &Desk, id: &IncidentId, picture: &Picture, diagnosis: &Di
         change.record(IncidentEvent::PlanRefused { because: refused.clone() })?;
         change.record(IncidentEvent::HandedOver { because: refused.clone() })?;
         if change.incident().firing() == 0 {
-            let because = "all its alerts had ended before anybody had to act".to_owned();
+            let because = match change.incident().alerts.values().all(|group| group.name == ASKED) {
+                true => "it was asked for, and is answered; nothing has alerted".to_owned(),
+                false => "all its alerts had ended before anybody had to act".to_owned(),
+            };
             change.record(IncidentEvent::Resolved { because, event_at: event_now })?;
         }
         change.tell("root", &Effect::Root);
@@ -227,6 +241,15 @@ async fn concrete(
         .ok_or_else(|| format!("{id} does not exist"))?;
     let workload = workload_of(cluster.as_ref(), service).await?;
     let action = action_for(cluster.as_ref(), &incident, picture, diagnosis, &workload).await?;
+    // Nobody is asked twice for what they said no to; what was rejected may be right after another look,
+    // but then a person does it.
+    let rejected =
+        incident.plans.iter().find(|record| record.outcome == Outcome::Rejected && record.plan.action == action);
+    if let Some(record) = rejected {
+        let (by, why) = record.rejected_by.clone().unwrap_or_default();
+        let why = why.map_or_else(String::new, |why| format!(": {why}"));
+        return Err(format!("{action} is what I would propose again, and {by} rejected it{why}"));
+    }
     let mut evidence: Vec<_> = diagnosis.claims.iter().flat_map(|claim| claim.evidence.clone()).collect();
     evidence.sort();
     evidence.dedup();
@@ -282,7 +305,11 @@ async fn action_for(
                         namespace: workload.namespace.clone(),
                         kind: String::new(),
                         name: scaler.name,
-                        to: Some(format!("{}..{}", scaler.bounds.min.max(to.min(scaler.bounds.max)), scaler.bounds.max.max(to))),
+                        to: Some(format!(
+                            "{}..{}",
+                            scaler.bounds.min.max(to.min(scaler.bounds.max)),
+                            scaler.bounds.max.max(to)
+                        )),
                         data: None,
                         declared: None,
                     };

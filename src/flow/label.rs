@@ -60,16 +60,6 @@ pub async fn noise(desk: &Desk, by: &Person, id: &IncidentId, because: &str) -> 
     ))
 }
 
-/// Reads `INC-7 because ...`.
-pub async fn noise_command(desk: &Desk, by: &Person, text: &str) -> Result<Card, FlowError> {
-    let usage = "write /ops noise INC-7 because <reason>";
-    let (id, because) =
-        text.split_once(" because ").ok_or_else(|| FlowError::Refused(format!("noise needs a reason: {usage}")))?;
-    let id = IncidentId::parse(id)
-        .ok_or_else(|| FlowError::Refused(format!("{:?} names no incident: {usage}", id.trim())))?;
-    noise(desk, by, &id, because.trim()).await
-}
-
 /// A person's answer to the question whether an alert was rightly muted.
 pub async fn answer(desk: &Desk, by: &Person, key: &str, answer: Answer) -> Result<Card, FlowError> {
     let asked = desk

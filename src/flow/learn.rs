@@ -9,6 +9,7 @@ use tracing::info;
 use super::desk::Desk;
 use super::remember::symptoms;
 use crate::domain::action::{Action, ActionKind};
+use crate::domain::id::PersonId;
 use crate::domain::incident::{Incident, Outcome};
 use crate::domain::runbook::RunbookAction;
 use crate::memory::{Kind, Memory, MemoryError, Query, Tenant, Trust, Vote};
@@ -65,7 +66,9 @@ pub fn advice(action: &Action) -> &'static str {
     match action.kind() {
         ActionKind::Restart => RunbookAction::Restart.as_str(),
         ActionKind::Scale | ActionKind::SetBounds => RunbookAction::Scale.as_str(),
-        ActionKind::RollBack | ActionKind::RollBackRelease | ActionKind::RestoreConfig => RunbookAction::Rollback.as_str(),
+        ActionKind::RollBack | ActionKind::RollBackRelease | ActionKind::RestoreConfig => {
+            RunbookAction::Rollback.as_str()
+        }
         other => other.as_str(),
     }
 }
@@ -78,7 +81,7 @@ async fn cast(
     helpful: bool,
 ) -> Result<(), MemoryError> {
     let tenant = tenant(incident);
-    let known = desk.policy.may_approve(person);
+    let known = desk.authority_of(&PersonId::new(person)).await.is_ok();
     let vote = Vote {
         by: person.to_owned(),
         occasion: incident.id.to_string(),

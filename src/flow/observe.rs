@@ -4,6 +4,7 @@
 
 mod logs;
 mod sign;
+mod traced;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -27,6 +28,7 @@ use crate::domain::topology::{EdgeKind, Topology};
 use crate::ports::{Cluster, SignalError, Signals, Window};
 use logs::{heard_before, log_signs};
 use sign::{note_name_server, owner_of};
+use traced::ask_traces;
 
 /// Evidence in the making, numbered behind what the incident has.
 pub struct Dossier {
@@ -48,6 +50,11 @@ pub struct Exhibit<'a> {
 impl Dossier {
     pub fn new(incident: &Incident) -> Self {
         Self { incident: incident.id.clone(), next: incident.evidence.len() + 1, evidence: vec![] }
+    }
+
+    /// Where evidence belongs to no incident.
+    pub fn behind(id: &IncidentId, already: usize) -> Self {
+        Self { incident: id.clone(), next: already + 1, evidence: vec![] }
     }
 
     pub fn add(&mut self, exhibit: Exhibit<'_>, event_at: Timestamp) -> EvidenceId {
@@ -93,13 +100,16 @@ pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) ->
     if let Some(cluster) = &desk.cluster {
         cluster_signs(cluster.as_ref(), incident, event_now, dossier, &mut picture).await;
     }
-    if let Some(changes) = changes(desk, incident, event_now).await {
+    if let Some(changes) = recent_changes(desk, event_now - CHANGES_COUNT_FOR).await {
         note_changes(changes, event_now, dossier, &mut picture);
     }
     topology_evidence(event_now, dossier, &mut picture);
     if let (Some(signals), Some(config)) = (&desk.signals, &desk.config.signals) {
         log_signs(signals.as_ref(), config, incident, event_now, dossier, &mut picture).await;
         heard_before(desk, incident, event_now, dossier, &mut picture);
+    }
+    if let Some(traces) = &desk.traces {
+        ask_traces(traces.as_ref(), incident, event_now, dossier, &mut picture).await;
     }
     if let Some(cluster) = &desk.cluster {
         note_name_server(cluster.as_ref(), &mut picture).await;
@@ -110,24 +120,25 @@ pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) ->
 const CHANGES_COUNT_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// Rollouts of the cluster and what other systems have announced; `None`: nobody could be asked.
-async fn changes(desk: &Desk, incident: &Incident, event_now: Timestamp) -> Option<Vec<Change>> {
-    let since = event_now - CHANGES_COUNT_FOR;
+/// Rollouts and what was announced since then; `None`: nothing is known of either.
+pub async fn recent_changes(desk: &Desk, since: Timestamp) -> Option<Vec<Change>> {
+    let event_now = desk.clock.event_now();
     let announced = desk.store.announced_since(since).await.unwrap_or_else(|error| {
-        warn!(incident = %incident.id, %error, "announced changes could not be read");
+        warn!(%error, "announced changes could not be read");
         vec![]
     });
     let rollouts = match &desk.cluster {
         None => None,
         Some(cluster) => crate::tools::changes_of(cluster, since)
             .await
-            .inspect_err(|error| warn!(incident = %incident.id, %error, "changes could not be read"))
+            .inspect_err(|error| warn!(%error, "changes could not be read"))
             .ok(),
     };
     if rollouts.is_none() && announced.is_empty() {
         return None;
     }
     let own = own_rollbacks(desk, event_now).await.unwrap_or_else(|error| {
-        warn!(incident = %incident.id, %error, "own rollbacks could not be read");
+        warn!(%error, "own rollbacks could not be read");
         vec![]
     });
     let rollouts = rollouts.unwrap_or_default().into_iter().filter(|change| !own.iter().any(|one| one.made(change)));

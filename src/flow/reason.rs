@@ -4,6 +4,7 @@
 //! step; what a budget forbids is not asked; whatever the model says, the deterministic diagnosis
 //! stands until evidence carries another one (P8).
 
+pub mod converse;
 mod opening;
 
 use std::collections::BTreeSet;
@@ -86,7 +87,14 @@ async fn act(desk: &Desk, model: &Arc<dyn Model>, context: &ToolContext, due: Du
         Next::RunTools(calls) => {
             let run = async |call: &ToolCall| {
                 // Names as in OpenTelemetry's semantic conventions for generative AI.
-                let span = info_span!("execute_tool", gen_ai.tool.name = call.name, gen_ai.tool.call.id = call.id);
+                let span = info_span!(
+                    "execute_tool",
+                    otel.name = format!("execute_tool {}", call.name),
+                    gen_ai.operation.name = "execute_tool",
+                    gen_ai.tool.name = call.name,
+                    gen_ai.tool.call.id = call.id,
+                    gen_ai.agent.name = due.member.name(),
+                );
                 desk.tools.run(call, context).instrument(span).await
             };
             let answers = futures::future::join_all(calls.iter().map(run)).await;
@@ -178,7 +186,10 @@ async fn ask(
     // Names as in OpenTelemetry's semantic conventions for generative AI.
     let span = info_span!(
         "chat",
+        otel.name = format!("chat {}", model.name()),
+        otel.kind = "client",
         gen_ai.operation.name = "chat",
+        gen_ai.provider.name = "openai",
         gen_ai.request.model = model.name(),
         gen_ai.agent.name = member.name(),
         gen_ai.usage.input_tokens = field::Empty,
@@ -193,7 +204,7 @@ async fn ask(
             Counters::add(&desk.counters.model_tokens, reply.tokens_in + reply.tokens_out);
         }
         Err(error) => {
-            span.record("error.type", field::debug(std::mem::discriminant(error)));
+            span.record("error.type", error.kind());
             warn!(%error, member = member.name(), "the model did not answer");
         }
     }

@@ -5,6 +5,10 @@
 //! ledger, lessons and messages are written in one transaction; afterwards a fingerprint is part of
 //! one open incident, as before.
 
+mod asked;
+
+pub(super) use asked::ASKED;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -14,10 +18,11 @@ use tracing::info;
 use super::assess::{close_when_quiet, reassess};
 use super::deliver::Effect;
 use super::desk::{Desk, FlowError};
-use super::label;
+use super::{elsewhere, label};
 use crate::domain::alert::{Fingerprint, Severity};
 use crate::domain::card::{Card, Tone};
 use crate::domain::correlate::{Kind, Lesson};
+use crate::domain::diagnosis::{Diagnosis, Verdict};
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{AlertGroup, Incident, IncidentEvent, Sev, State};
 use crate::domain::narrative::note;
@@ -31,15 +36,27 @@ use crate::store::{AuditEntry, Batch, Draft, LessonRow, MovedSubjects, NewEffect
 /// How long the person waits for the answer; the order stands also when it takes longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 const TRIES: usize = 8;
-pub const MERGE: &str = "merge INC-2 into INC-1 because one database";
-pub const SPLIT: &str = "split INC-1 checkout because its own bug";
+/// Who orders when the diagnosis does.
+const MACHINE: &str = "midwatch";
 
 /// What a person wants of the incidents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum Wanted {
-    Merge { from: IncidentId, into: IncidentId },
-    Split { from: IncidentId, subjects: Vec<String> },
+    Merge {
+        from: IncidentId,
+        into: IncidentId,
+    },
+    Split {
+        from: IncidentId,
+        subjects: Vec<String>,
+    },
+    /// Nothing has alerted, and somebody wants to know; `seconds`: how far back it may have begun.
+    Open {
+        service: String,
+        namespace: Option<String>,
+        seconds: u64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,81 +68,101 @@ struct Order {
     because: String,
 }
 
-/// Reads `INC-2 into INC-1 because ...`, or `INC-1 because ...` where the incident is known.
-pub fn parse_merge(text: &str, known: Option<&IncidentId>) -> Result<(Wanted, String), FlowError> {
-    let wrong = |what: &str| FlowError::Refused(format!("{what}: write /ops {MERGE}"));
-    let (incidents, because) = reason(text).ok_or_else(|| wrong("a merge needs a reason"))?;
-    let (from, into) = match (incidents.split_once(" into "), known) {
-        (Some((from, into)), _) => (IncidentId::parse(from), into),
-        (None, Some(known)) => (Some(known.clone()), incidents.trim_start_matches("into ")),
-        (None, None) => return Err(wrong("a merge names two incidents")),
-    };
-    let (Some(from), Some(into)) = (from, IncidentId::parse(into)) else {
-        return Err(wrong("a merge names two incidents"));
-    };
-    if from == into {
-        return Err(wrong(&format!("{from} cannot go into itself")));
-    }
-    Ok((Wanted::Merge { from, into }, because))
-}
-
-/// Reads `INC-1 checkout, session because ...`, or without the incident where it is known.
-pub fn parse_split(text: &str, known: Option<&IncidentId>) -> Result<(Wanted, String), FlowError> {
-    let wrong = |what: &str| FlowError::Refused(format!("{what}: write /ops {SPLIT}"));
-    let (head, because) = reason(text).ok_or_else(|| wrong("a split needs a reason"))?;
-    let (from, subjects) = match (known, head.trim().split_once(' ')) {
-        (Some(known), _) => (Some(known.clone()), head.trim()),
-        (None, Some((from, subjects))) => (IncidentId::parse(from), subjects),
-        (None, None) => (None, ""),
-    };
-    let from = from.ok_or_else(|| wrong("a split names an incident and the services or hosts that leave it"))?;
-    // A name with blanks in it stands between commas.
-    let by = |separator: fn(char) -> bool| -> Vec<String> {
-        subjects.split(separator).map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
-    };
-    let names = if subjects.contains(',') { by(|char| char == ',') } else { by(char::is_whitespace) };
-    let subjects: Vec<String> = names.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
-    if subjects.is_empty() {
-        return Err(wrong("a split names the services or hosts that leave"));
-    }
-    Ok((Wanted::Split { from, subjects }, because))
-}
-
-fn reason(text: &str) -> Option<(&str, String)> {
-    let (head, because) = text.split_once("because ")?;
-    let because = because.trim();
-    (!because.is_empty()).then(|| (head.trim(), because.to_owned()))
-}
-
 /// Takes the order, waits for the intake to carry it out, and tells what became of it.
 pub async fn order(desk: &Desk, by: &Person, wanted: Wanted, because: String) -> Result<Card, FlowError> {
-    if !desk.policy.may_approve(by.id.as_str()) {
-        let body = serde_json::json!({"wanted": wanted, "because": "not in policy.approvers"});
+    if let Err(because) = desk.authority_of(&by.id).await {
+        let body = serde_json::json!({"wanted": wanted, "because": because});
         desk.audit("regroup.refused", by.id.as_str(), body).await?;
-        return Err(FlowError::Refused("incidents are merged and split by people whom policy.approvers names".into()));
-    }
-    if let Err(why) = look_up(desk, &wanted).await? {
-        return Err(FlowError::Refused(why));
+        let what = "incidents are merged and split by people whom policy.approvers names";
+        return Err(FlowError::Refused(format!("{what}: {because}")));
     }
     let order = Order { wanted, by: by.id.to_string(), name: by.name.clone(), because };
-    let body = serde_json::to_string(&order).unwrap_or_default();
+    if let Err(why) = look_up(desk, &order).await? {
+        return Err(FlowError::Refused(why));
+    }
+    if let Some(outcome) = carried_out(desk, &order).await? {
+        return Ok(note(&outcome, Tone::Neutral));
+    }
+    Ok(note("Kept; it is done as soon as the alerts that came before it are judged.", Tone::Working))
+}
+
+/// Diagnosed alike within so long, two incidents are one: two faults of one thing are possible, but
+/// rarer than one fault told twice.
+const ONE_FAULT: Duration = Duration::from_secs(3600);
+
+/// Open incidents with the same cause become one, the oldest of them. Whether this one is part of
+/// another now.
+pub(super) async fn join_same_cause(
+    desk: &Desk,
+    incident: &Incident,
+    diagnosis: &Diagnosis,
+) -> Result<bool, FlowError> {
+    let Some(cause) = diagnosis.service.as_deref().filter(|_| diagnosis.verdict != Verdict::Inconclusive) else {
+        return Ok(false);
+    };
+    let mut candidates: BTreeSet<IncidentId> = BTreeSet::new();
+    for (other, found) in desk.store.diagnosed_since(desk.clock.wall_now() - ONE_FAULT).await? {
+        if other != incident.id && found.service.as_deref() == Some(cause) {
+            candidates.insert(other);
+        }
+    }
+    for other in candidates {
+        let Some(other) = desk.store.incident(&other).await?.filter(|other| is_same(other, incident, diagnosis)) else {
+            continue;
+        };
+        let (older, younger) = match (other.since, &other.id) < (incident.since, &incident.id) {
+            true => (&other, incident),
+            false => (incident, &other),
+        };
+        let wanted = Wanted::Merge { from: younger.id.clone(), into: older.id.clone() };
+        let because = format!("both are caused by {cause}");
+        let order = Order { wanted, by: MACHINE.into(), name: MACHINE.into(), because };
+        if look_up(desk, &order).await?.is_err() {
+            continue;
+        }
+        carried_out(desk, &order).await?;
+        let now = desk.store.incident(&incident.id).await?;
+        if now.is_some_and(|incident| matches!(incident.state, State::Merged { .. })) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether what was found of the other is what was found here, at about the same time.
+fn is_same(other: &Incident, incident: &Incident, diagnosis: &Diagnosis) -> bool {
+    let found = other.diagnosis.as_ref().filter(|found| found.verdict != Verdict::Inconclusive);
+    let a_person_split = |one: &Incident, two: &Incident| one.split_from.as_ref() == Some(&two.id);
+    found.is_some_and(|found| found.service == diagnosis.service && found.change == diagnosis.change)
+        && incident.since.abs_diff(other.since) <= ONE_FAULT
+        && other.cluster == incident.cluster
+        && !other.state.is_over()
+        && !a_person_split(other, incident)
+        && !a_person_split(incident, other)
+}
+
+/// Keeps the order and waits for the intake to carry it out; what became of it, if it is done in time.
+async fn carried_out(desk: &Desk, order: &Order) -> Result<Option<String>, FlowError> {
+    let body = serde_json::to_string(order).unwrap_or_default();
     let id = desk.store.order_regroup(&body, desk.clock.wall_now()).await?;
     desk.bells.alerts.notify_one();
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while tokio::time::Instant::now() < deadline && !desk.stopping() {
         if let Some(outcome) = desk.store.regroup_outcome(id).await? {
-            return Ok(note(&outcome, Tone::Neutral));
+            return Ok(Some(outcome));
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
-    Ok(note("Kept; it is done as soon as the alerts that came before it are judged.", Tone::Working))
+    Ok(None)
 }
 
 /// The incidents of an order, or why it is not possible now.
-async fn look_up(desk: &Desk, wanted: &Wanted) -> Result<Result<Vec<Incident>, String>, FlowError> {
+async fn look_up(desk: &Desk, order: &Order) -> Result<Result<Vec<Incident>, String>, FlowError> {
+    let wanted = &order.wanted;
     let ids = match wanted {
         Wanted::Merge { from, into } => vec![from, into],
         Wanted::Split { from, .. } => vec![from],
+        Wanted::Open { .. } => vec![],
     };
     let mut found = vec![];
     for id in ids {
@@ -134,13 +171,17 @@ async fn look_up(desk: &Desk, wanted: &Wanted) -> Result<Result<Vec<Incident>, S
             None => return Ok(Err(format!("{id} does not exist; /ops incidents lists the open ones"))),
         }
     }
-    Ok(possible(wanted, &found).map(|()| found))
+    Ok(possible(order, &found).map(|()| found))
 }
 
-fn possible(wanted: &Wanted, found: &[Incident]) -> Result<(), String> {
-    for incident in found {
+fn possible(order: &Order, found: &[Incident]) -> Result<(), String> {
+    let wanted = &order.wanted;
+    for (at, incident) in found.iter().enumerate() {
         let id = &incident.id;
         match &incident.state {
+            // What was decided about the cause holds for what joins it.
+            State::Awaiting { .. } | State::Executing { .. } | State::Verifying { .. }
+                if order.by == MACHINE && at == 1 => {}
             State::Open | State::Investigating | State::Diagnosed | State::HandedOver { .. } => {}
             State::Awaiting { .. } => {
                 return Err(format!("{id} waits for a decision on its plan; decide on that first"));
@@ -167,7 +208,7 @@ fn possible(wanted: &Wanted, found: &[Incident]) -> Result<(), String> {
                 false => Ok(()),
             }
         }
-        (Wanted::Merge { .. } | Wanted::Split { .. }, _) => Ok(()),
+        (Wanted::Merge { .. } | Wanted::Split { .. } | Wanted::Open { .. }, _) => Ok(()),
     }
 }
 
@@ -194,13 +235,20 @@ pub(super) async fn carry_out(triage: &mut Triage, desk: &Desk) -> Result<(), Fl
 }
 
 async fn one(triage: &mut Triage, desk: &Desk, id: i64, order: &Order) -> Result<Result<(), String>, FlowError> {
-    let found = match look_up(desk, &order.wanted).await? {
+    let found = match look_up(desk, order).await? {
         Ok(found) => found,
         Err(why) => return Ok(Err(why)),
     };
     let topology = desk.topology().await;
     let past = desk.past().await?;
     let (new, lessons) = match &order.wanted {
+        Wanted::Open { service, namespace, seconds } => {
+            let asked = asked::Asked { service, namespace: namespace.as_deref(), seconds: *seconds };
+            return asked::open(triage, desk, id, order, &asked, &topology).await.map(Ok);
+        }
+        Wanted::Merge { from, into } if order.by == MACHINE => {
+            (None, triage.correlator.merge_by_cause(from, into).map(|()| vec![]))
+        }
         Wanted::Merge { from, into } => (None, triage.correlator.merge_by_person(from, into)),
         Wanted::Split { from, subjects } => {
             let members = desk.store.members_of(from).await?;
@@ -228,7 +276,7 @@ async fn one(triage: &mut Triage, desk: &Desk, id: i64, order: &Order) -> Result
             (Wanted::Split { subjects, .. }, [from], Some(new)) => {
                 split(desk, order, from, new, subjects, &topology, &past, &mut batch, wall_now)?
             }
-            (Wanted::Merge { .. } | Wanted::Split { .. }, _, _) => {
+            (Wanted::Merge { .. } | Wanted::Split { .. } | Wanted::Open { .. }, _, _) => {
                 return Ok(Err("it names other incidents now".into()));
             }
         };
@@ -240,15 +288,17 @@ async fn one(triage: &mut Triage, desk: &Desk, id: i64, order: &Order) -> Result
             .filter(|draft| matches!(draft.incident.state, State::Resolved { .. }))
             .map(|draft| draft.incident.id.clone())
             .collect();
+        elsewhere::announce(desk, &mut batch, wall_now);
         match desk.store.commit(batch, wall_now).await {
             Ok(_) => {
+                desk.bells.elsewhere.notify_one();
                 over.iter().for_each(|id| triage.correlator.closed(id));
                 info!(order = id, by = order.by, told, "incidents regrouped");
                 desk.bells.outbox.notify_one();
                 desk.bells.incidents.notify_one();
                 return Ok(Ok(()));
             }
-            Err(StoreError::Stale(_)) => match look_up(desk, &order.wanted).await? {
+            Err(StoreError::Stale(_)) => match look_up(desk, order).await? {
                 Ok(newer) => found = newer,
                 // The correlator has done it already: it must be built again, and the order refused then.
                 Err(why) => return Err(FlowError::Refused(why)),
@@ -279,7 +329,9 @@ fn merged(
     close_when_quiet(&mut stays, wall_now, desk.clock.event_now())?;
     batch.moved.push((from.id.clone(), into.id.clone()));
     let merge = format!("merged {} into it", from.id);
-    batch.taught.labels.push(label::of_incident(&stays.incident, true, &order.by, &merge));
+    if order.by != MACHINE {
+        batch.taught.labels.push(label::of_incident(&stays.incident, true, &order.by, &merge));
+    }
     for (incident, text) in [
         (&from.id, format!("{} merged this into {}: {}", order.name, into.id, order.because)),
         (&into.id, format!("{} merged {} into this: {}", order.name, from.id, order.because)),
@@ -405,32 +457,5 @@ pub(super) fn lesson_of(row: &LessonRow) -> Option<Lesson> {
         "together" => Some(Lesson::Together { a, b }),
         "apart" => Some(Lesson::Apart { a, b }),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn said(parsed: Result<(Wanted, String), FlowError>) -> String {
-        match parsed {
-            Ok((Wanted::Merge { from, into }, because)) => format!("{from} into {into}: {because}"),
-            Ok((Wanted::Split { from, subjects }, because)) => format!("{} from {from}: {because}", subjects.join("|")),
-            Err(refused) => refused.to_string(),
-        }
-    }
-
-    #[test]
-    fn orders_as_people_write_them() {
-        let here = IncidentId::numbered(2);
-        assert_eq!(said(parse_merge("inc-2 into 1 because one database", None)), "INC-2 into INC-1: one database");
-        assert_eq!(said(parse_merge("INC-1 because one database", Some(&here))), "INC-2 into INC-1: one database");
-        assert_eq!(said(parse_merge("into 1 because same", Some(&here))), "INC-2 into INC-1: same");
-        assert!(said(parse_merge("INC-2 into INC-2 because x", None)).contains("into itself"));
-        assert!(said(parse_merge("INC-2 into INC-1", None)).contains("needs a reason"));
-        assert!(said(parse_merge("INC-1 because x", None)).contains("names two incidents"));
-        assert_eq!(said(parse_split("INC-1 checkout cart because own bug", None)), "cart|checkout from INC-1: own bug");
-        assert_eq!(said(parse_split("rack 7, cart because power", Some(&here))), "cart|rack 7 from INC-2: power");
-        assert!(said(parse_split("INC-1 because x", None)).contains("split names"));
     }
 }

@@ -8,18 +8,18 @@ use crate::domain::card::{Card, Span, Tone};
 use crate::domain::intent::matcher::Matchers;
 use crate::domain::intent::silence::{CannotExpire, Consent, Reach, Refused, Silence, SilenceId, Silences, State};
 use crate::domain::narrative::{answer, note};
-use crate::domain::time::{Timestamp, parse_span, spoken};
+use crate::domain::time::{Timestamp, spoken};
 use crate::ports::Person;
 use crate::store::{AuditEntry, Batch};
 
 /// The setting that holds them all, as a JSON array in the shape of Alertmanager's API v2.
 pub const SILENCES: &str = "silences";
 
+/// By the API; a command's silence ends sooner.
 pub const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 /// A silence over more than half of what fires is a way to sleep through an incident.
 const MAX_SHARE: f64 = 0.5;
 const LATELY: i64 = 2_000;
-pub const USAGE: &str = "silence service=\"checkout\" for 2h because load test";
 
 pub async fn all(desk: &Desk) -> Result<Silences, FlowError> {
     let stored = desk.store.setting(SILENCES).await?.unwrap_or_else(|| "[]".into());
@@ -28,23 +28,24 @@ pub async fn all(desk: &Desk) -> Result<Silences, FlowError> {
     Ok(Silences::restore(known))
 }
 
-pub async fn create(desk: &Desk, by: &Person, text: &str) -> Result<Card, FlowError> {
-    may(desk, by)?;
-    let asked = match parse(text) {
-        Ok(asked) => asked,
-        Err(why) => {
-            let example = vec![vec![Span::plain("Example: "), Span::code(format!("/ops {USAGE}"))]];
-            return Ok(answer(&why, example));
-        }
-    };
+/// By command: the grammar has seen to it that it ends within a day and has a reason.
+pub async fn create(
+    desk: &Desk,
+    by: &Person,
+    matchers: Matchers,
+    span: Duration,
+    because: String,
+    consent: Consent,
+) -> Result<Card, FlowError> {
+    desk.must_have_authority(by, "silence alerts").await?;
     let event_now = desk.clock.event_now();
     let wanted = Wanted {
-        matchers: asked.matchers,
+        matchers,
         starts_at: event_now,
-        ends_at: event_now + asked.span,
+        ends_at: event_now + span,
         created_by: by.name.clone(),
-        comment: asked.reason,
-        consent: if asked.confirmed { Consent::Confirmed } else { Consent::Ask },
+        comment: because,
+        consent,
     };
     let silence = match take(desk, by.id.as_str(), wanted).await? {
         Ok(taken) => taken,
@@ -58,7 +59,7 @@ pub async fn create(desk: &Desk, by: &Person, text: &str) -> Result<Card, FlowEr
     let text = format!(
         "Silence {id}: {matchers} is muted for {} ({comment}). {matched} alerts heard lately match it. It ends by \
          itself, or with /ops unsilence {id}.",
-        spoken(asked.span)
+        spoken(span)
     );
     Ok(note(&text, Tone::Good))
 }
@@ -134,7 +135,7 @@ pub async fn list(desk: &Desk) -> Result<Card, FlowError> {
 }
 
 pub async fn expire(desk: &Desk, by: &Person, id: &str) -> Result<Card, FlowError> {
-    may(desk, by)?;
+    desk.must_have_authority(by, "end silences").await?;
     match end(desk, by.id.as_str(), id).await? {
         Ok(id) => Ok(note(&format!("Silence {id} has ended; what still fires speaks again."), Tone::Good)),
         Err(why) => Ok(note(&format!("{why}."), Tone::Neutral)),
@@ -153,14 +154,6 @@ pub async fn end(desk: &Desk, by: &str, id: &str) -> Result<Result<SilenceId, Ca
     Ok(Ok(id))
 }
 
-/// What is muted is lost to everybody: the same people as for approvals.
-fn may(desk: &Desk, by: &Person) -> Result<(), FlowError> {
-    match desk.policy.may_approve(by.id.as_str()) {
-        true => Ok(()),
-        false => Err(FlowError::Refused("silences are set by people whom policy.approvers names".into())),
-    }
-}
-
 async fn keep(desk: &Desk, silences: &Silences, kind: &str, by: &str, what: &str) -> Result<(), FlowError> {
     let value = serde_json::to_string(&silences.list().collect::<Vec<_>>()).unwrap_or_default();
     let batch = Batch {
@@ -170,53 +163,4 @@ async fn keep(desk: &Desk, silences: &Silences, kind: &str, by: &str, what: &str
     };
     desk.store.commit(batch, desk.clock.wall_now()).await?;
     Ok(())
-}
-
-struct Asked {
-    matchers: Matchers,
-    span: Duration,
-    reason: String,
-    confirmed: bool,
-}
-
-fn parse(text: &str) -> Result<Asked, String> {
-    let (head, reason) = text.split_once(" because ").ok_or("a silence needs a reason: ... because <reason>")?;
-    let (matchers, span) = head.rsplit_once(" for ").ok_or("a silence needs a time: ... for 2h because ...")?;
-    let (reason, confirmed) = match reason.trim().strip_suffix("confirmed") {
-        Some(reason) => (reason.trim().trim_end_matches(','), true),
-        None => (reason.trim(), false),
-    };
-    let matchers = Matchers::parse(matchers.trim()).map_err(|bad| bad.to_string())?;
-    Ok(Asked { matchers, span: span_of(span.trim())?, reason: reason.to_owned(), confirmed })
-}
-
-fn span_of(text: &str) -> Result<Duration, String> {
-    match parse_span(text) {
-        Some(span) if span > LONGEST => {
-            Err("a silence lasts 30 days at most; plan a window in the configuration".into())
-        }
-        Some(span) => Ok(span),
-        None => Err(format!("{text:?} is not a time; write for example 30m, 2h or 1d")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_silence_in_words() {
-        let asked = parse("service=\"pay\", cluster=~\"a|b\" for 2h because load test").unwrap();
-        assert_eq!((asked.span.as_secs(), asked.reason.as_str(), asked.confirmed), (7200, "load test", false));
-        assert!(parse("service=pay for 1d because tests, confirmed").unwrap().confirmed);
-        for (wrong, said) in [
-            ("service=pay for 2h", "reason"),
-            ("service=pay because x", "time"),
-            ("service=pay for ages because x", "not a time"),
-            ("service=pay for 90d because x", "30 days"),
-        ] {
-            let why = parse(wrong).err().unwrap();
-            assert!(why.contains(said), "{why}");
-        }
-    }
 }

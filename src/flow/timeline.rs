@@ -22,6 +22,12 @@ pub fn tell_event(event: &IncidentEvent) -> Option<String> {
         E::CameFrom { from, because, .. } => format!("came from {from}: {because}"),
         E::NotAnIncident { by, because } => format!("not an incident, says {by}: {because}"),
         E::Acknowledged { by } => format!("acknowledged by {by}"),
+        E::HandedTo { to, by, because } => {
+            let because = because.as_ref().map_or_else(String::new, |because| format!(": {because}"));
+            format!("handed to {to} by {by}{because}")
+        }
+        E::Called { step, who, because } => format!("called {} (step {}): {because}", who.join(", "), step + 1),
+        E::PlanReminded { who, .. } => format!("reminded that the approval runs out: {}", who.join(", ")),
         E::InvestigationStarted { reasoner, because } => format!("investigation starts ({reasoner}): {because}"),
         E::EvidenceStored { evidence, summary, .. } => format!("[{}] {summary}", evidence.mark()),
         E::Recalled { past, runbooks } => format!(

@@ -1,8 +1,8 @@
 //! Views with something in every place, for `check` and the snapshots.
 
 use super::{
-    ActionView, BriefView, CandidateView, ClaimView, EvidenceView, PostMortemMoment, PostMortemView, TextReactView,
-    ToolView, Untrusted,
+    ActionView, BriefView, CandidateView, ClaimView, ConverseView, EvidenceView, PostMortemMoment, PostMortemView,
+    TextReactView, ToolView, Untrusted,
 };
 
 pub(super) fn text_react() -> TextReactView {
@@ -36,10 +36,34 @@ pub(super) fn brief() -> BriefView {
         evidence: vec![evidence()],
         runbooks: vec![Untrusted::new("runbook pool/exhausted", "Look at the pool first.")],
         past: vec![Untrusted::new("INC-101", "The pool was too small.")],
+        said: vec![Untrusted::new("T1/U7", "INC-214.P1 was rejected: the migration still runs")],
         memory: true,
         steps: 12,
         tool_calls: 25,
         minutes: 4,
+    }
+}
+
+pub(super) fn converse() -> ConverseView {
+    let BriefView { incident, title, severity, since, now, candidates, evidence, .. } = brief();
+    ConverseView {
+        by: "Ada".into(),
+        question: Untrusted::new("Ada", "why not the database?"),
+        now,
+        incident: Some(incident),
+        title,
+        severity,
+        state: "diagnosed".into(),
+        since,
+        diagnosis: Some("likely: the pool is smaller than the load needs".into()),
+        plans: vec!["INC-214.P1: roll back cart, rejected".into()],
+        candidates,
+        evidence,
+        open: vec!["INC-214 SEV2 cart fails requests".into()],
+        services: "cart, db, web".into(),
+        steps: 6,
+        tool_calls: 10,
+        seconds: 90,
     }
 }
 

@@ -105,7 +105,9 @@ impl Store {
             id.clone_from(&newest.0);
             for (id, incident, digest, at, body) in &rows {
                 exported.evidence += 1;
-                line(json!({"type": "evidence", "id": id, "incident": incident, "digest": digest, "at": at, "body": body}))?;
+                line(
+                    json!({"type": "evidence", "id": id, "incident": incident, "digest": digest, "at": at, "body": body}),
+                )?;
             }
         }
         out.flush().map_err(io)?;
@@ -131,7 +133,22 @@ impl Store {
     pub async fn retire(&self, keep: Retention, folder: &Path, wall_now: Timestamp) -> Result<Retired, StoreError> {
         let before = wall_now - keep.hot;
         let name = format!("alerts-{}.jsonl.zst", wall_now.to_datetime().format("%Y%m%dT%H%M%SZ"));
-        type Row = (i64, i64, String, String, String, String, String, i64, Option<i64>, String, String, Option<String>, Option<String>, i64);
+        type Row = (
+            i64,
+            i64,
+            String,
+            String,
+            String,
+            String,
+            String,
+            i64,
+            Option<i64>,
+            String,
+            String,
+            Option<String>,
+            Option<String>,
+            i64,
+        );
         let mut retired = Retired::default();
         let mut file: Option<zstd::stream::write::Encoder<'static, std::fs::File>> = None;
         loop {
@@ -155,8 +172,25 @@ impl Store {
                 retired.file = Some(path);
             }
             let Some(out) = &mut file else { break };
-            for (id, inbox, cluster, team, fingerprint, name, status, starts, ends, verdict, reason, incident, labels, judged) in &rows {
-                let labels: Value = labels.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+            for (
+                id,
+                inbox,
+                cluster,
+                team,
+                fingerprint,
+                name,
+                status,
+                starts,
+                ends,
+                verdict,
+                reason,
+                incident,
+                labels,
+                judged,
+            ) in &rows
+            {
+                let labels: Value =
+                    labels.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
                 let row = json!({
                     "id": id, "inbox": inbox, "cluster": cluster, "team": team, "fingerprint": fingerprint,
                     "name": name, "status": status, "startsAt": Timestamp::from_millis(*starts),

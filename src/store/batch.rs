@@ -122,6 +122,8 @@ pub struct ExecutionRow {
     pub deadline: Timestamp,
     /// Claims the plan: fails when it was ever claimed before.
     pub claim: Claim,
+    /// Settings of which none may hold when it is claimed: the kill switch and its narrower kin.
+    pub pauses: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -366,11 +368,14 @@ macro_rules! write_batch {
             }
             if row.claim == Claim::First {
                 // S13: the kill switch is read in the transaction that claims the execution.
-                let paused: Option<String> = sqlx::query_scalar("SELECT value FROM setting WHERE name='paused'")
-                    .fetch_optional(&mut *$tx)
-                    .await?;
-                if paused.is_some_and(|value| value != "null") {
-                    return Err(StoreError::Stale(format!("{} (paused)", row.plan)));
+                for name in &row.pauses {
+                    let paused: Option<String> = sqlx::query_scalar("SELECT value FROM setting WHERE name=$1")
+                        .bind(name)
+                        .fetch_optional(&mut *$tx)
+                        .await?;
+                    if paused.is_some_and(|value| value != "null") {
+                        return Err(StoreError::Stale(format!("{} (paused)", row.plan)));
+                    }
                 }
             }
         }
@@ -391,7 +396,7 @@ macro_rules! write_batch {
         for row in &$batch.posted {
             sqlx::query(
                 "INSERT INTO posted(key,chat,channel,ts,thread,incident,at,card) VALUES($1,$2,$3,$4,$5,$6,$7,$8) \
-                 ON CONFLICT(key) DO UPDATE SET card=excluded.card, at=excluded.at",
+                 ON CONFLICT(key) DO UPDATE SET channel=excluded.channel, ts=excluded.ts, card=excluded.card, at=excluded.at",
             )
             .bind(&row.key)
             .bind(&row.chat)

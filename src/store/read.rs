@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{Store, StoreError, on};
 use crate::domain::alert::{Alert, Fingerprint, Labels, Status};
+use crate::domain::diagnosis::Diagnosis;
 use crate::domain::evidence::Evidence;
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent};
@@ -49,6 +50,7 @@ pub struct OutboxRow {
     pub body: String,
     pub attempts: i64,
     pub created_at: i64,
+    pub not_before: i64,
 }
 
 /// An alert of an open incident, as it was first admitted.
@@ -214,7 +216,7 @@ impl Store {
         Ok(past)
     }
 
-    /// Tokens and money that models have taken since then, over all incidents.
+    /// Tokens and money that models have taken since then, over all incidents and conversations.
     pub async fn reasoned_since(&self, wall_since: Timestamp) -> Result<(u64, f64), StoreError> {
         let bodies: Vec<String> = on!(self, pool => {
             sqlx::query_scalar("SELECT body FROM incident_event WHERE kind='reasoned' AND at>=$1")
@@ -222,7 +224,19 @@ impl Store {
                 .fetch_all(pool)
                 .await
         })?;
+        let talked: Vec<String> = on!(self, pool => {
+            sqlx::query_scalar("SELECT body FROM audit WHERE kind=$1 AND at>=$2")
+                .bind(super::CONVERSED)
+                .bind(wall_since.millis())
+                .fetch_all(pool)
+                .await
+        })?;
         let (mut tokens, mut cost) = (0, 0.0);
+        for body in talked {
+            let said: serde_json::Value = parse("audit", super::CONVERSED, &body)?;
+            tokens += said["step"]["tokens"].as_u64().unwrap_or(0);
+            cost += said["step"]["cost"].as_f64().unwrap_or(0.0);
+        }
         for body in bodies {
             if let IncidentEvent::Reasoned { step } = parse("incident_event", "reasoned", &body)? {
                 tokens += step.tokens;
@@ -230,6 +244,25 @@ impl Store {
             }
         }
         Ok((tokens, cost))
+    }
+
+    /// Incidents that were diagnosed since then, each with what was found, oldest first.
+    pub async fn diagnosed_since(&self, wall_since: Timestamp) -> Result<Vec<(IncidentId, Diagnosis)>, StoreError> {
+        let rows: Vec<(String, String)> = on!(self, pool => {
+            sqlx::query_as(
+                "SELECT incident, body FROM incident_event WHERE kind='diagnosed' AND at>=$1 ORDER BY at, incident",
+            )
+            .bind(wall_since.millis())
+            .fetch_all(pool)
+            .await
+        })?;
+        let mut found = vec![];
+        for (incident, body) in rows {
+            if let IncidentEvent::Diagnosed { diagnosis } = parse("incident_event", &incident, &body)? {
+                found.push((IncidentId::new(incident), diagnosis));
+            }
+        }
+        Ok(found)
     }
 
     pub async fn next_incident_number(&self) -> Result<i64, StoreError> {
@@ -334,17 +367,72 @@ impl Store {
         Ok(last.map(Timestamp::from_millis))
     }
 
+    /// What is for the chats and due.
     pub async fn outbox_due(&self, wall_now: Timestamp, limit: i64) -> Result<Vec<OutboxRow>, StoreError> {
         Ok(on!(self, pool => {
             sqlx::query_as(
-                "SELECT id,key,incident,body,attempts,created_at FROM outbox WHERE state='due' AND not_before<=$1 \
-                 ORDER BY id LIMIT $2",
+                "SELECT id,key,incident,body,attempts,created_at,not_before FROM outbox \
+                 WHERE state='due' AND not_before<=$1 AND key NOT LIKE 'elsewhere/%' ORDER BY id LIMIT $2",
             )
             .bind(wall_now.millis())
             .bind(limit)
             .fetch_all(pool)
             .await
         })?)
+    }
+
+    /// All that is open in the queue whose keys begin so, in order, also what is not due yet.
+    pub async fn outbox_under(&self, beginning: &str, limit: i64) -> Result<Vec<OutboxRow>, StoreError> {
+        Ok(on!(self, pool => {
+            sqlx::query_as(
+                "SELECT id,key,incident,body,attempts,created_at,not_before FROM outbox \
+                 WHERE state='due' AND substr(key, 1, $1)=$2 ORDER BY id LIMIT $3",
+            )
+            .bind(beginning.chars().count() as i32)
+            .bind(beginning)
+            .bind(limit)
+            .fetch_all(pool)
+            .await
+        })?)
+    }
+
+    /// Not before then, and not for a failure: quiet hours, a digest.
+    pub async fn outbox_hold(&self, id: i64, not_before: Timestamp) -> Result<(), StoreError> {
+        let _writer = self.writer.lock().await;
+        on!(self, pool => {
+            sqlx::query("UPDATE outbox SET not_before=$1 WHERE id=$2")
+                .bind(not_before.millis())
+                .bind(id)
+                .execute(pool)
+                .await
+                .map(|_| ())
+        })?;
+        Ok(())
+    }
+
+    /// The incident is told now: what was held for it is due.
+    pub async fn outbox_release(&self, incident: &IncidentId) -> Result<(), StoreError> {
+        let _writer = self.writer.lock().await;
+        on!(self, pool => {
+            sqlx::query("UPDATE outbox SET not_before=0 WHERE incident=$1 AND state='due' AND attempts=0")
+                .bind(incident.as_str())
+                .execute(pool)
+                .await
+                .map(|_| ())
+        })?;
+        Ok(())
+    }
+
+    /// Labels of the first alerts of an incident.
+    pub async fn labels_of(&self, incident: &IncidentId, limit: i64) -> Result<Vec<Labels>, StoreError> {
+        let rows: Vec<String> = on!(self, pool => {
+            sqlx::query_scalar("SELECT labels FROM alert WHERE incident=$1 AND labels IS NOT NULL ORDER BY id LIMIT $2")
+                .bind(incident.as_str())
+                .bind(limit)
+                .fetch_all(pool)
+                .await
+        })?;
+        rows.iter().map(|labels| parse("alert", incident.as_str(), labels)).collect()
     }
 
     pub async fn outbox_depth(&self) -> Result<i64, StoreError> {
@@ -409,9 +497,31 @@ impl Store {
         Ok(id.flatten().map(IncidentId::new))
     }
 
+    /// The incident that has this channel for itself.
+    pub async fn incident_of_channel(&self, channel: &str) -> Result<Option<IncidentId>, StoreError> {
+        let id: Option<Option<String>> = on!(self, pool => {
+            sqlx::query_scalar("SELECT incident FROM posted WHERE channel=$1 AND key LIKE '%/channel@%' ORDER BY at DESC LIMIT 1")
+                .bind(channel)
+                .fetch_optional(pool)
+                .await
+        })?;
+        Ok(id.flatten().map(IncidentId::new))
+    }
+
     pub async fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
         Ok(on!(self, pool => {
             sqlx::query_scalar("SELECT value FROM setting WHERE name=$1").bind(name).fetch_optional(pool).await
+        })?)
+    }
+
+    /// Settings whose name begins so, by name.
+    pub async fn settings_under(&self, beginning: &str) -> Result<Vec<(String, String)>, StoreError> {
+        Ok(on!(self, pool => {
+            sqlx::query_as("SELECT name, value FROM setting WHERE substr(name, 1, $1)=$2 ORDER BY name")
+                .bind(beginning.chars().count() as i32)
+                .bind(beginning)
+                .fetch_all(pool)
+                .await
         })?)
     }
 

@@ -135,7 +135,10 @@ async fn through(estate: &Estate, wish: &Wish) -> Action {
     }
     let stale = cluster.apply(&action, "1", "INC-1.P1").await;
     assert!(matches!(stale, Err(ClusterError::Conflict(_))), "{action}: an old version is refused: {stale:?}");
-    cluster.apply(&action, &tried.resource_version, "INC-1.P1").await.unwrap_or_else(|error| panic!("{action}: {error}"));
+    cluster
+        .apply(&action, &tried.resource_version, "INC-1.P1")
+        .await
+        .unwrap_or_else(|error| panic!("{action}: {error}"));
     let written = estate.state.lock().unwrap().writes().last().cloned().unwrap();
     assert!(written.status < 300, "{action}: {written:?}");
     assert!(written.verb == "delete" || written.field_manager == "midwatch", "{action}: {written:?}");
@@ -146,7 +149,10 @@ async fn through(estate: &Estate, wish: &Wish) -> Action {
     estate.pass(600_000);
     if let Undo::By(undo) = action.undo() {
         let tried = cluster.dry_run(&undo).await.unwrap_or_else(|error| panic!("{undo}: {error}"));
-        cluster.apply(&undo, &tried.resource_version, "INC-1.P1-undo").await.unwrap_or_else(|error| panic!("{undo}: {error}"));
+        cluster
+            .apply(&undo, &tried.resource_version, "INC-1.P1-undo")
+            .await
+            .unwrap_or_else(|error| panic!("{undo}: {error}"));
         estate.pass(600_000);
     }
     action
@@ -218,7 +224,8 @@ async fn a_disruption_budget_holds_an_eviction_back_and_the_card_says_so() {
 }
 
 async fn version(estate: &Estate, pod: &str) -> String {
-    let text = reqwest::get(format!("{}/api/v1/namespaces/shop/pods/{pod}", estate.url)).await.unwrap().text().await.unwrap();
+    let text =
+        reqwest::get(format!("{}/api/v1/namespaces/shop/pods/{pod}", estate.url)).await.unwrap().text().await.unwrap();
     let pod: Value = serde_json::from_str(&text).unwrap();
     pod["metadata"]["resourceVersion"].as_str().unwrap().to_owned()
 }
@@ -291,5 +298,8 @@ async fn a_missing_right_is_named_by_its_verb() {
     let grants = cluster.grants(Identity::Writer, &["shop".into(), "pay".into()], &rights).await.unwrap();
     let allowed: Vec<(&str, &str, bool)> =
         grants.iter().map(|grant| (grant.right.verb, grant.namespace.as_str(), grant.allowed)).collect();
-    assert_eq!(allowed, [("get", "shop", true), ("get", "pay", false), ("patch", "shop", false), ("patch", "pay", false)]);
+    assert_eq!(
+        allowed,
+        [("get", "shop", true), ("get", "pay", false), ("patch", "shop", false), ("patch", "pay", false)]
+    );
 }

@@ -43,7 +43,7 @@ pub fn midwatch() -> Command {
     for name in ["MIDWATCH_CONFIG", "MIDWATCH_MODEL", "MIDWATCH_STORE_URL", "MIDWATCH_LISTEN"] {
         command.env_remove(name);
     }
-    for name in ["OPENAI_BASE_URL", "OPENAI_API_KEY", "RUST_LOG"] {
+    for name in ["OPENAI_BASE_URL", "OPENAI_API_KEY", "RUST_LOG", "OTEL_EXPORTER_OTLP_ENDPOINT"] {
         command.env_remove(name);
     }
     command.stdin(Stdio::null());

@@ -1,22 +1,30 @@
 //! Black-box tests through the built program and real wires.
 
+mod aimock;
+mod approvals;
 mod catalogue;
 mod crash;
 mod door;
+mod elsewhere;
 mod fake_qdrant;
 mod funnel;
 mod harness;
+mod keeping;
 mod labels;
 mod learning;
+mod manifests;
 mod memory;
 mod model;
 mod noise;
+mod ops;
+mod promql;
 mod real;
 mod regroup;
 mod retrieval;
 mod rooms;
 mod rootcause;
 mod scenarios;
+mod seeded;
 mod silences;
 mod slack;
 mod talking;

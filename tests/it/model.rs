@@ -336,3 +336,36 @@ async fn a_day_without_budget_is_a_day_without_a_model() {
     let page = talking.page("/api/incidents/INC-2").await;
     assert!(page.contains("1100 tokens were spent today, of 1000"), "{page}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_evaluation_measures_the_model_behind_the_endpoint() {
+    let conclusion = json!({
+        "service": null, "change": null, "mechanism": "not known", "remedy": "none", "ruled_out": [],
+        "claims": [{"text": "there are alerts", "evidence": ["E1"]}], "confidence": 0.2, "needs": "more time",
+    });
+    let model = Scripted::start(vec![
+        Reply::Calls(vec![("list_changes", json!({}))]),
+        Reply::Calls(vec![("conclude", conclusion)]),
+    ])
+    .await;
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("evals/scenarios/seen-from-outside");
+    let mut command = midwatch();
+    command.args(["eval", "agent", "--json", "--without-ranking", "--model", "scripted", "--token-price", "2"]);
+    command.arg("--scenarios").arg(folder).env("OPENAI_BASE_URL", &model.url).env("OPENAI_API_KEY", "k");
+    let report = tokio::task::spawn_blocking(move || {
+        let _night = one_night_at_a_time();
+        run_within(command, NIGHT).expect(0).report()
+    })
+    .await
+    .unwrap();
+    assert_eq!((&report["reasoner"], &report["ranking"]), (&json!("scripted"), &json!(false)), "{report:#}");
+    let run = &report["cases"][0]["runs"][0];
+    assert_eq!(run["passed"], true, "not to know is right here: {run:#}");
+    assert_eq!(
+        (&run["tokens"], &run["cost"], &run["tool_calls"]),
+        (&json!(2200), &json!(0.0044), &json!(1)),
+        "{run:#}"
+    );
+    let brief = model.asked()[0]["messages"].to_string();
+    assert!(!brief.contains("score"), "without the ranking nothing is said of candidates: {brief}");
+}

@@ -17,6 +17,7 @@ pub struct Talking {
     console: String,
     pub http: reqwest::Client,
     said: Cell<usize>,
+    environment: Vec<(String, String)>,
 }
 
 impl Talking {
@@ -24,7 +25,15 @@ impl Talking {
         Self::with_approvers("[\"local/you\"]", more).await
     }
 
+    pub async fn with_environment(more: &str, environment: &[(&str, &str)]) -> Self {
+        Self::beginning("[\"local/you\"]", more, environment).await
+    }
+
     pub async fn with_approvers(approvers: &str, more: &str) -> Self {
+        Self::beginning(approvers, more, &[]).await
+    }
+
+    async fn beginning(approvers: &str, more: &str, environment: &[(&str, &str)]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let (api, console) = (free_address(), free_address());
@@ -35,7 +44,8 @@ impl Talking {
         );
         std::fs::write(folder.path().join("midwatch.toml"), text).unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let mut talking = Self { folder, child: None, api, console, http, said: Cell::new(0) };
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut talking = Self { folder, child: None, api, console, http, said: Cell::new(0), environment };
         talking.again().await;
         talking
     }
@@ -44,6 +54,7 @@ impl Talking {
     pub async fn again(&mut self) {
         self.child = None;
         let mut command = midwatch();
+        command.envs(self.environment.clone());
         command.arg("serve").arg("--config").arg(self.folder.path().join("midwatch.toml"));
         let log = std::fs::File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
         command.stdout(Stdio::null()).stderr(log);
@@ -103,6 +114,84 @@ impl Talking {
 
     pub async fn ops(&self, text: &str) {
         self.act(json!({"kind": "command", "channel": "ops", "thread": null, "text": text})).await;
+    }
+
+    /// A command over the API, by whoever has the token.
+    pub async fn order(&self, token: &str, text: &str) -> (u16, Value) {
+        let request = self.http.post(format!("http://{}/api/v1/ops", self.api)).json(&json!({"text": text}));
+        let request = if token.is_empty() { request } else { request.bearer_auth(token) };
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    }
+
+    /// The same, which must be carried out; gives the answer as text.
+    pub async fn ordered(&self, token: &str, text: &str) -> String {
+        let (status, said) = self.order(token, text).await;
+        assert_eq!(status, 200, "{text}: {said}");
+        said["text"].as_str().unwrap().to_owned()
+    }
+
+    /// The same, which must be refused; gives the reason.
+    pub async fn refused(&self, token: &str, text: &str) -> String {
+        let (status, said) = self.order(token, text).await;
+        assert_eq!(status, 403, "{text}: {said}");
+        said["error"].as_str().unwrap().to_owned()
+    }
+
+    /// Says it in a channel, or in the thread of a message, and gives the answer as text once it is there.
+    pub async fn says(&self, channel: &str, thread: Option<&str>, text: &str, wanted: &str) -> String {
+        self.act(json!({"kind": "mention", "channel": channel, "thread": thread, "text": text})).await;
+        self.until(&format!("an answer with {wanted:?} to {text}"), async || {
+            let page: Value =
+                serde_json::from_str(&self.page(&format!("/api/messages?channel={channel}")).await).ok()?;
+            let mine = page["messages"].as_array()?.iter().rfind(|message| message["card"]["fallback"] == text);
+            let root = match thread {
+                Some(thread) => thread.to_owned(),
+                None => mine?["ts"].as_str()?.to_owned(),
+            };
+            let replies = self.replies(channel, &root).await;
+            let whispers = page["messages"].as_array()?.iter().filter(|message| message["whisper"] == true);
+            let said = replies.into_iter().chain(whispers.map(|message| message["card"].to_string()));
+            said.filter(|said| said.contains(wanted)).last()
+        })
+        .await
+    }
+
+    /// The cards below a message, as text.
+    pub async fn replies(&self, channel: &str, ts: &str) -> Vec<String> {
+        let thread = self.page(&format!("/api/thread?channel={channel}&ts={ts}")).await;
+        let thread: Value = serde_json::from_str(&thread).unwrap_or_default();
+        let replies = thread["replies"].as_array().cloned().unwrap_or_default();
+        replies.iter().map(|reply| reply["card"].to_string()).collect()
+    }
+
+    /// Roots of one channel as text, oldest first.
+    pub async fn told(&self, channel: &str) -> Vec<String> {
+        let page = self.page(&format!("/api/messages?channel={channel}")).await;
+        let page: Value = serde_json::from_str(&page).unwrap_or_default();
+        let messages = page["messages"].as_array().cloned().unwrap_or_default();
+        messages.iter().map(|message| message["card"].to_string()).collect()
+    }
+
+    /// The ts of the incident's root message in a channel.
+    pub async fn root(&self, channel: &str, id: &str) -> String {
+        self.until(&format!("the root of {id} in {channel}"), async || {
+            let page = self.page(&format!("/api/messages?channel={channel}")).await;
+            let page: Value = serde_json::from_str(&page).ok()?;
+            let context = format!("{id}, v");
+            let root = page["messages"].as_array()?.iter().find(|one| one["card"].to_string().contains(&context));
+            Some(root?["ts"].as_str()?.to_owned())
+        })
+        .await
+    }
+
+    /// A card below the incident's root message that tells of `wanted`.
+    pub async fn in_thread(&self, id: &str, wanted: &str) -> String {
+        let root = self.root("ops", id).await;
+        self.until(&format!("{wanted:?} in the thread of {id}"), async || {
+            self.replies("ops", &root).await.into_iter().rfind(|card| card.contains(wanted))
+        })
+        .await
     }
 
     /// Presses a button of a message.

@@ -27,7 +27,8 @@ pub(super) async fn surroundings(client: &Client, action: &Action) -> Result<Sur
             namespaces.dedup();
             for namespace in namespaces {
                 // Which of them lie over the drained pods is not asked: the tightest is what counts.
-                let budgets = listed::<PodDisruptionBudget>(client, namespace, "poddisruptionbudgets", &mut around).await;
+                let budgets =
+                    listed::<PodDisruptionBudget>(client, namespace, "poddisruptionbudgets", &mut around).await;
                 around.budgets.extend(budgets.iter().map(budget));
             }
         }
@@ -47,7 +48,8 @@ pub(super) async fn surroundings(client: &Client, action: &Action) -> Result<Sur
         (budgets, scalers, quotas)
     };
     around.quotas = quotas.iter().filter_map(quota).collect();
-    let Some((kind, name)) = owner.filter(|(kind, _)| matches!(kind.as_str(), "Deployment" | "StatefulSet" | "ReplicaSet"))
+    let Some((kind, name)) =
+        owner.filter(|(kind, _)| matches!(kind.as_str(), "Deployment" | "StatefulSet" | "ReplicaSet"))
     else {
         return Ok(around);
     };
@@ -133,7 +135,9 @@ fn max_unavailable(workload: &DynamicObject, kind: &str, replicas: i32) -> i32 {
     }
     match workload.data.pointer("/spec/strategy/rollingUpdate/maxUnavailable") {
         Some(Value::Number(number)) => number.as_i64().and_then(|many| i32::try_from(many).ok()).unwrap_or(replicas),
-        Some(Value::String(share)) => share.trim_end_matches('%').parse::<i32>().map_or(replicas, |share| replicas * share / 100),
+        Some(Value::String(share)) => {
+            share.trim_end_matches('%').parse::<i32>().map_or(replicas, |share| replicas * share / 100)
+        }
         _ => replicas / 4,
     }
 }

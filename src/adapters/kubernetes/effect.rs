@@ -16,16 +16,16 @@ pub(super) async fn took_effect(client: &Client, action: &Action, mark: &str) ->
     let target = action.target();
     let here = api_of(client, target)?;
     match action {
-        Action::EvictPod { .. } | Action::DeleteJob { .. } => {
-            Ok(match gone(&here, target).await? {
-                true => Took::Yes(format!("{target} is gone")),
-                false => Took::No,
-            })
-        }
+        Action::EvictPod { .. } | Action::DeleteJob { .. } => Ok(match gone(&here, target).await? {
+            true => Took::Yes(format!("{target} is gone")),
+            false => Took::No,
+        }),
         Action::RunJob { job, .. } => {
             let jobs = api(client, "Job", &target.namespace)?;
             match reading(job, jobs.get(job)).await {
-                Ok(found) if annotation(&found, MARK) == mark => Ok(Took::Yes(format!("{job} carries the plan's mark"))),
+                Ok(found) if annotation(&found, MARK) == mark => {
+                    Ok(Took::Yes(format!("{job} carries the plan's mark")))
+                }
                 Ok(_) => Ok(Took::Unknown(format!("another job is named {job}"))),
                 Err(ClusterError::NotFound(_)) => Ok(Took::No),
                 Err(error) => Err(error),
@@ -73,7 +73,9 @@ pub(super) async fn took_effect(client: &Client, action: &Action, mark: &str) ->
                 None => Took::Unknown("the template alone does not tell".to_owned()),
             })
         }
-        Action::Drain { .. } | Action::CallHook { .. } => Ok(Took::Unknown(format!("{action} is more than one object"))),
+        Action::Drain { .. } | Action::CallHook { .. } => {
+            Ok(Took::Unknown(format!("{action} is more than one object")))
+        }
     }
 }
 
@@ -147,7 +149,13 @@ pub(super) async fn settled(client: &Client, action: &Action) -> Result<Settled,
         Action::RunJob { job, .. } => {
             let found = reading(job, api(client, "Job", &target.namespace)?.get(job)).await?;
             let (complete, failed) = (has_condition(&found, "Complete"), has_condition(&found, "Failed"));
-            let word = if complete { "complete" } else if failed { "failed" } else { "running" };
+            let word = if complete {
+                "complete"
+            } else if failed {
+                "failed"
+            } else {
+                "running"
+            };
             settled(complete, format!("job {job} is {word}"))
         }
         Action::RollBackRelease { to, .. } => {
@@ -175,8 +183,10 @@ pub(super) async fn settled(client: &Client, action: &Action) -> Result<Settled,
 /// Gone, replaced by another under its name, or on its way out.
 async fn gone(api: &Api<DynamicObject>, target: &Target) -> Result<bool, ClusterError> {
     match reading(&target.to_string(), api.get(&target.name)).await {
-        Ok(object) => Ok(object.metadata.uid.as_deref() != Some(target.uid.as_str())
-            || object.metadata.deletion_timestamp.is_some()),
+        Ok(object) => {
+            Ok(object.metadata.uid.as_deref() != Some(target.uid.as_str())
+                || object.metadata.deletion_timestamp.is_some())
+        }
         Err(ClusterError::NotFound(_)) => Ok(true),
         Err(error) => Err(error),
     }

@@ -55,7 +55,9 @@ pub(super) fn precheck(action: &Action, now: &DynamicObject) -> Result<(), Clust
         Action::DeleteJob { .. } if flag("/spec/suspend") => refuse("is suspended: somebody holds it on purpose"),
         Action::SuspendCronJob { .. } if flag("/spec/suspend") => refuse("is suspended already"),
         Action::ResumeCronJob { .. } if !flag("/spec/suspend") => refuse("is not suspended"),
-        Action::RunJob { .. } if at("/status/active").and_then(Value::as_array).is_some_and(|jobs| !jobs.is_empty()) => {
+        Action::RunJob { .. }
+            if at("/status/active").and_then(Value::as_array).is_some_and(|jobs| !jobs.is_empty()) =>
+        {
             refuse("has a job that runs")
         }
         Action::RestoreConfig { .. } if flag("/immutable") => refuse("is immutable"),
@@ -90,9 +92,9 @@ pub(super) fn precheck(action: &Action, now: &DynamicObject) -> Result<(), Clust
                 return refuse("has an operation in progress");
             }
             match release::argo_running(now) {
-                Some(running) if running != *from => Err(ClusterError::Conflict(format!(
-                    "{target} runs release {running} by now, not {from}"
-                ))),
+                Some(running) if running != *from => {
+                    Err(ClusterError::Conflict(format!("{target} runs release {running} by now, not {from}")))
+                }
                 Some(_) | None => Ok(()),
             }
         }

@@ -141,7 +141,8 @@ async fn concrete(client: &Client, wish: &Wish, kind: &str, now: &DynamicObject)
         }
         ActionKind::RunJob => {
             let declared = wish.declared.clone();
-            let declared = declared.ok_or_else(|| refused("only jobs that the configuration declares are run".into()))?;
+            let declared =
+                declared.ok_or_else(|| refused("only jobs that the configuration declares are run".into()))?;
             Action::RunJob { target, job: declared.job, declared: declared.name, tier: declared.tier }
         }
         ActionKind::CallHook => return Err(refused("a hook is not an object of the cluster".into())),
@@ -169,11 +170,15 @@ async fn evictable(client: &Client, cluster: &str, node: &str) -> Result<Vec<Tar
         }
         if !matches!(phase, "Succeeded" | "Failed") {
             if owner.is_none() {
-                return Err(ClusterError::Refused(format!("{namespace}/{name} has no controller: nothing would replace it")));
+                return Err(ClusterError::Refused(format!(
+                    "{namespace}/{name} has no controller: nothing would replace it"
+                )));
             }
             let volumes = pod.data.pointer("/spec/volumes").and_then(Value::as_array);
             if volumes.into_iter().flatten().any(|volume| volume.get("emptyDir").is_some()) {
-                return Err(ClusterError::Refused(format!("{namespace}/{name} has local data (emptyDir) that would be lost")));
+                return Err(ClusterError::Refused(format!(
+                    "{namespace}/{name} has local data (emptyDir) that would be lost"
+                )));
             }
         }
         let uid = pod.metadata.uid.clone().unwrap_or_default();

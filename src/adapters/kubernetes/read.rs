@@ -24,7 +24,7 @@ const PAGE: u32 = 500;
 const MAX_PAGES: usize = 40;
 const MAX_LOG_BYTES: i64 = 1024 * 1024;
 
-async fn list<K>(what: &str, api: Api<K>) -> Result<Vec<K>, ClusterError>
+pub(super) async fn list<K>(what: &str, api: Api<K>) -> Result<Vec<K>, ClusterError>
 where
     K: Clone + DeserializeOwned + std::fmt::Debug,
 {
@@ -122,7 +122,7 @@ fn service_of(label_sets: &[Option<&BTreeMap<String, String>>], otherwise: &str)
         .map_or_else(|| otherwise.to_owned(), Clone::clone)
 }
 
-fn name_of(meta: &ObjectMeta) -> &str {
+pub(super) fn name_of(meta: &ObjectMeta) -> &str {
     meta.name.as_deref().unwrap_or_default()
 }
 
@@ -138,7 +138,20 @@ pub(super) async fn pods(client: &Client, namespace: Option<&str>) -> Result<Vec
     Ok(list::<Pod>("pods", scoped(client, namespace)).await?.into_iter().map(of_pod).collect())
 }
 
+/// The service that a pod is of: by its labels, else its owner's name, else its own.
+pub(super) fn service_of_pod(pod: &Pod) -> String {
+    let owner = pod.metadata.owner_references.as_ref().and_then(|owners| owners.first()).map(|owner| {
+        // `web-5d4f` is the ReplicaSet of the Deployment `web`.
+        match owner.kind.as_str() {
+            "ReplicaSet" => owner.name.rsplit_once('-').map_or(owner.name.as_str(), |(name, _)| name),
+            _ => owner.name.as_str(),
+        }
+    });
+    service_of(&[pod.metadata.labels.as_ref()], owner.unwrap_or_else(|| name_of(&pod.metadata)))
+}
+
 fn of_pod(pod: Pod) -> PodState {
+    let service = service_of_pod(&pod);
     let status = pod.status.unwrap_or_default();
     let containers = status.container_statuses.unwrap_or_default();
     let ready = status
@@ -146,16 +159,9 @@ fn of_pod(pod: Pod) -> PodState {
         .unwrap_or_default()
         .iter()
         .any(|condition| condition.type_ == "Ready" && condition.status == "True");
-    let owner = pod.metadata.owner_references.as_ref().and_then(|owners| owners.first()).map(|owner| {
-        // `web-5d4f` is the ReplicaSet of the Deployment `web`.
-        match owner.kind.as_str() {
-            "ReplicaSet" => owner.name.rsplit_once('-').map_or(owner.name.as_str(), |(name, _)| name).to_owned(),
-            _ => owner.name.clone(),
-        }
-    });
     let name = name_of(&pod.metadata).to_owned();
     PodState {
-        service: service_of(&[pod.metadata.labels.as_ref()], owner.as_deref().unwrap_or(&name)),
+        service,
         namespace: pod.metadata.namespace.clone().unwrap_or_default(),
         name,
         node: pod.spec.and_then(|spec| spec.node_name),

@@ -42,7 +42,9 @@ pub(super) fn patch(target: &Target, now: &DynamicObject, to: &str) -> Result<Va
             Ok(json!({"operation": {"initiatedBy": {"username": "midwatch"}, "sync": sync}}))
         }
         // A commit goes before branch and tag; without one the branch counts again.
-        "GitRepository" => Ok(json!({"spec": {"ref": {"commit": if to.is_empty() { Value::Null } else { json!(to) }}}})),
+        "GitRepository" => {
+            Ok(json!({"spec": {"ref": {"commit": if to.is_empty() { Value::Null } else { json!(to) }}}}))
+        }
         "HelmRelease" => Ok(json!({"spec": {"chart": {"spec": {"version": to}}}})),
         other => Err(ClusterError::Refused(format!("a {other} keeps no releases"))),
     }

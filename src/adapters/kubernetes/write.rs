@@ -60,9 +60,7 @@ pub(super) async fn apply(
     Ok(Applied {
         resource_version: meta.resource_version.unwrap_or_default(),
         // Subresources and deletions carry no generation; one write raises it by one.
-        generation: meta
-            .generation
-            .unwrap_or_else(|| now.metadata.generation.map_or(0, |generation| generation + 1)),
+        generation: meta.generation.unwrap_or_else(|| now.metadata.generation.map_or(0, |generation| generation + 1)),
     })
 }
 
@@ -88,9 +86,14 @@ enum Prepared {
     /// Custom resources know no strategic merge.
     Merge(Value),
     Evict(Value),
-    Delete { resource_version: String },
+    Delete {
+        resource_version: String,
+    },
     /// Another object than the target, of this kind.
-    Create { kind: &'static str, body: Value },
+    Create {
+        kind: &'static str,
+        body: Value,
+    },
 }
 
 impl Prepared {
@@ -164,9 +167,9 @@ async fn prepare(
     };
     let spec = |spec: Value| json!({ "metadata": guard, "spec": spec });
     Ok(match action {
-        Action::Restart { .. } => Prepared::Strategic(
-            spec(json!({"template": {"metadata": {"annotations": {RESTARTED_AT: restart_time(), MARK: mark}}}})),
-        ),
+        Action::Restart { .. } => Prepared::Strategic(spec(
+            json!({"template": {"metadata": {"annotations": {RESTARTED_AT: restart_time(), MARK: mark}}}}),
+        )),
         Action::Scale { to, .. } => Prepared::Scale(spec(json!({"replicas": to}))),
         Action::RollBack { from_revision, to_revision, .. } => {
             let sets = owned_sets(client, &target.namespace, &target.uid).await?;
@@ -176,9 +179,7 @@ async fn prepare(
             })?;
             guarded(vec![json!({"op": "replace", "path": "/spec/template", "value": template_of(set)})])
         }
-        Action::SetBounds { to, .. } => {
-            Prepared::Merge(spec(json!({"minReplicas": to.min, "maxReplicas": to.max})))
-        }
+        Action::SetBounds { to, .. } => Prepared::Merge(spec(json!({"minReplicas": to.min, "maxReplicas": to.max}))),
         Action::PauseRollout { .. } => Prepared::Strategic(spec(json!({"paused": true}))),
         Action::ResumeRollout { .. } => Prepared::Strategic(spec(json!({"paused": false}))),
         Action::EvictPod { .. } => Prepared::Evict(json!({
@@ -198,7 +199,8 @@ async fn prepare(
             Prepared::Merge(spec(json!({"syncPolicy": {"automated": null}})))
         }
         Action::ResumeSync { automated, .. } if target.kind == "Application" => {
-            let automated: Value = automated.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+            let automated: Value =
+                automated.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
             Prepared::Merge(spec(json!({"syncPolicy": {"automated": automated}})))
         }
         Action::SuspendSync { .. } => Prepared::Merge(spec(json!({"suspend": true}))),
@@ -305,7 +307,9 @@ fn after(action: &Action, now: &DynamicObject, tried: Option<&DynamicObject>) ->
     match (action, tried) {
         (Action::Restart { .. }, _) => json!({ RESTARTED_AT: AT_THE_WRITE }),
         (Action::RollBackRelease { target, to, .. }, _) => release::wanted(target, now, to),
-        (Action::RunJob { .. }, _) => canonical(now.data.pointer("/spec/jobTemplate/spec").cloned().unwrap_or_default()),
+        (Action::RunJob { .. }, _) => {
+            canonical(now.data.pointer("/spec/jobTemplate/spec").cloned().unwrap_or_default())
+        }
         (_, Some(tried)) => touched(action, tried),
         (_, None) => Value::Null,
     }

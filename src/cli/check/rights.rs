@@ -90,7 +90,10 @@ pub async fn run(config: &Config, findings: &mut Findings) -> Result<(), Cluster
         match lacks.len() {
             0 => findings.good(kind.as_str(), "possible".into()),
             count if count == all.len() => findings.note(kind.as_str(), "not granted at all: it is never executed"),
-            _ => findings.note(kind.as_str(), &format!("not possible, lacks {}", lacks.into_iter().collect::<Vec<_>>().join(", "))),
+            _ => findings.note(
+                kind.as_str(),
+                &format!("not possible, lacks {}", lacks.into_iter().collect::<Vec<_>>().join(", ")),
+            ),
         }
     }
     too_much(cluster.as_ref(), Identity::Writer, "executor", findings).await

@@ -14,7 +14,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::config::{Config, Kubernetes, Secret, Signals};
+use crate::config::{Config, Kubernetes, Secret, Signals, TracesConfig};
 use crate::domain::action::Action;
 use crate::domain::incident::{Incident, State};
 use crate::domain::time::Timestamp;
@@ -136,6 +136,7 @@ impl Stage {
             baseline_days: u64::from(QUIET_DAYS),
             ..Signals::of(estate.prometheus_url(), Some(estate.loki_url()))
         });
+        config.traces = Some(TracesConfig::jaeger(estate.jaeger_url()));
         config.kubernetes = Some(Kubernetes {
             cluster: Some(estate.cluster()),
             url: Some(estate.kubernetes_url().to_owned()),

@@ -30,6 +30,13 @@ impl Correlator {
         Some(lessons)
     }
 
+    /// Both were found to have one cause. What was reasoned is no lesson: it would teach itself. `None`
+    /// when one of them is not open here or they are one already.
+    pub fn merge_by_cause(&mut self, from: &IncidentId, into: &IncidentId) -> Option<()> {
+        let (from, into) = (self.key_of(from)?, self.key_of(into)?);
+        self.unite(from, into).map(|_| ())
+    }
+
     /// A person says that these alerts are another incident, which gets the name `new`. Subjects all of
     /// whose alerts move go along; the two are not merged again by themselves. `None` when nothing would
     /// move, nothing would stay, or `new` is open already.

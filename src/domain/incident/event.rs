@@ -70,6 +70,18 @@ pub enum IncidentEvent {
     Acknowledged {
         by: String,
     },
+    /// A person gave it to another one, who owns it from now on.
+    HandedTo {
+        to: String,
+        by: String,
+        because: Option<String>,
+    },
+    /// A step of the escalation path: whom the watch has called.
+    Called {
+        step: usize,
+        who: Vec<String>,
+        because: String,
+    },
     InvestigationStarted {
         reasoner: String,
         because: String,
@@ -117,6 +129,11 @@ pub enum IncidentEvent {
     },
     PlanExpired {
         plan: PlanId,
+    },
+    /// Its time is nearly over, and these people were told.
+    PlanReminded {
+        plan: PlanId,
+        who: Vec<String>,
     },
     PlanVoided {
         plan: PlanId,

@@ -53,3 +53,15 @@ pub enum ModelError {
     #[error("model answered with something unreadable: {0}")]
     Garbage(String),
 }
+
+impl ModelError {
+    /// One of a few words, as a label of metrics and spans.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::RateLimited(_) => "rate_limited",
+            Self::Unavailable(_) => "unavailable",
+            Self::Refused(_) => "refused",
+            Self::Garbage(_) => "unreadable",
+        }
+    }
+}

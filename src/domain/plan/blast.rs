@@ -72,9 +72,7 @@ impl BlastRadius {
             .into_iter()
             .filter(|name| topology.kind(name) != Some(NodeKind::Host))
             .collect();
-        let user_facing = std::iter::once(service)
-            .chain(dependents.iter().map(String::as_str))
-            .any(|name| topology.dependents(name).next().is_none());
+        let user_facing = is_felt_by_people(service, &dependents, topology);
         let reach = Reach::of(action, around);
         let room = around.budgets.iter().map(|budget| budget.allowed).min();
         let over_budget = reach.lost > 0 && room.is_some_and(|room| room < reach.lost);
@@ -87,8 +85,12 @@ impl BlastRadius {
         if reach.lost > 0 && around.replicas > 0 {
             text.push(format!("at most {} of {} unavailable at once ({share_percent} %)", reach.lost, around.replicas));
         }
-        text.extend(around.budgets.iter().map(|budget| format!("budget {} allows {} to go", budget.name, budget.allowed)));
-        text.extend(around.quotas.iter().map(|quota| format!("quota {}: {} of {} pods", quota.name, quota.used, quota.hard)));
+        text.extend(
+            around.budgets.iter().map(|budget| format!("budget {} allows {} to go", budget.name, budget.allowed)),
+        );
+        text.extend(
+            around.quotas.iter().map(|quota| format!("quota {}: {} of {} pods", quota.name, quota.used, quota.hard)),
+        );
         text.extend(around.autoscaler.iter().map(|one| format!("{} scales it from {}", one.name, one.bounds)));
         text.push(match dependents.len() {
             0 => "nothing depends on it".to_owned(),
@@ -114,6 +116,13 @@ impl BlastRadius {
     }
 }
 
+/// Something that people call directly is among the service and its dependents.
+pub fn is_felt_by_people(service: &str, dependents: &[String], topology: &Topology) -> bool {
+    std::iter::once(service)
+        .chain(dependents.iter().map(String::as_str))
+        .any(|name| topology.dependents(name).next().is_none())
+}
+
 struct Reach {
     /// Touched in any way.
     pods: i32,
@@ -137,9 +146,12 @@ impl Reach {
             Action::Scale { from, to, .. } if to > from => {
                 Self { pods: to - from, lost: 0, added: to - from, how: format!("adds {} pods to {from}", to - from) }
             }
-            Action::Scale { from, to, .. } => {
-                Self { pods: from - to, lost: from - to, added: 0, how: format!("removes {} of {from} pods", from - to) }
-            }
+            Action::Scale { from, to, .. } => Self {
+                pods: from - to,
+                lost: from - to,
+                added: 0,
+                how: format!("removes {} of {from} pods", from - to),
+            },
             Action::SetBounds { to, .. } => {
                 let (more, fewer) = ((to.min - around.replicas).max(0), (around.replicas - to.max).max(0));
                 let how = match (more, fewer) {

@@ -192,12 +192,9 @@ impl Case {
             ActionKind::SuspendSync => Action::SuspendSync { target, automated: None },
             ActionKind::ResumeSync => Action::ResumeSync { target, automated: None },
             ActionKind::RollBackRelease => Action::RollBackRelease { target, from: "2".into(), to: "1".into() },
-            ActionKind::RunJob => Action::RunJob {
-                target,
-                job: "of-the-case".into(),
-                declared: self.object.clone(),
-                tier: self.tier,
-            },
+            ActionKind::RunJob => {
+                Action::RunJob { target, job: "of-the-case".into(), declared: self.object.clone(), tier: self.tier }
+            }
             ActionKind::CallHook => Action::CallHook { target, tier: self.tier, undo: None },
         }
     }

@@ -84,8 +84,7 @@ impl Rules {
     }
 
     fn of_texts(texts: &[&str]) -> Result<Self, BadRules> {
-        let (schema, _) =
-            Schema::from_cedarschema_str(SCHEMA).map_err(|error| BadRules::Schema(error.to_string()))?;
+        let (schema, _) = Schema::from_cedarschema_str(SCHEMA).map_err(|error| BadRules::Schema(error.to_string()))?;
         let mut set = PolicySet::new();
         let mut known = BTreeMap::new();
         for text in texts {
@@ -209,8 +208,7 @@ impl Rules {
         let entities = Entities::from_entities([object, who], Some(schema)).map_err(|error| said(&error))?;
         let context = Context::from_json_value(question.context.clone(), Some((schema, &action)))
             .map_err(|error| said(&error))?;
-        let request =
-            Request::new(principal, action, resource, context, Some(schema)).map_err(|error| said(&error))?;
+        let request = Request::new(principal, action, resource, context, Some(schema)).map_err(|error| said(&error))?;
         Ok((request, entities))
     }
 }

@@ -84,8 +84,7 @@ fn what_speaks_against_it_sends_it_to_people() {
 
 #[test]
 fn a_freeze_asks_for_two() {
-    let schedule =
-        Schedule::Once { start: Timestamp::from_millis(0), end: Timestamp::from_millis(2 * AN_HOUR) };
+    let schedule = Schedule::Once { start: Timestamp::from_millis(0), end: Timestamp::from_millis(2 * AN_HOUR) };
     let freeze = Freeze { name: "Christmas".into(), schedule };
     let frozen = Policy { freeze: vec![freeze], ..policy(Autonomy::Automatic) };
     let low = restart("prod", "Deployment");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::say::{list, say, say_edge};
 use super::strength::{Strengths, clear, squash};
-use super::{Candidate, EdgeReading, Picture, Reading, SKEW, SignKind};
+use super::{Candidate, EdgeReading, Picture, Reading, SKEW, SignKind, Witness};
 use crate::domain::diagnosis::Claim;
 use crate::domain::id::EvidenceId;
 use crate::domain::time::{Timestamp, spoken};
@@ -72,6 +72,7 @@ fn weigh(
         w.support(0.0, say(reading), reading.evidence.clone());
     }
     weigh_signs(picture, node, &mut w);
+    weigh_traces(picture, node, &mut w);
 
     let others = anomalous.iter().filter(|other| **other != node).count();
     if others > 0 {
@@ -108,9 +109,10 @@ fn weigh(
     blame_dependencies(picture, node, &own, onset, &mut w);
     weigh_symptoms(picture, strengths, node, &mut w);
 
+    let fallen = weigh_fallen_host(picture, node, &mut w);
     let change = picture.fitting_change(node);
     if let Some((change, gap)) = change {
-        let weight = 1.2 * (-gap.as_secs_f64() / 1500.0).exp();
+        let weight = CHANGED * (-gap.as_secs_f64() / 1500.0).exp() * if fallen { CHANGED_ON_FALLEN } else { 1.0 };
         let what: Vec<&str> = change.touched.iter().map(|touched| touched.what.as_str()).collect();
         let text = format!("{} changed {} {} before {node}'s first anomaly", change.id, list(&what), spoken(gap));
         // A change of a node that shows nothing of its own is a coincidence until proven otherwise.
@@ -132,6 +134,16 @@ fn weigh(
 /// Weight of explaining all that others show.
 const EXPLAINS: f64 = 1.2;
 const EXPLAINS_NOTHING: f64 = 0.3;
+/// Weight of a change just before.
+const CHANGED: f64 = 1.2;
+/// What stood on a host that is lost is in trouble without having been changed.
+const CHANGED_ON_FALLEN: f64 = 0.4;
+const FALLEN: f64 = 1.2;
+/// Weight of what it needs having stood there.
+const FALLEN_BELOW: f64 = 0.6;
+/// Weight of all traced requests' going wrong in the node, and of their going wrong further down.
+const TRACED: f64 = 0.8;
+const PASSED_ON: f64 = 0.3;
 /// Weight of having been the first.
 const EARLY: f64 = 0.8;
 /// Weight of a symptom that nothing below explains.
@@ -153,6 +165,43 @@ fn weigh_signs(picture: &Picture, node: &str, w: &mut Weighing) {
             ),
             _ => w.support(sign.kind.weight(), format!("{node}: {}", sign.text), sign.evidence.clone()),
         }
+    }
+}
+
+/// Whether the node, or what it needs, stands on a host that is lost: reason enough for its trouble.
+fn weigh_fallen_host(picture: &Picture, node: &str, w: &mut Weighing) -> bool {
+    let lost = picture.signs.iter().filter(|sign| sign.kind == SignKind::HostDown && sign.node != node);
+    let reached = |host: &str| {
+        let direct = picture.topology.dependencies(node).any(|other| other == host);
+        (direct || picture.topology.blast_radius(host).iter().any(|other| other == node)).then_some(direct)
+    };
+    let found = lost.filter_map(|sign| Some((reached(&sign.node)?, sign))).max_by_key(|(direct, _)| *direct);
+    let Some((direct, sign)) = found else { return false };
+    let (weight, what) = match direct {
+        true => (FALLEN, "it"),
+        false => (FALLEN_BELOW, "something that it needs"),
+    };
+    w.contradict(weight, format!("{what} stands on {}, which is lost", sign.node), sign.evidence.clone());
+    true
+}
+
+/// Where requests were followed step by step: whether they go wrong in the node or only through it.
+fn weigh_traces(picture: &Picture, node: &str, w: &mut Weighing) {
+    let Some(Witness { blame, evidence }) = picture.witnesses.iter().find(|one| one.blame.node == node) else { return };
+    let (share, passed) = (blame.share(), blame.passed());
+    if share * TRACED >= WORTH_SAYING {
+        let text = match blame.begins > 0 {
+            true => format!("{} of {} failing requests begin to fail in {node}", blame.begins, blame.failing),
+            false => format!(
+                "{node} adds {} ms of the {} ms that a request takes longer than usual",
+                blame.added_us / 1000,
+                blame.added_in_all_us / 1000
+            ),
+        };
+        w.support(share * TRACED, text, evidence.clone());
+    } else if passed * PASSED_ON >= WORTH_SAYING {
+        let text = format!("in {} of {} failing requests {node} only passes on an error", blame.passes, blame.failing);
+        w.contradict(passed * PASSED_ON, text, evidence.clone());
     }
 }
 

@@ -7,6 +7,7 @@ use crate::domain::autonomy::Subject;
 use crate::domain::incident::{Incident, Outcome, PlanRecord, State};
 use crate::domain::plan::BlastRadius;
 use crate::domain::policy::{Facts, Stage};
+use crate::flow::command::pause;
 use crate::flow::desk::{Desk, FlowError};
 use crate::flow::earn;
 
@@ -39,13 +40,10 @@ pub(in crate::flow) async fn facts(desk: &Desk, about: About<'_>, stage: Stage) 
         other.kind() == about.action.kind() && other.target().uid == about.action.target().uid
     };
     let did_not_help = |record: &PlanRecord| {
-        matches!(
-            record.outcome,
-            Outcome::NotVerified | Outcome::Undone | Outcome::Recurred | Outcome::Failed { .. }
-        )
+        matches!(record.outcome, Outcome::NotVerified | Outcome::Undone | Outcome::Recurred | Outcome::Failed { .. })
     };
-    let breaker_open =
-        done(LATELY).any(|record| is_same(&record)) || done(FAILED_LATELY).any(|one| is_same(&one) && did_not_help(one));
+    let breaker_open = done(LATELY).any(|record| is_same(&record))
+        || done(FAILED_LATELY).any(|one| is_same(&one) && did_not_help(one));
     let unattended_last_hour = done(AN_HOUR).filter(|record| record.plan.approvals_needed == 0).count();
     let topology = desk.topology().await;
     let under_way = desk.store.incidents_in(["executing", "verifying"]).await?;
@@ -69,7 +67,7 @@ pub(in crate::flow) async fn facts(desk: &Desk, about: About<'_>, stage: Stage) 
         service: about.service.to_owned(),
         environment: if production { "production".to_owned() } else { String::new() },
         earned: earn::mode(desk, &subject).await?,
-        paused: desk.paused().await.is_some(),
+        paused: desk.paused_by(&pause::names_for(about.action, Some(about.service))).await.is_some(),
         wall_now,
         blast: about.blast,
         breaker_open,

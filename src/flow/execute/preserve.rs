@@ -31,7 +31,12 @@ pub(super) async fn preserve(desk: &Desk, id: &IncidentId, plan: &Plan, hands: &
     let target = plan.action.target();
     let before = plan.action.verb().replace('_', " ");
     let parts = [
-        (EvidenceKind::Kubernetes, "manifest, logs and events before the action", "the target, its logs and events", of_cluster),
+        (
+            EvidenceKind::Kubernetes,
+            "manifest, logs and events before the action",
+            "the target, its logs and events",
+            of_cluster,
+        ),
         (EvidenceKind::Metric, "numbers before the action", "the numbers that success is judged by", metrics),
         (EvidenceKind::Outside, "dump before the action", "the dump", dump),
     ];

@@ -15,6 +15,7 @@ use crate::domain::incident::{IncidentEvent, PlanRecord};
 use crate::domain::narrative;
 use crate::domain::plan::Plan;
 use crate::domain::root_cause::amount;
+use crate::flow::command::pause;
 use crate::flow::deliver::Effect;
 use crate::flow::desk::{Desk, FlowError};
 use crate::flow::earn;
@@ -50,12 +51,7 @@ pub(super) async fn verify(desk: &Desk, id: &IncidentId, record: &PlanRecord, ha
     }
 }
 
-async fn look(
-    desk: &Desk,
-    id: &IncidentId,
-    plan: &Plan,
-    hands: &Hands,
-) -> Result<(Vec<String>, bool), FlowError> {
+async fn look(desk: &Desk, id: &IncidentId, plan: &Plan, hands: &Hands) -> Result<(Vec<String>, bool), FlowError> {
     let mut facts = vec![];
     let mut well = true;
     match hands.settled(&plan.action).await {
@@ -140,12 +136,19 @@ async fn not_verified(desk: &Desk, id: &IncidentId, plan: &Plan, facts: Vec<Stri
 }
 
 /// Puts things back once, then people take over.
-pub(super) async fn compensate(desk: &Desk, id: &IncidentId, record: &PlanRecord, hands: &Hands) -> Result<(), FlowError> {
+pub(super) async fn compensate(
+    desk: &Desk,
+    id: &IncidentId,
+    record: &PlanRecord,
+    hands: &Hands,
+) -> Result<(), FlowError> {
     let plan = &record.plan;
     let key = format!("{}-undo", plan.id);
     let result = match &plan.undo {
         Undo::None(why) => format!("no undo: {why}"),
-        Undo::By(_) if desk.paused().await.is_some() => "not undone: midwatch is paused".to_owned(),
+        Undo::By(action) if desk.paused_by(&pause::names_for(action, Some(&plan.service))).await.is_some() => {
+            "not undone: midwatch is paused".to_owned()
+        }
         Undo::By(action) => {
             let begun = desk.store.execution(&key).await?.is_some();
             if !begun {
@@ -158,6 +161,7 @@ pub(super) async fn compensate(desk: &Desk, id: &IncidentId, record: &PlanRecord
                     result: None,
                     deadline: desk.clock.event_now(),
                     claim: Claim::First,
+                    pauses: pause::names_for(action, Some(&plan.service)),
                 };
                 crash::point("undo.before_claim");
                 let batch = Batch { executions: vec![claim], ..Batch::default() };

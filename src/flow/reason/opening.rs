@@ -14,6 +14,8 @@ use crate::domain::investigation::{Known, Limits, Mode};
 use crate::domain::root_cause::{Candidate, Picture};
 use crate::domain::speciality::Speciality;
 use crate::domain::topology::NodeKind;
+use crate::flow::approve::said;
+use crate::flow::command::story;
 use crate::flow::desk::{Desk, FlowError};
 use crate::memory::{Kind, Query, Tenant};
 use crate::prompt::{
@@ -87,6 +89,10 @@ pub(super) async fn open(
             .recalled
             .iter()
             .map(|past| Untrusted::new(&past.incident, &format!("{} ({})", past.title, past.because)))
+            .collect(),
+        said: said(&story(desk, &incident.id).await?)
+            .into_iter()
+            .map(|(by, text)| Untrusted::new(&by, &first_lines(&text, SHOWN_OF_A_LIST)))
             .collect(),
         memory: desk.memory.is_some(),
         steps: config.max_steps as u32,
@@ -181,19 +187,22 @@ pub(super) async fn context(desk: &Desk, incident: &Incident, picture: &Picture)
         Arc::new(move |asked| {
             let (memory, tenant) = (memory.clone(), tenant.clone());
             async move {
-                let kind = match asked.kind {
-                    RecallKind::Runbook => Kind::Runbook,
-                    RecallKind::PastIncident => Kind::PostMortem,
+                let kinds = match asked.kind {
+                    // What people noted stands beside what they curated, and says whose it is.
+                    RecallKind::Runbook => vec![Kind::Runbook, Kind::Note],
+                    RecallKind::PastIncident => vec![Kind::PostMortem],
                 };
-                let query =
-                    Query { text: asked.text, kinds: vec![kind], tenant, limit: asked.limit, ..Query::default() };
+                let query = Query { text: asked.text, kinds, tenant, limit: asked.limit, ..Query::default() };
                 let found = memory.recall(query).await.map_err(|error| error.to_string())?;
                 Ok(found
                     .into_iter()
                     .map(|one| Recalled {
                         doc: one.chunk.doc,
                         title: one.chunk.title,
-                        heading: one.chunk.heading,
+                        heading: match one.chunk.kind {
+                            Kind::Note => format!("note of {}, {}", one.chunk.author, one.chunk.trust.as_str()),
+                            Kind::Runbook | Kind::PostMortem => one.chunk.heading,
+                        },
                         text: one.chunk.text,
                         score: f64::from(one.relevance),
                     })

@@ -1,129 +1,138 @@
 //! What is said to the watch in words rather than by a command.
+//!
+//! Invariants: words decide nothing; only people with authority make a model work or an investigation
+//! begin (S3); direct messages change nothing.
 
 use std::sync::Arc;
 
-use super::{command, runbook};
-use crate::domain::card::{Card, Span, Tone};
-use crate::domain::incident::{Incident, IncidentEvent, State};
-use crate::domain::narrative::{self, answer, note};
-use crate::flow::deliver::Effect;
+use super::answers::{fixed_set, names, reply};
+use crate::domain::card::{Card, Tone};
+use crate::domain::command::parse;
+use crate::domain::conversation::{Question, read};
+use crate::domain::incident::{Incident, State};
+use crate::domain::narrative::note;
+use crate::flow::command;
 use crate::flow::desk::{Desk, FlowError};
+use crate::flow::reason::converse;
 use crate::ports::{Person, Place};
 
-/// Talks about the incident of the thread, or about the estate.
-pub(super) async fn mention(desk: &Arc<Desk>, place: &Place, by: &Person, text: &str) -> Result<Card, FlowError> {
-    let incident = match &place.thread {
+/// How an answer comes about.
+pub(super) enum Answer {
+    Now(Card),
+    /// A model is asked, which takes a while; `instead` stands when it gets nowhere.
+    Asked {
+        incident: Option<Incident>,
+        instead: Card,
+    },
+}
+
+/// Talks about the incident of the thread or channel, or about the estate.
+pub(super) async fn mention(
+    desk: &Arc<Desk>,
+    chat: &str,
+    place: &Place,
+    by: &Person,
+    text: &str,
+) -> Result<Answer, FlowError> {
+    // Slack's direct messages.
+    let read_only = chat == "slack" && place.channel.starts_with('D');
+    let incident = incident_of(desk, place).await?;
+    let question = read(text, &names(desk, incident.as_ref()).await);
+    let is_command = text.trim_start().starts_with("/ops");
+    if (incident.is_none() || is_command)
+        && let Ok(command) = parse(text)
+    {
+        if read_only && command.verb().instructs() {
+            return Err(FlowError::Refused(
+                "direct messages only ask; order it in a channel, where others see it".into(),
+            ));
+        }
+        return Ok(Answer::Now(command::run(desk, by, text).await?.1));
+    }
+    match &question {
+        Some(Question::LookAgain | Question::Investigate { .. }) if read_only => {
+            return Err(FlowError::Refused(
+                "direct messages only ask; order it in a channel, where others see it".into(),
+            ));
+        }
+        Some(Question::LookAgain) => return look_again(desk, by, incident).await.map(Answer::Now),
+        Some(Question::Investigate { service }) => {
+            return Ok(Answer::Now(command::run(desk, by, &format!("diagnose {service}")).await?.1));
+        }
+        Some(question) => {
+            if let Some(card) = reply(desk, incident.as_ref(), question).await? {
+                return Ok(Answer::Now(card));
+            }
+            if incident.is_none() {
+                let same = match question {
+                    Question::Status => Some("status"),
+                    Question::Alerts => Some("incidents"),
+                    _ => None,
+                };
+                if let Some(command) = same {
+                    return Ok(Answer::Now(command::run(desk, by, command).await?.1));
+                }
+            }
+        }
+        None => {}
+    }
+    let Some(_) = &desk.model else {
+        return Ok(Answer::Now(fixed_set("No model is configured, so this is beyond me.")));
+    };
+    if let Err(because) = desk.authority_of(&by.id).await {
+        return Ok(Answer::Now(fixed_set(&format!("Free questions are for people who may instruct me ({because})."))));
+    }
+    Ok(Answer::Asked { incident, instead: fixed_set("I got nowhere with that.") })
+}
+
+/// Asks the model and gives what it can prove; what else can be asked, where it gets nowhere.
+pub(super) async fn converse(
+    desk: &Desk,
+    by: &Person,
+    text: &str,
+    incident: Option<Incident>,
+    number: i64,
+    instead: Card,
+) -> Result<Card, FlowError> {
+    let Some(model) = &desk.model else { return Ok(instead) };
+    match converse::answer(desk, model, by, text, incident, number).await? {
+        Ok(card) => Ok(card),
+        Err(why) => {
+            let mut card = instead;
+            let why = note(&format!("{why}."), Tone::Neutral);
+            card.blocks.splice(0..0, why.blocks);
+            Ok(card)
+        }
+    }
+}
+
+async fn incident_of(desk: &Desk, place: &Place) -> Result<Option<Incident>, FlowError> {
+    let id = match &place.thread {
         Some(thread) => desk.store.incident_of_message(thread).await?,
         None => None,
     };
-    let Some(id) = incident else {
-        return command(desk, by, text).await;
+    let id = match id {
+        Some(id) => Some(id),
+        None => desk.store.incident_of_channel(&place.channel).await?,
     };
-    let incident = desk.store.incident(&id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?;
-    let lower = text.to_lowercase();
-    let asks = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    if asks(&["investigate again", "look again"])
-        && matches!(incident.state, State::HandedOver { .. } | State::Diagnosed)
-    {
-        desk.change(&id, |change| {
-            let because = format!("{} asked to look again", by.name);
-            change.record(IncidentEvent::InvestigationStarted { reasoner: desk.reasoner_name(), because })?;
-            change.tell("root", &Effect::Root);
-            Ok(())
-        })
-        .await?;
-        return Ok(note("Looking again; the diagnosis follows here.", Tone::Working));
+    match id {
+        Some(id) => Ok(desk.store.incident(&id).await?),
+        None => Ok(None),
     }
-    if asks(&["what changed", "changes", "deploy", "rollout"]) {
-        return evidence_lines(desk, &incident, crate::domain::evidence::EvidenceKind::Change, "What changed").await;
-    }
-    if asks(&["who approved", "approved", "who decided"]) {
-        let lines = incident
-            .plans
-            .iter()
-            .map(|record| {
-                let mut spans =
-                    vec![Span::plain(format!("{}: {}; ", record.plan.action, record.outcome.word().replace('_', " ")))];
-                spans.extend(record.approved_by.iter().map(|by| Span::Person { id: by.clone() }));
-                spans
-            })
-            .collect();
-        return Ok(answer("Decisions on plans", lines));
-    }
-    if asks(&["why not", "why", "cause", "because"]) {
-        let named = incident.candidates.iter().find(|candidate| lower.contains(&candidate.node.to_lowercase()));
-        let lines = match named {
-            Some(candidate) => candidate
-                .supports
-                .iter()
-                .map(|claim| vec![Span::plain("for: "), Span::quoted(claim.text.clone())])
-                .chain(
-                    candidate
-                        .contradicts
-                        .iter()
-                        .map(|claim| vec![Span::plain("against: "), Span::quoted(claim.text.clone())]),
-                )
-                .collect(),
-            None => incident
-                .candidates
-                .iter()
-                .take(4)
-                .map(|one| vec![Span::code(one.node.clone()), Span::plain(format!(" score {:.2}", one.score))])
-                .collect(),
-        };
-        return Ok(answer(&format!("How I came to it ({})", incident.confidence_word()), lines));
-    }
-    if asks(&["log"]) {
-        return evidence_lines(desk, &incident, crate::domain::evidence::EvidenceKind::Log, "New in the logs").await;
-    }
-    if asks(&["runbook", "how do i", "what should"]) {
-        return runbook(desk, &id).await;
-    }
-    if asks(&["status", "state", "how is", "fixed"]) {
-        let lines = vec![vec![Span::plain(format!(
-            "{}; {} of {} alerts firing",
-            narrative::state_words(&incident.state),
-            incident.firing(),
-            incident.alert_count()
-        ))]];
-        return Ok(answer(&incident.title, lines));
-    }
-    Ok(answer(
-        "Without a free conversation I answer these:",
-        [
-            "what changed?",
-            "why not <service>?",
-            "who approved this?",
-            "what is in the logs?",
-            "which runbook?",
-            "status?",
-            "look again",
-        ]
-        .into_iter()
-        .map(|question| vec![Span::code(question)])
-        .collect(),
-    ))
 }
 
-async fn evidence_lines(
-    desk: &Desk,
-    incident: &Incident,
-    kind: crate::domain::evidence::EvidenceKind,
-    headline: &str,
-) -> Result<Card, FlowError> {
-    let evidence = desk.store.evidence_of(&incident.id).await?;
-    let mut lines = vec![];
-    for one in evidence.iter().filter(|one| one.kind == kind).rev().take(4) {
-        for line in one.body.lines().take(8) {
-            lines.push(vec![
-                Span::quoted(line.to_owned()),
-                Span::plain(" "),
-                Span::Evidence { id: one.id.to_string() },
-            ]);
-        }
+async fn look_again(desk: &Desk, by: &Person, incident: Option<Incident>) -> Result<Card, FlowError> {
+    let Some(incident) = incident else {
+        return Err(FlowError::Refused("say it in an incident's thread, or /ops diagnose <service>".into()));
+    };
+    desk.must_have_authority(by, "send the investigation back").await?;
+    if !matches!(incident.state, State::HandedOver { .. } | State::Diagnosed) {
+        let state = crate::domain::narrative::state_words(&incident.state).to_lowercase();
+        return Err(FlowError::Refused(format!(
+            "{} is {state}; it can be looked at again when it is not",
+            incident.id
+        )));
     }
-    if lines.is_empty() {
-        lines.push(vec![Span::plain("nothing was found")]);
-    }
-    Ok(answer(headline, lines))
+    command::look_again(desk, &incident.id, &format!("{} asked to look again", by.name)).await?;
+    Ok(note("Looking again; the diagnosis follows here.", Tone::Working))
 }

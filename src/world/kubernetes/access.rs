@@ -72,7 +72,11 @@ pub(super) fn review(state: &KubeState, request: &Request) -> Result<Answer, Fai
         .map_err(|error| Failure::new(400, "BadRequest", format!("error decoding JSON: {error}")))?;
     let at = |field: &str| text(&body, &format!("/spec/resourceAttributes/{field}"));
     if body.pointer("/spec/resourceAttributes").is_none() {
-        return Err(Failure::new(422, "Invalid", "spec.resourceAttributes: Invalid value: null: exactly one is required"));
+        return Err(Failure::new(
+            422,
+            "Invalid",
+            "spec.resourceAttributes: Invalid value: null: exactly one is required",
+        ));
     }
     let resource = match at("subresource") {
         "" => at("resource").to_owned(),

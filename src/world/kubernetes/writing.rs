@@ -91,13 +91,17 @@ fn carry_out(state: &mut KubeState, place: &Place<'_>, request: &Request, body: 
             check_preconditions(place, &found, body, "/preconditions")?;
             delete_pod(state, place, request.now, dry).map(|it| Answer::Json(200, it))
         }
-        (&Method::POST, "") if place.resource == JOBS && place.name.is_empty() => create_job(state, place, request, body, dry),
+        (&Method::POST, "") if place.resource == JOBS && place.name.is_empty() => {
+            create_job(state, place, request, body, dry)
+        }
         (&Method::DELETE, "") if place.resource == JOBS && !place.name.is_empty() => {
             let found = fetch(state, place)?;
             check_preconditions(place, &found, body, "/preconditions")?;
             let policy = text(body, "/propagationPolicy");
             if !policy.is_empty() && !["Background", "Foreground", "Orphan"].contains(&policy) {
-                let message = format!("DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Unsupported value: \"{policy}\"");
+                let message = format!(
+                    "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Unsupported value: \"{policy}\""
+                );
                 return Err(Failure::new(422, "Invalid", message));
             }
             if !dry {
@@ -110,11 +114,15 @@ fn carry_out(state: &mut KubeState, place: &Place<'_>, request: &Request, body: 
         }
         (&Method::POST, "eviction") if pod => {
             let found = fetch(state, place)?;
-            if text(body, "/kind") != "Eviction" || text(body, "/apiVersion") != "policy/v1" {
-                let message = "no kind is registered for this body: policy/v1, Kind=Eviction is expected";
+            // What is left out is what the endpoint expects; what is said must fit.
+            let said = |field: &str| Some(text(body, field)).filter(|said| !said.is_empty());
+            if said("/kind").is_some_and(|kind| kind != "Eviction")
+                || said("/apiVersion").is_some_and(|version| version != "policy/v1")
+            {
+                let message = "the API version in the data does not match the expected API version (policy/v1)";
                 return Err(Failure::new(400, "BadRequest", message));
             }
-            if text(body, "/metadata/name") != place.name {
+            if said("/metadata/name").is_some_and(|name| name != place.name) {
                 let message = "name in URL does not match name in Eviction object";
                 return Err(Failure::new(400, "BadRequest", message));
             }
@@ -125,7 +133,8 @@ fn carry_out(state: &mut KubeState, place: &Place<'_>, request: &Request, body: 
             check_preconditions(place, &found, body, "/deleteOptions/preconditions")?;
             let over: Vec<&Value> = state.list(BUDGETS).filter(|budget| covers(budget, &found)).collect();
             if over.len() > 1 {
-                let message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+                let message =
+                    "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
                 return Err(Failure::new(500, "InternalError", message));
             }
             if !may_evict(state, &found) {
@@ -186,7 +195,9 @@ fn create_job(
         return invalid(format!("metadata.name: Invalid value: \"{name}\": a lowercase RFC 1123 label"));
     }
     if !["Never", "OnFailure"].contains(&text(body, "/spec/template/spec/restartPolicy")) {
-        return invalid("spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"".into());
+        return invalid(
+            "spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"".into(),
+        );
     }
     if state.get(JOBS, place.namespace, &name).is_some() {
         let message = format!("jobs.batch \"{name}\" already exists");
@@ -295,7 +306,8 @@ fn validate(place: &Place<'_>, old: &Value, new: &Value) -> Result<(), Failure> 
         "ConfigMap" => serde_json::from_value::<k8s_openapi::api::core::v1::ConfigMap>(new.clone()).map(|_| ()),
         "CronJob" => serde_json::from_value::<k8s_openapi::api::batch::v1::CronJob>(new.clone()).map(|_| ()),
         "HorizontalPodAutoscaler" => {
-            serde_json::from_value::<k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler>(new.clone()).map(|_| ())
+            serde_json::from_value::<k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler>(new.clone())
+                .map(|_| ())
         }
         _ => Ok(()),
     };
@@ -314,7 +326,8 @@ fn validate(place: &Place<'_>, old: &Value, new: &Value) -> Result<(), Failure> 
         }
     }
     if place.resource.kind == "HorizontalPodAutoscaler" {
-        let (min, max) = (new.pointer("/spec/minReplicas").and_then(Value::as_i64).unwrap_or(1), number(new, "/spec/maxReplicas"));
+        let (min, max) =
+            (new.pointer("/spec/minReplicas").and_then(Value::as_i64).unwrap_or(1), number(new, "/spec/maxReplicas"));
         if max < 1 {
             return invalid(format!("spec.maxReplicas: Invalid value: {max}: must be greater than 0"));
         }
@@ -322,7 +335,9 @@ fn validate(place: &Place<'_>, old: &Value, new: &Value) -> Result<(), Failure> 
             return invalid(format!("spec.minReplicas: Invalid value: {min}: must be greater than or equal to 1"));
         }
         if max < min {
-            return invalid(format!("spec.maxReplicas: Invalid value: {max}: must be greater than or equal to `minReplicas`"));
+            return invalid(format!(
+                "spec.maxReplicas: Invalid value: {max}: must be greater than or equal to `minReplicas`"
+            ));
         }
     }
     if !matches!(place.resource.kind, "Deployment" | "StatefulSet") {

@@ -25,9 +25,9 @@ pub async fn check(
         broken(format!("{} incidents of one alert", incidents.len()));
     }
     let Some(incident) = incidents.first() else { return };
-    let fired: usize = incident["alerts"].as_object().map_or(0, |groups| {
-        groups.values().filter_map(|group| group["count"].as_u64()).sum::<u64>() as usize
-    });
+    let fired: usize = incident["alerts"]
+        .as_object()
+        .map_or(0, |groups| groups.values().filter_map(|group| group["count"].as_u64()).sum::<u64>() as usize);
     if fired != 1 || !incident["title"].to_string().contains(SERVICE) {
         broken(format!("the alert counts {fired} times: {}", incident["title"]));
     }
@@ -37,7 +37,8 @@ pub async fn check(
 
     // P5, P6: at most one write for the action and one for its undo, none without an approval.
     let writes: Vec<_> = cluster.lock().unwrap().writes().into_iter().filter(|write| write.status < 300).collect();
-    let scaled = |to: i64| writes.iter().filter(|write| write.body.pointer("/spec/replicas") == Some(&to.into())).count();
+    let scaled =
+        |to: i64| writes.iter().filter(|write| write.body.pointer("/spec/replicas") == Some(&to.into())).count();
     let restarted = writes.iter().filter(|write| write.body.to_string().contains("restartedAt")).count();
     let plans = incident["plans"].as_array().cloned().unwrap_or_default();
     let outcome = plans.last().and_then(|plan| plan["outcome"]["outcome"].as_str()).unwrap_or("none").to_owned();

@@ -230,24 +230,39 @@ impl Life {
     async fn alert(&self, status: &str, since: &str) -> bool {
         let ends = if status == "resolved" { chrono::Utc::now().to_rfc3339() } else { "0001-01-01T00:00:00Z".into() };
         let labels = json!({"alertname": "Down", "service": SERVICE, "namespace": "shop", "severity": "critical"});
-        self.post("/webhooks/alertmanager", &json!([{"status": status, "labels": labels, "startsAt": since, "endsAt": ends}]))
-            .await
+        self.post(
+            "/webhooks/alertmanager",
+            &json!([{"status": status, "labels": labels, "startsAt": since, "endsAt": ends}]),
+        )
+        .await
     }
 
     /// `/ops ...` from Slack, as U1.
     async fn says(&mut self, text: &str) -> bool {
         self.acts += 1;
-        let form = |fields: &[(&str, &str)]| url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let form = |fields: &[(&str, &str)]| {
+            url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
+        };
         let trigger = format!("1.{}", self.acts);
         let body = form(&[
-            ("team_id", "T1"), ("channel_id", "C1"), ("user_id", "U1"), ("command", "/ops"), ("text", text),
-            ("response_url", "https://hooks.slack.com/x"), ("trigger_id", &trigger),
+            ("team_id", "T1"),
+            ("channel_id", "C1"),
+            ("user_id", "U1"),
+            ("command", "/ops"),
+            ("text", text),
+            ("response_url", "https://hooks.slack.com/x"),
+            ("trigger_id", &trigger),
         ]);
         let now = chrono::Utc::now().timestamp().to_string();
         let request = self.http.post(format!("http://{}/slack/command", self.api));
         let request = request.header("x-slack-request-timestamp", &now);
         let request = request.header("x-slack-signature", chat::sign(&now, &body));
-        request.header("content-type", "application/x-www-form-urlencoded").body(body).send().await.is_ok_and(|answer| answer.status() == 200)
+        request
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(body)
+            .send()
+            .await
+            .is_ok_and(|answer| answer.status() == 200)
     }
 
     /// A button, pressed in the console by `local/you`.
@@ -256,13 +271,15 @@ impl Life {
         let page = self.http.get(format!("http://{}/api/messages?channel=ops", self.console)).send().await;
         let Ok(page) = page else { return false };
         let page: Value = serde_json::from_str(&page.text().await.unwrap_or_default()).unwrap_or_default();
-        let Some(message) = page["messages"].as_array().and_then(|all| all.first()).map(|first| first["ts"].clone()) else {
+        let Some(message) = page["messages"].as_array().and_then(|all| all.first()).map(|first| first["ts"].clone())
+        else {
             return false;
         };
         let reason = (action == "reject").then_some("not now");
         let body = json!({"kind": "click", "channel": "ops", "message": message, "action": action, "value": value, "reason": reason});
         let request = self.http.post(format!("http://{}/api/act", self.console));
-        let request = request.header("content-type", "application/json").header("origin", format!("http://{}", self.console));
+        let request =
+            request.header("content-type", "application/json").header("origin", format!("http://{}", self.console));
         let request = request.header("x-midwatch-act", format!("00000000-0000-4000-8000-{:012}", self.acts));
         request.body(body.to_string()).send().await.is_ok_and(|answer| answer.status() == 202)
     }
@@ -312,7 +329,9 @@ impl Life {
                     self.presses("approve", &value).await;
                     next_act = Instant::now() + Duration::from_secs(3);
                 }
-                (Scenario::Helps | Scenario::Restarts, "written") if !ended => ended = self.alert("resolved", &since).await,
+                (Scenario::Helps | Scenario::Restarts, "written") if !ended => {
+                    ended = self.alert("resolved", &since).await
+                }
                 (Scenario::DoesNotHelp, "written" | "not_verified") => {}
                 (_, "proposed" | "approved" | "started" | "written" | "not_verified") => {}
                 _ if matches!(state.as_str(), "resolved" | "handed_over") => return,
@@ -341,7 +360,8 @@ impl Life {
 
 async fn open(data: &Path) -> Option<SqliteConnection> {
     let path = data.join("midwatch.db");
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(5));
+    let options =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(5));
     sqlx::ConnectOptions::connect(&options).await.ok()
 }
 

@@ -1,0 +1,150 @@
+//! Who is called about an incident, step by step, until somebody takes it.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::incident::{Incident, Sev};
+use super::intent::matcher::Matchers;
+use super::route::Facts;
+use super::time::Timestamp;
+
+/// One step: a person, or whoever a schedule names at that moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Step {
+    /// `TEAM/USER`
+    Person(String),
+    /// `pagerduty:PABC123`
+    PagerDuty(String),
+    /// `opsgenie:Payments`
+    Opsgenie(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no step: write TEAM/USER, pagerduty:<schedule id> or opsgenie:<schedule name>")]
+pub struct NoStep(String);
+
+impl FromStr for Step {
+    type Err = NoStep;
+
+    fn from_str(text: &str) -> Result<Self, NoStep> {
+        let text = text.trim();
+        match text.split_once(':') {
+            Some(("pagerduty", schedule)) if !schedule.is_empty() => Ok(Self::PagerDuty(schedule.to_owned())),
+            Some(("opsgenie", schedule)) if !schedule.is_empty() => Ok(Self::Opsgenie(schedule.to_owned())),
+            None if text.split('/').filter(|part| !part.is_empty()).count() == 2 => Ok(Self::Person(text.to_owned())),
+            _ => Err(NoStep(text.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for Step {
+    type Error = NoStep;
+    fn try_from(text: String) -> Result<Self, NoStep> {
+        text.parse()
+    }
+}
+
+impl From<Step> for String {
+    fn from(step: Step) -> Self {
+        step.to_string()
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Person(person) => f.write_str(person),
+            Self::PagerDuty(schedule) => write!(f, "pagerduty:{schedule}"),
+            Self::Opsgenie(schedule) => write!(f, "opsgenie:{schedule}"),
+        }
+    }
+}
+
+/// The way of one team or service.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Path {
+    /// As for routes; left out: everything that no earlier path is for.
+    #[serde(default)]
+    pub matchers: Option<Matchers>,
+    /// Lighter incidents call nobody.
+    #[serde(default = "sev_two")]
+    pub from: Sev,
+    /// How long each step has before the next is called.
+    #[serde(default = "five_minutes")]
+    pub every_seconds: u64,
+    pub steps: Vec<Step>,
+}
+
+fn sev_two() -> Sev {
+    Sev::Two
+}
+
+fn five_minutes() -> u64 {
+    300
+}
+
+/// The first path that fits.
+pub fn path<'a>(paths: &'a [Path], facts: &Facts) -> Option<&'a Path> {
+    paths.iter().find(|path| path.matchers.as_ref().is_none_or(|matchers| facts.fit(matchers)))
+}
+
+impl Path {
+    /// The step that is due now, when nobody has taken the incident: the first at once, each next one
+    /// when the one before has had its time.
+    pub fn due(&self, incident: &Incident, wall_now: Timestamp) -> Option<(usize, &Step)> {
+        if incident.owner.is_some() || incident.state.is_over() || incident.severity < self.from {
+            return None;
+        }
+        let next = incident.called;
+        let at = incident.opened_at + Duration::from_secs(self.every_seconds.saturating_mul(next as u64));
+        let step = self.steps.get(next)?;
+        (wall_now >= at).then_some((next, step))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::IncidentId;
+
+    #[test]
+    fn steps_as_they_are_written() {
+        for text in ["T024/U1", "pagerduty:PABC123", "opsgenie:Payments team"] {
+            assert_eq!(text.parse::<Step>().unwrap().to_string(), text);
+        }
+        for text in ["ada", "pagerduty:", "phone:123", "a/b/c", "/x", ""] {
+            assert!(text.parse::<Step>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_step_after_the_other_until_somebody_takes_it() {
+        let text = "from = \"SEV2\"\nevery_seconds = 60\nsteps = [\"t/a\", \"t/b\"]";
+        let path: Path = toml_like(text);
+        let mut incident = Incident::blank(IncidentId::numbered(1));
+        incident.opened_at = Timestamp::from_secs(1_000);
+        incident.severity = Sev::Two;
+        let at = |seconds: i64| Timestamp::from_secs(1_000 + seconds);
+        assert_eq!(path.due(&incident, at(0)).map(|(number, _)| number), Some(0));
+        incident.called = 1;
+        assert_eq!(path.due(&incident, at(59)), None);
+        assert_eq!(path.due(&incident, at(60)).map(|(number, _)| number), Some(1));
+        incident.called = 2;
+        assert_eq!(path.due(&incident, at(9_999)), None);
+        incident.called = 1;
+        incident.owner = Some("t/a".into());
+        assert_eq!(path.due(&incident, at(9_999)), None);
+        incident.owner = None;
+        incident.severity = Sev::Three;
+        assert_eq!(path.due(&incident, at(9_999)), None);
+    }
+
+    fn toml_like(text: &str) -> Path {
+        toml::from_str(text).unwrap()
+    }
+}

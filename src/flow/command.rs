@@ -1,0 +1,187 @@
+//! `/ops ...`, from Slack, the console, the command line and the API alike: understood by the domain's
+//! grammar, carried out here.
+//!
+//! Invariants: who only looks needs no authority; who instructs does, except that anybody may pause;
+//! every refusal of an instruction is in the audit trail.
+
+mod diagnose;
+mod hints;
+mod look;
+mod notes;
+mod owner;
+pub mod pause;
+mod risk;
+
+use std::sync::Arc;
+
+use super::desk::{Desk, FlowError};
+use super::{act, approve, earn, label, regroup, silence};
+use crate::domain::card::{Card, Span, Tone};
+use crate::domain::command::{Command, Verb, Wrong, parse};
+use crate::domain::incident::Decision;
+use crate::domain::narrative::{answer, note};
+use crate::ports::Person;
+
+pub(super) use diagnose::look_again;
+pub use hints::hints;
+pub(super) use look::{runbook_for, story};
+
+/// Whether the words were a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Understood {
+    Yes,
+    No,
+}
+
+pub async fn run(desk: &Arc<Desk>, by: &Person, text: &str) -> Result<(Understood, Card), FlowError> {
+    match parse(text) {
+        Ok(command) => Ok((Understood::Yes, carry_out(desk, by, command).await?)),
+        Err(wrong) => Ok((Understood::No, say_what_is_right(&wrong))),
+    }
+}
+
+pub fn say_what_is_right(wrong: &Wrong) -> Card {
+    let mut lines = vec![];
+    let why = match &wrong.did_you_mean {
+        Some(better) => {
+            lines.push(vec![Span::plain("Did you mean: "), Span::code(format!("/ops {better}"))]);
+            format!("{}; did you mean {better}?", wrong.why)
+        }
+        None => format!("{}.", wrong.why),
+    };
+    lines.push(vec![Span::plain("Example: "), Span::code(format!("/ops {}", wrong.example))]);
+    answer(&why, lines)
+}
+
+async fn carry_out(desk: &Arc<Desk>, by: &Person, command: Command) -> Result<Card, FlowError> {
+    match needs(&command) {
+        Needs::Nothing | Needs::ItsOwnCheck => {}
+        Needs::Authority => desk.must_have_authority(by, &format!("{} here", command.verb().name())).await?,
+    }
+    match command {
+        Command::Help { about } => Ok(help(about)),
+        Command::Status => look::status(desk).await,
+        Command::Incidents { which } => look::incidents(desk, by, which).await,
+        Command::Diagnose { service, namespace, since } => {
+            diagnose::diagnose(desk, by, &service, namespace.as_deref(), since).await
+        }
+        Command::Explain { what } => look::explain(desk, &what).await,
+        Command::Runbook { words } => look::runbook_for(desk, &words).await,
+        Command::Risk { service, image } => risk::risk(desk, &service, image.as_deref()).await,
+        Command::OnCall { service } => owner::on_call(desk, service.as_deref()).await,
+        Command::Audit { incident: None } => look::audit(desk).await,
+        Command::Audit { incident: Some(id) } => look::audit_of(desk, &id).await,
+        Command::Silences => silence::list(desk).await,
+        Command::Silence { matchers, span, because, consent } => {
+            silence::create(desk, by, matchers, span, because, consent).await
+        }
+        Command::Unsilence { id } => silence::expire(desk, by, &id).await,
+        Command::Remember { text, service } => notes::remember(desk, by, &text, service).await,
+        Command::Forget { id } => notes::forget(desk, by, &id).await,
+        Command::Pause { scope, because } => pause::set(desk, by, &scope, Some(&because)).await,
+        Command::Resume { scope } => pause::set(desk, by, &scope, None).await,
+        Command::Merge { from, into, because } => {
+            regroup::order(desk, by, regroup::Wanted::Merge { from, into }, because).await
+        }
+        Command::Split { from, subjects, because } => {
+            regroup::order(desk, by, regroup::Wanted::Split { from, subjects }, because).await
+        }
+        Command::Noise { incident, because } => label::noise(desk, by, &incident, &because).await,
+        Command::HandOver { incident, to, because } => owner::hand_over(desk, by, &incident, &to, because).await,
+        Command::Channel { incident, act } => owner::channel(desk, by, &incident, act).await,
+        Command::FollowUp { incident, text } => owner::follow_up(desk, by, &incident, &text).await,
+        Command::Approve { card } => {
+            let told = approve::vote(desk, &card, by, Decision::Approve, None).await?;
+            Ok(note(&told, Tone::Good))
+        }
+        Command::Reject { card, because } => {
+            let told = approve::vote(desk, &card, by, Decision::Reject, Some(because)).await?;
+            Ok(note(&told, Tone::Neutral))
+        }
+        Command::Act { asked } if asked.is_empty() => Ok(act::list(desk)),
+        Command::Act { asked } => act::request(desk, by, &asked).await,
+        Command::Autonomy { asked } => match asked.split_once(' ') {
+            Some(("promote", what)) => earn::promote(desk, by, what).await,
+            Some(("demote", what)) => earn::take_back(desk, by, what).await,
+            Some(_) | None => earn::show(desk).await,
+        },
+        Command::Ask { card, question } => {
+            let told = approve::ask_more(desk, &card, by, Some(question)).await?;
+            Ok(note(&told, Tone::Working))
+        }
+    }
+}
+
+enum Needs {
+    Nothing,
+    Authority,
+    /// Where it is carried out, since buttons lead there, too.
+    ItsOwnCheck,
+}
+
+fn needs(command: &Command) -> Needs {
+    match command.verb() {
+        // Whoever sees that it must stop may stop it.
+        Verb::Pause => Needs::Nothing,
+        Verb::Silence
+        | Verb::Unsilence
+        | Verb::Merge
+        | Verb::Split
+        | Verb::Approve
+        | Verb::Reject
+        | Verb::Ask
+        | Verb::Act
+        | Verb::Autonomy => Needs::ItsOwnCheck,
+        // It looks for everybody, and investigates for those who may ask for it.
+        Verb::Diagnose => Needs::ItsOwnCheck,
+        Verb::Remember
+        | Verb::Forget
+        | Verb::Resume
+        | Verb::Noise
+        | Verb::HandOver
+        | Verb::Channel
+        | Verb::FollowUp => Needs::Authority,
+        Verb::Explain
+        | Verb::Silences
+        | Verb::Audit
+        | Verb::Incidents
+        | Verb::Runbook
+        | Verb::Status
+        | Verb::Risk
+        | Verb::OnCall
+        | Verb::Help => Needs::Nothing,
+    }
+}
+
+fn help(about: Option<Verb>) -> Card {
+    match about {
+        None => answer(
+            "I stand the watch. Ask me:",
+            Verb::ALL
+                .into_iter()
+                .map(|verb| {
+                    let spec = verb.spec();
+                    let form = format!("/ops {} {}", verb.name(), spec.form);
+                    vec![Span::code(form.trim_end().to_owned()), Span::plain(format!(": {}", spec.about))]
+                })
+                .collect(),
+        ),
+        Some(verb) => {
+            let spec = verb.spec();
+            let form = format!("/ops {} {}", verb.name(), spec.form);
+            let mut lines = vec![vec![Span::plain("Write: "), Span::code(form.trim_end().to_owned())]];
+            lines.extend(
+                spec.examples.iter().map(|one| vec![Span::plain("Example: "), Span::code(format!("/ops {one}"))]),
+            );
+            if let [_, others @ ..] = spec.names
+                && !others.is_empty()
+            {
+                lines.push(vec![Span::plain(format!("Also called {}.", others.join(", ")))]);
+            }
+            if spec.verb.instructs() && verb != Verb::Pause {
+                lines.push(vec![Span::plain("For people whom policy.approvers or policy.groups names.")]);
+            }
+            answer(&format!("{}: {}", verb.name(), spec.about), lines)
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Who has it: hand over, who is on call, a channel for one incident, tasks for later.
+
+use super::look::story;
+use crate::domain::card::{Card, Span, Tone};
+use crate::domain::command::ChannelAct;
+use crate::domain::id::{IncidentId, PersonId};
+use crate::domain::incident::IncidentEvent;
+use crate::domain::narrative::{answer, note};
+use crate::flow::deliver::{ChannelWork, Effect};
+use crate::flow::desk::{Desk, FlowError};
+use crate::flow::{elsewhere, escalate};
+use crate::ports::Person;
+
+/// Reads `@name`, `<@U1>` and `TEAM/USER`. Names are those of the configuration; whoever is only known
+/// to the chat is written as the chat writes people.
+pub(super) fn whom(desk: &Desk, by: &Person, written: &str) -> Result<PersonId, FlowError> {
+    let text = written.trim();
+    if let Some(id) = text.strip_prefix("<@").and_then(|rest| rest.strip_suffix('>')) {
+        let id = id.split('|').next().unwrap_or_default();
+        let team = by.id.as_str().split('/').next().unwrap_or_default();
+        return Ok(PersonId::new(format!("{team}/{id}")));
+    }
+    let name = text.trim_start_matches('@');
+    if name.split('/').filter(|part| !part.is_empty()).count() == 2 {
+        return Ok(PersonId::new(name));
+    }
+    let people = desk.config.people.iter().filter(|person| {
+        person.name.eq_ignore_ascii_case(name) || person.id.rsplit('/').next().is_some_and(|user| user == name)
+    });
+    let listed = desk.policy.approvers.iter().filter(|id| id.rsplit('/').next().is_some_and(|user| user == name));
+    let mut found: Vec<&str> = people.map(|person| person.id.as_str()).chain(listed.map(String::as_str)).collect();
+    found.sort_unstable();
+    found.dedup();
+    match found.as_slice() {
+        [one] => Ok(PersonId::new(*one)),
+        [] => Err(FlowError::Refused(format!("I don't know {written}; write TEAM/USER, or mention the person"))),
+        more => Err(FlowError::Refused(format!("{written} is one of {}; write which", more.join(", ")))),
+    }
+}
+
+pub(super) async fn hand_over(
+    desk: &Desk,
+    by: &Person,
+    id: &IncidentId,
+    to: &str,
+    because: Option<String>,
+) -> Result<Card, FlowError> {
+    let to = whom(desk, by, to)?;
+    desk.change(id, |change| {
+        if change.incident().state.is_over() {
+            return Err(FlowError::Refused(format!("{id} is over; there is nothing to hand over")));
+        }
+        change.record(IncidentEvent::HandedTo {
+            to: to.to_string(),
+            by: by.id.to_string(),
+            because: because.clone(),
+        })?;
+        change.tell("root", &Effect::Root);
+        let mut spans = vec![Span::Person { id: to.to_string() }, Span::plain(" has it from now on, says ")];
+        spans.push(Span::Person { id: by.id.to_string() });
+        if let Some(because) = &because {
+            spans.push(Span::plain(": "));
+            spans.push(Span::quoted(because.clone()));
+        }
+        let version = change.incident().version;
+        let card = Card { fallback: format!("{to} has {id} from now on"), ..answer_line(spans) };
+        change.tell(&format!("note/handed/{version}"), &Effect::Note { card });
+        Ok(())
+    })
+    .await?;
+    Ok(note(&format!("{id} is {to}'s now."), Tone::Good))
+}
+
+fn answer_line(spans: Vec<Span>) -> Card {
+    Card { fallback: String::new(), blocks: vec![crate::domain::card::Block::Text { spans }] }
+}
+
+/// Who is called for a service (or for anything), step by step.
+pub(super) async fn on_call(desk: &Desk, service: Option<&str>) -> Result<Card, FlowError> {
+    if desk.config.escalation.is_empty() {
+        return Ok(note("No escalation path is configured ([[escalation]]).", Tone::Neutral));
+    }
+    if let Some(service) = service {
+        let topology = desk.topology().await;
+        if !topology.is_empty() && !topology.contains(service) {
+            return Err(FlowError::Refused(format!("I don't know a service {service:?}")));
+        }
+    }
+    let lines = escalate::told(desk, service).await;
+    let of = service.map_or_else(String::new, |service| format!(" for {service}"));
+    Ok(match lines.is_empty() {
+        true => note(&format!("No escalation path fits{of}."), Tone::Neutral),
+        false => answer(&format!("Called{of}, one after the other:"), lines),
+    })
+}
+
+/// Asks for the channel's work; the outbox does it, in order, and tells in the thread.
+pub(super) async fn channel(desk: &Desk, by: &Person, id: &IncidentId, act: ChannelAct) -> Result<Card, FlowError> {
+    let people = match &act {
+        ChannelAct::Invite { people } => people.iter().map(|one| whom(desk, by, one)).collect::<Result<Vec<_>, _>>()?,
+        ChannelAct::Open | ChannelAct::Archive => vec![],
+    };
+    if !desk.chats.iter().any(|seat| seat.channels.is_some()) {
+        return Err(FlowError::Refused("no chat with channels of its own is configured".into()));
+    }
+    let opened = desk.store.setting(&opened_key(id)).await?.is_some_and(|value| value == "open");
+    let (work, told, now_open) = match act {
+        ChannelAct::Open if opened => return Ok(note(&format!("{id} has its channel already."), Tone::Neutral)),
+        ChannelAct::Open => {
+            // Who asks wants to be in it.
+            (ChannelWork::Open { invite: vec![by.id.clone()] }, format!("The channel of {id} is opened."), true)
+        }
+        ChannelAct::Invite { .. } if !opened => {
+            return Err(FlowError::Refused(format!("{id} has no channel; /ops channel {id} opens one")));
+        }
+        ChannelAct::Invite { .. } => (ChannelWork::Invite { people }, format!("Invited to the channel of {id}."), true),
+        ChannelAct::Archive if !opened => {
+            return Err(FlowError::Refused(format!("{id} has no channel to archive")));
+        }
+        ChannelAct::Archive => (ChannelWork::Archive, format!("The channel of {id} is archived."), false),
+    };
+    desk.change(id, |change| {
+        let version = change.incident().version;
+        change.record(IncidentEvent::Noted { by: by.id.to_string(), text: told.clone() })?;
+        change.tell(&format!("channel/{version}"), &Effect::Channel { work: work.clone() });
+        let state = if now_open { "open" } else { "archived" };
+        change.batch.settings.push((opened_key(id), state.to_owned()));
+        Ok(())
+    })
+    .await?;
+    Ok(note(&told, Tone::Good))
+}
+
+fn opened_key(id: &IncidentId) -> String {
+    format!("channel/{id}")
+}
+
+/// A task for later: in the log, and in the tracker where one is configured.
+pub(super) async fn follow_up(desk: &Desk, by: &Person, id: &IncidentId, text: &str) -> Result<Card, FlowError> {
+    let trackers = elsewhere::trackers(desk);
+    let (incident, ()) = desk
+        .change(id, |change| {
+            let said = format!("follow-up: {text}");
+            change.record(IncidentEvent::Noted { by: by.id.to_string(), text: said.clone() })?;
+            elsewhere::follow_up(desk, change, by, text);
+            let version = change.incident().version;
+            let spans = vec![
+                Span::plain("Follow-up by "),
+                Span::Person { id: by.id.to_string() },
+                Span::plain(": "),
+                Span::quoted(text),
+            ];
+            let card = Card { fallback: said, ..answer_line(spans) };
+            change.tell(&format!("note/follow-up/{version}"), &Effect::Note { card });
+            Ok(())
+        })
+        .await?;
+    desk.bells.elsewhere.notify_one();
+    let count = story(desk, &incident.id)
+        .await?
+        .iter()
+        .filter(|(_, event)| matches!(event, IncidentEvent::Noted { text, .. } if text.starts_with("follow-up: ")))
+        .count();
+    let place = match trackers.as_slice() {
+        [] => "it is kept with the incident; no tracker is configured".to_owned(),
+        names => format!("it goes to {}", names.join(", ")),
+    };
+    Ok(note(&format!("Follow-up {count} of {id}: {place}."), Tone::Good))
+}

@@ -1,0 +1,83 @@
+//! The kill switch, for everything, one namespace or one service (S13).
+
+use crate::domain::action::Action;
+use crate::domain::card::{Card, Tone};
+use crate::domain::command::Scope;
+use crate::domain::narrative::note;
+use crate::flow::desk::{Desk, FlowError};
+use crate::ports::Person;
+use crate::store::{AuditEntry, Batch};
+
+/// The setting that stops all; the narrower ones stand below it.
+pub const EVERYTHING: &str = "paused";
+const BELOW: &str = "paused/";
+
+/// The settings of which none may hold when the action is begun.
+pub fn names_for(action: &Action, service: Option<&str>) -> Vec<String> {
+    let target = action.target();
+    let mut names = vec![
+        EVERYTHING.to_owned(),
+        name_of(&Scope::Namespace(target.namespace.clone())),
+        name_of(&Scope::Service(target.name.clone())),
+    ];
+    names.extend(
+        service.filter(|service| *service != target.name).map(|name| name_of(&Scope::Service(name.to_owned()))),
+    );
+    names
+}
+
+pub(super) fn name_of(scope: &Scope) -> String {
+    match scope {
+        Scope::All => EVERYTHING.to_owned(),
+        Scope::Namespace(_) | Scope::Service(_) => format!("{BELOW}{scope}"),
+    }
+}
+
+/// `ns=shop` of a setting's name.
+pub fn shown(name: &str) -> &str {
+    name.strip_prefix(BELOW).unwrap_or("all")
+}
+
+/// The reason that a setting holds; `None`: it is not paused. What cannot be read is a pause.
+pub fn reason(value: &str) -> Option<String> {
+    match serde_json::from_str::<Option<String>>(value) {
+        Ok(reason) => reason,
+        Err(_) => Some(value.to_owned()),
+    }
+}
+
+/// All pauses that hold, each with its scope and reason.
+pub async fn holding(desk: &Desk) -> Result<Vec<(String, String)>, FlowError> {
+    let settings = desk.store.settings_under(EVERYTHING).await?;
+    let of = |(name, value): (String, String)| Some((shown(&name).to_owned(), reason(&value)?));
+    Ok(settings.into_iter().filter_map(of).collect())
+}
+
+/// Anybody may stop it; starting it again needs authority, which the caller has asked for.
+pub(super) async fn set(desk: &Desk, by: &Person, scope: &Scope, because: Option<&str>) -> Result<Card, FlowError> {
+    let value = because.map(|because| format!("{because} ({})", by.name));
+    let mut names = vec![name_of(scope)];
+    if because.is_none() && *scope == Scope::All {
+        // Whoever resumes all means all.
+        names.extend(desk.store.settings_under(BELOW).await?.into_iter().map(|(name, _)| name));
+    }
+    let value = serde_json::to_string(&value).unwrap_or_default();
+    let batch = Batch {
+        settings: names.into_iter().map(|name| (name, value.clone())).collect(),
+        audit: vec![AuditEntry {
+            kind: if because.is_some() { "paused".into() } else { "resumed".into() },
+            subject: by.id.to_string(),
+            body: serde_json::json!({"scope": scope.to_string(), "reason": because}),
+        }],
+        ..Batch::default()
+    };
+    desk.store.commit(batch, desk.clock.wall_now()).await?;
+    let place = match scope {
+        Scope::All => String::new(),
+        Scope::Namespace(_) | Scope::Service(_) => format!(" for {scope}"),
+    };
+    Ok(match because {
+        Some(because) => note(&format!("PAUSED{place}: nothing will be executed. Reason: {because}"), Tone::Alarm),
+        None => note(&format!("Resumed{place}: approved plans are executed again."), Tone::Good),
+    })
+}

@@ -1,0 +1,124 @@
+//! The channel that one big incident has for itself: made, filled and archived through the outbox.
+
+use super::{ChannelWork, Failure, later, send};
+use crate::domain::card::{Card, Tone};
+use crate::domain::id::{IncidentId, PersonId};
+use crate::domain::incident::Incident;
+use crate::domain::narrative;
+use crate::flow::desk::{ChatSeat, Desk};
+use crate::ports::{Channels, MessageRef};
+use crate::store::{Batch, OutboxRow, PostedRow};
+
+/// Chats allow 80 characters; names are read in a narrow column.
+const LONGEST_NAME: usize = 40;
+
+pub(super) async fn carry_out(desk: &Desk, row: &OutboxRow, work: &ChannelWork) -> Result<(), Failure> {
+    let id = IncidentId::new(row.incident.clone().unwrap_or_default());
+    let incident = desk.store.incident(&id).await.map_err(later)?;
+    let incident = incident.ok_or_else(|| Failure::Give(format!("{id} does not exist")))?;
+    for seat in &desk.chats {
+        let Some(channels) = &seat.channels else { continue };
+        let known = desk.store.posted(&key(&id, seat)).await.map_err(later)?;
+        match (work, known) {
+            (ChannelWork::Open { invite }, _) => {
+                let channel = channels.open(&name(&incident)).await.map_err(Failure::Chat)?;
+                keep(desk, seat, &id, &channel).await?;
+                root(desk, seat, row, &id, &narrative::root(&incident)).await?;
+                add(seat, channels.as_ref(), &channel, invite).await?;
+                let text = format!("{id} has a channel of its own: #{}", name(&incident));
+                note(desk, seat, row, &id, &text).await?;
+            }
+            (ChannelWork::Invite { people }, Some(known)) => {
+                add(seat, channels.as_ref(), &known.channel, people).await?;
+            }
+            (ChannelWork::Archive, Some(known)) => {
+                channels.archive(&known.channel).await.map_err(Failure::Chat)?;
+                forget(desk, seat, &id).await?;
+            }
+            // It was never made in this chat.
+            (ChannelWork::Invite { .. } | ChannelWork::Archive, None) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The root message stands in the incident's own channel, too, while it has one.
+pub(super) async fn root(
+    desk: &Desk,
+    seat: &ChatSeat,
+    row: &OutboxRow,
+    id: &IncidentId,
+    card: &Card,
+) -> Result<(), Failure> {
+    let Some(own) = desk.store.posted(&key(id, seat)).await.map_err(later)? else { return Ok(()) };
+    if own.ts == ARCHIVED {
+        return Ok(());
+    }
+    send(desk, seat, &format!("{id}/channel-root"), row.attempts, &own.channel, None, card, Some(id)).await
+}
+
+/// People of other chats and teams cannot be invited here.
+async fn add(seat: &ChatSeat, channels: &dyn Channels, channel: &str, people: &[PersonId]) -> Result<(), Failure> {
+    let here = |person: &&PersonId| (seat.chat.name() == "console") == person.as_str().starts_with("local/");
+    let people: Vec<PersonId> = people.iter().filter(here).cloned().collect();
+    match people.is_empty() {
+        true => Ok(()),
+        false => channels.invite(channel, &people).await.map_err(Failure::Chat),
+    }
+}
+
+async fn note(desk: &Desk, seat: &ChatSeat, row: &OutboxRow, id: &IncidentId, text: &str) -> Result<(), Failure> {
+    let root = desk.store.posted(&format!("{id}/root@{}", seat.chat.name())).await.map_err(later)?;
+    let Some(root) = root else { return Ok(()) };
+    let card = narrative::note(text, Tone::Neutral);
+    let key = format!("{}/note", row.key);
+    send(desk, seat, &key, row.attempts, &root.channel.clone(), Some(&root), &card, Some(id)).await
+}
+
+fn key(id: &IncidentId, seat: &ChatSeat) -> String {
+    format!("{id}/channel@{}", seat.chat.name())
+}
+
+const ARCHIVED: &str = "archived";
+
+async fn keep(desk: &Desk, seat: &ChatSeat, id: &IncidentId, channel: &str) -> Result<(), Failure> {
+    write(desk, seat, id, &MessageRef { channel: channel.to_owned(), ts: "open".into() }).await
+}
+
+async fn forget(desk: &Desk, seat: &ChatSeat, id: &IncidentId) -> Result<(), Failure> {
+    let known = desk.store.posted(&key(id, seat)).await.map_err(later)?;
+    let Some(known) = known else { return Ok(()) };
+    write(desk, seat, id, &MessageRef { ts: ARCHIVED.into(), ..known }).await
+}
+
+async fn write(desk: &Desk, seat: &ChatSeat, id: &IncidentId, at: &MessageRef) -> Result<(), Failure> {
+    let posted = PostedRow {
+        key: key(id, seat),
+        chat: seat.chat.name().to_owned(),
+        channel: at.channel.clone(),
+        ts: at.ts.clone(),
+        thread: None,
+        incident: Some(id.to_string()),
+        card: "a channel".into(),
+    };
+    let batch = Batch { posted: vec![posted], ..Batch::default() };
+    desk.store.commit(batch, desk.clock.wall_now()).await.map_err(later)?;
+    Ok(())
+}
+
+/// `inc-214-payments-5xx`: lower case, digits and dashes, as every chat allows.
+fn name(incident: &Incident) -> String {
+    let text = format!("{} {}", incident.id, incident.title).to_lowercase();
+    let words = text.split(|char: char| !char.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let mut name = String::new();
+    for word in words {
+        if name.len() + word.len() >= LONGEST_NAME {
+            break;
+        }
+        if !name.is_empty() {
+            name.push('-');
+        }
+        name.push_str(word);
+    }
+    name
+}

@@ -1,0 +1,340 @@
+//! Answers that need no model: a fixed set of questions, from what is stored and what is measured now.
+
+use std::time::Duration;
+
+use crate::domain::card::{Card, Span, Tone};
+use crate::domain::conversation::{Names, Question};
+use crate::domain::evidence::{EvidenceKind, Series};
+use crate::domain::incident::{Incident, IncidentEvent};
+use crate::domain::narrative::{answer, note, state_words};
+use crate::domain::root_cause::amount;
+use crate::domain::time::spoken;
+use crate::domain::topology::NodeKind;
+use crate::flow::command::{runbook_for, story};
+use crate::flow::desk::{Desk, FlowError};
+use crate::flow::observe::recent_changes;
+use crate::flow::{escalate, remember};
+use crate::ports::Window;
+
+const AN_HOUR: Duration = Duration::from_secs(3600);
+const SHOWN_FOR: Duration = Duration::from_secs(30 * 60);
+const STEP: Duration = Duration::from_secs(30);
+const MOST_LINES: usize = 12;
+
+/// What may be named in a question.
+pub(super) async fn names(desk: &Desk, incident: Option<&Incident>) -> Names {
+    let topology = desk.topology().await;
+    let looks_like_one = |name: &str| {
+        let name = name.to_lowercase();
+        ["db", "database", "postgres", "mysql"].iter().any(|part| name.split(['-', '_', '.']).any(|word| word == *part))
+    };
+    let mut services: Vec<(String, bool)> = topology
+        .nodes()
+        .map(|(name, kind)| (name.to_owned(), kind == NodeKind::Database || looks_like_one(name)))
+        .collect();
+    let candidates = incident.into_iter().flat_map(|incident| incident.candidates.iter().map(|one| one.node.as_str()));
+    for subject in incident.into_iter().flat_map(Incident::subjects).chain(candidates) {
+        if !services.iter().any(|(name, _)| name == subject) {
+            services.push((subject.to_owned(), looks_like_one(subject)));
+        }
+    }
+    // In an incident "the database" is one of those that it is about.
+    if let Some(incident) = incident {
+        let near = |name: &str| {
+            incident.subjects().contains(name) || incident.candidates.iter().any(|candidate| candidate.node == name)
+        };
+        if services.iter().any(|(name, database)| *database && near(name)) {
+            services.iter_mut().for_each(|(name, database)| *database &= near(name));
+        }
+    }
+    let signals = desk.config.signals.iter().flat_map(|signals| &signals.query).map(|query| query.name.clone());
+    Names { services, signals: signals.collect() }
+}
+
+/// `None`: what the question needs is not here, so that a model may try.
+pub(super) async fn reply(
+    desk: &Desk,
+    incident: Option<&Incident>,
+    question: &Question,
+) -> Result<Option<Card>, FlowError> {
+    Ok(match (question, incident) {
+        (Question::Act, _) => Some(note(
+            "Words decide nothing here: plans are decided with the buttons of their card, or /ops approve and \
+             /ops reject; everything else is a command (/ops help).",
+            Tone::Neutral,
+        )),
+        (Question::Changed { within: None, service: None }, Some(incident)) => {
+            Some(evidence_lines(desk, incident, EvidenceKind::Change, "What changed").await?)
+        }
+        (Question::Changed { within, service }, _) => {
+            Some(changed(desk, within.unwrap_or(AN_HOUR), service.as_deref()).await?)
+        }
+        (Question::Why { about }, Some(incident)) => Some(why(incident, about.as_deref())),
+        (Question::Why { .. }, None) => None,
+        (Question::Decided, Some(incident)) => Some(decided(desk, incident).await?),
+        (Question::Decided, None) => None,
+        (Question::Show { signal, service }, _) => show(desk, incident, signal, service.as_deref()).await,
+        (Question::Logs, Some(incident)) => {
+            Some(evidence_lines(desk, incident, EvidenceKind::Log, "New in the logs").await?)
+        }
+        (Question::Logs, None) => None,
+        (Question::Alerts, Some(incident)) => Some(alerts(incident)),
+        (Question::Alerts, None) => None,
+        (Question::Runbook, Some(incident)) => Some(runbook_for(desk, &remember::symptoms(incident)).await?),
+        (Question::Runbook, None) => None,
+        (Question::Status, Some(incident)) => Some(status(incident)),
+        (Question::Status, None) => None,
+        (Question::OnCall, incident) => Some(on_call(desk, incident).await),
+        (Question::Neighbours { service }, _) => neighbours(desk, service.as_deref(), incident).await,
+        (Question::LookAgain | Question::Investigate { .. }, _) => None,
+    })
+}
+
+/// The set, for whoever asks outside it.
+pub(super) fn fixed_set(why: &str) -> Card {
+    answer(
+        &format!("{why} I answer these:"),
+        [
+            "what changed in the last hour?",
+            "why not <service>?",
+            "who approved this?",
+            "show me p99 for <service>",
+            "which alerts?",
+            "what is in the logs?",
+            "what needs <service>?",
+            "which runbook?",
+            "who is on call?",
+            "status?",
+            "look again",
+            "investigate <service>",
+            "/ops help",
+        ]
+        .into_iter()
+        .map(|question| vec![Span::code(question)])
+        .collect(),
+    )
+}
+
+async fn changed(desk: &Desk, within: Duration, service: Option<&str>) -> Result<Card, FlowError> {
+    let event_now = desk.clock.event_now();
+    let headline = format!("What changed in the last {}", spoken(within));
+    let Some(mut changes) = recent_changes(desk, event_now - within).await else {
+        return Ok(answer(&headline, vec![vec![Span::plain("no rollouts can be read and nothing was announced")]]));
+    };
+    changes.retain(|change| service.is_none_or(|service| change.service == service));
+    changes.sort_by_key(|change| std::cmp::Reverse(change.at));
+    let mut lines: Vec<Vec<Span>> = changes
+        .iter()
+        .take(MOST_LINES)
+        .map(|change| {
+            let touched: Vec<String> =
+                change.touched.iter().take(3).map(|one| format!("{}: {}", one.what.as_str(), one.detail)).collect();
+            vec![
+                Span::plain(format!("{} ago: ", spoken(event_now.since(change.at)))),
+                Span::code(change.id.clone()),
+                Span::plain(" "),
+                Span::quoted(touched.join("; ")),
+                Span::plain(" "),
+                Span::quoted(change.cause.clone().unwrap_or_default()),
+            ]
+        })
+        .collect();
+    if lines.is_empty() {
+        lines.push(vec![Span::plain("nothing that is known")]);
+    }
+    Ok(answer(&headline, lines))
+}
+
+fn why(incident: &Incident, about: Option<&str>) -> Card {
+    let named = about.and_then(|about| incident.candidates.iter().find(|candidate| candidate.node == about));
+    let lines = match (about, named) {
+        (_, Some(candidate)) => {
+            let claim = |word: &str, claim: &crate::domain::diagnosis::Claim| {
+                let mut spans = vec![Span::plain(format!("{word}: ")), Span::quoted(claim.text.clone())];
+                for id in &claim.evidence {
+                    spans.push(Span::plain(" "));
+                    spans.push(Span::Evidence { id: id.to_string() });
+                }
+                spans
+            };
+            let supports = candidate.supports.iter().map(|one| claim("for", one));
+            let mut lines: Vec<_> =
+                supports.chain(candidate.contradicts.iter().map(|one| claim("against", one))).collect();
+            lines.insert(
+                0,
+                vec![Span::code(candidate.node.clone()), Span::plain(format!(" score {:.2}", candidate.score))],
+            );
+            lines
+        }
+        (Some(about), None) => {
+            vec![vec![
+                Span::code(about.to_owned()),
+                Span::plain(" is no candidate: nothing that was seen speaks for it"),
+            ]]
+        }
+        (None, None) => incident
+            .candidates
+            .iter()
+            .take(4)
+            .map(|one| vec![Span::code(one.node.clone()), Span::plain(format!(" score {:.2}", one.score))])
+            .collect(),
+    };
+    answer(&format!("How I came to it ({})", incident.confidence_word()), lines)
+}
+
+async fn decided(desk: &Desk, incident: &Incident) -> Result<Card, FlowError> {
+    let mut lines = vec![];
+    for record in &incident.plans {
+        let word = record.outcome.word().replace('_', " ");
+        lines.push(vec![Span::plain(format!("{}: {}; {word}", record.plan.id, record.plan.action))]);
+    }
+    for (at, event) in story(desk, &incident.id).await? {
+        let (by, what) = match &event {
+            IncidentEvent::Voted { plan, by, decision, reason } => {
+                let reason = reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+                (by, format!(" voted {} on {plan}{reason}", format!("{decision:?}").to_lowercase()))
+            }
+            IncidentEvent::Acknowledged { by } => (by, " acknowledged it".to_owned()),
+            IncidentEvent::HandedTo { to, by, .. } => (by, format!(" handed it to {to}")),
+            _ => continue,
+        };
+        lines.push(vec![
+            Span::plain(format!("{} ", at.hour_minute())),
+            Span::Person { id: by.clone() },
+            Span::quoted(what),
+        ]);
+    }
+    if lines.is_empty() {
+        lines.push(vec![Span::plain("nobody has decided anything yet")]);
+    }
+    Ok(answer("Decisions", lines))
+}
+
+/// `None` without metrics.
+async fn show(desk: &Desk, incident: Option<&Incident>, signal: &str, service: Option<&str>) -> Option<Card> {
+    let (signals, config) = desk.signals.as_ref().zip(desk.config.signals.as_ref())?;
+    let query = config.query.iter().find(|query| query.name == signal)?;
+    let event_now = desk.clock.event_now();
+    let window = Window { start: event_now - SHOWN_FOR, end: event_now, step: STEP };
+    let series = match signals.range(&query.promql, window).await {
+        Ok(series) => series,
+        Err(failure) => return Some(note(&format!("{signal} cannot be read now: {failure}"), Tone::Alarm)),
+    };
+    let name = |one: &Series| one.label(&query.label).unwrap_or_default().to_owned();
+    let wanted = |one: &&Series| match (service, incident) {
+        (Some(service), _) => name(one) == service,
+        (None, Some(incident)) => incident.subjects().contains(name(one).as_str()),
+        (None, None) => true,
+    };
+    let mut found: Vec<&Series> = series.iter().filter(wanted).collect();
+    found.sort_by(|one, other| other.last().unwrap_or(0.0).total_cmp(&one.last().unwrap_or(0.0)));
+    let lines: Vec<Vec<Span>> = found
+        .iter()
+        .take(MOST_LINES)
+        .filter_map(|one| {
+            let last = one.last()?;
+            let values = || one.points.iter().map(|(_, value)| *value).filter(|value| value.is_finite());
+            let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
+            Some(vec![
+                Span::code(name(one)),
+                Span::plain(format!(
+                    " {} now; between {} and {} in the last {}",
+                    amount(last, &query.unit),
+                    amount(low, &query.unit),
+                    amount(high, &query.unit),
+                    spoken(SHOWN_FOR)
+                )),
+            ])
+        })
+        .collect();
+    let of = service.map_or_else(String::new, |service| format!(" of {service}"));
+    Some(match lines.is_empty() {
+        true => note(&format!("Nothing is measured as {signal}{of}."), Tone::Neutral),
+        false => answer(&format!("{}{of}", signal.replace('_', " ")), lines),
+    })
+}
+
+fn alerts(incident: &Incident) -> Card {
+    let mut groups: Vec<_> = incident.alerts.values().collect();
+    groups.sort_by(|one, other| other.count.cmp(&one.count).then(one.name.cmp(&other.name)));
+    let lines = groups
+        .iter()
+        .take(MOST_LINES)
+        .map(|group| {
+            vec![
+                Span::quoted(format!("{} about {}", group.name, group.subject)),
+                Span::plain(format!(
+                    ": {} of {} firing, since {}",
+                    group.count - group.resolved,
+                    group.count,
+                    group.first_at.hour_minute()
+                )),
+            ]
+        })
+        .collect();
+    answer(&format!("{} alerts, {} firing", incident.alert_count(), incident.firing()), lines)
+}
+
+fn status(incident: &Incident) -> Card {
+    let lines = vec![vec![Span::plain(format!(
+        "{}; {} of {} alerts firing",
+        state_words(&incident.state),
+        incident.firing(),
+        incident.alert_count()
+    ))]];
+    answer(&incident.title, lines)
+}
+
+async fn on_call(desk: &Desk, incident: Option<&Incident>) -> Card {
+    let Some(incident) = incident else {
+        let lines = escalate::told(desk, None).await;
+        return match lines.is_empty() {
+            true => note("No escalation path is configured ([[escalation]]).", Tone::Neutral),
+            false => answer("Called, one after the other:", lines),
+        };
+    };
+    let who = escalate::who_has_it(desk, incident).await;
+    let lines = who.iter().map(|one| vec![one.span()]).collect::<Vec<_>>();
+    match (lines.is_empty(), &incident.owner) {
+        (true, _) => note("Nobody has it, and no escalation path fits.", Tone::Neutral),
+        (false, Some(_)) => answer("It is owned by", lines),
+        (false, None) => answer("Nobody has taken it; on call is", lines),
+    }
+}
+
+async fn neighbours(desk: &Desk, service: Option<&str>, incident: Option<&Incident>) -> Option<Card> {
+    let blamed = || incident.and_then(|incident| incident.diagnosis.as_ref()?.service.clone());
+    let service = service.map(str::to_owned).or_else(blamed)?;
+    let topology = desk.topology().await;
+    let list = |names: Vec<&str>| if names.is_empty() { "nothing that is known".to_owned() } else { names.join(", ") };
+    let reach = topology.blast_radius(&service);
+    let lines = vec![
+        vec![Span::plain("needs "), Span::quoted(list(topology.callees(&service).collect()))],
+        vec![Span::plain("is needed by "), Span::quoted(list(topology.dependents(&service).collect()))],
+        vec![Span::plain(format!("if it fails, {} others feel it", reach.len()))],
+    ];
+    Some(answer(&service, lines))
+}
+
+async fn evidence_lines(
+    desk: &Desk,
+    incident: &Incident,
+    kind: EvidenceKind,
+    headline: &str,
+) -> Result<Card, FlowError> {
+    let evidence = desk.store.evidence_of(&incident.id).await?;
+    let mut lines = vec![];
+    for one in evidence.iter().filter(|one| one.kind == kind).rev().take(4) {
+        for line in one.body.lines().take(8) {
+            lines.push(vec![
+                Span::quoted(line.to_owned()),
+                Span::plain(" "),
+                Span::Evidence { id: one.id.to_string() },
+            ]);
+        }
+    }
+    if lines.is_empty() {
+        lines.push(vec![Span::plain("nothing was found")]);
+    }
+    Ok(answer(headline, lines))
+}
