@@ -5,6 +5,7 @@ mod declared;
 pub mod egress;
 pub mod elsewhere;
 pub mod embedder;
+pub mod hooks;
 pub mod kafka;
 pub mod kubernetes;
 pub mod loki;

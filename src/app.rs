@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::adapters::embedder::EmbedderChoice;
+use crate::adapters::hooks::DeclaredHooks;
 use crate::adapters::kafka::changes::{ChangeConsumer, ChangeSink};
 use crate::adapters::kafka::{AlertConsumer, AlertSink};
 use crate::adapters::kubernetes::{Access, KubernetesCluster};
@@ -32,7 +33,7 @@ use crate::flow::desk::{Bells, ChatSeat, Counters};
 use crate::flow::gate::Gate;
 use crate::flow::{self, Desk};
 use crate::memory::{Memory, MemoryConfig, Tenant};
-use crate::ports::{Channels, Clock, Cluster, Directory, Model, Signals};
+use crate::ports::{Channels, Clock, Cluster, Directory, Hooks, Model, Signals};
 use crate::prompt::Prompts;
 use crate::store::Store;
 
@@ -90,14 +91,17 @@ impl App {
             let channels = people.clone().map(|people| -> Arc<dyn Channels> { people });
             chats.push(ChatSeat { chat: Arc::new(chat.clone()), channel: slack.channel.clone(), channels });
         }
-        let policy = config.policy.policy();
+        let policy = config.policy.policy()?;
+        let hooks = DeclaredHooks::of(&config.remediation).map(|hooks| Arc::new(hooks) as Arc<dyn Hooks>);
         let desk = Arc::new(Desk {
             store,
+            started_at: clock.wall_now(),
             clock,
             policy,
             authority: Authority::new(people.map(|people| -> Arc<dyn Directory> { people })),
             signals,
             cluster,
+            hooks,
             traces,
             tools,
             model,
@@ -172,6 +176,9 @@ impl App {
         drive!("intake", flow::intake::run);
         drive!("investigate", flow::investigate::run);
         drive!("execute", flow::execute::run);
+        drive!("earn", flow::earn::run);
+        drive!("keep", flow::keep::run);
+        drive!("retain", flow::retain::run);
         drive!("deliver", flow::deliver::run);
         drive!("respond", flow::respond::run);
         drive!("approvals", flow::approve::run_expiry);

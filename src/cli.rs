@@ -4,7 +4,9 @@ mod bench;
 mod check;
 mod demo;
 mod eval;
+mod keep;
 mod ops;
+mod policy;
 mod replay;
 
 use std::path::PathBuf;
@@ -16,7 +18,6 @@ use clap::{Args, Parser, Subcommand};
 use crate::app::App;
 use crate::config::Config;
 use crate::ports::SystemClock;
-use crate::store::Store;
 use crate::telemetry::{self, LogForm};
 
 /// Stands the on-call watch: alerts in, incidents, causes, approved remediation, the story in chat.
@@ -55,18 +56,25 @@ enum Command {
     /// The chain of decisions.
     Audit {
         #[command(subcommand)]
-        what: AuditCommand,
+        what: keep::AuditCommand,
     },
-}
-
-#[derive(Debug, Subcommand)]
-enum AuditCommand {
-    /// Recompute the chain; names the first row that does not fit.
-    Verify {
-        /// Where the state lives (SQLite); default: what the configuration says.
-        #[arg(long, value_name = "DIR")]
-        data_dir: Option<PathBuf>,
+    /// The rules that decide what may be done.
+    Policy {
+        #[command(subcommand)]
+        what: policy::PolicyCommand,
     },
+    /// Copy the embedded store to a file, while the watch runs.
+    Backup {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Put a backup in the place of the embedded store; refuses while one is there.
+    Restore {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Move alerts beyond store.hot_days to a compressed file now; the watch does it daily.
+    Retire,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -152,7 +160,11 @@ pub fn run() -> ExitCode {
         | Command::Eval { .. }
         | Command::Replay(_)
         | Command::Ops(_)
-        | Command::Audit { .. } => "error",
+        | Command::Audit { .. }
+        | Command::Policy { .. }
+        | Command::Backup { .. }
+        | Command::Restore { .. }
+        | Command::Retire => "error",
     };
     let form = if cli.log_json { LogForm::Json } else { LogForm::Text };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -194,16 +206,14 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Replay(args) => replay::run(&args, &configs, &environment),
         Command::Bench(args) => bench::run(&Config::load(config()?, &environment)?, args).await,
+        Command::Check(args) if args.kubernetes => check::rights(&Config::load(config()?, &environment)?).await,
         Command::Check(args) => check::run(config()?, &environment, &args).await,
         Command::Ops(args) => ops::run(&Config::load(config()?, &environment)?, args).await,
-        Command::Audit { what: AuditCommand::Verify { data_dir } } => {
-            let mut config = Config::load(config()?, &environment)?;
-            if let Some(data_dir) = data_dir {
-                config.store.url = None;
-                config.store.data_dir = data_dir;
-            }
-            audit_verify(&config).await
-        }
+        Command::Audit { what } => keep::audit(Config::load(config()?, &environment)?, what).await,
+        Command::Policy { what } => policy::run(&Config::load(config()?, &environment)?, &what),
+        Command::Backup { file } => keep::backup(&Config::load(config()?, &environment)?, &file).await,
+        Command::Restore { file } => keep::bring_back(&Config::load(config()?, &environment)?, &file).await,
+        Command::Retire => keep::retire(&Config::load(config()?, &environment)?).await,
     }
 }
 
@@ -227,26 +237,4 @@ pub async fn wait_for_signal() -> anyhow::Result<()> {
         _ = terminate.recv() => {}
     }
     Ok(())
-}
-
-async fn audit_verify(config: &Config) -> anyhow::Result<ExitCode> {
-    let address = config.store_address();
-    if config.store.url.is_none() && !PathBuf::from(&address).exists() {
-        anyhow::bail!("{address} does not exist; give the folder that `--data-dir` named when the watch ran");
-    }
-    let store = Store::open(&address).await?;
-    let report = store.verify_audit().await?;
-    Ok(match &report.fault {
-        None => {
-            println!(
-                "audit ok: {} rows, {} events of {} incidents, head {}",
-                report.rows, report.events, report.incidents, report.head
-            );
-            ExitCode::SUCCESS
-        }
-        Some(fault) => {
-            println!("audit BROKEN: {} {}", fault.row, fault.what);
-            ExitCode::from(1)
-        }
-    })
 }

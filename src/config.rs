@@ -2,8 +2,10 @@
 
 mod kafka;
 mod people;
+mod policy;
 mod prefilter;
 mod reasoning;
+mod remediation;
 mod routing;
 mod secret;
 mod signals;
@@ -23,13 +25,14 @@ use crate::domain::intent::inhibit::{InhibitRule, Limits};
 use crate::domain::intent::silence::Silences;
 use crate::domain::intent::window::{Window, Windows};
 use crate::domain::investigation::Prices;
-use crate::domain::policy::{Autonomy, Policy};
 use crate::domain::triage;
 
 pub use kafka::Kafka;
 pub use people::{OnCallConfig, PersonConfig, RotaConfig};
+pub use policy::PolicyConfig;
 pub use prefilter::PrefilterConfig;
 pub use reasoning::{InvestigationConfig, ModelConfig, ModelMode, SmallModel};
+pub use remediation::{AutonomyConfig, DumpConfig, HookConfig, JobConfig, RemediationConfig, SuccessConfig};
 pub use routing::{ElsewhereConfig, JiraConfig, PagerDutyConfig, RoutingConfig, TeamsConfig, Wanted, WebhookConfig};
 pub use secret::Secret;
 pub use signals::{EdgeQuery, SignalQuery};
@@ -59,6 +62,7 @@ pub struct Config {
     pub intent: IntentConfig,
     pub intake: IntakeConfig,
     pub policy: PolicyConfig,
+    pub remediation: RemediationConfig,
     pub people: Vec<PersonConfig>,
     pub oncall: OnCallConfig,
     /// The first path that fits counts.
@@ -115,11 +119,15 @@ pub struct StoreConfig {
     pub data_dir: PathBuf,
     /// `postgres://...`; empty: SQLite in the data folder.
     pub url: Option<String>,
+    /// Judged alerts stay in the store so long, then go to compressed files in `data_dir/cold`.
+    pub hot_days: u64,
+    /// How long those files stay.
+    pub cold_days: u64,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { data_dir: PathBuf::from("midwatch-data"), url: None }
+        Self { data_dir: PathBuf::from("midwatch-data"), url: None, hot_days: 15, cold_days: 365 }
     }
 }
 
@@ -224,51 +232,6 @@ impl Default for Correlation {
     fn default() -> Self {
         let rules = correlate::Rules::default();
         Self { window_seconds: rules.window.as_secs(), reach: rules.reach, warnings_open: rules.warnings_open }
-    }
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PolicyConfig {
-    pub low: Autonomy,
-    pub medium: Autonomy,
-    pub high: Autonomy,
-    pub namespaces: Vec<String>,
-    pub protected_namespaces: Vec<String>,
-    /// `TEAM/USER` as Slack names them, or `local/you` for the console.
-    pub approvers: Vec<String>,
-    /// `TEAM/GROUP`, user groups of the chat whose members may approve, too.
-    pub groups: Vec<String>,
-    pub approval_seconds: u64,
-}
-
-impl Default for PolicyConfig {
-    fn default() -> Self {
-        let policy = Policy::default();
-        Self {
-            low: policy.low,
-            medium: policy.medium,
-            high: policy.high,
-            namespaces: policy.namespaces,
-            protected_namespaces: policy.protected_namespaces,
-            approvers: policy.approvers,
-            groups: policy.groups,
-            approval_seconds: 300,
-        }
-    }
-}
-
-impl PolicyConfig {
-    pub fn policy(&self) -> Policy {
-        Policy {
-            low: self.low,
-            medium: self.medium,
-            high: self.high,
-            namespaces: self.namespaces.clone(),
-            protected_namespaces: self.protected_namespaces.clone(),
-            approvers: self.approvers.clone(),
-            groups: self.groups.clone(),
-        }
     }
 }
 
@@ -460,6 +423,8 @@ impl Config {
         }
         self.prefilter.validate()?;
         self.tools.validate()?;
+        self.remediation.validate()?;
+        self.policy.policy()?;
         if let Some(traces) = &self.traces {
             traces.validate()?;
         }

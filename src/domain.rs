@@ -3,6 +3,7 @@
 pub mod action;
 pub mod alert;
 pub mod anomaly;
+pub mod autonomy;
 pub mod card;
 pub mod change;
 pub mod command;

@@ -1,6 +1,7 @@
 //! The async drivers, named like the arrows of the architecture: each reads what is due, asks the
 //! domain, and writes the decision with its effects in one batch.
 
+pub mod act;
 pub mod approve;
 mod assess;
 pub mod authority;
@@ -8,12 +9,15 @@ pub mod command;
 pub mod deliver;
 pub mod desk;
 pub mod discover;
+mod draft;
+pub mod earn;
 pub mod elsewhere;
 pub mod escalate;
 pub mod execute;
 pub mod gate;
 pub mod intake;
 pub mod investigate;
+pub mod keep;
 pub mod label;
 pub mod learn;
 pub mod listen;
@@ -24,6 +28,7 @@ pub mod regroup;
 pub mod remember;
 pub mod report;
 pub mod respond;
+pub mod retain;
 pub mod route;
 pub mod silence;
 pub mod timeline;

@@ -1,26 +1,33 @@
 //! What the watch needs of the outside world, as traits. Adapters implement, the app wires.
 
+pub mod crash;
+mod hooks;
 mod instrument;
 mod outlets;
 mod people;
+mod remedy;
 mod traces;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::action::Action;
+use crate::domain::action::{Action, Right, Target};
 use crate::domain::alert::Labels;
 use crate::domain::card::{ButtonAction, Card};
 use crate::domain::evidence::Series;
 use crate::domain::id::{IncidentId, PersonId};
 pub use crate::domain::investigation::{ModelError, ModelMessage, ModelReply, ModelRequest, ToolCall, ToolSchema};
+use crate::domain::plan::Surroundings;
 use crate::domain::time::Timestamp;
 
+pub use hooks::{DeclaredHook, Hooks};
 pub use instrument::{Handling, Instrument, InstrumentError, Observation};
 pub use outlets::{Attempt, Channels, Outlet, OutletError};
 pub use people::{Directory, DirectoryError, OnCall, Rota, RotaError, Standing};
+pub use remedy::{DeclaredJob, Grant, Identity, Settled, Took, Wish};
 pub use traces::{Dependency, Outcomes, TraceQuery, Traces};
 
 /// The three kinds of time. Production reads the system clock for all of them; the simulated
@@ -277,10 +284,31 @@ pub trait Cluster: Send + Sync + 'static {
     async fn revisions(&self, namespace: &str, workload: &str) -> Result<Vec<Revision>, ClusterError>;
     async fn pod_logs(&self, namespace: &str, pod: &str, previous: PodLogs, lines: i64)
     -> Result<String, ClusterError>;
-    /// Asks the API server what the action would change; nothing is written.
+    /// Fills a wish in with what is there: uid, present values, history. Refuses what cannot be.
+    async fn prepare(&self, wish: &Wish) -> Result<Action, ClusterError>;
+    /// Checks what the action asks of its target, then asks the API server what it would change;
+    /// nothing is written.
     async fn dry_run(&self, action: &Action) -> Result<DryRun, ClusterError>;
-    /// Writes. The caller has proved that it may (see `flow::execute`).
-    async fn apply(&self, action: &Action, resource_version: &str) -> Result<Applied, ClusterError>;
+    /// Writes. The caller has proved that it may (see `flow::execute`). `mark` names the plan in what
+    /// is written, where the object has a place for it.
+    async fn apply(&self, action: &Action, resource_version: &str, mark: &str) -> Result<Applied, ClusterError>;
+    /// Reads whether a write with that mark, whose answer was lost, took effect.
+    async fn took_effect(&self, action: &Action, mark: &str) -> Result<Took, ClusterError>;
+    /// Whether what the action makes has come about.
+    async fn settled(&self, action: &Action) -> Result<Settled, ClusterError>;
+    /// What stands around the target: budgets, quotas, autoscaler.
+    async fn surroundings(&self, action: &Action) -> Result<Surroundings, ClusterError>;
+    /// The target as it is, as YAML without `managedFields`: evidence before a write.
+    async fn manifest(&self, target: &Target) -> Result<String, ClusterError>;
+    /// The data of a ConfigMap.
+    async fn config_data(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, String>, ClusterError>;
+    /// What the API server says of these rights, namespaced ones for each of the namespaces.
+    async fn grants(
+        &self,
+        identity: Identity,
+        namespaces: &[String],
+        rights: &[Right],
+    ) -> Result<Vec<Grant>, ClusterError>;
     async fn check(&self) -> Result<String, ClusterError>;
 }
 
@@ -402,6 +430,9 @@ pub enum ClusterError {
     Conflict(String),
     #[error("forbidden: {0}")]
     Forbidden(String),
+    /// A disruption budget has no room at the moment; nothing was done, and later it may.
+    #[error("held back by a disruption budget: {0}")]
+    Budget(String),
     #[error("refused by the API server: {0}")]
     Refused(String),
     /// Perhaps written: read the cluster before anything else.

@@ -5,6 +5,7 @@
 //! has a link in the one audit chain.
 
 mod announced;
+mod archive;
 mod audit;
 mod batch;
 mod inbox;
@@ -23,7 +24,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{PgPool, SqlitePool};
 use tokio::sync::Mutex;
 
-pub use audit::{AuditReport, AuditRow, Fault};
+pub use archive::{Exported, Retention, Retired, restore};
+pub use audit::{AuditReport, AuditRow, Fault, audit_link, event_link};
 pub use batch::{AuditEntry, Batch, Claim, Draft, ExecutionRow, LedgerRow, NewEffect, PostedRow};
 pub use inbox::{OpenRow, Packed, pack};
 /// What a conversation about no incident is called in the audit trail.

@@ -4,13 +4,21 @@
 //! written; every write names the uid and the resourceVersion that it was decided on; nothing is
 //! retried here (a blind retry of a write that took effect would be a second write).
 
+mod around;
+mod effect;
+mod grants;
+mod kinds;
+mod precheck;
+mod prepare;
 mod read;
+mod release;
 mod routes;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -18,9 +26,11 @@ use async_trait::async_trait;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-use crate::domain::action::Action;
+use crate::domain::action::{Action, Right, Target};
+use crate::domain::plan::Surroundings;
 use crate::ports::{
-    Applied, Cluster, ClusterError, ClusterEvent, DryRun, NodeState, PodLogs, PodState, Revision, Route, Workload,
+    Applied, Cluster, ClusterError, ClusterEvent, DryRun, Grant, Identity, NodeState, PodLogs, PodState, Revision,
+    Route, Settled, Took, Wish, Workload,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -133,8 +143,57 @@ impl Cluster for KubernetesCluster {
         write::dry_run(self.writer()?, action).await
     }
 
-    async fn apply(&self, action: &Action, resource_version: &str) -> Result<Applied, ClusterError> {
-        write::apply(self.writer()?, action, resource_version).await
+    async fn prepare(&self, wish: &Wish) -> Result<Action, ClusterError> {
+        let action = prepare::prepare(&self.reader, wish).await?;
+        if let Action::Scale { target, .. } = &action
+            && let Some(scaler) = around::surroundings(&self.reader, &action).await?.autoscaler
+        {
+            let (name, namespace) = (&scaler.name, &target.namespace);
+            return Err(ClusterError::Refused(format!(
+                "the autoscaler {namespace}/{name} owns the replicas of {target}; move its bounds instead"
+            )));
+        }
+        Ok(action)
+    }
+
+    async fn apply(&self, action: &Action, resource_version: &str, mark: &str) -> Result<Applied, ClusterError> {
+        write::apply(self.writer()?, action, resource_version, mark).await
+    }
+
+    async fn took_effect(&self, action: &Action, mark: &str) -> Result<Took, ClusterError> {
+        effect::took_effect(self.writer()?, action, mark).await
+    }
+
+    async fn settled(&self, action: &Action) -> Result<Settled, ClusterError> {
+        effect::settled(&self.reader, action).await
+    }
+
+    async fn surroundings(&self, action: &Action) -> Result<Surroundings, ClusterError> {
+        around::surroundings(&self.reader, action).await
+    }
+
+    async fn manifest(&self, target: &Target) -> Result<String, ClusterError> {
+        let mut object = write::current(&kinds::api_of(&self.reader, target)?, target).await?;
+        object.metadata.managed_fields = None;
+        serde_yaml_ng::to_string(&object).map_err(|why| ClusterError::Unavailable(format!("{target}: {why}")))
+    }
+
+    async fn config_data(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, String>, ClusterError> {
+        let found = reading(name, kinds::api(&self.reader, "ConfigMap", namespace)?.get(name)).await?;
+        Ok(found.data.get("data").and_then(|data| serde_json::from_value(data.clone()).ok()).unwrap_or_default())
+    }
+
+    async fn grants(
+        &self,
+        identity: Identity,
+        namespaces: &[String],
+        rights: &[Right],
+    ) -> Result<Vec<Grant>, ClusterError> {
+        let client = match identity {
+            Identity::Reader => &self.reader,
+            Identity::Writer => self.writer()?,
+        };
+        grants::grants(client, namespaces, rights).await
     }
 
     async fn check(&self) -> Result<String, ClusterError> {
@@ -193,6 +252,9 @@ fn explain(what: &str, error: kube::Error, lost: Lost) -> ClusterError {
                 409 => ClusterError::Conflict(message),
                 401 | 403 => ClusterError::Forbidden(message),
                 // Refused before it was tried: worth another attempt later, by the caller.
+                429 if is_budget(&status) => {
+                    ClusterError::Budget(format!("{message} {}", causes(&status)).trim().to_owned())
+                }
                 429 => ClusterError::Unavailable(message),
                 500..=599 => unclear(message),
                 _ => ClusterError::Refused(message),
@@ -206,6 +268,18 @@ fn explain(what: &str, error: kube::Error, lost: Lost) -> ClusterError {
         kube::Error::Auth(why) => ClusterError::Forbidden(format!("{what}: {why}")),
         other => unclear(format!("{what}: {}", root_cause(&other))),
     }
+}
+
+/// An eviction that a PodDisruptionBudget refuses, in distinction to a server that is overloaded:
+/// `policy/v1` `DisruptionBudgetCause`.
+fn is_budget(status: &kube::core::Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == "DisruptionBudget") || status.message.contains("disruption budget")
+}
+
+fn causes(status: &kube::core::Status) -> String {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.map(|cause| cause.message.as_str()).collect::<Vec<_>>().join("; ")
 }
 
 fn never_connected(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -1,5 +1,7 @@
 //! `midwatch check`: everything that can be wrong before the first alert, with its remedy.
 
+mod rights;
+
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -18,6 +20,9 @@ pub struct CheckArgs {
     /// Only Slack: token, each missing scope and what it is for, channel, transport.
     #[arg(long)]
     slack: bool,
+    /// Only the rights in the cluster: granted beside needed, missing and too much.
+    #[arg(long, conflicts_with = "slack")]
+    pub kubernetes: bool,
 }
 
 /// Prints one line a thing; exit code 1 when anything is not as it should be.
@@ -67,6 +72,15 @@ pub async fn run(
         Err(error) => findings.bad("store", error.to_string()),
     }
     reach(&config, &mut findings).await;
+    Ok(findings.end())
+}
+
+/// Only what the identities may do in the cluster.
+pub async fn rights(config: &Config) -> anyhow::Result<ExitCode> {
+    let mut findings = Findings::default();
+    if let Err(error) = rights::run(config, &mut findings).await {
+        findings.bad("kubernetes", format!("{error} (keys: kubernetes.url, kubernetes.token)"));
+    }
     Ok(findings.end())
 }
 

@@ -7,6 +7,7 @@ mod hint;
 mod parse;
 #[cfg(test)]
 mod tests;
+mod written;
 
 use std::fmt;
 use std::time::Duration;
@@ -118,6 +119,14 @@ pub enum Command {
         card: String,
         question: String,
     },
+    /// Incident, action, object and value; empty: the list of what can be asked for.
+    Act {
+        asked: String,
+    },
+    /// Empty: what was earned; `promote` or `demote`, a service and an action.
+    Autonomy {
+        asked: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,6 +177,8 @@ pub enum Verb {
     Approve,
     Reject,
     Ask,
+    Act,
+    Autonomy,
     Help,
 }
 
@@ -203,7 +214,7 @@ pub struct Spec {
 }
 
 impl Verb {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::Diagnose,
         Self::Explain,
         Self::Silence,
@@ -228,6 +239,8 @@ impl Verb {
         Self::Approve,
         Self::Reject,
         Self::Ask,
+        Self::Act,
+        Self::Autonomy,
         Self::Help,
     ];
 
@@ -257,7 +270,9 @@ impl Verb {
             | Self::FollowUp
             | Self::Approve
             | Self::Reject
-            | Self::Ask => true,
+            | Self::Ask
+            | Self::Act
+            | Self::Autonomy => true,
             Self::Diagnose
             | Self::Explain
             | Self::Silences
@@ -466,6 +481,22 @@ impl Verb {
                 &[],
                 &["ask INC-1.P1.0a1b2c3d4e5f was it slow before the rollout?"],
             ),
+            Self::Act => spec(
+                &["act"],
+                "[<INC-1> <action> <namespace/name> [value]]",
+                "asks for an action of the catalogue or a declared one; alone, lists them with their conditions",
+                &[Incident, Text],
+                &[],
+                &["act", "act INC-1 restart shop/checkout", "act INC-1 set-bounds shop/checkout 3..12"],
+            ),
+            Self::Autonomy => spec(
+                &["autonomy"],
+                "[promote|demote <service> <action>]",
+                "what may run by itself and what it has earned; an approver promotes, a failure takes it back",
+                &[Word(&["promote", "demote"]), Service, Text],
+                &[],
+                &["autonomy", "autonomy promote checkout restart", "autonomy demote checkout restart"],
+            ),
             Self::Help => spec(
                 &["help", "?"],
                 "[command]",
@@ -506,6 +537,8 @@ impl Command {
             Self::Approve { .. } => Verb::Approve,
             Self::Reject { .. } => Verb::Reject,
             Self::Ask { .. } => Verb::Ask,
+            Self::Act { .. } => Verb::Act,
+            Self::Autonomy { .. } => Verb::Autonomy,
         }
     }
 }
@@ -517,79 +550,5 @@ impl fmt::Display for Scope {
             Self::Namespace(name) => write!(f, "ns={name}"),
             Self::Service(name) => write!(f, "service={name}"),
         }
-    }
-}
-
-/// The canonical form: what is printed is read back as the same command.
-impl fmt::Display for Command {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.verb().name())?;
-        match self {
-            Self::Help { about } => about.map_or(Ok(()), |verb| write!(f, " {}", verb.name())),
-            Self::Status | Self::Silences => Ok(()),
-            Self::Incidents { which: Which::Open } => Ok(()),
-            Self::Incidents { which: Which::Mine } => f.write_str(" mine"),
-            Self::Diagnose { service, namespace, since } => {
-                write!(f, " {service}")?;
-                option(f, "ns", namespace.as_deref())?;
-                option(f, "since", since.map(written).as_deref())
-            }
-            Self::Explain { what } => write!(f, " {what}"),
-            Self::Runbook { words } => write!(f, " {words}"),
-            Self::Risk { service, image } => {
-                write!(f, " {service}")?;
-                option(f, "image", image.as_deref())
-            }
-            Self::OnCall { service } => service.as_ref().map_or(Ok(()), |service| write!(f, " {service}")),
-            Self::Audit { incident } => incident.as_ref().map_or(Ok(()), |incident| write!(f, " {incident}")),
-            Self::Silence { matchers, span, because, consent } => {
-                write!(f, " {matchers} for {} because {because}", written(*span))?;
-                match consent {
-                    Consent::Ask => Ok(()),
-                    Consent::Confirmed => f.write_str(", confirmed"),
-                }
-            }
-            Self::Unsilence { id } | Self::Forget { id } => write!(f, " {id}"),
-            Self::Remember { text, service } => {
-                write!(f, " {text}")?;
-                option(f, "service", service.as_deref())
-            }
-            Self::Pause { scope, because } => write!(f, " {scope} {because}"),
-            Self::Resume { scope } => write!(f, " {scope}"),
-            Self::Merge { from, into, because } => write!(f, " {from} into {into} because {because}"),
-            Self::Split { from, subjects, because } => match subjects.as_slice() {
-                // A comma says that the blanks within are part of the name.
-                [one] if one.contains(char::is_whitespace) => write!(f, " {from} {one}, because {because}"),
-                more => write!(f, " {from} {} because {because}", more.join(", ")),
-            },
-            Self::Noise { incident, because } => write!(f, " {incident} because {because}"),
-            Self::HandOver { incident, to, because } => {
-                write!(f, " {incident} to {to}")?;
-                because.as_ref().map_or(Ok(()), |because| write!(f, " because {because}"))
-            }
-            Self::Channel { incident, act } => match act {
-                ChannelAct::Open => write!(f, " {incident} open"),
-                ChannelAct::Invite { people } => write!(f, " {incident} invite {}", people.join(" ")),
-                ChannelAct::Archive => write!(f, " {incident} archive"),
-            },
-            Self::FollowUp { incident, text } => write!(f, " {incident} {text}"),
-            Self::Approve { card } => write!(f, " {card}"),
-            Self::Reject { card, because } => write!(f, " {card} because {because}"),
-            Self::Ask { card, question } => write!(f, " {card} {question}"),
-        }
-    }
-}
-
-fn option(f: &mut fmt::Formatter<'_>, name: &str, value: Option<&str>) -> fmt::Result {
-    value.map_or(Ok(()), |value| write!(f, " {name}={value}"))
-}
-
-/// `90m`, `2h`: in the largest unit that divides it.
-fn written(span: Duration) -> String {
-    let seconds = span.as_secs();
-    let unit = [(86_400, 'd'), (3600, 'h'), (60, 'm')].into_iter().find(|(unit, _)| seconds % unit == 0);
-    match unit {
-        Some((unit, letter)) => format!("{}{letter}", seconds / unit),
-        None => format!("{seconds}s"),
     }
 }

@@ -175,13 +175,19 @@ pub enum Outcome {
     Approved,
     Rejected,
     Expired,
-    Voided { because: String },
+    Voided {
+        because: String,
+    },
     Started,
     Written,
-    Failed { because: String },
+    Failed {
+        because: String,
+    },
     Verified,
     NotVerified,
     Undone,
+    /// It was verified, and its alert came back soon after.
+    Recurred,
 }
 
 impl Outcome {
@@ -198,6 +204,7 @@ impl Outcome {
             Self::Verified => "verified",
             Self::NotVerified => "not_verified",
             Self::Undone => "undone",
+            Self::Recurred => "recurred",
         }
     }
 }
@@ -380,6 +387,9 @@ impl Incident {
             E::VerificationPassed { plan, facts } => self.set_outcome(plan, Outcome::Verified, facts, wall_at),
             E::VerificationFailed { plan, facts } => self.set_outcome(plan, Outcome::NotVerified, facts, wall_at),
             E::Compensated { plan, .. } => self.set_outcome(plan, Outcome::Undone, &[], wall_at),
+            E::Recurred { plan, because } => {
+                self.set_outcome(plan, Outcome::Recurred, std::slice::from_ref(because), wall_at);
+            }
             E::HandedOver { because } => self.state = State::HandedOver { because: because.clone() },
             E::Resolved { because, event_at } => {
                 self.state = State::Resolved { because: because.clone() };
@@ -426,7 +436,8 @@ impl Incident {
                 matches!(self.state, State::Open | State::Investigating | State::Diagnosed | State::HandedOver { .. })
             }
             E::Diagnosed { .. } => matches!(self.state, State::Investigating),
-            E::PlanProposed { .. } => matches!(self.state, State::Diagnosed),
+            // People may ask for an action when the incident is in their hands.
+            E::PlanProposed { .. } => matches!(self.state, State::Diagnosed | State::HandedOver { .. }),
             E::Voted { plan, .. }
             | E::PlanApproved { plan, .. }
             | E::PlanRejected { plan, .. }
@@ -445,6 +456,7 @@ impl Incident {
                 self.outcome(plan) == Some(&Outcome::Written)
             }
             E::Compensated { plan, .. } => self.outcome(plan) == Some(&Outcome::NotVerified),
+            E::Recurred { plan, .. } => self.outcome(plan) == Some(&Outcome::Verified),
             E::Called { step, .. } => !self.state.is_over() && *step == self.called,
             E::HandedOver { .. } | E::Resolved { .. } => !self.state.is_over(),
         };
@@ -493,9 +505,11 @@ impl Incident {
                     record.decided_at = Some(wall_at)
                 }
                 Outcome::Proposed | Outcome::Started | Outcome::Written => record.told_at = Some(wall_at),
-                Outcome::Failed { .. } | Outcome::Verified | Outcome::NotVerified | Outcome::Undone => {
-                    record.told_at = Some(wall_at)
-                }
+                Outcome::Failed { .. }
+                | Outcome::Verified
+                | Outcome::NotVerified
+                | Outcome::Undone
+                | Outcome::Recurred => record.told_at = Some(wall_at),
             }
             record.outcome = outcome;
             record.facts.extend_from_slice(facts);

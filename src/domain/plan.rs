@@ -1,15 +1,20 @@
 //! From a diagnosis to one concrete, bounded, undoable action.
 
+mod blast;
+
 use serde::{Deserialize, Serialize};
 
 use super::action::{Action, RiskTier, Target, Undo};
 use super::id::{Digest, EvidenceId, PlanId};
 use super::time::Timestamp;
-use super::topology::{NodeKind, Topology};
+pub use blast::{Autoscaler, BlastRadius, Budget, Quota, Surroundings, is_felt_by_people};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub id: PlanId,
+    /// Whose trouble it is to mend; empty in plans from before it was kept.
+    #[serde(default)]
+    pub service: String,
     pub action: Action,
     pub tier: RiskTier,
     pub because: String,
@@ -26,51 +31,6 @@ pub struct Plan {
     pub approvals_needed: usize,
     /// Who asked; nobody for a plan of the agent. Never counts as an approver.
     pub requester: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct BlastRadius {
-    pub pods: i32,
-    /// Dependents by the topology, nearest first.
-    pub dependents: Vec<String>,
-    /// Something that people call directly is among target and dependents.
-    pub user_facing: bool,
-    pub text: String,
-}
-
-impl BlastRadius {
-    pub fn of(service: &str, pods: i32, action: &Action, topology: &Topology) -> Self {
-        let dependents: Vec<String> = topology
-            .blast_radius(service)
-            .into_iter()
-            .filter(|name| topology.kind(name) != Some(NodeKind::Host))
-            .collect();
-        let user_facing = is_felt_by_people(service, &dependents, topology);
-        let how = match action {
-            Action::Restart { .. } | Action::RollBack { .. } => {
-                format!("replaces {pods} pods one after the other, at most 25 % unavailable at once")
-            }
-            Action::Scale { from, to, .. } if to > from => format!("adds {} pods to {from}", to - from),
-            Action::Scale { from, to, .. } => format!("removes {} of {from} pods", from - to),
-        };
-        let reach = match dependents.len() {
-            0 => "nothing depends on it".to_owned(),
-            count => format!(
-                "{count} dependents ({}{})",
-                dependents.iter().take(4).cloned().collect::<Vec<_>>().join(", "),
-                if count > 4 { ", ..." } else { "" }
-            ),
-        };
-        let text = format!("{how}; {reach}; {}", if user_facing { "user-facing" } else { "not user-facing" });
-        Self { pods, dependents, user_facing, text }
-    }
-}
-
-/// Something that people call directly is among the service and its dependents.
-pub fn is_felt_by_people(service: &str, dependents: &[String], topology: &Topology) -> bool {
-    std::iter::once(service)
-        .chain(dependents.iter().map(String::as_str))
-        .any(|name| topology.dependents(name).next().is_none())
 }
 
 /// A number that must come back for the remediation to count as a success.

@@ -1,27 +1,42 @@
 //! Whether an action may run, by whom it must be approved, and why. Default deny; forbid wins.
+//!
+//! The rules are Cedar's: a core that is always in force, and the user's own or the default ones.
+//! Rust gathers the facts; the rules decide; every refusal names the rule that refused.
+
+mod cases;
+mod rules;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::action::{Action, RiskTier};
+use super::intent::window::Schedule;
+use super::plan::BlastRadius;
+use super::time::Timestamp;
+pub use cases::{BadCases, Case, CaseResult, Expected, read_cases};
+pub use rules::{BadRules, CORE, DEFAULT, Rules, SCHEMA};
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub struct Policy {
     pub low: Autonomy,
     pub medium: Autonomy,
     pub high: Autonomy,
-    /// Writes are allowed in these namespaces only; empty allows none.
+    /// Writes are allowed in these namespaces only; empty allows none. `*` allows all, and nodes.
     pub namespaces: Vec<String>,
     /// Namespaces that are never written to, whatever else is said.
     pub protected_namespaces: Vec<String>,
     /// People who may approve: `team/user`.
     pub approvers: Vec<String>,
     /// User groups of the chat whose members may approve: `team/group`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
+    pub freeze: Vec<Freeze>,
+    pub rules: Rules,
 }
 
 /// The three modes of the field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Autonomy {
     /// Says what it would do; nobody can make it do it.
@@ -32,8 +47,111 @@ pub enum Autonomy {
     Automatic,
 }
 
-impl Default for Policy {
-    fn default() -> Self {
+impl Autonomy {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Suggest => "suggest",
+            Self::Approve => "approve",
+            Self::Automatic => "automatic",
+        }
+    }
+
+    /// The next one up, where there is one.
+    pub fn above(self) -> Option<Self> {
+        match self {
+            Self::Suggest => Some(Self::Approve),
+            Self::Approve => Some(Self::Automatic),
+            Self::Automatic => None,
+        }
+    }
+}
+
+/// A time in which nothing is changed without need, such as the days before Christmas.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Freeze {
+    pub name: String,
+    pub schedule: Schedule,
+}
+
+/// Whether it is proposed now, or executed now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Propose,
+    Execute,
+}
+
+/// What the rules are told beside the action itself.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    pub stage: Stage,
+    /// Who asked; `None`: the watch itself.
+    pub requester: Option<String>,
+    pub service: String,
+    /// Empty: not known.
+    pub environment: String,
+    /// In place of the configured mode of the tier, when service and action have earned another one.
+    pub earned: Option<Autonomy>,
+    pub paused: bool,
+    pub wall_now: Timestamp,
+    pub blast: BlastRadius,
+    pub breaker_open: bool,
+    pub neighbour_busy: bool,
+    pub unattended_last_hour: usize,
+}
+
+impl Facts {
+    /// Nothing speaks against it.
+    pub fn calm(stage: Stage, service: &str, blast: BlastRadius, wall_now: Timestamp) -> Self {
+        Self {
+            stage,
+            requester: None,
+            service: service.to_owned(),
+            environment: String::new(),
+            earned: None,
+            paused: false,
+            wall_now,
+            blast,
+            breaker_open: false,
+            neighbour_busy: false,
+            unattended_last_hour: 0,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ruling", rename_all = "snake_case")]
+pub enum Ruling {
+    /// `policies`: the rules that refused; empty when none permits it.
+    Refused {
+        because: String,
+        policies: Vec<String>,
+    },
+    NeedsApproval {
+        approvals: usize,
+        because: String,
+    },
+    Unattended {
+        because: String,
+    },
+}
+
+impl Ruling {
+    pub fn because(&self) -> &str {
+        match self {
+            Self::Refused { because, .. } | Self::NeedsApproval { because, .. } | Self::Unattended { because } => {
+                because
+            }
+        }
+    }
+}
+
+/// More approvers than this are never asked for.
+const MOST_APPROVALS: usize = 2;
+
+impl Policy {
+    /// With the built-in rules; everything waits for people.
+    pub fn with_rules(rules: Rules) -> Self {
         Self {
             low: Autonomy::Approve,
             medium: Autonomy::Approve,
@@ -42,48 +160,89 @@ impl Default for Policy {
             protected_namespaces: vec!["kube-system".into(), "kube-public".into(), "kube-node-lease".into()],
             approvers: vec![],
             groups: vec![],
+            freeze: vec![],
+            rules,
         }
     }
-}
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "ruling", rename_all = "snake_case")]
-pub enum Ruling {
-    Refused { because: String },
-    NeedsApproval { approvals: usize, because: String },
-    Unattended { because: String },
-}
+    /// The least that is asked for: nobody, one person, two people, or it is refused.
+    pub fn rule(&self, action: &Action, facts: &Facts) -> Ruling {
+        let mut because = String::new();
+        for approvals in 0..=MOST_APPROVALS {
+            match self.ask(action, facts, approvals) {
+                rules::Answer::Allowed(by) if approvals == 0 => {
+                    return Ruling::Unattended { because: self.rules.explain(&by) };
+                }
+                rules::Answer::Allowed(_) => return Ruling::NeedsApproval { approvals, because },
+                rules::Answer::Denied(by) => {
+                    because = self.rules.explain(&by);
+                    if approvals == MOST_APPROVALS {
+                        return Ruling::Refused { because, policies: by };
+                    }
+                }
+            }
+        }
+        // The loop has returned at the last number of approvals.
+        Ruling::Refused { because, policies: vec![] }
+    }
 
-impl Policy {
-    pub fn rule(&self, action: &Action) -> Ruling {
-        let namespace = &action.target().namespace;
-        if self.protected_namespaces.iter().any(|protected| protected == namespace) {
-            return Ruling::Refused { because: format!("policy.protected_namespaces names {namespace}") };
-        }
-        if !self.namespaces.iter().any(|allowed| allowed == "*" || allowed == namespace) {
-            return Ruling::Refused { because: format!("policy.namespaces does not name {namespace}") };
-        }
-        let tier = action.tier();
-        let (autonomy, key) = match tier {
-            RiskTier::Low => (self.low, "policy.low"),
-            RiskTier::Medium => (self.medium, "policy.medium"),
-            RiskTier::High => (self.high, "policy.high"),
-        };
-        match (autonomy, tier) {
-            (Autonomy::Suggest, _) => {
-                Ruling::Refused { because: format!("{key} is \"suggest\": people do it by hand") }
-            }
-            (Autonomy::Automatic, RiskTier::Low) => {
-                Ruling::Unattended { because: format!("{key} is \"automatic\" and the risk is low") }
-            }
-            // Medium and high always wait for people in this version, whatever the file says.
-            (Autonomy::Approve | Autonomy::Automatic, RiskTier::High) => {
-                Ruling::NeedsApproval { approvals: 2, because: "high risk needs two people".into() }
-            }
-            (Autonomy::Approve | Autonomy::Automatic, RiskTier::Low | RiskTier::Medium) => {
-                Ruling::NeedsApproval { approvals: 1, because: format!("{tier} risk needs one person") }
-            }
-        }
+    fn ask(&self, action: &Action, facts: &Facts, approvals: usize) -> rules::Answer {
+        use rules::Attribute::{Flag, Text};
+        let target = action.target();
+        let (tier, at) = (action.tier(), facts.wall_now.to_datetime());
+        let frozen = self.freeze.iter().any(|freeze| freeze.schedule.contains(facts.wall_now));
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let context = json!({
+            "approvals": count(approvals),
+            "stage": match facts.stage { Stage::Propose => "propose", Stage::Execute => "execute" },
+            "mode": self.mode(tier, facts.earned).as_str(),
+            "tier": tier.as_str(),
+            "paused": facts.paused,
+            "frozen": frozen,
+            "hour": at.format("%H").to_string().parse::<i64>().unwrap_or_default(),
+            "weekday": at.format("%a").to_string().to_lowercase(),
+            "pods": i64::from(facts.blast.pods),
+            "share_percent": i64::from(facts.blast.share_percent),
+            "dependents": count(facts.blast.dependents.len()),
+            "user_facing": facts.blast.user_facing,
+            "breaks_budget": facts.blast.breaks_budget,
+            "breaker_open": facts.breaker_open,
+            "neighbour_busy": facts.neighbour_busy,
+            "unattended_last_hour": count(facts.unattended_last_hour),
+        });
+        let in_scope = self.namespaces.iter().any(|allowed| {
+            // A node or a hook belongs to no namespace: `*` or the empty name allows it.
+            allowed == "*" || *allowed == target.namespace
+        });
+        let name = format!("{}/{target}", target.cluster);
+        self.rules.ask(&rules::Question {
+            principal: match &facts.requester {
+                Some(person) => ("Person", person),
+                None => ("Agent", "midwatch"),
+            },
+            action: action.verb(),
+            resource: &name,
+            attributes: vec![
+                ("cluster", Text(target.cluster.clone())),
+                ("namespace", Text(target.namespace.clone())),
+                ("kind", Text(target.kind.clone())),
+                ("name", Text(target.name.clone())),
+                ("service", Text(facts.service.clone())),
+                ("environment", Text(facts.environment.clone())),
+                ("in_scope", Flag(in_scope)),
+                ("protected", Flag(self.protected_namespaces.contains(&target.namespace))),
+            ],
+            context,
+        })
+    }
+
+    /// The mode that holds: what was earned goes before what is configured, in both directions.
+    pub fn mode(&self, tier: RiskTier, earned: Option<Autonomy>) -> Autonomy {
+        earned.unwrap_or(match tier {
+            RiskTier::Low => self.low,
+            RiskTier::Medium => self.medium,
+            RiskTier::High => self.high,
+        })
     }
 
     /// Whether the list names the person; members of `groups` are looked up elsewhere.
@@ -94,42 +253,15 @@ impl Policy {
     /// Changes whenever a rule does, so that an old approval does not outlive the policy it was
     /// given under.
     pub fn version(&self) -> String {
-        super::id::Digest::of_json(self).short().to_owned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::plan::target;
-
-    fn check(policy: &Policy, action: &Action, expected: &str) {
-        let ruling = match policy.rule(action) {
-            Ruling::Refused { because } => format!("refused: {because}"),
-            Ruling::NeedsApproval { approvals, .. } => format!("needs {approvals}"),
-            Ruling::Unattended { .. } => "unattended".into(),
-        };
-        assert_eq!(ruling, expected, "{action}");
-    }
-
-    #[test]
-    fn high_risk_always_needs_people() {
-        let everything = Policy {
-            low: Autonomy::Automatic,
-            medium: Autonomy::Automatic,
-            high: Autonomy::Automatic,
-            ..Policy::default()
-        };
-        let web = target("c", "prod", "Deployment", "web", "1");
-        let db = target("c", "prod", "StatefulSet", "db", "2");
-        let system = target("c", "kube-system", "Deployment", "coredns", "3");
-        check(&everything, &Action::Restart { target: web.clone() }, "unattended");
-        check(&everything, &Action::RollBack { target: web.clone(), from_revision: 2, to_revision: 1 }, "needs 1");
-        check(&everything, &Action::Scale { target: web.clone(), from: 4, to: 1 }, "needs 2");
-        check(&everything, &Action::Restart { target: db }, "needs 2");
-        let refused = "refused: policy.protected_namespaces names kube-system";
-        check(&everything, &Action::Restart { target: system }, refused);
-        let nowhere = Policy { namespaces: vec![], ..everything };
-        check(&nowhere, &Action::Restart { target: web }, "refused: policy.namespaces does not name prod");
+        let parts = (
+            [self.low, self.medium, self.high],
+            &self.namespaces,
+            &self.protected_namespaces,
+            &self.approvers,
+            &self.groups,
+            &self.freeze,
+            self.rules.text(),
+        );
+        super::id::Digest::of_json(&parts).short().to_owned()
     }
 }

@@ -253,7 +253,8 @@ async fn why_late(desk: &Desk, incident: &Incident, plan: &PlanId, person: &str)
         | Outcome::Failed { .. }
         | Outcome::Verified
         | Outcome::NotVerified
-        | Outcome::Undone) => {
+        | Outcome::Undone
+        | Outcome::Recurred) => {
             let at = at(&|event| matches!(event, IncidentEvent::PlanApproved { plan, .. } if of(plan)));
             let who = if record.approved_by.is_empty() { "the policy".to_owned() } else { names(&record.approved_by) };
             let word = done.word().replace('_', " ");

@@ -15,7 +15,7 @@ mod risk;
 use std::sync::Arc;
 
 use super::desk::{Desk, FlowError};
-use super::{approve, label, regroup, silence};
+use super::{act, approve, earn, label, regroup, silence};
 use crate::domain::card::{Card, Span, Tone};
 use crate::domain::command::{Command, Verb, Wrong, parse};
 use crate::domain::incident::Decision;
@@ -98,6 +98,13 @@ async fn carry_out(desk: &Arc<Desk>, by: &Person, command: Command) -> Result<Ca
             let told = approve::vote(desk, &card, by, Decision::Reject, Some(because)).await?;
             Ok(note(&told, Tone::Neutral))
         }
+        Command::Act { asked } if asked.is_empty() => Ok(act::list(desk)),
+        Command::Act { asked } => act::request(desk, by, &asked).await,
+        Command::Autonomy { asked } => match asked.split_once(' ') {
+            Some(("promote", what)) => earn::promote(desk, by, what).await,
+            Some(("demote", what)) => earn::take_back(desk, by, what).await,
+            Some(_) | None => earn::show(desk).await,
+        },
         Command::Ask { card, question } => {
             let told = approve::ask_more(desk, &card, by, Some(question)).await?;
             Ok(note(&told, Tone::Working))
@@ -116,9 +123,15 @@ fn needs(command: &Command) -> Needs {
     match command.verb() {
         // Whoever sees that it must stop may stop it.
         Verb::Pause => Needs::Nothing,
-        Verb::Silence | Verb::Unsilence | Verb::Merge | Verb::Split | Verb::Approve | Verb::Reject | Verb::Ask => {
-            Needs::ItsOwnCheck
-        }
+        Verb::Silence
+        | Verb::Unsilence
+        | Verb::Merge
+        | Verb::Split
+        | Verb::Approve
+        | Verb::Reject
+        | Verb::Ask
+        | Verb::Act
+        | Verb::Autonomy => Needs::ItsOwnCheck,
         // It looks for everybody, and investigates for those who may ask for it.
         Verb::Diagnose => Needs::ItsOwnCheck,
         Verb::Remember

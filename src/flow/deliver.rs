@@ -24,7 +24,7 @@ use crate::domain::card::Card;
 use crate::domain::id::{IncidentId, PersonId, PlanId};
 use crate::domain::incident::Sev;
 use crate::domain::time::Timestamp;
-use crate::ports::{ChatError, Drawing, Place};
+use crate::ports::{ChatError, Drawing, Place, crash};
 use crate::store::{OutboxRow, StoreError};
 use lane::{Lane, Suspect, Turn, Unknown, Wanted};
 use pace::Call;
@@ -411,10 +411,12 @@ impl Office {
         }
         self.settled.insert(row.id, row.revision);
         let failure = self.failed.remove(&row.id);
+        crash::point("deliver.before_done");
         // A failure here leaves it due: it is told again, which is an edit.
         if let Err(error) = self.desk.store.outbox_ended(row, failure.as_deref(), self.desk.clock.wall_now()).await {
             warn!(key = row.key, %error, "a delivery could not be marked");
         }
+        crash::point("deliver.done");
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use crate::domain::severity::Past;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
 use crate::memory::Memory;
-use crate::ports::{Artist, Channels, Chat, Clock, Cluster, Model, Outlet, Rota, Signals, Traces};
+use crate::ports::{Artist, Channels, Chat, Clock, Cluster, Hooks, Model, Outlet, Rota, Signals, Traces};
 use crate::prompt::Prompts;
 use crate::store::{AuditEntry, Batch, Draft, NewEffect, Store, StoreError};
 use crate::tools::ToolBox;
@@ -31,11 +31,15 @@ use super::listen::Ear;
 pub struct Desk {
     pub store: Arc<Store>,
     pub clock: Arc<dyn Clock>,
+    /// Wall time. What was to be told before it may have been told: the chat is read back first.
+    pub started_at: Timestamp,
     pub config: Config,
     pub policy: Policy,
     pub authority: Authority,
     pub signals: Option<Arc<dyn Signals>>,
     pub cluster: Option<Arc<dyn Cluster>>,
+    /// Addresses that may be called as actions.
+    pub hooks: Option<Arc<dyn Hooks>>,
     pub traces: Option<Arc<dyn Traces>>,
     /// What a model may look at.
     pub tools: ToolBox,

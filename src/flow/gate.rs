@@ -18,6 +18,7 @@ use tracing::error;
 use super::desk::{Desk, FlowError};
 use crate::domain::intake::Taken;
 use crate::domain::time::Timestamp;
+use crate::ports::crash;
 use crate::store::{Packed, StoreError, pack};
 
 /// What one sender brought.
@@ -189,12 +190,14 @@ impl Gate {
             })
             .collect();
         let counting = self.counting.lock().await;
+        crash::point("gate.before_store");
         let kept = match rows {
             Ok(rows) => desk.store.take_in_alerts(&rows).await,
             Err(failure) => Err(StoreError::Busy(format!("the payloads cannot be packed: {failure}"))),
         };
         match kept {
             Ok(ids) => {
+                crash::point("gate.stored");
                 for (parcel, id) in parcels.into_iter().zip(ids) {
                     if let Some(id) = id {
                         self.keep(id, received_at, &parcel);
@@ -204,6 +207,7 @@ impl Gate {
                         let _ = done.send(Ok(()));
                     }
                 }
+                crash::point("gate.answered");
                 drop(counting);
                 desk.bells.alerts.notify_one();
             }

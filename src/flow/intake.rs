@@ -32,6 +32,7 @@ use crate::domain::severity::Said;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
 use crate::domain::triage::{Gathered, Judged, Persisting, Triage};
+use crate::ports::crash;
 use crate::store::{AuditEntry, Batch, Draft, Heard, NewEffect, Repeats, Standing, StoreError};
 
 /// What is kept in memory between batches.
@@ -74,7 +75,10 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
             desk.wait(&desk.bells.alerts, Duration::from_millis(500)).await;
             continue;
         }
-        match keeper.fold(&desk, &rows).await {
+        crash::point("intake.before_fold");
+        let folded = keeper.fold(&desk, &rows).await;
+        crash::point("intake.folded");
+        match folded {
             Ok(()) => desk.gate.judged(&rows.iter().map(|row| row.id).collect::<Vec<_>>()),
             Err(failure) => {
                 error!(error = %failure, "alerts stay in the inbox and are tried again");

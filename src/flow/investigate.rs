@@ -8,10 +8,11 @@ use tracing::{Instrument, error, info, info_span, warn};
 
 use super::deliver::Effect;
 use super::desk::{Desk, FlowError};
+use super::draft::{Wanted, draft};
 use super::observe::{self, Dossier};
 use super::regroup::ASKED;
 use super::{reason, remember};
-use crate::domain::action::Action;
+use crate::domain::action::{Action, ActionKind};
 use crate::domain::card::Tone;
 use crate::domain::diagnosis::{Diagnosis, Remedy, Verdict};
 use crate::domain::evidence::Evidence;
@@ -19,11 +20,11 @@ use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, Outcome, State};
 use crate::domain::judge::proofs;
 use crate::domain::narrative;
-use crate::domain::plan::{self, BlastRadius, Direction, Plan, SuccessCheck};
+use crate::domain::plan::{self, Direction, Plan, SuccessCheck};
 use crate::domain::policy::Ruling;
 use crate::domain::root_cause::{Picture, SignalClass, Worse, conclude, focus, rank};
 use crate::domain::time::Timestamp;
-use crate::ports::{Cluster, Drawing, Workload};
+use crate::ports::{Cluster, Drawing, Wish, Workload};
 
 /// Candidates for the next look; more are read when these are done.
 const LOOKED_AT: i64 = 256;
@@ -252,37 +253,19 @@ async fn concrete(
         let why = why.map_or_else(String::new, |why| format!(": {why}"));
         return Err(format!("{action} is what I would propose again, and {by} rejected it{why}"));
     }
-    let ruling = desk.policy.rule(&action);
-    let approvals_needed = match &ruling {
-        Ruling::Refused { because } => return Err(format!("policy refuses {action}: {because}")),
-        Ruling::NeedsApproval { approvals, .. } => *approvals,
-        Ruling::Unattended { .. } => 0,
-    };
-    let dry_run = cluster.dry_run(&action).await.map_err(|error| format!("the dry run of {action} fails: {error}"))?;
-    if dry_run.before == dry_run.after {
-        return Err(format!("{action} would change nothing"));
-    }
-    let undo = action.undo();
-    let blast = BlastRadius::of(service, workload.replicas, &action, &picture.topology);
     let mut evidence: Vec<_> = diagnosis.claims.iter().flat_map(|claim| claim.evidence.clone()).collect();
     evidence.sort();
     evidence.dedup();
-    let plan = Plan {
-        id: id.plan(incident.plans.len() + 1),
-        digest: plan::digest(&action, &dry_run.before, &dry_run.after, &undo, &desk.policy.version()),
-        tier: action.tier(),
+    let wanted = Wanted {
+        incident: &incident,
+        service,
+        action,
         because: diagnosis.mechanism.clone(),
-        blast,
-        diff: dry_run.diff,
-        undo,
         checks: checks(desk, picture, service),
         evidence,
-        expires_at: desk.clock.wall_now() + Duration::from_secs(desk.config.policy.approval_seconds),
-        approvals_needed,
         requester: None,
-        action,
     };
-    Ok((plan, ruling))
+    draft(desk, &picture.topology, wanted).await
 }
 
 async fn workload_of(cluster: &dyn Cluster, service: &str) -> Result<Workload, String> {
@@ -313,7 +296,29 @@ async fn action_for(
                 .signal(service, "requests")
                 .filter(|load| load.baseline.median > 0.0)
                 .map_or(1.5, |load| load.worst / load.baseline.median);
-            Ok(Action::Scale { target, from: workload.replicas, to: plan::scaled_replicas(workload.replicas, ratio) })
+            let to = plan::scaled_replicas(workload.replicas, ratio);
+            let action = Action::Scale { target, from: workload.replicas, to };
+            // Where an autoscaler owns the number, its bounds are what can be moved.
+            match cluster.surroundings(&action).await.map_err(|error| error.to_string())?.autoscaler {
+                None => Ok(action),
+                Some(scaler) => {
+                    let wish = Wish {
+                        action: ActionKind::SetBounds,
+                        cluster: incident.cluster.clone(),
+                        namespace: workload.namespace.clone(),
+                        kind: String::new(),
+                        name: scaler.name,
+                        to: Some(format!(
+                            "{}..{}",
+                            scaler.bounds.min.max(to.min(scaler.bounds.max)),
+                            scaler.bounds.max.max(to)
+                        )),
+                        data: None,
+                        declared: None,
+                    };
+                    cluster.prepare(&wish).await.map_err(|error| error.to_string())
+                }
+            }
         }
         Remedy::RollBack { .. } => {
             let change = picture
@@ -376,11 +381,7 @@ fn checks(desk: &Desk, picture: &Picture, service: &str) -> Vec<SuccessCheck> {
 }
 
 async fn ask(desk: &Desk, id: &IncidentId, plan: Plan, ruling: Ruling) -> Result<(), FlowError> {
-    let words = match &ruling {
-        Ruling::Refused { because } | Ruling::NeedsApproval { because, .. } | Ruling::Unattended { because } => {
-            because.clone()
-        }
-    };
+    let words = ruling.because().to_owned();
     let unattended = matches!(ruling, Ruling::Unattended { .. });
     if unattended && let Some(why) = desk.paused().await {
         warn!(incident = %id, why, "paused: the plan waits for people");

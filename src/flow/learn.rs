@@ -8,7 +8,7 @@ use tracing::info;
 
 use super::desk::Desk;
 use super::remember::symptoms;
-use crate::domain::action::Action;
+use crate::domain::action::{Action, ActionKind};
 use crate::domain::id::PersonId;
 use crate::domain::incident::{Incident, Outcome};
 use crate::domain::runbook::RunbookAction;
@@ -32,7 +32,7 @@ pub async fn outcome(desk: &Desk, memory: &Memory, incident: &Incident) -> Resul
     let Some((action, helped)) = incident.plans.iter().rev().find_map(|record| {
         let helped = match record.outcome {
             Outcome::Verified => true,
-            Outcome::NotVerified | Outcome::Undone => false,
+            Outcome::NotVerified | Outcome::Undone | Outcome::Recurred => false,
             Outcome::Proposed
             | Outcome::Approved
             | Outcome::Rejected
@@ -63,12 +63,14 @@ pub async fn outcome(desk: &Desk, memory: &Memory, incident: &Incident) -> Resul
 
 /// The verb by which documents advise an action.
 pub fn advice(action: &Action) -> &'static str {
-    match action {
-        Action::Restart { .. } => RunbookAction::Restart,
-        Action::Scale { .. } => RunbookAction::Scale,
-        Action::RollBack { .. } => RunbookAction::Rollback,
+    match action.kind() {
+        ActionKind::Restart => RunbookAction::Restart.as_str(),
+        ActionKind::Scale | ActionKind::SetBounds => RunbookAction::Scale.as_str(),
+        ActionKind::RollBack | ActionKind::RollBackRelease | ActionKind::RestoreConfig => {
+            RunbookAction::Rollback.as_str()
+        }
+        other => other.as_str(),
     }
-    .as_str()
 }
 
 async fn cast(

@@ -478,7 +478,10 @@ async fn own_rollbacks(desk: &Desk, event_now: Timestamp) -> Result<Vec<OwnRollb
     let lately = incidents.into_iter().filter(|incident| event_now.since(incident.since) < day);
     let done = lately.flat_map(|incident| incident.plans).filter(|record| {
         // Only what was certainly written: another's change must not hide behind an attempt of ours.
-        matches!(record.outcome, Outcome::Written | Outcome::Verified | Outcome::NotVerified | Outcome::Undone)
+        matches!(
+            record.outcome,
+            Outcome::Written | Outcome::Verified | Outcome::NotVerified | Outcome::Undone | Outcome::Recurred
+        )
     });
     let rollbacks = done.filter_map(|record| match record.plan.action {
         Action::RollBack { target, from_revision, .. } => Some(OwnRollback {
@@ -487,7 +490,7 @@ async fn own_rollbacks(desk: &Desk, event_now: Timestamp) -> Result<Vec<OwnRollb
             from_revision,
             undone: record.outcome == Outcome::Undone,
         }),
-        Action::Restart { .. } | Action::Scale { .. } => None,
+        _ => None,
     });
     Ok(rollbacks.collect())
 }

@@ -21,7 +21,7 @@ use crate::domain::command::Verb;
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Decision, Incident, IncidentEvent};
 use crate::domain::narrative::{Answer, answer, note, state_words};
-use crate::ports::{FromPeople, Person, Place};
+use crate::ports::{FromPeople, Person, Place, crash};
 use crate::store::{Batch, InboxRow, NewEffect};
 
 /// Free questions that are answered at the same time; the others wait their turn.
@@ -87,6 +87,7 @@ struct Open {
 
 /// Answers and closes the row; or says that it looks, and gives back the question that keeps it open.
 async fn answer_row(desk: &Arc<Desk>, row: &InboxRow, room: Room) -> Result<Option<Open>, FlowError> {
+    crash::point("respond.read");
     // `source` is the chat's name; the body is what its adapter proved.
     let effect = match serde_json::from_str::<FromPeople>(&row.body) {
         Err(unreadable) => {
@@ -143,6 +144,7 @@ async fn answer_question(desk: &Arc<Desk>, row: &InboxRow, open: Open) -> Result
 
 /// The same key for all that is said to one act: a later word takes the place of an earlier one.
 async fn finish(desk: &Desk, row: &InboxRow, effect: Option<Effect>, done: Vec<i64>) -> Result<(), FlowError> {
+    crash::point("respond.reacted");
     let mut batch = Batch { inbox_done: done, ..Batch::default() };
     if let Some(effect) = effect {
         batch.effects.push(NewEffect {
@@ -152,6 +154,7 @@ async fn finish(desk: &Desk, row: &InboxRow, effect: Option<Effect>, done: Vec<i
         });
     }
     desk.store.commit(batch, desk.clock.wall_now()).await?;
+    crash::point("respond.answered");
     desk.bells.outbox.notify_one();
     Ok(())
 }

@@ -62,6 +62,7 @@ pub fn tell_event(event: &IncidentEvent) -> Option<String> {
         E::VerificationFailed { facts, .. } => format!("not verified: {}", facts.join("; ")),
         E::Compensated { result, .. } => format!("undo: {result}"),
         E::HandedOver { because } => format!("handed to people: {because}"),
+        E::Recurred { because, .. } => format!("it came back: {because}"),
         E::Resolved { because, .. } => format!("resolved: {because}"),
         E::PostMortemWritten { .. } => "post-mortem written and kept in memory".into(),
         E::Feedback { by, helpful, .. } => format!("{by}: {}", if *helpful { "helpful" } else { "not helpful" }),

@@ -15,6 +15,7 @@ use crate::domain::id::{Digest, IncidentId};
 use crate::domain::incident::{IllegalTransition, Incident, IncidentEvent};
 use crate::domain::severity::Ending;
 use crate::domain::time::Timestamp;
+use crate::ports::crash;
 
 /// Everything that becomes true together, or not at all.
 #[derive(Default)]
@@ -214,6 +215,7 @@ macro_rules! write_batch {
                 .await?;
         }
         write_taught!($tx, $batch.taught, $at);
+        crash::point("tx.before_events");
         for draft in &mut $batch.drafts {
             let id = draft.incident.id.as_str().to_owned();
             // The events are numbered behind the version that was read: if somebody else appended
@@ -304,6 +306,7 @@ macro_rules! write_batch {
             draft.base_version = draft.incident.version;
             draft.events.clear();
         }
+        crash::point("tx.before_evidence");
         for evidence in &$batch.evidence {
             let body = serde_json::to_string(evidence).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
             let added = sqlx::query(
@@ -340,6 +343,7 @@ macro_rules! write_batch {
                 return Err(StoreError::Stale(plan.clone()));
             }
         }
+        crash::point("tx.before_executions");
         for row in &$batch.executions {
             let changed = match row.claim {
                 Claim::First => {
@@ -387,6 +391,7 @@ macro_rules! write_batch {
                 }
             }
         }
+        crash::point("tx.before_effects");
         for effect in &$batch.effects {
             sqlx::query(
                 "INSERT INTO outbox(key,incident,body,state,attempts,not_before,created_at) VALUES($1,$2,$3,'due',0,0,$4) \
@@ -399,6 +404,7 @@ macro_rules! write_batch {
             .execute(&mut *$tx)
             .await?;
         }
+        crash::point("tx.before_posted");
         for row in &$batch.posted {
             sqlx::query(
                 "INSERT INTO posted(key,chat,channel,ts,thread,incident,at,card) VALUES($1,$2,$3,$4,$5,$6,$7,$8) \
@@ -432,6 +438,7 @@ macro_rules! write_batch {
         for entry in &$batch.audit {
             links.push((entry.kind.clone(), entry.subject.clone(), entry.body.to_string()));
         }
+        crash::point("tx.before_audit");
         if !links.is_empty() {
             let (mut seq, head): (i64, String) = sqlx::query_as($lock).fetch_one(&mut *$tx).await?;
             let mut head = Digest::from_hex(head);
@@ -484,12 +491,19 @@ impl Store {
     /// made anew after a failure.
     pub async fn commit_in_place(&self, batch: &mut Batch, wall_at: Timestamp) -> Result<(), StoreError> {
         let ended = batch.drafts.iter().any(|draft| Ending::of(&draft.incident).is_some());
+        // Named after what would become true, on either side of it.
+        let told: Vec<String> = match crash::is_armed() {
+            true => batch.drafts.iter().flat_map(|draft| draft.events().map(IncidentEvent::kind)).collect(),
+            false => vec![],
+        };
+        told.iter().for_each(|kind| crash::point(&format!("before.{kind}")));
         let labels = !batch.taught.labels.is_empty() || !batch.taught.rescored.is_empty();
         match &self.db {
             Db::Sqlite(pool) => {
                 let _writer = self.writer.lock().await;
                 let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
                 write_batch!(tx, batch, wall_at, "SELECT seq, hash FROM audit_head WHERE one=1");
+                crash::point("tx.before_commit");
                 tx.commit().await?;
             }
             Db::Postgres(pool) => {
@@ -498,6 +512,7 @@ impl Store {
                 tx.commit().await?;
             }
         }
+        told.iter().for_each(|kind| crash::point(&format!("after.{kind}")));
         if labels {
             self.labels.fetch_add(1, Ordering::Release);
         }

@@ -10,7 +10,7 @@ use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent};
 use crate::domain::severity::{Ending, Past};
 use crate::domain::time::Timestamp;
-use crate::ports::MessageRef;
+use crate::ports::{MessageRef, crash};
 
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct InboxRow {
@@ -101,6 +101,7 @@ impl Store {
         body: &str,
         wall_at: Timestamp,
     ) -> Result<(), StoreError> {
+        crash::point("people.before_store");
         let _writer = self.writer.lock().await;
         on!(self, pool => {
             sqlx::query(
@@ -116,6 +117,7 @@ impl Store {
             .await
             .map(|_| ())
         })?;
+        crash::point("people.stored");
         Ok(())
     }
 
@@ -550,6 +552,22 @@ impl Store {
         Ok(on!(self, pool => {
             sqlx::query_as("SELECT person, decision FROM vote WHERE plan=$1 ORDER BY at").bind(plan).fetch_all(pool).await
         })?)
+    }
+
+    /// Plan, incident and beginning of what was begun since then; undos are not executions.
+    pub async fn executions_since(
+        &self,
+        wall_since: Timestamp,
+    ) -> Result<Vec<(String, String, Timestamp)>, StoreError> {
+        let rows: Vec<(String, String, i64)> = on!(self, pool => {
+            sqlx::query_as(
+                "SELECT plan, incident, started_at FROM execution WHERE started_at>=$1 AND plan NOT LIKE '%-undo'",
+            )
+            .bind(wall_since.millis())
+            .fetch_all(pool)
+            .await
+        })?;
+        Ok(rows.into_iter().map(|(plan, incident, at)| (plan, incident, Timestamp::from_millis(at))).collect())
     }
 
     pub async fn execution(

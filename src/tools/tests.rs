@@ -1,16 +1,19 @@
 //! The tool box over an estate of one service, faked behind the ports.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::*;
-use crate::domain::action::Action;
+use crate::domain::action::{Action, Right, Target};
 use crate::domain::evidence::Evidence;
 use crate::domain::id::Digest;
+use crate::domain::plan::Surroundings;
 use crate::domain::topology::{EdgeKind, NodeKind};
 use crate::domain::trace::{Span, Trace};
 use crate::ports::{
-    Applied, ClusterEvent, Dependency, DryRun, Handling, InstrumentError, LogLine, NodeState, Observation, PodLogs,
-    PodState, Revision, TraceQuery, Window, Workload,
+    Applied, ClusterEvent, Dependency, DryRun, Grant, Handling, Identity, InstrumentError, LogLine, NodeState,
+    Observation, PodLogs, PodState, Revision, Settled, Took, TraceQuery, Window, Wish, Workload,
 };
 use crate::store::Batch;
 
@@ -107,8 +110,29 @@ impl Cluster for Estate {
     async fn dry_run(&self, _: &Action) -> Result<DryRun, ClusterError> {
         Err(ClusterError::Forbidden("tools never write".to_owned()))
     }
-    async fn apply(&self, _: &Action, _: &str) -> Result<Applied, ClusterError> {
+    async fn prepare(&self, _: &Wish) -> Result<Action, ClusterError> {
         Err(ClusterError::Forbidden("tools never write".to_owned()))
+    }
+    async fn apply(&self, _: &Action, _: &str, _: &str) -> Result<Applied, ClusterError> {
+        Err(ClusterError::Forbidden("tools never write".to_owned()))
+    }
+    async fn took_effect(&self, _: &Action, _: &str) -> Result<Took, ClusterError> {
+        Err(ClusterError::Forbidden("tools never write".to_owned()))
+    }
+    async fn settled(&self, _: &Action) -> Result<Settled, ClusterError> {
+        Err(ClusterError::Forbidden("tools never write".to_owned()))
+    }
+    async fn surroundings(&self, _: &Action) -> Result<Surroundings, ClusterError> {
+        Ok(Surroundings::default())
+    }
+    async fn manifest(&self, target: &Target) -> Result<String, ClusterError> {
+        Err(ClusterError::NotFound(target.to_string()))
+    }
+    async fn config_data(&self, _: &str, name: &str) -> Result<BTreeMap<String, String>, ClusterError> {
+        Err(ClusterError::NotFound(name.to_owned()))
+    }
+    async fn grants(&self, _: Identity, _: &[String], _: &[Right]) -> Result<Vec<Grant>, ClusterError> {
+        Ok(vec![])
     }
     async fn check(&self) -> Result<String, ClusterError> {
         Ok(String::new())

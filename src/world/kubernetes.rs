@@ -1,6 +1,7 @@
 //! A simulated Kubernetes: an API server over HTTP, the Deployment, ReplicaSet and StatefulSet controllers, a scheduler
 //! and a kubelet. Time is handed in as event-time milliseconds; nothing here reads a clock.
 
+mod access;
 mod api;
 mod build;
 mod controller;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+pub use access::Granted;
 pub use api::router;
 use kinds::Resource;
 use kubelet::PodRun;
@@ -169,6 +171,8 @@ pub struct KubeState {
     writes: Vec<Write>,
     logs: Option<LogSource>,
     last_step: Option<i64>,
+    /// What a token may do; one that is not named may do everything.
+    grants: BTreeMap<String, Vec<Granted>>,
     /// Of the pods that are ready, only these are asked how they fare; `None`: all.
     disturbed: Option<std::collections::BTreeSet<String>>,
 }
@@ -187,6 +191,7 @@ impl KubeState {
             writes: Vec::new(),
             logs: None,
             last_step: None,
+            grants: BTreeMap::new(),
             disturbed: None,
         }
     }

@@ -3,13 +3,17 @@
 mod aimock;
 mod approvals;
 mod cards;
+mod catalogue;
+mod crash;
 mod door;
 mod elsewhere;
 mod fake_qdrant;
 mod funnel;
 mod harness;
+mod keeping;
 mod labels;
 mod learning;
+mod manifests;
 mod memory;
 mod model;
 mod noise;

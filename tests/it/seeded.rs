@@ -10,7 +10,7 @@ use midwatch::domain::diagnosis::{Claim, Diagnosis, Remedy, Verdict};
 use midwatch::domain::evidence::{Evidence, EvidenceKind, Taint};
 use midwatch::domain::id::{Digest, IncidentId};
 use midwatch::domain::incident::{Incident, IncidentEvent, JoinedAlert, Sev};
-use midwatch::domain::plan::{BlastRadius, Plan, target};
+use midwatch::domain::plan::{BlastRadius, Plan, Surroundings, target};
 use midwatch::domain::root_cause::Candidate;
 use midwatch::domain::severity::Said;
 use midwatch::domain::time::Timestamp;
@@ -54,7 +54,8 @@ async fn write(data: &Path, seeded: Seeded) {
         id: id.plan(1),
         tier: action.tier(),
         because: "pay has more pods than its database has connections".into(),
-        blast: BlastRadius::of("pay", 6, &action, &Default::default()),
+        service: "pay".into(),
+        blast: BlastRadius::of("pay", &action, &Surroundings::default(), &Default::default()),
         diff: "-replicas: 6\n+replicas: 2".into(),
         undo: action.undo(),
         checks: vec![],

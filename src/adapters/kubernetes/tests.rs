@@ -206,30 +206,30 @@ async fn an_undo_finds_the_renumbered_revision() {
 #[tokio::test]
 async fn a_write_names_the_uid_and_the_version_that_it_was_decided_on() {
     let (cluster, seen) = cluster(true).await;
-    let applied = cluster.apply(&Action::Restart { target: target("u1") }, "5").await.unwrap();
+    let applied = cluster.apply(&Action::Restart { target: target("u1") }, "5", "P").await.unwrap();
     assert_eq!((applied.resource_version.as_str(), applied.generation), ("6", 4));
     let (kind, dry, body) = seen.lock().unwrap()[0].clone();
     assert_eq!((kind.as_str(), dry), ("application/strategic-merge-patch+json", false));
     assert_eq!(body["metadata"], json!({"uid": "u1", "resourceVersion": "5"}));
     let scale = Action::Scale { target: target("u1"), from: 2, to: 4 };
-    assert_eq!(cluster.apply(&scale, "5").await.unwrap().generation, 4);
-    assert!(matches!(cluster.apply(&scale, "4").await, Err(ClusterError::Conflict(_))));
+    assert_eq!(cluster.apply(&scale, "5", "P").await.unwrap().generation, 4);
+    assert!(matches!(cluster.apply(&scale, "4", "P").await, Err(ClusterError::Conflict(_))));
     let stranger = Action::Restart { target: target("u2") };
-    assert!(matches!(cluster.apply(&stranger, "5").await, Err(ClusterError::Conflict(_))));
+    assert!(matches!(cluster.apply(&stranger, "5", "P").await, Err(ClusterError::Conflict(_))));
 }
 
 #[tokio::test]
 async fn a_lost_answer_of_a_write_is_unknown_and_a_missing_identity_forbids() {
     let (with_writer, _) = cluster(true).await;
     let scale = Action::Scale { target: target("u1"), from: 2, to: 13 };
-    assert!(matches!(with_writer.apply(&scale, "5").await, Err(ClusterError::Unknown(_))));
+    assert!(matches!(with_writer.apply(&scale, "5", "P").await, Err(ClusterError::Unknown(_))));
     assert!(matches!(with_writer.dry_run(&scale).await, Err(ClusterError::Unavailable(_))));
     let (reader, seen) = cluster(false).await;
-    assert!(matches!(reader.apply(&scale, "5").await, Err(ClusterError::Forbidden(_))));
+    assert!(matches!(reader.apply(&scale, "5", "P").await, Err(ClusterError::Forbidden(_))));
     assert!(seen.lock().unwrap().is_empty());
     assert!(matches!(reader.revisions("prod", "gone").await, Err(ClusterError::NotFound(_))));
     assert!(matches!(reader.revisions("prod", "secret").await, Err(ClusterError::Forbidden(_))));
     let nobody = Access::Url { url: "http://127.0.0.1:9".into(), token: None };
     let away = KubernetesCluster::connect(&nobody, Some(&nobody)).await.unwrap();
-    assert!(matches!(away.apply(&scale, "5").await, Err(ClusterError::Unavailable(_))));
+    assert!(matches!(away.apply(&scale, "5", "P").await, Err(ClusterError::Unavailable(_))));
 }

@@ -289,9 +289,8 @@ async fn seen(desk: &Desk, incident: &Incident) -> anyhow::Result<ObservedIncide
 /// In the words of `scenario.yaml`.
 fn proposed(action: &Action) -> String {
     let verb = match action {
-        Action::Restart { .. } => "restart",
-        Action::Scale { .. } => "scale",
         Action::RollBack { .. } => "rollback",
+        other => other.verb(),
     };
     format!("{verb} {}", action.target().name)
 }

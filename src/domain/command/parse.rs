@@ -200,6 +200,14 @@ fn read(verb: Verb, rest: &str) -> Result<Command, String> {
             let card = some(card, "reject needs the plan and digest of a card")?;
             Ok(Command::Reject { card, because: some(after_because(because), "a rejection needs a reason")? })
         }
+        Verb::Act => Ok(Command::Act { asked: rest.split_whitespace().collect::<Vec<_>>().join(" ") }),
+        Verb::Autonomy => match rest.split_whitespace().collect::<Vec<_>>().as_slice() {
+            [] => Ok(Command::Autonomy { asked: String::new() }),
+            [word @ ("promote" | "demote"), service, action] => {
+                Ok(Command::Autonomy { asked: format!("{word} {service} {action}") })
+            }
+            _ => Err("autonomy is shown, or promotes or demotes one action of one service".to_owned()),
+        },
         Verb::Ask => {
             let (card, question) = first_word(rest);
             let card = some(card, "ask needs the plan and digest of a card")?;

@@ -163,6 +163,11 @@ pub enum IncidentEvent {
         plan: PlanId,
         result: String,
     },
+    /// The alert came back soon after the plan's effect was verified: it did not help.
+    Recurred {
+        plan: PlanId,
+        because: String,
+    },
     HandedOver {
         because: String,
     },

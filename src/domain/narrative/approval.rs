@@ -85,7 +85,8 @@ pub fn approval(record: &PlanRecord) -> Card {
         | Outcome::Failed { .. }
         | Outcome::Verified
         | Outcome::NotVerified
-        | Outcome::Undone => {
+        | Outcome::Undone
+        | Outcome::Recurred => {
             blocks.push(Block::Text { spans: decision(record) });
             if !record.facts.is_empty() {
                 blocks.push(Block::List {
@@ -111,12 +112,13 @@ fn approval_word(record: &PlanRecord) -> &'static str {
         Outcome::Verified => "Verified",
         Outcome::NotVerified => "Did not help",
         Outcome::Undone => "Undone",
+        Outcome::Recurred => "Came back",
     }
 }
 
 fn approval_tone(outcome: &Outcome) -> Tone {
     match outcome {
-        Outcome::Proposed | Outcome::Failed { .. } | Outcome::NotVerified => Tone::Alarm,
+        Outcome::Proposed | Outcome::Failed { .. } | Outcome::NotVerified | Outcome::Recurred => Tone::Alarm,
         Outcome::Approved | Outcome::Started | Outcome::Written => Tone::Working,
         Outcome::Verified => Tone::Good,
         Outcome::Rejected | Outcome::Expired | Outcome::Voided { .. } | Outcome::Undone => Tone::Neutral,
@@ -186,6 +188,11 @@ fn decision(record: &PlanRecord) -> Vec<Span> {
         }
         Outcome::Undone => {
             spans.push(Span::plain("It did not help and was undone"));
+            spans.extend(told);
+            spans.push(Span::plain("."));
+        }
+        Outcome::Recurred => {
+            spans.push(Span::plain("It seemed to help, and the alert came back within the hour"));
             spans.extend(told);
             spans.push(Span::plain("."));
         }

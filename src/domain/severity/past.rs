@@ -69,7 +69,8 @@ fn was_begun(outcome: &Outcome) -> bool {
         | Outcome::Failed { .. }
         | Outcome::Verified
         | Outcome::NotVerified
-        | Outcome::Undone => true,
+        | Outcome::Undone
+        | Outcome::Recurred => true,
     }
 }
 

@@ -296,7 +296,8 @@ fn concerns(event: &IncidentEvent, id: &PlanId) -> bool {
         | E::ExecutionFailed { plan, .. }
         | E::VerificationPassed { plan, .. }
         | E::VerificationFailed { plan, .. }
-        | E::Compensated { plan, .. } => plan == id,
+        | E::Compensated { plan, .. }
+        | E::Recurred { plan, .. } => plan == id,
         E::Opened { .. }
         | E::AlertsJoined { .. }
         | E::AlertsResolved { .. }
@@ -362,6 +363,7 @@ fn is_decision(event: &IncidentEvent) -> bool {
         | E::VerificationPassed { .. }
         | E::VerificationFailed { .. }
         | E::Compensated { .. }
+        | E::Recurred { .. }
         | E::HandedOver { .. }
         | E::Resolved { .. }
         | E::PostMortemWritten { .. }

@@ -14,7 +14,7 @@ use crate::domain::incident::{Incident, State};
 use crate::domain::narrative::{self, Answer, Home};
 use crate::domain::route::{Routing, Telling};
 use crate::domain::time::Timestamp;
-use crate::ports::Drawing;
+use crate::ports::{Drawing, crash};
 use crate::store::{OutboxRow, Scope};
 
 pub(super) async fn tell(
@@ -24,6 +24,7 @@ pub(super) async fn tell(
     effect: &Effect,
     look_first: bool,
 ) -> Result<Sent, Failure> {
+    crash::point("deliver.read");
     match effect {
         Effect::Reply { place, card, .. } => {
             let thread = place.thread.clone().or_else(|| place.message.clone());

@@ -5,7 +5,7 @@ use super::Failure;
 use super::lane::Suspect;
 use crate::domain::card::Card;
 use crate::domain::id::IncidentId;
-use crate::ports::MessageRef;
+use crate::ports::{MessageRef, crash};
 use crate::store::{Batch, OutboxRow, PostedRow};
 
 /// Where and as what a card goes.
@@ -39,7 +39,9 @@ pub(super) enum Sent {
 pub(super) async fn send(desk: &Desk, seat: &ChatSeat, parcel: Parcel<'_>) -> Result<Sent, Failure> {
     let key = format!("{}@{}", parcel.key, seat.chat.name());
     if let Some(message) = desk.store.posted(&key).await.map_err(Failure::store)? {
+        crash::point("deliver.before_edit");
         seat.chat.edit(&message, parcel.card).await.map_err(Failure::Chat)?;
+        crash::point("deliver.edited");
         Counters::add(&desk.counters.edits, 1);
         return Ok(Sent::Edited);
     }
@@ -53,7 +55,9 @@ pub(super) async fn send(desk: &Desk, seat: &ChatSeat, parcel: Parcel<'_>) -> Re
             if !seat.chat.is_idempotent() {
                 desk.store.outbox_begun(parcel.row).await.map_err(Failure::store)?;
             }
+            crash::point("deliver.before_post");
             let posted = seat.chat.post(parcel.channel, parcel.thread, &key, parcel.card).await;
+            crash::point("deliver.posted");
             Counters::add(&desk.counters.posts, u64::from(posted.is_ok()));
             (posted.map_err(Failure::Chat)?, parcel.look_first)
         }
@@ -69,6 +73,7 @@ pub(super) async fn send(desk: &Desk, seat: &ChatSeat, parcel: Parcel<'_>) -> Re
     };
     let batch = Batch { posted: vec![posted], ..Batch::default() };
     desk.store.commit(batch, desk.clock.wall_now()).await.map_err(Failure::store)?;
+    crash::point("deliver.recorded");
     Ok(Sent::Posted { message, thread: parcel.thread.cloned(), twice })
 }
 

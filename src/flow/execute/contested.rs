@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
+use super::hands::Hands;
 use crate::domain::action::Action;
-use crate::ports::{Applied, Cluster, ClusterError, DryRun};
+use crate::ports::{Applied, ClusterError, DryRun};
 
 /// A workload whose pods come and go is written many times a second.
 const TRIES: u32 = 25;
@@ -15,21 +16,22 @@ const PAUSE: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(150);
 
 pub(super) async fn apply(
-    cluster: &dyn Cluster,
+    hands: &Hands,
     action: &Action,
     version: &str,
+    mark: &str,
     is_as_approved: impl Fn(&DryRun) -> bool,
 ) -> Result<Applied, ClusterError> {
     let mut version = version.to_owned();
     let mut tries = 1;
     loop {
-        match cluster.apply(action, &version).await {
+        match hands.apply(action, &version, mark).await {
             Err(ClusterError::Conflict(_)) if tries < TRIES => {}
             ended => return ended,
         }
         tokio::time::sleep((PAUSE * tries).min(LONGEST)).await;
         tries += 1;
-        let fresh = cluster.dry_run(action).await?;
+        let fresh = hands.rehearse(action).await?;
         if !is_as_approved(&fresh) {
             return Err(ClusterError::Conflict("what was approved has changed meanwhile".into()));
         }
@@ -39,14 +41,19 @@ pub(super) async fn apply(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use async_trait::async_trait;
     use serde_json::json;
 
     use super::*;
-    use crate::domain::action::Target;
-    use crate::ports::{ClusterEvent, NodeState, PodLogs, PodState, Revision, Workload};
+    use crate::domain::action::{Right, Target};
+    use crate::domain::plan::Surroundings;
+    use crate::ports::{
+        Cluster, ClusterEvent, Grant, Identity, NodeState, PodLogs, PodState, Revision, Settled, Took, Wish, Workload,
+    };
 
     /// An API server whose object somebody else writes so many times, each just before our write.
     struct Contested {
@@ -81,7 +88,28 @@ mod tests {
             let resource_version = version.to_string();
             Ok(DryRun { uid: "u".into(), resource_version, diff: String::new(), before, after: json!("new") })
         }
-        async fn apply(&self, _: &Action, version: &str) -> Result<Applied, ClusterError> {
+        async fn prepare(&self, wish: &Wish) -> Result<Action, ClusterError> {
+            Err(ClusterError::NotFound(wish.name.clone()))
+        }
+        async fn took_effect(&self, _: &Action, _: &str) -> Result<Took, ClusterError> {
+            Ok(Took::No)
+        }
+        async fn settled(&self, _: &Action) -> Result<Settled, ClusterError> {
+            Ok(Settled { done: true, fact: String::new() })
+        }
+        async fn surroundings(&self, _: &Action) -> Result<Surroundings, ClusterError> {
+            Ok(Surroundings::default())
+        }
+        async fn manifest(&self, _: &Target) -> Result<String, ClusterError> {
+            Ok(String::new())
+        }
+        async fn config_data(&self, _: &str, _: &str) -> Result<BTreeMap<String, String>, ClusterError> {
+            Ok(BTreeMap::new())
+        }
+        async fn grants(&self, _: Identity, _: &[String], _: &[Right]) -> Result<Vec<Grant>, ClusterError> {
+            Ok(vec![])
+        }
+        async fn apply(&self, _: &Action, version: &str, _: &str) -> Result<Applied, ClusterError> {
             let tried = self.writes.fetch_add(1, Ordering::SeqCst);
             match tried < self.others || version != self.others.to_string() {
                 true => Err(ClusterError::Conflict("the object has been modified".into())),
@@ -94,10 +122,11 @@ mod tests {
     }
 
     async fn write(others: u32, changes_spec: bool) -> (Result<Applied, ClusterError>, u32) {
-        let cluster = Contested { others, changes_spec, writes: AtomicU32::new(0) };
+        let cluster = Arc::new(Contested { others, changes_spec, writes: AtomicU32::new(0) });
+        let hands = Hands { cluster: Some(cluster.clone()), hooks: None };
         let [cluster_name, namespace, kind, name, uid] = ["c", "shop", "Deployment", "pay", "u"].map(str::to_owned);
         let target = Target { cluster: cluster_name, namespace, kind, name, uid };
-        let ended = apply(&cluster, &Action::Restart { target }, "0", |now| now.before == json!("old")).await;
+        let ended = apply(&hands, &Action::Restart { target }, "0", "P", |now| now.before == json!("old")).await;
         (ended, cluster.writes.load(Ordering::SeqCst))
     }
 

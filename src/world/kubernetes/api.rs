@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::kinds::{ALL, PODS, Resource};
+use super::kinds::{ALL, BUDGETS, PODS, Resource, verbs};
 use super::kubelet::container;
 use super::select::{Fields, Labels};
 use super::{KubeState, text};
@@ -29,6 +29,11 @@ pub(super) struct Failure {
 impl Failure {
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
         Self { code, reason, message: message.into(), details: Value::Null }
+    }
+
+    pub fn caused_by(mut self, reason: &str, message: &str) -> Self {
+        self.details = json!({"causes": [{"reason": reason, "message": message}]});
+        self
     }
 
     pub fn about(mut self, resource: Resource, name: &str) -> Self {
@@ -66,6 +71,8 @@ pub(super) struct Request {
     pub query: BTreeMap<String, String>,
     pub content_type: String,
     pub user_agent: String,
+    /// Of the `Authorization` header; empty: nobody in particular.
+    pub token: String,
     pub body: Bytes,
     pub now: i64,
 }
@@ -98,6 +105,7 @@ pub fn router(state: Arc<Mutex<KubeState>>, now: Now) -> Router {
                 query,
                 content_type: header(header::CONTENT_TYPE),
                 user_agent: header(header::USER_AGENT),
+                token: header(header::AUTHORIZATION).trim_start_matches("Bearer ").to_owned(),
                 body,
                 now,
             };
@@ -133,6 +141,9 @@ fn answer(state: &Mutex<KubeState>, path: &str, request: &Request) -> Result<Ans
             "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": ""}]}),
         )),
         ["apis"] => Ok(Answer::Json(200, groups())),
+        ["apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews"] if request.method == Method::POST => {
+            super::access::review(&lock(state), request)
+        }
         ["api", version, rest @ ..] => resource(state, "", version, rest, request),
         ["apis", group, version, rest @ ..] => resource(state, group, version, rest, request),
         _ => Err(Failure::no_path()),
@@ -163,12 +174,7 @@ fn resources(group: &str, version: &str) -> Result<Value, Failure> {
                              "kind": kind, "verbs": verbs}));
         };
         let workload = matches!(it.kind, "Deployment" | "StatefulSet");
-        let verbs: &[&str] = match it.kind {
-            "Deployment" | "StatefulSet" => &["get", "list", "patch", "update"],
-            "Pod" => &["get", "list", "delete"],
-            _ => &["get", "list"],
-        };
-        add(it.plural.to_owned(), it.kind, verbs);
+        add(it.plural.to_owned(), it.kind, verbs(it.kind));
         if workload {
             add(format!("{}/scale", it.plural), "Scale", &["get", "patch", "update"]);
         }
@@ -210,6 +216,7 @@ fn resource(
         return Err(Failure::no_path());
     }
     let place = Place { resource, namespace, name, sub };
+    super::access::check(&lock(state), &place, request)?;
     if request.method != Method::GET {
         return super::writing::write(&mut lock(state), &place, request);
     }
@@ -225,8 +232,16 @@ fn resource(
     }
 }
 
+/// As a reader sees it: the status of a budget moves with every pod.
+fn shown(state: &KubeState, resource: Resource, object: &Value) -> Value {
+    match resource == BUDGETS {
+        true => super::writing::with_room(state, object.clone()),
+        false => object.clone(),
+    }
+}
+
 pub(super) fn fetch(state: &KubeState, place: &Place<'_>) -> Result<Value, Failure> {
-    let found = state.get(place.resource, place.namespace, place.name).cloned();
+    let found = state.get(place.resource, place.namespace, place.name).map(|it| shown(state, place.resource, it));
     found.ok_or_else(|| Failure::not_found(place.resource, place.name))
 }
 
@@ -250,6 +265,7 @@ fn list(state: &KubeState, place: &Place<'_>, request: &Request) -> Result<Answe
         super::set(&mut metadata, &["remainingItemCount"], json!(found.len() - end));
     }
     let items = found.get(start..end).unwrap_or_default();
+    let items: Vec<Value> = items.iter().map(|it| shown(state, place.resource, it)).collect();
     let kind = format!("{}List", place.resource.kind);
     let body = json!({"kind": kind, "apiVersion": place.resource.api_version(), "metadata": metadata, "items": items});
     Ok(Answer::Json(200, body))

@@ -49,7 +49,42 @@ pub(super) const AUTOSCALERS: Resource = Resource {
     ..grouped("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
 };
 
-pub(super) const ALL: [Resource; 13] = [
+pub(super) const QUOTAS: Resource = core("resourcequotas", "ResourceQuota", true);
+pub(super) const JOBS: Resource = grouped("batch", "v1", "jobs", "Job");
+pub(super) const CRON_JOBS: Resource = grouped("batch", "v1", "cronjobs", "CronJob");
+/// Custom resources: no strategic merge, and nothing here acts on them.
+pub(super) const APPLICATIONS: Resource = grouped("argoproj.io", "v1alpha1", "applications", "Application");
+pub(super) const KUSTOMIZATIONS: Resource =
+    grouped("kustomize.toolkit.fluxcd.io", "v1", "kustomizations", "Kustomization");
+pub(super) const HELM_RELEASES: Resource = grouped("helm.toolkit.fluxcd.io", "v2", "helmreleases", "HelmRelease");
+pub(super) const GIT_REPOSITORIES: Resource =
+    grouped("source.toolkit.fluxcd.io", "v1", "gitrepositories", "GitRepository");
+
+/// Which requests besides `get` and `list` the server serves.
+pub(super) fn verbs(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "Deployment"
+        | "StatefulSet"
+        | "Node"
+        | "ConfigMap"
+        | "HorizontalPodAutoscaler"
+        | "CronJob"
+        | "Application"
+        | "Kustomization"
+        | "HelmRelease"
+        | "GitRepository" => &["get", "list", "patch", "update"],
+        "Job" => &["get", "list", "create", "delete"],
+        "Pod" => &["get", "list", "delete"],
+        _ => &["get", "list"],
+    }
+}
+
+/// Whether the kind is a custom resource.
+pub(super) fn is_custom(resource: Resource) -> bool {
+    [APPLICATIONS, KUSTOMIZATIONS, HELM_RELEASES, GIT_REPOSITORIES].contains(&resource)
+}
+
+pub(super) const ALL: [Resource; 20] = [
     NODES,
     NAMESPACES,
     PODS,
@@ -63,4 +98,11 @@ pub(super) const ALL: [Resource; 13] = [
     REVISIONS,
     BUDGETS,
     AUTOSCALERS,
+    QUOTAS,
+    JOBS,
+    CRON_JOBS,
+    APPLICATIONS,
+    KUSTOMIZATIONS,
+    HELM_RELEASES,
+    GIT_REPOSITORIES,
 ];

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::api::{Answer, Failure, Place, Request, covers, fetch};
 use super::build::quantity;
-use super::kinds::{BUDGETS, PODS};
+use super::kinds::{BUDGETS, CRON_JOBS, JOBS, PODS, is_custom, verbs};
 use super::{KubeState, Write, number, patch, set, strings, text};
 
 /// Carries out a mutating request, and notes it in the journal unless it is a dry run.
@@ -72,32 +72,76 @@ fn carry_out(state: &mut KubeState, place: &Place<'_>, request: &Request, body: 
     };
     let workload = matches!(place.resource.kind, "Deployment" | "StatefulSet");
     let pod = place.resource == PODS;
+    let patched = verbs(place.resource.kind).contains(&"patch");
     match (&request.method, place.sub) {
-        (&Method::PATCH | &Method::PUT, "") if workload && !place.name.is_empty() => {
+        (&Method::PATCH | &Method::PUT, "") if patched && !place.name.is_empty() => {
             let old = fetch(state, place)?;
+            let strategic = request.content_type.starts_with("application/strategic-merge-patch+json");
+            if is_custom(place.resource) && strategic {
+                let message = "the body of the request was in an unknown format - accepted media types include: \
+                               application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+                return Err(Failure::new(415, "UnsupportedMediaType", message));
+            }
             let new = changed(&old, request, body)?;
             store(state, place, &old, new, request.now, dry).map(|it| Answer::Json(200, it))
         }
         (&Method::PATCH | &Method::PUT, "scale") if workload => scale(state, place, request, body, dry),
         (&Method::DELETE, "") if pod && !place.name.is_empty() => {
             let found = fetch(state, place)?;
-            let wanted = text(body, "/preconditions/uid");
-            if !wanted.is_empty() && wanted != text(&found, "/metadata/uid") {
-                let actual = text(&found, "/metadata/uid");
-                let message = format!(
-                    "Operation cannot be fulfilled on pods \"{}\": Precondition failed: UID in precondition: {wanted}, \
-                     UID in object meta: {actual}",
-                    place.name
-                );
-                return Err(Failure::new(409, "Conflict", message).about(PODS, place.name));
-            }
+            check_preconditions(place, &found, body, "/preconditions")?;
             delete_pod(state, place, request.now, dry).map(|it| Answer::Json(200, it))
+        }
+        (&Method::POST, "") if place.resource == JOBS && place.name.is_empty() => {
+            create_job(state, place, request, body, dry)
+        }
+        (&Method::DELETE, "") if place.resource == JOBS && !place.name.is_empty() => {
+            let found = fetch(state, place)?;
+            check_preconditions(place, &found, body, "/preconditions")?;
+            let policy = text(body, "/propagationPolicy");
+            if !policy.is_empty() && !["Background", "Foreground", "Orphan"].contains(&policy) {
+                let message = format!(
+                    "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Unsupported value: \"{policy}\""
+                );
+                return Err(Failure::new(422, "Invalid", message));
+            }
+            if !dry {
+                state.remove(JOBS, place.namespace, place.name);
+            }
+            let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+                                "details": {"name": place.name, "group": "batch", "kind": "jobs",
+                                            "uid": text(&found, "/metadata/uid")}});
+            Ok(Answer::Json(200, status))
         }
         (&Method::POST, "eviction") if pod => {
             let found = fetch(state, place)?;
+            // What is left out is what the endpoint expects; what is said must fit.
+            let said = |field: &str| Some(text(body, field)).filter(|said| !said.is_empty());
+            if said("/kind").is_some_and(|kind| kind != "Eviction")
+                || said("/apiVersion").is_some_and(|version| version != "policy/v1")
+            {
+                let message = "the API version in the data does not match the expected API version (policy/v1)";
+                return Err(Failure::new(400, "BadRequest", message));
+            }
+            if said("/metadata/name").is_some_and(|name| name != place.name) {
+                let message = "name in URL does not match name in Eviction object";
+                return Err(Failure::new(400, "BadRequest", message));
+            }
+            let asked = text(body, "/deleteOptions/dryRun/0");
+            if !asked.is_empty() && !request.query("dryRun").is_empty() && asked != request.query("dryRun") {
+                return Err(Failure::new(400, "BadRequest", "Non-matching dry-run options in request and content"));
+            }
+            check_preconditions(place, &found, body, "/deleteOptions/preconditions")?;
+            let over: Vec<&Value> = state.list(BUDGETS).filter(|budget| covers(budget, &found)).collect();
+            if over.len() > 1 {
+                let message =
+                    "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+                return Err(Failure::new(500, "InternalError", message));
+            }
             if !may_evict(state, &found) {
+                let name = over.first().map_or("", |budget| text(budget, "/metadata/name"));
                 let message = "Cannot evict pod as it would violate the pod's disruption budget.";
-                return Err(Failure::new(429, "TooManyRequests", message));
+                let cause = format!("The disruption budget {name} needs more healthy pods than would be left");
+                return Err(Failure::new(429, "TooManyRequests", message).caused_by("DisruptionBudget", &cause));
             }
             delete_pod(state, place, request.now, dry)?;
             let status =
@@ -109,6 +153,68 @@ fn carry_out(state: &mut KubeState, place: &Place<'_>, request: &Request, body: 
             Err(Failure::new(405, "MethodNotAllowed", message).about(place.resource, place.name))
         }
     }
+}
+
+/// Of a deletion or an eviction: uid and resourceVersion.
+fn check_preconditions(place: &Place<'_>, found: &Value, body: &Value, under: &str) -> Result<(), Failure> {
+    for (field, word) in [("uid", "UID"), ("resourceVersion", "ResourceVersion")] {
+        let wanted = text(body, &format!("{under}/{field}"));
+        let actual = text(found, &format!("/metadata/{field}"));
+        if !wanted.is_empty() && wanted != actual {
+            let message = format!(
+                "Operation cannot be fulfilled on {} \"{}\": Precondition failed: {word} in precondition: {wanted}, \
+                 {word} in object meta: {actual}",
+                place.resource.qualified(),
+                place.name
+            );
+            return Err(Failure::new(409, "Conflict", message).about(place.resource, place.name));
+        }
+    }
+    Ok(())
+}
+
+fn create_job(
+    state: &mut KubeState,
+    place: &Place<'_>,
+    request: &Request,
+    body: &Value,
+    dry: bool,
+) -> Result<Answer, Failure> {
+    let name = text(body, "/metadata/name").to_owned();
+    let typed = serde_json::from_value::<k8s_openapi::api::batch::v1::Job>(body.clone());
+    if let Err(error) = typed {
+        let message = format!("Job in version \"v1\" cannot be handled as a Job: {error}");
+        return Err(Failure::new(400, "BadRequest", message));
+    }
+    let invalid = |why: String| {
+        Err(Failure::new(422, "Invalid", format!("Job.batch \"{name}\" is invalid: {why}")).about(JOBS, &name))
+    };
+    // RFC 1123: the name becomes a label of its pods.
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if name.is_empty() || name.len() > 63 || !name.chars().all(fits) || name.starts_with('-') || name.ends_with('-') {
+        return invalid(format!("metadata.name: Invalid value: \"{name}\": a lowercase RFC 1123 label"));
+    }
+    if !["Never", "OnFailure"].contains(&text(body, "/spec/template/spec/restartPolicy")) {
+        return invalid(
+            "spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"".into(),
+        );
+    }
+    if state.get(JOBS, place.namespace, &name).is_some() {
+        let message = format!("jobs.batch \"{name}\" already exists");
+        return Err(Failure::new(409, "AlreadyExists", message).about(JOBS, &name));
+    }
+    for owner in body.pointer("/metadata/ownerReferences").and_then(Value::as_array).into_iter().flatten() {
+        let known = state.get(CRON_JOBS, place.namespace, text(owner, "/name"));
+        if known.is_none_or(|known| text(known, "/metadata/uid") != text(owner, "/uid")) {
+            // The garbage collector would delete it at once.
+            return invalid("metadata.ownerReferences: the owner does not exist".into());
+        }
+    }
+    let mut job = body.clone();
+    set(&mut job, &["metadata", "namespace"], json!(place.namespace));
+    set(&mut job, &["status"], json!({"active": 1}));
+    let job = if dry { state.stored(JOBS, job, request.now) } else { state.put(JOBS, job, request.now) };
+    Ok(Answer::Json(201, job))
 }
 
 /// The object as the request wants it.
@@ -195,7 +301,15 @@ fn store(
 fn validate(place: &Place<'_>, old: &Value, new: &Value) -> Result<(), Failure> {
     let typed = match place.resource.kind {
         "StatefulSet" => serde_json::from_value::<StatefulSet>(new.clone()).map(|_| ()),
-        _ => serde_json::from_value::<Deployment>(new.clone()).map(|_| ()),
+        "Deployment" => serde_json::from_value::<Deployment>(new.clone()).map(|_| ()),
+        "Node" => serde_json::from_value::<k8s_openapi::api::core::v1::Node>(new.clone()).map(|_| ()),
+        "ConfigMap" => serde_json::from_value::<k8s_openapi::api::core::v1::ConfigMap>(new.clone()).map(|_| ()),
+        "CronJob" => serde_json::from_value::<k8s_openapi::api::batch::v1::CronJob>(new.clone()).map(|_| ()),
+        "HorizontalPodAutoscaler" => {
+            serde_json::from_value::<k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler>(new.clone())
+                .map(|_| ())
+        }
+        _ => Ok(()),
     };
     typed.map_err(|error| {
         let (kind, version) = (place.resource.kind, place.resource.version);
@@ -205,6 +319,30 @@ fn validate(place: &Place<'_>, old: &Value, new: &Value) -> Result<(), Failure> 
         let message = format!("{}.{} \"{}\" is invalid: {why}", place.resource.kind, place.resource.group, place.name);
         Err(Failure::new(422, "Invalid", message).about(place.resource, place.name))
     };
+    if place.resource.kind == "ConfigMap" {
+        let frozen = old.get("immutable").and_then(Value::as_bool).unwrap_or(false);
+        if frozen && (old.get("data") != new.get("data") || new.get("immutable") != old.get("immutable")) {
+            return invalid("data: Forbidden: field is immutable when `immutable` is set".into());
+        }
+    }
+    if place.resource.kind == "HorizontalPodAutoscaler" {
+        let (min, max) =
+            (new.pointer("/spec/minReplicas").and_then(Value::as_i64).unwrap_or(1), number(new, "/spec/maxReplicas"));
+        if max < 1 {
+            return invalid(format!("spec.maxReplicas: Invalid value: {max}: must be greater than 0"));
+        }
+        if min < 1 {
+            return invalid(format!("spec.minReplicas: Invalid value: {min}: must be greater than or equal to 1"));
+        }
+        if max < min {
+            return invalid(format!(
+                "spec.maxReplicas: Invalid value: {max}: must be greater than or equal to `minReplicas`"
+            ));
+        }
+    }
+    if !matches!(place.resource.kind, "Deployment" | "StatefulSet") {
+        return Ok(());
+    }
     let replicas = number(new, "/spec/replicas");
     if replicas < 0 {
         return invalid(format!("spec.replicas: Invalid value: {replicas}: must be greater than or equal to 0"));
@@ -287,20 +425,37 @@ fn delete_pod(state: &mut KubeState, place: &Place<'_>, now: i64, dry: bool) -> 
 
 /// Whether every budget over the pod still allows losing it.
 fn may_evict(state: &KubeState, pod: &Value) -> bool {
-    let ready = |name: &str| {
-        let key = (text(pod, "/metadata/namespace").to_owned(), name.to_owned());
+    let key = (text(pod, "/metadata/namespace").to_owned(), text(pod, "/metadata/name").to_owned());
+    let ready = state.runs.get(&key).is_some_and(|run| run.ready);
+    !ready || state.list(BUDGETS).filter(|budget| covers(budget, pod)).all(|budget| room(state, budget).3 >= 1)
+}
+
+/// Expected, healthy and desired pods of a budget, and how many may go.
+fn room(state: &KubeState, budget: &Value) -> (i64, i64, i64, i64) {
+    let namespace = text(budget, "/metadata/namespace");
+    let mine: Vec<&Value> = state.list(PODS).filter(|it| covers(budget, it)).collect();
+    let ready = |pod: &&&Value| {
+        let key = (namespace.to_owned(), text(pod, "/metadata/name").to_owned());
         state.runs.get(&key).is_some_and(|run| run.ready)
     };
-    state.list(BUDGETS).filter(|budget| covers(budget, pod)).all(|budget| {
-        let mine: Vec<&Value> = state.list(PODS).filter(|it| covers(budget, it)).collect();
-        let healthy = mine.iter().filter(|it| ready(text(it, "/metadata/name"))).count() as f64;
-        let total = mine.iter().filter(|it| it.pointer("/metadata/deletionTimestamp").is_none()).count() as f64;
-        let amount = |field: &str| {
-            let value = budget.pointer(&format!("/spec/{field}"))?;
-            let percent = value.as_str().and_then(|it| it.trim_end_matches('%').parse::<f64>().ok());
-            percent.map(|it| (total * it / 100.0).ceil()).or_else(|| value.as_f64())
-        };
-        let floor = amount("minAvailable").or_else(|| Some(total - amount("maxUnavailable")?)).unwrap_or(0.0);
-        !ready(text(pod, "/metadata/name")) || healthy - 1.0 >= floor
-    })
+    let healthy = mine.iter().filter(ready).count() as i64;
+    let total = mine.iter().filter(|it| it.pointer("/metadata/deletionTimestamp").is_none()).count() as i64;
+    let amount = |field: &str| {
+        let value = budget.pointer(&format!("/spec/{field}"))?;
+        let percent = value.as_str().and_then(|it| it.trim_end_matches('%').parse::<f64>().ok());
+        // The disruption controller rounds shares up.
+        percent.map(|it| (total as f64 * it / 100.0).ceil() as i64).or_else(|| value.as_i64())
+    };
+    let desired = amount("minAvailable").or_else(|| Some(total - amount("maxUnavailable")?)).unwrap_or(0).max(0);
+    (total, healthy, desired, (healthy - desired).max(0))
+}
+
+/// A budget with the status that its controller would have written by now.
+pub(super) fn with_room(state: &KubeState, mut budget: Value) -> Value {
+    let (expected, healthy, desired, allowed) = room(state, &budget);
+    let generation = number(&budget, "/metadata/generation");
+    let status = json!({"expectedPods": expected, "currentHealthy": healthy, "desiredHealthy": desired,
+                        "disruptionsAllowed": allowed, "observedGeneration": generation});
+    set(&mut budget, &["status"], status);
+    budget
 }

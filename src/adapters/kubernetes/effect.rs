@@ -1,0 +1,208 @@
+//! Whether a write took effect, and whether what it makes has come about.
+
+use kube::api::DynamicObject;
+use kube::{Api, Client};
+use serde_json::Value;
+
+use super::kinds::{api, api_of};
+use super::precheck::{controller, has_condition};
+use super::reading;
+use super::release;
+use super::write::{MARK, current, touched};
+use crate::domain::action::{Action, Target};
+use crate::ports::{ClusterError, Settled, Took};
+
+pub(super) async fn took_effect(client: &Client, action: &Action, mark: &str) -> Result<Took, ClusterError> {
+    let target = action.target();
+    let here = api_of(client, target)?;
+    match action {
+        Action::EvictPod { .. } | Action::DeleteJob { .. } => Ok(match gone(&here, target).await? {
+            true => Took::Yes(format!("{target} is gone")),
+            false => Took::No,
+        }),
+        Action::RunJob { job, .. } => {
+            let jobs = api(client, "Job", &target.namespace)?;
+            match reading(job, jobs.get(job)).await {
+                Ok(found) if annotation(&found, MARK) == mark => {
+                    Ok(Took::Yes(format!("{job} carries the plan's mark")))
+                }
+                Ok(_) => Ok(Took::Unknown(format!("another job is named {job}"))),
+                Err(ClusterError::NotFound(_)) => Ok(Took::No),
+                Err(error) => Err(error),
+            }
+        }
+        Action::Restart { .. } => {
+            let now = current(&here, target).await?;
+            let annotations = now.data.pointer("/spec/template/metadata/annotations");
+            let found = annotations.and_then(|all| all.get(MARK)).and_then(Value::as_str);
+            Ok(match found == Some(mark) {
+                true => Took::Yes("the template carries the plan's mark".to_owned()),
+                false => Took::No,
+            })
+        }
+        Action::RollBackRelease { to, .. } if target.kind == "Application" => {
+            let now = current(&here, target).await?;
+            let asked = now.data.get("operation").filter(|operation| !operation.is_null());
+            let ran = now.data.pointer("/status/operationState/operation");
+            let by_us = |operation: &Value| operation.pointer("/initiatedBy/username") == Some(&"midwatch".into());
+            let wanted = release::wanted(target, &now, to);
+            let revision = wanted.get("revision").cloned().unwrap_or_default();
+            let same = |operation: &Value| by_us(operation) && operation.pointer("/sync/revision") == Some(&revision);
+            Ok(match asked.into_iter().chain(ran).any(same) {
+                true => Took::Yes("its operation names midwatch and the revision".to_owned()),
+                false => Took::No,
+            })
+        }
+        Action::Scale { .. }
+        | Action::RollBack { .. }
+        | Action::SetBounds { .. }
+        | Action::PauseRollout { .. }
+        | Action::ResumeRollout { .. }
+        | Action::Cordon { .. }
+        | Action::Uncordon { .. }
+        | Action::SuspendCronJob { .. }
+        | Action::ResumeCronJob { .. }
+        | Action::RestoreConfig { .. }
+        | Action::SuspendSync { .. }
+        | Action::ResumeSync { .. }
+        | Action::RollBackRelease { .. } => {
+            let now = current(&here, target).await?;
+            Ok(match is_so(action, &now) {
+                Some(true) => Took::Yes(format!("{target} is as the action makes it")),
+                Some(false) => Took::No,
+                None => Took::Unknown("the template alone does not tell".to_owned()),
+            })
+        }
+        Action::Drain { .. } | Action::CallHook { .. } => {
+            Ok(Took::Unknown(format!("{action} is more than one object")))
+        }
+    }
+}
+
+/// Whether the fields are what the action makes of them; `None`: it cannot be seen in the object.
+fn is_so(action: &Action, now: &DynamicObject) -> Option<bool> {
+    let touched = touched(action, now);
+    let is = |field: &str, wanted: Value| Some(touched.get(field).cloned().unwrap_or_default() == wanted);
+    match action {
+        Action::Scale { to, .. } => is("replicas", (*to).into()),
+        Action::SetBounds { to, .. } => Some(touched["minReplicas"] == to.min && touched["maxReplicas"] == to.max),
+        Action::PauseRollout { .. } => is("paused", true.into()),
+        Action::ResumeRollout { .. } => is("paused", false.into()),
+        Action::Cordon { .. } => is("unschedulable", true.into()),
+        Action::Uncordon { .. } => is("unschedulable", false.into()),
+        Action::SuspendCronJob { .. } => is("suspend", true.into()),
+        Action::ResumeCronJob { .. } => is("suspend", false.into()),
+        Action::RestoreConfig { to, .. } => Some(touched == serde_json::to_value(to).unwrap_or_default()),
+        Action::SuspendSync { target, .. } if target.kind == "Application" => is("automated", Value::Null),
+        Action::ResumeSync { target, .. } if target.kind == "Application" => {
+            is("automated", Value::Null).map(|off| !off)
+        }
+        Action::SuspendSync { .. } => is("suspend", true.into()),
+        Action::ResumeSync { .. } => is("suspend", false.into()),
+        Action::RollBackRelease { target, to, .. } => Some(touched == release::wanted(target, now, to)),
+        Action::Restart { .. }
+        | Action::RollBack { .. }
+        | Action::EvictPod { .. }
+        | Action::Drain { .. }
+        | Action::DeleteJob { .. }
+        | Action::RunJob { .. }
+        | Action::CallHook { .. } => None,
+    }
+}
+
+pub(super) async fn settled(client: &Client, action: &Action) -> Result<Settled, ClusterError> {
+    let target = action.target();
+    let here = api_of(client, target)?;
+    let settled = |done: bool, fact: String| Ok(Settled { done, fact });
+    match action {
+        Action::Restart { .. } | Action::Scale { .. } | Action::RollBack { .. } | Action::ResumeRollout { .. } => {
+            let workloads = super::read::workloads(client).await?;
+            let Some(workload) = workloads.iter().find(|workload| workload.uid == target.uid) else {
+                return settled(false, format!("{target} is gone"));
+            };
+            let done = workload.rolled_out && workload.ready >= workload.replicas;
+            let how = if done { "complete" } else { "not complete" };
+            let (ready, replicas) = (workload.ready, workload.replicas);
+            settled(done, format!("rollout of {} {how}: {ready} of {replicas} replicas ready", workload.name))
+        }
+        Action::EvictPod { .. } => {
+            if !gone(&here, target).await? {
+                return settled(false, format!("{target} is still there"));
+            }
+            settled(true, format!("{target} is gone; its controller replaces it"))
+        }
+        Action::Drain { pods, .. } => {
+            let cordoned = is_so(&Action::Cordon { target: target.clone() }, &current(&here, target).await?);
+            let mut left = 0;
+            for pod in pods {
+                if !gone(&api_of(client, pod)?, pod).await? {
+                    left += 1;
+                }
+            }
+            let done = cordoned == Some(true) && left == 0;
+            settled(done, format!("{target} is cordoned; {left} of {} pods are left on it", pods.len()))
+        }
+        Action::DeleteJob { .. } => {
+            let done = gone(&here, target).await?;
+            settled(done, format!("{target} is {}", if done { "gone" } else { "still there" }))
+        }
+        Action::RunJob { job, .. } => {
+            let found = reading(job, api(client, "Job", &target.namespace)?.get(job)).await?;
+            let (complete, failed) = (has_condition(&found, "Complete"), has_condition(&found, "Failed"));
+            let word = if complete {
+                "complete"
+            } else if failed {
+                "failed"
+            } else {
+                "running"
+            };
+            settled(complete, format!("job {job} is {word}"))
+        }
+        Action::RollBackRelease { to, .. } => {
+            let now = current(&here, target).await?;
+            let (done, fact) = release::is_applied(target, &now, to);
+            settled(done, format!("{target}: {fact}"))
+        }
+        Action::SetBounds { .. }
+        | Action::PauseRollout { .. }
+        | Action::Cordon { .. }
+        | Action::Uncordon { .. }
+        | Action::SuspendCronJob { .. }
+        | Action::ResumeCronJob { .. }
+        | Action::RestoreConfig { .. }
+        | Action::SuspendSync { .. }
+        | Action::ResumeSync { .. } => {
+            let now = current(&here, target).await?;
+            let done = is_so(action, &now).unwrap_or(false);
+            settled(done, format!("{target} is{} as the action makes it", if done { "" } else { " not" }))
+        }
+        Action::CallHook { .. } => settled(true, format!("{target} is not an object of the cluster")),
+    }
+}
+
+/// Gone, replaced by another under its name, or on its way out.
+async fn gone(api: &Api<DynamicObject>, target: &Target) -> Result<bool, ClusterError> {
+    match reading(&target.to_string(), api.get(&target.name)).await {
+        Ok(object) => {
+            Ok(object.metadata.uid.as_deref() != Some(target.uid.as_str())
+                || object.metadata.deletion_timestamp.is_some())
+        }
+        Err(ClusterError::NotFound(_)) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+fn annotation<'a>(object: &'a DynamicObject, name: &str) -> &'a str {
+    object.metadata.annotations.as_ref().and_then(|all| all.get(name)).map_or("", String::as_str)
+}
+
+/// The workload that a pod belongs to: through its ReplicaSet to the Deployment.
+pub(super) async fn owner_of(client: &Client, pod: &Target) -> Result<Option<(String, String)>, ClusterError> {
+    let object = current(&api_of(client, pod)?, pod).await?;
+    let Some((kind, name)) = controller(&object) else { return Ok(None) };
+    if kind != "ReplicaSet" {
+        return Ok(Some((kind, name)));
+    }
+    let set = reading(&name, api(client, "ReplicaSet", &pod.namespace)?.get(&name)).await?;
+    Ok(Some(controller(&set).unwrap_or((kind, name))))
+}

@@ -1,0 +1,131 @@
+//! What must hold of a target before it is touched; asked before the card and again before the write.
+
+use kube::api::DynamicObject;
+use serde_json::Value;
+
+use super::release;
+use crate::domain::action::Action;
+use crate::ports::ClusterError;
+
+pub(super) fn precheck(action: &Action, now: &DynamicObject) -> Result<(), ClusterError> {
+    let at = |path: &str| now.data.pointer(path);
+    let flag = |path: &str| at(path).and_then(Value::as_bool).unwrap_or(false);
+    let target = action.target();
+    let refuse = |why: &str| Err(ClusterError::Refused(format!("{target} {why}")));
+    if now.metadata.deletion_timestamp.is_some() {
+        return refuse("is being deleted");
+    }
+    let wanted_kind = match action {
+        Action::PauseRollout { .. } | Action::ResumeRollout { .. } => Some("Deployment"),
+        Action::SetBounds { .. } => Some("HorizontalPodAutoscaler"),
+        Action::EvictPod { .. } => Some("Pod"),
+        Action::Cordon { .. } | Action::Uncordon { .. } | Action::Drain { .. } => Some("Node"),
+        Action::DeleteJob { .. } => Some("Job"),
+        Action::SuspendCronJob { .. } | Action::ResumeCronJob { .. } | Action::RunJob { .. } => Some("CronJob"),
+        Action::RestoreConfig { .. } => Some("ConfigMap"),
+        Action::Restart { .. }
+        | Action::Scale { .. }
+        | Action::RollBack { .. }
+        | Action::SuspendSync { .. }
+        | Action::ResumeSync { .. }
+        | Action::RollBackRelease { .. }
+        | Action::CallHook { .. } => None,
+    };
+    if wanted_kind.is_some_and(|kind| kind != target.kind) {
+        return refuse(&format!("is not a {}", wanted_kind.unwrap_or_default()));
+    }
+    match action {
+        // As kubectl: a paused Deployment would only remember it.
+        Action::Restart { .. } | Action::RollBack { .. } if flag("/spec/paused") => {
+            refuse("is paused; resume its rollout first")
+        }
+        Action::Scale { from, .. } if at("/spec/replicas").and_then(Value::as_i64).unwrap_or(1) != i64::from(*from) => {
+            Err(ClusterError::Conflict(format!("{target} does not have {from} replicas any more")))
+        }
+        Action::SetBounds { to, .. } if to.min > to.max || to.min < 1 => {
+            refuse(&format!("cannot have the bounds {to}: the lower is above the upper, or below 1"))
+        }
+        Action::PauseRollout { .. } if flag("/spec/paused") => refuse("is paused already"),
+        Action::ResumeRollout { .. } if !flag("/spec/paused") => refuse("is not paused"),
+        Action::EvictPod { .. } if controller(now).is_none() => refuse("has no controller: nothing would replace it"),
+        Action::Cordon { .. } if flag("/spec/unschedulable") => refuse("is cordoned already"),
+        Action::Uncordon { .. } if !flag("/spec/unschedulable") => refuse("is not cordoned"),
+        Action::Uncordon { .. } if !has_condition(now, "Ready") => refuse("is not ready"),
+        Action::DeleteJob { .. } if has_condition(now, "Complete") => refuse("is complete: there is nothing to end"),
+        Action::DeleteJob { .. } if flag("/spec/suspend") => refuse("is suspended: somebody holds it on purpose"),
+        Action::SuspendCronJob { .. } if flag("/spec/suspend") => refuse("is suspended already"),
+        Action::ResumeCronJob { .. } if !flag("/spec/suspend") => refuse("is not suspended"),
+        Action::RunJob { .. }
+            if at("/status/active").and_then(Value::as_array).is_some_and(|jobs| !jobs.is_empty()) =>
+        {
+            refuse("has a job that runs")
+        }
+        Action::RestoreConfig { .. } if flag("/immutable") => refuse("is immutable"),
+        Action::RestoreConfig { .. } if controller(now).is_some() => {
+            refuse("is owned by a controller, which would write its own data back")
+        }
+        Action::RestoreConfig { from, .. } => {
+            let data: std::collections::BTreeMap<String, String> =
+                at("/data").and_then(|data| serde_json::from_value(data.clone()).ok()).unwrap_or_default();
+            if data == *from {
+                Ok(())
+            } else {
+                Err(ClusterError::Conflict(format!("the data of {target} has changed meanwhile")))
+            }
+        }
+        Action::SuspendSync { .. } | Action::ResumeSync { .. } => {
+            let off = match target.kind.as_str() {
+                "Application" => at("/spec/syncPolicy/automated").is_none_or(Value::is_null),
+                _ => flag("/spec/suspend"),
+            };
+            match (action, off) {
+                (Action::SuspendSync { .. }, true) => refuse("is not synchronised by itself"),
+                (Action::ResumeSync { .. }, false) => refuse("is synchronised already"),
+                _ => Ok(()),
+            }
+        }
+        Action::RollBackRelease { from, .. } if target.kind == "Application" => {
+            if at("/spec/syncPolicy/automated").is_some_and(|automated| !automated.is_null()) {
+                return refuse("is synchronised by itself, which would undo a rollback; suspend it first");
+            }
+            if at("/operation").is_some_and(|operation| !operation.is_null()) {
+                return refuse("has an operation in progress");
+            }
+            match release::argo_running(now) {
+                Some(running) if running != *from => {
+                    Err(ClusterError::Conflict(format!("{target} runs release {running} by now, not {from}")))
+                }
+                Some(_) | None => Ok(()),
+            }
+        }
+        Action::RollBackRelease { .. } if flag("/spec/suspend") => refuse("is suspended and would not apply it"),
+        Action::Restart { .. }
+        | Action::Scale { .. }
+        | Action::RollBack { .. }
+        | Action::SetBounds { .. }
+        | Action::PauseRollout { .. }
+        | Action::ResumeRollout { .. }
+        | Action::EvictPod { .. }
+        | Action::Cordon { .. }
+        | Action::Uncordon { .. }
+        | Action::Drain { .. }
+        | Action::DeleteJob { .. }
+        | Action::SuspendCronJob { .. }
+        | Action::ResumeCronJob { .. }
+        | Action::RollBackRelease { .. }
+        | Action::RunJob { .. }
+        | Action::CallHook { .. } => Ok(()),
+    }
+}
+
+/// Kind and name of the controller.
+pub(super) fn controller(object: &DynamicObject) -> Option<(String, String)> {
+    let owners = object.metadata.owner_references.iter().flatten();
+    let mut controllers = owners.filter(|owner| owner.controller == Some(true));
+    controllers.next().map(|owner| (owner.kind.clone(), owner.name.clone()))
+}
+
+pub(super) fn has_condition(object: &DynamicObject, kind: &str) -> bool {
+    let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array);
+    conditions.into_iter().flatten().any(|one| one["type"] == kind && one["status"] == "True")
+}

@@ -1,0 +1,342 @@
+//! Earned autonomy: what was done well is counted, a promotion is proposed, a failure demotes at once.
+//!
+//! Invariant: a mode goes up only by a person who may approve; down it goes by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tracing::{error, info, warn};
+
+use super::deliver::Effect;
+use super::desk::{Desk, FlowError};
+use crate::domain::action::{ActionKind, RiskTier};
+use crate::domain::autonomy::{Criteria, Diagnoses, Subject, TrackRecord, Verdict, demote, judge};
+use crate::domain::card::{Card, Span, Tone};
+use crate::domain::incident::{Incident, IncidentEvent, Outcome};
+use crate::domain::narrative::{self, answer};
+use crate::domain::plan::Plan;
+use crate::domain::policy::Autonomy;
+use crate::domain::time::Timestamp;
+use crate::ports::Person;
+use crate::store::{AuditEntry, Batch, NewEffect};
+
+const EARNED: &str = "autonomy";
+const PROPOSED: &str = "autonomy_proposed";
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The field's entry criterion looks at 60 days.
+const DIAGNOSES_WITHIN: Duration = Duration::from_secs(60 * 24 * 3600);
+
+/// What was decided for one service and action.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Earned {
+    subject: Subject,
+    mode: Autonomy,
+    /// A person, or `midwatch` for a demotion.
+    by: String,
+    because: String,
+    at: Timestamp,
+}
+
+async fn all_earned(desk: &Desk) -> Result<Vec<Earned>, FlowError> {
+    let text = desk.store.setting(EARNED).await?;
+    // Unreadable: nothing was earned, and everything waits for people.
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
+}
+
+/// The mode that was earned; `None`: the configured one holds.
+pub(super) async fn mode(desk: &Desk, subject: &Subject) -> Result<Option<Autonomy>, FlowError> {
+    Ok(all_earned(desk).await?.into_iter().find(|one| one.subject == *subject).map(|one| one.mode))
+}
+
+async fn keep(desk: &Desk, earned: Earned, kind: &str, effect: Option<(String, Effect)>) -> Result<(), FlowError> {
+    let mut all = all_earned(desk).await?;
+    all.retain(|one| one.subject != earned.subject);
+    let body = serde_json::json!({"mode": earned.mode, "by": earned.by, "because": earned.because});
+    let subject = format!("{}/{} {}", earned.subject.cluster, earned.subject.service, earned.subject.action.as_str());
+    all.push(earned);
+    let effects = effect.into_iter().map(|(key, effect)| NewEffect {
+        key,
+        incident: None,
+        body: serde_json::to_string(&effect).unwrap_or_default(),
+    });
+    let batch = Batch {
+        settings: vec![(EARNED.into(), serde_json::to_string(&all).unwrap_or_default())],
+        audit: vec![AuditEntry { kind: kind.into(), subject, body }],
+        effects: effects.collect(),
+        ..Batch::default()
+    };
+    desk.store.commit(batch, desk.clock.wall_now()).await?;
+    desk.bells.outbox.notify_one();
+    Ok(())
+}
+
+/// An execution that did not help: its service and action wait for people from now on.
+pub(super) async fn failed(desk: &Desk, plan: &Plan, why: &str) -> Result<(), FlowError> {
+    let subject = subject_of(plan);
+    let current = desk.policy.mode(plan.tier, mode(desk, &subject).await?);
+    let because = format!("{}: {why}", plan.id);
+    let Some(Verdict::Demote { to, because }) = demote(current, &because) else { return Ok(()) };
+    warn!(service = subject.service, action = subject.action.as_str(), because, "autonomy is taken back");
+    let text = format!(
+        "From now on {} of {} waits for people ({because}).",
+        subject.action.as_str().replace('_', " "),
+        subject.service
+    );
+    let effect = in_channel(desk, &text);
+    let at = desk.clock.wall_now();
+    let earned = Earned { subject, mode: to, by: "midwatch".into(), because, at };
+    keep(desk, earned, "autonomy.demoted", effect.map(|effect| (format!("demoted/{}", plan.id), effect))).await
+}
+
+/// In the first chat's own channel, outside of any incident.
+fn in_channel(desk: &Desk, text: &str) -> Option<Effect> {
+    let seat = desk.chats.first()?;
+    let place = crate::ports::Place { channel: seat.channel.clone(), thread: None, message: None };
+    Some(Effect::Reply { chat: seat.chat.name().to_owned(), place, card: narrative::note(text, Tone::Neutral) })
+}
+
+fn subject_of(plan: &Plan) -> Subject {
+    Subject { cluster: plan.action.target().cluster.clone(), service: plan.service.clone(), action: plan.action.kind() }
+}
+
+/// Records of every service and action that were ever acted on, with the risk as last proposed.
+fn records(incidents: &[Incident]) -> BTreeMap<Subject, (TrackRecord, RiskTier)> {
+    let mut records: BTreeMap<Subject, (TrackRecord, RiskTier)> = BTreeMap::new();
+
+    for record in incidents.iter().flat_map(|incident| &incident.plans) {
+        if record.plan.service.is_empty() {
+            continue;
+        }
+        let entry = records.entry(subject_of(&record.plan)).or_insert((TrackRecord::default(), record.plan.tier));
+        entry.0.count(record);
+        entry.1 = record.plan.tier;
+    }
+    records
+}
+
+/// What people said of the diagnoses of each service: a thumb, or an approved plan, is a word.
+fn diagnoses(incidents: &[Incident], wall_since: Timestamp) -> BTreeMap<String, Diagnoses> {
+    let mut found: BTreeMap<String, Diagnoses> = BTreeMap::new();
+    for incident in incidents.iter().filter(|incident| incident.opened_at >= wall_since) {
+        let Some(service) = incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.service.clone()) else {
+            continue;
+        };
+        let (up, down) = incident.helpful.values().fold((0, 0), |(up, down), helpful| match helpful {
+            true => (up + 1, down),
+            false => (up, down + 1),
+        });
+        let approved = incident.plans.iter().any(|plan| !plan.approved_by.is_empty());
+        let rejected = incident.plans.iter().any(|plan| plan.rejected_by.is_some());
+        if up + down == 0 && !approved && !rejected {
+            continue;
+        }
+        let entry = found.entry(service).or_default();
+        entry.judged += 1;
+        // Somebody who says no outweighs somebody who says yes.
+        entry.confirmed += usize::from(down == 0 && !rejected && (up > 0 || approved));
+    }
+    found
+}
+
+fn criteria(desk: &Desk) -> Criteria {
+    let config = &desk.config.remediation.autonomy;
+    Criteria {
+        lower_bound: config.lower_bound,
+        confidence: config.confidence,
+        confirmed_diagnoses: config.confirmed_diagnoses,
+    }
+}
+
+struct Standing {
+    subject: Subject,
+    record: TrackRecord,
+    mode: Autonomy,
+    verdict: Verdict,
+}
+
+async fn standings(desk: &Desk) -> Result<Vec<Standing>, FlowError> {
+    let incidents = desk.store.incidents(crate::store::Scope::All).await?;
+    let diagnoses = diagnoses(&incidents, desk.clock.wall_now() - DIAGNOSES_WITHIN);
+    let (earned, criteria) = (all_earned(desk).await?, criteria(desk));
+    let records = records(&incidents);
+    let standings = records.into_iter().map(|(subject, (record, tier))| {
+        let own = earned.iter().find(|one| one.subject == subject).map(|one| one.mode);
+        let mode = desk.policy.mode(tier, own);
+        let said = diagnoses.get(&subject.service).copied().unwrap_or_default();
+        let verdict = judge(mode, tier, &record, &said, &criteria);
+        Standing { subject, record, mode, verdict }
+    });
+    Ok(standings.collect())
+}
+
+/// `/ops autonomy`: who may do what by itself, and what it would take.
+pub async fn show(desk: &Desk) -> Result<Card, FlowError> {
+    let standings = standings(desk).await?;
+    let confidence = desk.config.remediation.autonomy.confidence;
+    let lines = standings.iter().map(|one| {
+        let what = match &one.verdict {
+            Verdict::Keep { because } => format!("stays: {because}"),
+            Verdict::ProposePromotion { to, .. } => {
+                let command = format!("/ops autonomy promote {} {}", one.subject.service, one.subject.action.as_str());
+                format!("may become {} by {command}: {}", to.as_str(), one.record.in_words(confidence))
+            }
+            Verdict::Demote { to, because } => format!("goes back to {}: {because}", to.as_str()),
+        };
+        vec![
+            Span::code(one.subject.service.clone()),
+            Span::plain(format!(" {} is {}; {what}", one.subject.action.as_str().replace('_', " "), one.mode.as_str())),
+        ]
+    });
+    let lines: Vec<Vec<Span>> = lines.collect();
+    Ok(answer(&format!("{} services and actions have a track record", lines.len()), lines))
+}
+
+/// `/ops autonomy promote <service> <action>`: only as far as the record supports, and only by an approver.
+pub async fn promote(desk: &Desk, by: &Person, words: &str) -> Result<Card, FlowError> {
+    let (service, action) = words.split_once(' ').unwrap_or((words, ""));
+    let action = ActionKind::parse(action).ok_or_else(|| {
+        FlowError::Refused("promote needs a service and an action, such as: autonomy promote checkout restart".into())
+    })?;
+    desk.must_have_authority(by, "promote an action").await?;
+    let standings = standings(desk).await?;
+    let found = standings.into_iter().find(|one| one.subject.service == service && one.subject.action == action);
+    let standing =
+        found.ok_or_else(|| FlowError::Refused(format!("{} of {service} was never done", action.as_str())))?;
+    match standing.verdict {
+        Verdict::ProposePromotion { to, because } => {
+            let text = format!("{} of {service} is {} from now on: {because}", action.as_str(), to.as_str());
+            let at = desk.clock.wall_now();
+            let earned = Earned { subject: standing.subject, mode: to, by: by.id.to_string(), because, at };
+            keep(desk, earned, "autonomy.promoted", None).await?;
+            Ok(narrative::note(&text, Tone::Good))
+        }
+        Verdict::Keep { because } | Verdict::Demote { because, .. } => Err(FlowError::Refused(format!(
+            "{} of {service} stays {}: {because}",
+            action.as_str(),
+            standing.mode.as_str()
+        ))),
+    }
+}
+
+/// `/ops autonomy demote <service> <action>`: anybody may, as with pausing.
+pub async fn take_back(desk: &Desk, by: &Person, words: &str) -> Result<Card, FlowError> {
+    let (service, action) = words.split_once(' ').unwrap_or((words, ""));
+    let action = ActionKind::parse(action).ok_or_else(|| {
+        FlowError::Refused("demote needs a service and an action, such as: autonomy demote checkout restart".into())
+    })?;
+    let standings = standings(desk).await?;
+    let found = standings.into_iter().find(|one| one.subject.service == service && one.subject.action == action);
+    let standing =
+        found.ok_or_else(|| FlowError::Refused(format!("{} of {service} was never done", action.as_str())))?;
+    let earned = Earned {
+        subject: standing.subject,
+        mode: Autonomy::Approve.min(standing.mode),
+        by: by.id.to_string(),
+        because: "a person took it back".into(),
+        at: desk.clock.wall_now(),
+    };
+    keep(desk, earned, "autonomy.demoted", None).await?;
+    Ok(narrative::note(&format!("{} of {service} waits for people from now on.", action.as_str()), Tone::Neutral))
+}
+
+/// Alerts that came back, and records that are good enough.
+pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
+    while !desk.stopping() {
+        if let Err(failure) = look(&desk).await {
+            error!(error = %failure, "the track record could not be looked at");
+        }
+        desk.wait(&tokio::sync::Notify::new(), LOOK_EVERY).await;
+    }
+    Ok(())
+}
+
+async fn look(desk: &Desk) -> Result<(), FlowError> {
+    let acted = desk.store.acted_on().await?;
+    for incident in &acted {
+        if let Some((plan, because)) = came_back(desk, incident).await? {
+            recurred(desk, incident, &plan, &because).await?;
+        }
+    }
+    let known: BTreeSet<String> =
+        desk.store.setting(PROPOSED).await?.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    for standing in standings(desk).await? {
+        let Verdict::ProposePromotion { to, because } = &standing.verdict else { continue };
+        let (service, action) = (&standing.subject.service, standing.subject.action.as_str());
+        // Once for every mode; after a demotion the record decides again.
+        let key =
+            format!("{}/{service}/{action}/{}/{}", standing.subject.cluster, to.as_str(), standing.record.verified);
+        let again = format!("{}/{service}/{action}/{}/", standing.subject.cluster, to.as_str());
+        if known.iter().any(|one| one.starts_with(&again)) {
+            continue;
+        }
+        let text = format!(
+            "{} of {service} has earned to be {}: {because}. A person decides: /ops autonomy promote {service} {action}",
+            action.replace('_', " "),
+            to.as_str()
+        );
+        let mut proposed = known.clone();
+        proposed.insert(key.clone());
+        let effects = in_channel(desk, &text).map(|effect| NewEffect {
+            key: format!("promotion/{key}"),
+            incident: None,
+            body: serde_json::to_string(&effect).unwrap_or_default(),
+        });
+        let batch = Batch {
+            settings: vec![(PROPOSED.into(), serde_json::to_string(&proposed).unwrap_or_default())],
+            audit: vec![AuditEntry {
+                kind: "autonomy.proposed".into(),
+                subject: key,
+                body: serde_json::json!({"to": to, "because": because}),
+            }],
+            effects: effects.into_iter().collect(),
+            ..Batch::default()
+        };
+        desk.store.commit(batch, desk.clock.wall_now()).await?;
+        desk.bells.outbox.notify_one();
+        info!(service, action, to = to.as_str(), "a promotion is proposed");
+        // One at a time: the next look sees what was proposed.
+        return Ok(());
+    }
+    Ok(())
+}
+
+/// A verified plan whose alert fires again within the hour: in its own incident, or in a new one that
+/// began with the same alert about the same service.
+async fn came_back(desk: &Desk, incident: &Incident) -> Result<Option<(Plan, String)>, FlowError> {
+    let Some(record) = incident.plans.iter().find(|record| record.outcome == Outcome::Verified) else {
+        return Ok(None);
+    };
+    let Some(resolved_at) = incident.resolved_at else { return Ok(None) };
+    let within = Duration::from_secs(desk.config.remediation.recurrence_seconds);
+    if desk.clock.event_now().since(resolved_at) > within {
+        return Ok(None);
+    }
+    let kinds: BTreeSet<(&str, &str)> =
+        incident.alerts.values().map(|group| (group.name.as_str(), group.subject.as_str())).collect();
+    let open = desk.store.incidents(crate::store::Scope::NotOver).await?;
+    let back =
+        open.iter().filter(|other| other.id != incident.id && other.cluster == incident.cluster).find_map(|other| {
+            let again = other.alerts.values().find(|group| {
+                group.first_at >= resolved_at
+                    && group.first_at.since(resolved_at) <= within
+                    && kinds.contains(&(group.name.as_str(), group.subject.as_str()))
+            })?;
+            Some(format!("{} about {} fires again in {}", again.name, again.subject, other.id))
+        });
+    Ok(back.map(|because| (record.plan.clone(), because)))
+}
+
+async fn recurred(desk: &Desk, incident: &Incident, plan: &Plan, because: &str) -> Result<(), FlowError> {
+    desk.change(&incident.id, |change| {
+        change.record(IncidentEvent::Recurred { plan: plan.id.clone(), because: because.to_owned() })?;
+        change.tell(&format!("plan/{}", plan.id), &Effect::Approval { plan: plan.id.clone() });
+        let text = format!("{} did not last: {because}. It counts as failed.", plan.action);
+        change.tell(&format!("note/{}/recurred", plan.id), &Effect::Note { card: narrative::note(&text, Tone::Alarm) });
+        Ok(())
+    })
+    .await?;
+    warn!(incident = %incident.id, plan = %plan.id, because, "the alert came back");
+    failed(desk, plan, because).await
+}

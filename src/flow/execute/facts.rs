@@ -1,0 +1,77 @@
+//! What the rules are told at this moment: blast radius, what was done lately, what is under way.
+
+use std::time::Duration;
+
+use crate::domain::action::Action;
+use crate::domain::autonomy::Subject;
+use crate::domain::incident::{Incident, Outcome, PlanRecord, State};
+use crate::domain::plan::BlastRadius;
+use crate::domain::policy::{Facts, Stage};
+use crate::flow::command::pause;
+use crate::flow::desk::{Desk, FlowError};
+use crate::flow::earn;
+
+/// S14: the same action on the same target twice within it means people only.
+const LATELY: Duration = Duration::from_secs(30 * 60);
+/// How long one that did not help sends the next one to people.
+const FAILED_LATELY: Duration = Duration::from_secs(24 * 3600);
+const AN_HOUR: Duration = Duration::from_secs(3600);
+
+pub(in crate::flow) struct About<'a> {
+    pub incident: &'a Incident,
+    pub service: &'a str,
+    pub action: &'a Action,
+    pub blast: BlastRadius,
+    pub requester: Option<&'a str>,
+}
+
+pub(in crate::flow) async fn facts(desk: &Desk, about: About<'_>, stage: Stage) -> Result<Facts, FlowError> {
+    let wall_now = desk.clock.wall_now();
+    let begun = desk.store.executions_since(wall_now - FAILED_LATELY).await?;
+    let acted = desk.store.acted_on().await?;
+    let done = |within: Duration| {
+        let records = begun.iter().filter(move |(_, _, at)| wall_now.since(*at) < within);
+        records.filter_map(|(plan, incident, _)| {
+            acted.iter().find(|one| one.id.as_str() == incident)?.plans.iter().find(|one| one.plan.id.as_str() == plan)
+        })
+    };
+    let is_same = |record: &&PlanRecord| {
+        let other = &record.plan.action;
+        other.kind() == about.action.kind() && other.target().uid == about.action.target().uid
+    };
+    let did_not_help = |record: &PlanRecord| {
+        matches!(record.outcome, Outcome::NotVerified | Outcome::Undone | Outcome::Recurred | Outcome::Failed { .. })
+    };
+    let breaker_open = done(LATELY).any(|record| is_same(&record))
+        || done(FAILED_LATELY).any(|one| is_same(&one) && did_not_help(one));
+    let unattended_last_hour = done(AN_HOUR).filter(|record| record.plan.approvals_needed == 0).count();
+    let topology = desk.topology().await;
+    let under_way = desk.store.incidents_in(["executing", "verifying"]).await?;
+    let neighbour_busy = under_way.iter().filter(|other| other.id != about.incident.id).any(|other| {
+        let (State::Executing { plan } | State::Verifying { plan }) = &other.state else { return false };
+        let Some(record) = other.plan(plan) else { return false };
+        let same_place = record.plan.action.target().uid == about.action.target().uid;
+        same_place
+            || record.plan.service == about.service
+            || topology.distance(&record.plan.service, about.service).is_some()
+    });
+    let subject = Subject {
+        cluster: about.action.target().cluster.clone(),
+        service: about.service.to_owned(),
+        action: about.action.kind(),
+    };
+    let production = about.incident.alerts.values().any(|group| group.said.production);
+    Ok(Facts {
+        stage,
+        requester: about.requester.map(str::to_owned),
+        service: about.service.to_owned(),
+        environment: if production { "production".to_owned() } else { String::new() },
+        earned: earn::mode(desk, &subject).await?,
+        paused: desk.paused_by(&pause::names_for(about.action, Some(about.service))).await.is_some(),
+        wall_now,
+        blast: about.blast,
+        breaker_open,
+        neighbour_busy,
+        unattended_last_hour,
+    })
+}

@@ -1,0 +1,97 @@
+//! What carries an action out: the cluster, or the declared hooks.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::domain::action::{Action, Target};
+use crate::flow::desk::Desk;
+use crate::ports::{Applied, Cluster, ClusterError, DryRun, Hooks, Settled, Took};
+
+#[derive(Clone)]
+pub(in crate::flow) struct Hands {
+    pub cluster: Option<Arc<dyn Cluster>>,
+    pub hooks: Option<Arc<dyn Hooks>>,
+}
+
+impl Hands {
+    pub fn of(desk: &Desk) -> Self {
+        Self { cluster: desk.cluster.clone(), hooks: desk.hooks.clone() }
+    }
+
+    pub fn cluster(&self) -> Result<&dyn Cluster, ClusterError> {
+        let missing = || ClusterError::Refused("no cluster is configured (key: kubernetes)".to_owned());
+        self.cluster.as_deref().ok_or_else(missing)
+    }
+
+    fn hooks(&self) -> Result<&dyn Hooks, ClusterError> {
+        let missing = || ClusterError::Refused("no hook is declared (key: remediation.hook)".to_owned());
+        self.hooks.as_deref().ok_or_else(missing)
+    }
+
+    /// What the action would change; nothing is written.
+    pub async fn rehearse(&self, action: &Action) -> Result<DryRun, ClusterError> {
+        match action {
+            Action::CallHook { target, .. } => self.rehearse_hook(target).await,
+            Action::Drain { pods, .. } => {
+                let mut tried = self.cluster()?.dry_run(action).await?;
+                let names: Vec<String> = pods.iter().map(ToString::to_string).collect();
+                tried.before["pods"] = json!(names);
+                tried.after["pods"] = json!([]);
+                tried.diff.push_str(&names.iter().map(|name| format!("-{name}\n")).collect::<String>());
+                Ok(tried)
+            }
+            other => self.cluster()?.dry_run(other).await,
+        }
+    }
+
+    async fn rehearse_hook(&self, target: &Target) -> Result<DryRun, ClusterError> {
+        let hooks = self.hooks()?;
+        let declared = hooks.declared().into_iter().find(|hook| hook.name == target.name);
+        let declared = declared.ok_or_else(|| ClusterError::NotFound(format!("a declared hook {}", target.name)))?;
+        if declared.digest != target.uid {
+            return Err(ClusterError::Conflict(format!("the declaration of {target} has changed")));
+        }
+        let said = hooks.rehearse(&target.name).await?;
+        Ok(DryRun {
+            uid: declared.digest.clone(),
+            resource_version: String::new(),
+            diff: format!("{}\n{said}\n", declared.sends),
+            before: Value::Null,
+            after: json!({"called": declared.sends, "declared": declared.digest}),
+        })
+    }
+
+    /// The first write of the action; for a drain that is the cordon.
+    pub async fn apply(&self, action: &Action, version: &str, mark: &str) -> Result<Applied, ClusterError> {
+        match action {
+            Action::CallHook { target, .. } => {
+                self.hooks()?.call(&target.name, mark).await?;
+                Ok(Applied { resource_version: String::new(), generation: 0 })
+            }
+            other => self.cluster()?.apply(other, version, mark).await,
+        }
+    }
+
+    pub async fn took_effect(&self, action: &Action, mark: &str) -> Result<Took, ClusterError> {
+        match action {
+            Action::CallHook { target, .. } => {
+                Ok(Took::Unknown(format!("whether {target} was called cannot be read anywhere")))
+            }
+            Action::Drain { target, .. } => {
+                let cordon = Action::Cordon { target: target.clone() };
+                self.cluster()?.took_effect(&cordon, mark).await
+            }
+            other => self.cluster()?.took_effect(other, mark).await,
+        }
+    }
+
+    pub async fn settled(&self, action: &Action) -> Result<Settled, ClusterError> {
+        match action {
+            Action::CallHook { target, .. } => {
+                Ok(Settled { done: true, fact: format!("{target} answered well when it was called") })
+            }
+            other => self.cluster()?.settled(other).await,
+        }
+    }
+}

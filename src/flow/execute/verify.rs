@@ -1,0 +1,253 @@
+//! Whether it helped: seen in the cluster and in the estate's own numbers, by a deadline; undone once
+//! if it did not.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::hands::Hands;
+use super::tell_plan;
+use crate::domain::action::{Action, Undo};
+use crate::domain::alert::Severity;
+use crate::domain::card::Tone;
+use crate::domain::id::IncidentId;
+use crate::domain::incident::{IncidentEvent, PlanRecord};
+use crate::domain::narrative;
+use crate::domain::plan::Plan;
+use crate::domain::root_cause::amount;
+use crate::flow::command::pause;
+use crate::flow::deliver::Effect;
+use crate::flow::desk::{Desk, FlowError};
+use crate::flow::earn;
+use crate::ports::{ClusterError, DryRun, Took, crash};
+use crate::store::{Batch, Claim, ExecutionRow, StoreError};
+
+/// One good look can be luck; three in a row are a recovery.
+const GOOD_LOOKS: usize = 3;
+
+/// Looks at the estate's own telemetry until it is well or the deadline has passed.
+pub(super) async fn verify(desk: &Desk, id: &IncidentId, record: &PlanRecord, hands: &Hands) -> Result<(), FlowError> {
+    let plan = &record.plan;
+    let deadline = desk.store.execution(plan.id.as_str()).await?.map_or_else(
+        || desk.clock.event_now() + Duration::from_secs(desk.config.investigation.verify_seconds),
+        |(_, _, _, deadline, _)| crate::domain::time::Timestamp::from_millis(deadline),
+    );
+    let mut good = 0;
+    loop {
+        if desk.stopping() {
+            return Ok(());
+        }
+        crash::point("verify.look");
+        let (facts, well) = look(desk, id, plan, hands).await?;
+        good = if well { good + 1 } else { 0 };
+        if good >= GOOD_LOOKS {
+            crash::point("verify.well");
+            return verified(desk, id, plan, facts).await;
+        }
+        if desk.clock.event_now() >= deadline {
+            return not_verified(desk, id, plan, facts).await;
+        }
+        desk.clock.sleep_event(Duration::from_secs_f64(desk.config.remediation.look_seconds)).await;
+    }
+}
+
+async fn look(desk: &Desk, id: &IncidentId, plan: &Plan, hands: &Hands) -> Result<(Vec<String>, bool), FlowError> {
+    let mut facts = vec![];
+    let mut well = true;
+    match hands.settled(&plan.action).await {
+        Ok(settled) => {
+            well &= settled.done;
+            facts.push(settled.fact);
+        }
+        Err(error) => {
+            well = false;
+            facts.push(error.to_string());
+        }
+    }
+    if let Some(signals) = &desk.signals {
+        for check in &plan.checks {
+            match signals.instant(&check.query, desk.clock.event_now()).await {
+                Ok(series) => {
+                    let value = series
+                        .iter()
+                        .find(|one| one.label(&check.label) == Some(check.service.as_str()))
+                        .and_then(|one| one.last());
+                    // Silence is no proof: what has no samples is not verified.
+                    let passes = value.is_some_and(|value| check.passes(value));
+                    well &= passes;
+                    facts.push(format!(
+                        "{} {} {} (wanted at most {}){}",
+                        check.service,
+                        check.signal.replace('_', " "),
+                        value.map_or_else(|| "has no samples".into(), |value| amount(value, &check.unit)),
+                        amount(check.bound, &check.unit),
+                        if passes { "" } else { ", not yet" }
+                    ));
+                }
+                Err(error) => {
+                    well = false;
+                    facts.push(format!("{} {}: {error}", check.service, check.signal));
+                }
+            }
+        }
+    }
+    let incident = desk.store.incident(id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?;
+    let critical: usize = incident
+        .alerts
+        .values()
+        .filter(|group| group.severity == Severity::Critical)
+        .map(|group| group.count - group.resolved)
+        .sum();
+    if critical > 0 && plan.checks.is_empty() {
+        // Without signals to look at, the alerts themselves are the measure.
+        well = false;
+    }
+    facts.push(format!("{critical} critical alerts still firing"));
+    Ok((facts, well))
+}
+
+async fn verified(desk: &Desk, id: &IncidentId, plan: &Plan, facts: Vec<String>) -> Result<(), FlowError> {
+    let event_now = desk.clock.event_now();
+    desk.change(id, |change| {
+        change.record(IncidentEvent::VerificationPassed { plan: plan.id.clone(), facts: facts.clone() })?;
+        let because = format!("{} helped; verified from telemetry", plan.action);
+        change.record(IncidentEvent::Resolved { because: because.clone(), event_at: event_now })?;
+        tell_plan(change, plan);
+        change.tell(
+            &format!("note/{}/verified", plan.id),
+            &Effect::Note { card: narrative::note(&format!("Resolved: {because}."), Tone::Good) },
+        );
+        Ok(())
+    })
+    .await?;
+    info!(incident = %id, plan = %plan.id, "verified and resolved");
+    Ok(())
+}
+
+async fn not_verified(desk: &Desk, id: &IncidentId, plan: &Plan, facts: Vec<String>) -> Result<(), FlowError> {
+    desk.change(id, |change| {
+        change.record(IncidentEvent::VerificationFailed { plan: plan.id.clone(), facts: facts.clone() })?;
+        tell_plan(change, plan);
+        Ok(())
+    })
+    .await?;
+    warn!(incident = %id, plan = %plan.id, "the remediation did not show its effect in time");
+    Ok(())
+}
+
+/// Puts things back once, then people take over.
+pub(super) async fn compensate(
+    desk: &Desk,
+    id: &IncidentId,
+    record: &PlanRecord,
+    hands: &Hands,
+) -> Result<(), FlowError> {
+    let plan = &record.plan;
+    let key = format!("{}-undo", plan.id);
+    let result = match &plan.undo {
+        Undo::None(why) => format!("no undo: {why}"),
+        Undo::By(action) if desk.paused_by(&pause::names_for(action, Some(&plan.service))).await.is_some() => {
+            "not undone: midwatch is paused".to_owned()
+        }
+        Undo::By(action) => {
+            let begun = desk.store.execution(&key).await?.is_some();
+            if !begun {
+                let claim = ExecutionRow {
+                    plan: key.clone(),
+                    incident: id.to_string(),
+                    stage: "claimed".into(),
+                    digest: plan.digest.to_string(),
+                    before: "null".into(),
+                    result: None,
+                    deadline: desk.clock.event_now(),
+                    claim: Claim::First,
+                    pauses: pause::names_for(action, Some(&plan.service)),
+                };
+                crash::point("undo.before_claim");
+                let batch = Batch { executions: vec![claim], ..Batch::default() };
+                match desk.store.commit(batch, desk.clock.wall_now()).await {
+                    Ok(_) => {}
+                    // Paused in the same moment: the next round says so.
+                    Err(StoreError::Stale(what)) if what.contains("paused") => return Ok(()),
+                    Err(failure) => return Err(failure.into()),
+                }
+                crash::point("undo.claimed");
+            }
+            match interrupted(hands, action, &key, begun).await {
+                Some(found) => found,
+                None => undo(hands, action, &key).await,
+            }
+        }
+    };
+    crash::point("undo.done");
+    desk.change(id, |change| {
+        change.record(IncidentEvent::Compensated { plan: plan.id.clone(), result: result.clone() })?;
+        change.record(IncidentEvent::HandedOver { because: format!("{} did not help; {result}", plan.action) })?;
+        tell_plan(change, plan);
+        let text = format!("{} did not help; {result}. A person must take over.", plan.action);
+        change.tell(&format!("note/{}/undone", plan.id), &Effect::Note { card: narrative::note(&text, Tone::Alarm) });
+        Ok(())
+    })
+    .await?;
+    earn::failed(desk, plan, "it did not help").await
+}
+
+/// An undo that was begun before this process: the cluster is read, and only what certainly was not
+/// written is written now.
+async fn interrupted(hands: &Hands, action: &Action, mark: &str, begun: bool) -> Option<String> {
+    if !begun {
+        return None;
+    }
+    let unclear = |why: String| Some(format!("whether the undo was written is not known ({why}); check the target"));
+    if let Action::RollBack { .. } = action {
+        let Some(back) = restorable(hands, action).await else { return unclear("the revision is gone".to_owned()) };
+        return match hands.rehearse(&back).await {
+            Ok(now) if now.before == now.after => Some("undone".into()),
+            Ok(_) => None,
+            Err(error) => unclear(error.to_string()),
+        };
+    }
+    match hands.took_effect(action, mark).await {
+        Ok(Took::Yes(_)) => Some("undone".into()),
+        Ok(Took::No) => None,
+        Ok(Took::Unknown(why)) => unclear(why),
+        Err(error) => unclear(error.to_string()),
+    }
+}
+
+async fn undo(hands: &Hands, action: &Action, mark: &str) -> String {
+    let action = match action {
+        Action::RollBack { target, .. } => match restorable(hands, action).await {
+            Some(action) => action,
+            None => return format!("could not be undone: the earlier revision of {target} is not found any more"),
+        },
+        other => other.clone(),
+    };
+    let now = match hands.rehearse(&action).await {
+        Ok(now) => now,
+        Err(error) => return format!("the undo failed: {error}"),
+    };
+    crash::point("undo.before_write");
+    // Status writers come between as in the action itself; the fields it touches must stay as they are.
+    let same = |fresh: &DryRun| fresh.before == now.before && fresh.after == now.after;
+    let ended = super::contested::apply(hands, &action, &now.resource_version, mark, same).await;
+    crash::point("undo.after_write");
+    match ended {
+        Ok(_) => "undone".into(),
+        Err(ClusterError::Unknown(why)) => match hands.took_effect(&action, mark).await {
+            Ok(Took::Yes(_)) => "undone".into(),
+            _ => format!("whether the undo was written is not known: {why}"),
+        },
+        Err(error) => format!("the undo failed: {error}"),
+    }
+}
+
+/// The controller renumbers a revision that it goes back to; the one that was current before the
+/// rollback is now the newest but one.
+async fn restorable(hands: &Hands, action: &Action) -> Option<Action> {
+    let Action::RollBack { target, to_revision, .. } = action else { return None };
+    let revisions = hands.cluster().ok()?.revisions(&target.namespace, &target.name).await.ok()?;
+    let current = revisions.last()?.number;
+    let wanted = revisions.iter().find(|revision| revision.number == *to_revision)?.number;
+    Some(Action::RollBack { target: target.clone(), from_revision: current, to_revision: wanted })
+}
