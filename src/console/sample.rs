@@ -222,6 +222,7 @@ impl Inbox for Answering {
                     let thread = place.thread.or(place.message);
                     console.post(&place.channel, thread.as_ref(), "", &note("I am looking at it.")).await.unwrap();
                 }
+                FromPeople::Home { .. } => {}
             }
         });
         Ok(())

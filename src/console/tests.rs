@@ -58,8 +58,8 @@ async fn a_key_posts_once_and_is_found_in_its_place_only() {
     let (root, plan) = tell(&console).await;
     let card = root_card("x", Tone::Neutral);
     assert_eq!(console.post("ops", Some(&root), "plan", &card).await, Ok(plan.clone()));
-    assert_eq!(console.find("ops", Some(&root), "plan").await, Ok(Some(plan.clone())));
-    assert_eq!(console.find("ops", None, "plan").await, Ok(None));
+    assert_eq!(console.find("ops", Some(&root), "plan").await, Ok(vec![plan.clone()]));
+    assert_eq!(console.find("ops", None, "plan").await, Ok(vec![]));
     let reply = console.post("ops", Some(&plan), "deeper", &card).await.unwrap();
     assert_eq!(console.room.lock().await.get(&reply).unwrap().thread, Some(root.ts), "one level of threads");
     let lost = MessageRef { channel: "ops".into(), ts: "1.000000".into() };

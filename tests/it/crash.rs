@@ -13,6 +13,7 @@ mod run;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+pub use run::stored;
 use run::{Outcome, Scenario, run};
 
 /// A point that is not passed in a scenario is no point of it.

@@ -10,6 +10,7 @@ mod elsewhere;
 mod fake_qdrant;
 mod funnel;
 mod harness;
+mod hooks;
 mod keeping;
 mod labels;
 mod learning;

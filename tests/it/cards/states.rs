@@ -8,7 +8,7 @@ use midwatch::domain::id::{Digest, IncidentId, PlanId};
 use midwatch::domain::incident::{Decision, Incident, IncidentEvent as E, JoinedAlert, PastIncident, Sev};
 use midwatch::domain::narrative::{self, Answer, Home, Muted};
 use midwatch::domain::plan::{BlastRadius, Direction, Plan, SuccessCheck, target};
-use midwatch::domain::policy::{Autonomy, Policy};
+use midwatch::domain::policy::{Autonomy, Policy, Rules};
 use midwatch::domain::root_cause::Candidate;
 use midwatch::domain::time::Timestamp;
 
@@ -172,12 +172,18 @@ fn plan(action: Action) -> Plan {
     };
     Plan {
         id: IncidentId::numbered(214).plan(1),
+        service: "payments".into(),
         tier,
         because: "revision 42 is the likely cause".into(),
         blast: BlastRadius {
             pods: 6,
             dependents: vec!["checkout".into(), "web".into()],
             user_facing: true,
+            share_percent: 25,
+            budgets: vec![],
+            quotas: vec![],
+            autoscaler: None,
+            breaks_budget: false,
             text: "replaces 6 pods one after the other, at most 25 % unavailable at once; 2 dependents (checkout, web); user-facing".into(),
         },
         diff: "--- now\n+++ after\n-        image: payments:42\n+        image: payments:41\n".into(),
@@ -425,7 +431,11 @@ fn nasty() -> Vec<(&'static str, Card)> {
 
 /// Name and card of every state of the app's home.
 pub fn homes() -> Vec<(&'static str, Card)> {
-    let policy = Policy { low: Autonomy::Automatic, high: Autonomy::Suggest, ..Policy::default() };
+    let policy = Policy {
+        low: Autonomy::Automatic,
+        high: Autonomy::Suggest,
+        ..Policy::with_rules(Rules::compile(None).expect("the built-in rules"))
+    };
     let home = |open: &[Incident], paused: Option<&str>| {
         narrative::home(&Home {
             open,

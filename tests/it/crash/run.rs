@@ -108,7 +108,8 @@ pub async fn run(scenario: Scenario, kill_at: Option<&str>) -> Outcome {
     }
     life.child = None;
     ticking.abort();
-    model::check(&mut life.violations, scenario, life.was_killed, &state, &chat, &life.data()).await;
+    let (was_killed, data) = (life.was_killed, life.data());
+    model::check(&mut life.violations, scenario, was_killed, &state, &chat, &data).await;
     let read = |name: &str| std::fs::read_to_string(life.folder.path().join(name)).unwrap_or_default();
     Outcome {
         was_killed: life.was_killed,

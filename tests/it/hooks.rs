@@ -1,0 +1,91 @@
+//! Declared addresses as actions, asked for by one person and approved by another.
+
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::http::{HeaderMap, Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::crash::stored;
+use crate::harness::alert;
+use crate::seeded::people;
+use crate::talking::Talking;
+
+/// Method and path, idempotency key, authorization.
+type Calls = Arc<Mutex<Vec<(String, String, String)>>>;
+
+async fn cache(calls: Calls) -> String {
+    let answer = move |method: Method, uri: axum::http::Uri, headers: HeaderMap| {
+        let calls = calls.clone();
+        async move {
+            let word =
+                |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+            let line = format!("{method} {}", uri.path());
+            calls.lock().unwrap().push((line, word("idempotency-key"), word("authorization")));
+            StatusCode::OK
+        }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+    url
+}
+
+async fn says(talking: &Talking, token: &str, text: &str) -> String {
+    let request = talking.http.post(format!("http://{}/api/v1/ops", talking.api)).bearer_auth(token);
+    let request = request.header("content-type", "application/json").body(json!({"text": text}).to_string());
+    request.send().await.unwrap().text().await.unwrap()
+}
+
+async fn plan(talking: &Talking) -> Option<Value> {
+    stored(&talking.data()).await.first()?["plans"].as_array()?.last().cloned()
+}
+
+#[tokio::test]
+async fn a_hook_is_called_once_by_two_people_with_its_evidence_before() {
+    let calls = Calls::default();
+    let url = cache(calls.clone()).await;
+    let more = format!(
+        "{}[investigation]\nsettle_seconds = 0\n[remediation]\nlook_seconds = 0.2\n\
+         [[remediation.hook]]\nname = \"purge-cache\"\ndescription = \"Empties it.\"\nservice = \"catalog\"\n\
+         url = \"{url}/purge\"\ncheck_url = \"{url}/health\"\nheaders = {{ authorization = \"secret-token\" }}\n\
+         networks = [\"127.0.0.0/8\"]\n\
+         [[remediation.hook]]\nname = \"not-reachable\"\ndescription = \"No network is named.\"\nurl = \"{url}/no\"\ncheck_url = \"{url}/no\"\n",
+        people(&["T1/ann"])
+    );
+    let talking = Talking::with_approvers("[\"local/you\", \"T1/ann\"]", &more).await;
+    let fired = alert("Down", "catalog");
+    talking.send(std::slice::from_ref(&fired)).await;
+    talking
+        .until("an incident in people's hands", async || {
+            let incidents = stored(&talking.data()).await;
+            (incidents.first()?["state"]["state"] == "handed_over").then_some(())
+        })
+        .await;
+    let refused = says(&talking, "ann", "act INC-1 not-reachable").await;
+    assert!(refused.contains("not a public address"), "{refused}");
+    assert!(calls.lock().unwrap().is_empty(), "what may not be reached is not reached");
+    let told = says(&talking, "ann", "act INC-1 purge-cache").await;
+    assert!(told.contains("INC-1.P1"), "{told}");
+    let proposed = plan(&talking).await.unwrap();
+    assert_eq!((&proposed["plan"]["tier"], &proposed["plan"]["approvals_needed"]), (&json!("medium"), &json!(1)));
+    assert!(!proposed.to_string().contains("secret-token"), "{proposed}");
+    let value = format!("INC-1.P1.{}", &proposed["plan"]["digest"].as_str().unwrap()[..12]);
+    // Who asked does not count.
+    says(&talking, "ann", &format!("approve {value}")).await;
+    assert_eq!(plan(&talking).await.unwrap()["outcome"]["outcome"], "proposed");
+    let message = talking.messages().await[0]["ts"].as_str().unwrap().to_owned();
+    talking.press(&message, "approve", &value, None).await;
+    talking.until("the call", async || (plan(&talking).await?["outcome"]["outcome"] == "written").then_some(())).await;
+    let mut ended = fired;
+    ended["status"] = json!("resolved");
+    ended["endsAt"] = json!(chrono::Utc::now().to_rfc3339());
+    talking.send(&[ended]).await;
+    talking.until("proof", async || (plan(&talking).await?["outcome"]["outcome"] == "verified").then_some(())).await;
+    let calls = calls.lock().unwrap().clone();
+    let purges: Vec<_> = calls.iter().filter(|(line, ..)| line == "POST /purge").collect();
+    assert_eq!(purges, [&("POST /purge".to_owned(), "INC-1.P1".to_owned(), "secret-token".to_owned())]);
+    assert!(calls.iter().any(|(line, key, _)| line == "GET /health" && key.is_empty()), "{calls:?}");
+    let incident = stored(&talking.data()).await.remove(0);
+    assert!(!incident["evidence"].as_array().unwrap().is_empty());
+}
