@@ -99,7 +99,6 @@ async function press(message, button, node) {
       state.votes.set(vote, button.action);
       redraw(message.ts);
     }
-    if (button.action === "ask_more") threadPane.querySelector("textarea")?.focus();
   } catch (error) {
     explain(error);
   } finally {

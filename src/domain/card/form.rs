@@ -53,6 +53,12 @@ const REJECT: Form = Form {
     inputs: &[why("Why not?", "The next investigation of this incident reads it.")],
 };
 
+const ASK_MORE: Form = Form {
+    title: "Ask more",
+    send: "Ask",
+    inputs: &[why("What do you want to know?", "The next look at this incident reads it; this card is void then.")],
+};
+
 const THUMBS_DOWN: Form = Form {
     title: "Improve the diagnosis",
     send: "Send",
@@ -126,12 +132,13 @@ impl ButtonAction {
     pub fn form(self) -> Option<&'static Form> {
         match self {
             Self::Reject => Some(&REJECT),
+            Self::AskMore => Some(&ASK_MORE),
             Self::ThumbsDown => Some(&THUMBS_DOWN),
             Self::Silence => Some(&SILENCE),
             Self::Merge => Some(&MERGE),
             Self::Split => Some(&SPLIT),
             Self::NotAnIncident => Some(&NOT_AN_INCIDENT),
-            Self::Approve | Self::AskMore | Self::Acknowledge | Self::Runbook | Self::Dashboard => None,
+            Self::Approve | Self::Acknowledge | Self::Runbook | Self::Dashboard => None,
             Self::ThumbsUp | Self::RightlyMuted | Self::ShouldHaveWoken => None,
         }
     }

@@ -26,6 +26,7 @@ use crate::domain::redact::redact;
 use crate::domain::root_cause::Picture;
 use crate::flow::desk::{Desk, FlowError};
 use crate::flow::investigate::keep;
+use crate::flow::live::say;
 use crate::flow::observe::{Dossier, Exhibit, recent_changes};
 use crate::ports::{Model, Person};
 use crate::prompt::{CandidateView, ConverseView, EvidenceView, SystemView, TextReactView, ToolView, Untrusted};
@@ -237,6 +238,8 @@ impl Talk<'_> {
         before: usize,
     ) -> Result<(Vec<ToolResult>, Vec<Evidence>), FlowError> {
         let began = Instant::now();
+        let names: Vec<&str> = calls.iter().map(|call| call.name.as_str()).collect();
+        say(format!("Asking {}.", names.join(", ")));
         let answers = join_all(calls.iter().map(|call| self.desk.tools.run(call, context))).await;
         let mut dossier = Dossier::behind(&self.name, self.before + before);
         let mut results = vec![];
@@ -255,7 +258,6 @@ impl Talk<'_> {
             });
             results.push(ToolResult { call_id: call.id.clone(), text: answer.text, evidence });
         }
-        let names: Vec<&str> = calls.iter().map(|call| call.name.as_str()).collect();
         let step = ReasoningStep {
             who: Some(format!("conversation with {}", self.by.name)),
             tool: Some(names.join(", ")),
