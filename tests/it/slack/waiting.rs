@@ -71,23 +71,29 @@ async fn grows(streams: Fault) {
                 .then_some(())
         })
         .await;
-    let told = answers().await;
+    // The command opens an incident, which has messages of its own.
+    let of_incident = |one: &Value| one["text"].as_str().is_some_and(|text| text.starts_with("[SEV"));
+    let roots: Vec<Value> = answers().await.into_iter().filter(of_incident).map(|root| root["ts"].clone()).collect();
+    let told: Vec<Value> =
+        answers().await.into_iter().filter(|one| !of_incident(one) && !roots.contains(&one["thread_ts"])).collect();
     assert_eq!(told.len(), 1, "the answer takes the place of what grew: {told:#?}");
     let calls = proxy.calls();
     let count = |method: &str| calls.iter().filter(|call| call.method == method).count();
+    let grown = calls.iter().filter(|call| call.method == "chat.postMessage" && call.body.contains("I look into it"));
+    let grown = grown.count();
     println!(
         "{streams:?}: startStream {}, appendStream {}, stopStream {}, postMessage {}, update {}, setStatus {}",
         count("chat.startStream"),
         count("chat.appendStream"),
         count("chat.stopStream"),
-        count("chat.postMessage"),
+        grown,
         count("chat.update"),
         count("assistant.threads.setStatus")
     );
-    assert_eq!(count("assistant.threads.setStatus"), 1);
+    assert!(count("assistant.threads.setStatus") >= 1);
     assert_eq!(count("chat.startStream"), 1, "asked once, and then known");
     let streamed = usize::from(streams == Fault::Streams);
-    assert_eq!((count("chat.stopStream"), count("chat.postMessage")), (streamed, 1 - streamed));
+    assert_eq!((count("chat.stopStream"), grown), (streamed, 1 - streamed));
 }
 
 #[test]
