@@ -39,7 +39,10 @@ async fn all(jobs: Vec<Job>, at_once: usize) -> Vec<(String, Outcome)> {
         .map(|job| async move {
             let at = format!("{}:{}", job.point, job.time);
             let outcome = run(job.scenario, Some(&at)).await;
-            (format!("{:?} {at}", job.scenario), outcome)
+            let name = format!("{:?} {at}", job.scenario);
+            // Hours of silence would say nothing.
+            eprintln!("{name}: killed {}, violations {:?}", outcome.was_killed, outcome.violations);
+            (name, outcome)
         })
         .buffer_unordered(at_once)
         .collect()
