@@ -25,6 +25,7 @@ use crate::ports::Person;
 pub(super) use diagnose::look_again;
 pub use hints::hints;
 pub(super) use look::{runbook_for, story};
+pub(super) use owner::opened_key;
 
 /// Whether the words were a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -361,7 +361,7 @@ impl Office {
         now: Instant,
     ) -> Result<(), FlowError> {
         if let Failure::Hold(until) = &failure {
-            self.desk.store.outbox_hold(row.id, *until).await?;
+            self.desk.store.outbox_hold(row, *until).await?;
             // Only what was read before this still shows it.
             self.lanes[seat].again(row, Some(2 * FRESH_FOR), Ok(()), now);
             return Ok(());

@@ -153,6 +153,11 @@ async fn deliver(desk: &Desk, outlet: &dyn Outlet, row: &OutboxRow) -> Result<()
     let notice: Notice =
         serde_json::from_str(&row.body).map_err(|why| OutletError::Refused(format!("unreadable notice: {why}")))?;
     let attempt = if row.attempts == 0 { Attempt::First } else { Attempt::Again };
+    if outlet.tracks() {
+        // Written before: whoever finds it after a crash looks for what was made before making it again.
+        let begun = desk.store.outbox_begun(row).await;
+        begun.map_err(|failure| OutletError::Unavailable(failure.to_string()))?;
+    }
     let named = outlet.send(&row.key, &notice, attempt).await?;
     if let Some(named) = named {
         tell_name(desk, outlet, &notice, &named).await;

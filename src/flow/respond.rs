@@ -30,7 +30,7 @@ const AT_ONCE: usize = 4;
 const MOST_OPEN: usize = 24;
 
 pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
-    // Questions that a model works on: everything else is answered meanwhile.
+    // What somebody asked for: everything else is answered meanwhile.
     let asked: Arc<Mutex<HashSet<i64>>> = Arc::default();
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     while !desk.stopping() {
@@ -48,25 +48,41 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
                 continue;
             }
             answered = true;
-            let room = if asked.lock().await.len() < MOST_OPEN { Room::Free } else { Room::Full };
-            if let Some(question) = answer_row(&desk, row, room).await? {
-                asked.lock().await.insert(row.id);
-                let (desk, asked, turns, row) = (desk.clone(), asked.clone(), turns.clone(), row.clone());
-                tokio::spawn(async move {
-                    // Closed never: the semaphore lives as long as we do.
-                    let _turn = turns.acquire().await;
-                    if let Err(failure) = answer_question(&desk, &row, question).await {
-                        error!(inbox = row.id, error = %failure, "a question is asked again");
-                    }
-                    asked.lock().await.remove(&row.id);
-                });
+            // A click never waits for what somebody else asked: it may be an approval that expires.
+            if asked.lock().await.len() >= MOST_OPEN || !takes_a_while(row) {
+                answer_row(&desk, row, Room::Full).await?;
+                continue;
             }
+            asked.lock().await.insert(row.id);
+            let (desk, asked, turns, row) = (desk.clone(), asked.clone(), turns.clone(), row.clone());
+            tokio::spawn(async move {
+                // Closed never: the semaphore lives as long as we do.
+                let _turn = turns.acquire().await;
+                let answered = match answer_row(&desk, &row, Room::Free).await {
+                    Ok(Some(question)) => answer_question(&desk, &row, question).await,
+                    Ok(None) => Ok(()),
+                    Err(failure) => Err(failure),
+                };
+                if let Err(failure) = answered {
+                    error!(inbox = row.id, error = %failure, "a question is asked again");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                asked.lock().await.remove(&row.id);
+            });
         }
         if !answered {
             desk.wait(&desk.bells.people, Duration::from_millis(500)).await;
         }
     }
     Ok(())
+}
+
+/// Commands and questions look at the estate; clicks and pages do not.
+fn takes_a_while(row: &InboxRow) -> bool {
+    match serde_json::from_str::<FromPeople>(&row.body) {
+        Ok(FromPeople::Command { .. } | FromPeople::Mention { .. }) => true,
+        Ok(FromPeople::Click { .. } | FromPeople::Home { .. }) | Err(_) => false,
+    }
 }
 
 /// Whether one more free question can be worked on.

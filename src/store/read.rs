@@ -400,13 +400,15 @@ impl Store {
         })?)
     }
 
-    /// Not before then, and not for a failure: quiet hours, a digest.
-    pub async fn outbox_hold(&self, id: i64, not_before: Timestamp) -> Result<(), StoreError> {
+    /// Not before then, and not for a failure: quiet hours, a digest. What was asked for again meanwhile
+    /// is due: the incident may have become grave.
+    pub async fn outbox_hold(&self, row: &OutboxRow, not_before: Timestamp) -> Result<(), StoreError> {
         let _writer = self.writer.lock().await;
         on!(self, pool => {
-            sqlx::query("UPDATE outbox SET not_before=$1 WHERE id=$2")
+            sqlx::query("UPDATE outbox SET not_before=$1 WHERE id=$2 AND revision=$3")
                 .bind(not_before.millis())
-                .bind(id)
+                .bind(row.id)
+                .bind(row.revision)
                 .execute(pool)
                 .await
                 .map(|_| ())

@@ -25,7 +25,7 @@ const fn more(name: &'static str, purpose: &'static str) -> Scope {
     Scope { name, purpose, need: Need::ForMore }
 }
 
-pub const SCOPES: [Scope; 13] = [
+pub const SCOPES: [Scope; 14] = [
     always("chat:write", "posts, edits and takes back its own messages"),
     always("commands", "hears /ops"),
     always("app_mentions:read", "hears mentions"),
@@ -34,6 +34,7 @@ pub const SCOPES: [Scope; 13] = [
     always("im:history", "hears direct messages"),
     always("users:read", "refuses bots, guests and deleted users"),
     always("usergroups:read", "finds out who is in the approvers' group"),
+    more("users:read.email", "mentions who is on call by a schedule of PagerDuty or Opsgenie"),
     more("files:write", "uploads pictures into the thread"),
     more("assistant:write", "shows that it is at work while somebody waits"),
     more("groups:history", "reads back in private channels"),
@@ -78,6 +79,6 @@ mod tests {
         let granted: Vec<String> = ["chat:write", "commands", "im:history"].map(str::to_owned).into();
         let names: Vec<&str> = missing(&granted, Need::Always).iter().map(|scope| scope.name).collect();
         assert_eq!(names, ["app_mentions:read", "channels:history", "channels:read", "users:read", "usergroups:read"]);
-        assert_eq!(missing(&granted, Need::ForMore).len(), 5);
+        assert_eq!(missing(&granted, Need::ForMore).len(), 6);
     }
 }

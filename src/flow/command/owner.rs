@@ -111,7 +111,11 @@ pub(super) async fn channel(desk: &Desk, by: &Person, id: &IncidentId, act: Chan
         ChannelAct::Open if opened => return Ok(note(&format!("{id} has its channel already."), Tone::Neutral)),
         ChannelAct::Open => {
             // Who asks wants to be in it.
-            (ChannelWork::Open { invite: vec![by.id.clone()] }, format!("The channel of {id} is opened."), true)
+            (
+                ChannelWork::Open { invite: vec![by.id.clone()] },
+                format!("The channel of {id} is being opened; its thread says when it is there."),
+                true,
+            )
         }
         ChannelAct::Invite { .. } if !opened => {
             return Err(FlowError::Refused(format!("{id} has no channel; /ops channel {id} opens one")));
@@ -134,7 +138,7 @@ pub(super) async fn channel(desk: &Desk, by: &Person, id: &IncidentId, act: Chan
     Ok(note(&told, Tone::Good))
 }
 
-fn opened_key(id: &IncidentId) -> String {
+pub fn opened_key(id: &IncidentId) -> String {
     format!("channel/{id}")
 }
 

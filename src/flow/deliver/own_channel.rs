@@ -6,8 +6,9 @@ use crate::domain::card::{Card, Tone};
 use crate::domain::id::{IncidentId, PersonId};
 use crate::domain::incident::Incident;
 use crate::domain::narrative;
+use crate::flow::command::opened_key;
 use crate::flow::desk::{ChatSeat, Desk};
-use crate::ports::{Channels, MessageRef};
+use crate::ports::{Channels, ChatError, MessageRef};
 use crate::store::{Batch, OutboxRow, PostedRow};
 
 /// Chats allow 80 characters; names are read in a narrow column.
@@ -27,12 +28,23 @@ pub(super) async fn carry_out(
     let known = desk.store.posted(&key(&id, seat)).await.map_err(Failure::store)?;
     match (work, known) {
         (ChannelWork::Open { invite }, _) => {
-            let channel = channels.open(&name(&incident)).await.map_err(Failure::Chat)?;
+            let channel = match channels.open(&name(&incident)).await {
+                Ok(channel) => channel,
+                // A right is missing, or the name is taken: said where it was asked for, and asked for again.
+                Err(ChatError::Refused(why)) => {
+                    let setting = (opened_key(&id), "refused".to_owned());
+                    let batch = Batch { settings: vec![setting], ..Batch::default() };
+                    desk.store.commit(batch, desk.clock.wall_now()).await.map_err(Failure::store)?;
+                    note(desk, seat, row, &id, &format!("No channel for {id}: {why}"), look_first).await?;
+                    return Ok(Sent::Nothing);
+                }
+                Err(failure) => return Err(Failure::Chat(failure)),
+            };
             keep(desk, seat, &id, &channel).await?;
             root(desk, seat, row, &id, &narrative::root(&incident), look_first).await?;
-            add(seat, channels.as_ref(), &channel, invite).await?;
             let text = format!("{id} has a channel of its own: #{}", name(&incident));
             note(desk, seat, row, &id, &text, look_first).await?;
+            add(seat, channels.as_ref(), &channel, invite).await?;
         }
         (ChannelWork::Invite { people }, Some(known)) => {
             add(seat, channels.as_ref(), &known.channel, people).await?;
