@@ -94,7 +94,7 @@ pub fn assess(facts: &Facts) -> (RiskTier, Vec<String>) {
         Some(Image::New) => add(RiskTier::Medium, "the image has not run here before".to_owned()),
     }
     let tier = reasons.iter().map(|(tier, _)| *tier).max().unwrap_or(RiskTier::Low);
-    reasons.sort_by(|one, other| other.0.cmp(&one.0));
+    reasons.sort_by_key(|(tier, _)| std::cmp::Reverse(*tier));
     (tier, reasons.into_iter().map(|(_, text)| text).collect())
 }
 

@@ -111,7 +111,7 @@ async fn answer_row(desk: &Arc<Desk>, row: &InboxRow, room: Room) -> Result<Opti
             None
         }
         Ok(act) => match reacted(desk, row, &act).await {
-            Ok(Reaction::Done(effect)) => effect,
+            Ok(Reaction::Done(effect)) => effect.map(|effect| *effect),
             Ok(Reaction::Asked(question)) if room == Room::Full => {
                 Some(Effect::Reply { chat: row.source.clone(), place: question.place, card: question.instead })
             }
@@ -176,7 +176,7 @@ async fn finish(desk: &Desk, row: &InboxRow, effect: Option<Effect>, done: Vec<i
 }
 
 enum Reaction {
-    Done(Option<Effect>),
+    Done(Option<Box<Effect>>),
     Asked(Box<Open>),
 }
 
@@ -199,28 +199,27 @@ async fn react(desk: &Arc<Desk>, chat: &str, act: &FromPeople) -> Result<Reactio
     Ok(match act {
         FromPeople::Click { place, by, action, value, reason } => {
             let told = click(desk, by, *action, value, reason.clone()).await?;
-            Reaction::Done(told.map(|card| Effect::Whisper {
-                chat: chat.into(),
-                place: place.clone(),
-                to: by.id.clone(),
-                card,
+            Reaction::Done(told.map(|card| {
+                Box::new(Effect::Whisper { chat: chat.into(), place: place.clone(), to: by.id.clone(), card })
             }))
         }
         FromPeople::Command { place, by, text } => {
             let (_, card) = command::run(desk, by, text).await?;
-            Reaction::Done(Some(reply(place, card)))
+            Reaction::Done(Some(Box::new(reply(place, card))))
         }
         FromPeople::Mention { place, by, text } => match mention(desk, chat, place, by, text).await? {
-            Said::Now(card) => Reaction::Done(Some(reply(place, card))),
+            Said::Now(card) => Reaction::Done(Some(Box::new(reply(place, card)))),
             Said::Asked { incident, instead } => Reaction::Asked(Box::new(Open {
                 by: by.clone(),
                 place: place.clone(),
                 text: text.clone(),
-                incident,
+                incident: incident.map(|incident| *incident),
                 instead,
             })),
         },
-        FromPeople::Home { by, .. } => Reaction::Done(Some(Effect::Home { chat: chat.into(), to: by.id.clone() })),
+        FromPeople::Home { by, .. } => {
+            Reaction::Done(Some(Box::new(Effect::Home { chat: chat.into(), to: by.id.clone() })))
+        }
     })
 }
 

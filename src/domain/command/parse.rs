@@ -134,7 +134,7 @@ fn read(verb: Verb, rest: &str) -> Result<Command, String> {
         },
         Verb::Diagnose => {
             let (service, options) = one_with_options(verb, rest, "a service")?;
-            let since = options.get("since").map(|text| span_of(text)).transpose()?;
+            let since = options.get("since").map(span_of).transpose()?;
             Ok(Command::Diagnose { service, namespace: options.get("ns").map(str::to_owned), since })
         }
         Verb::Risk => {

@@ -21,7 +21,7 @@ pub(super) enum Answer {
     Now(Card),
     /// A model is asked, which takes a while; `instead` stands when it gets nowhere.
     Asked {
-        incident: Option<Incident>,
+        incident: Option<Box<Incident>>,
         instead: Card,
     },
 }
@@ -83,7 +83,7 @@ pub(super) async fn mention(
     if let Err(because) = desk.authority_of(&by.id).await {
         return Ok(Answer::Now(fixed_set(&format!("Free questions are for people who may instruct me ({because})."))));
     }
-    Ok(Answer::Asked { incident, instead: fixed_set("I got nowhere with that.") })
+    Ok(Answer::Asked { incident: incident.map(Box::new), instead: fixed_set("I got nowhere with that.") })
 }
 
 /// Asks the model and gives what it can prove; what else can be asked, where it gets nowhere.
