@@ -75,7 +75,7 @@ fn option(f: &mut fmt::Formatter<'_>, name: &str, value: Option<&str>) -> fmt::R
 /// `90m`, `2h`: in the largest unit that divides it.
 fn written(span: Duration) -> String {
     let seconds = span.as_secs();
-    let unit = [(86_400, 'd'), (3600, 'h'), (60, 'm')].into_iter().find(|(unit, _)| seconds % unit == 0);
+    let unit = [(86_400, 'd'), (3600, 'h'), (60, 'm')].into_iter().find(|(unit, _)| seconds.is_multiple_of(*unit));
     match unit {
         Some((unit, letter)) => format!("{}{letter}", seconds / unit),
         None => format!("{seconds}s"),
