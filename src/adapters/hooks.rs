@@ -116,9 +116,8 @@ impl Call<'_> {
         let refused = |why: String| ClusterError::Refused(format!("{name}: {why}"));
         let url: Url = self.url.parse().map_err(|why| refused(format!("{why}")))?;
         let egress = Egress::new(networks(&self.hook.networks).map_err(refused)?);
-        let pinned = egress.pin(url).await.map_err(|why| refused(why))?;
-        let client =
-            pinned.client(Duration::from_secs(self.hook.timeout_seconds.max(1))).map_err(|why| refused(why))?;
+        let pinned = egress.pin(url).await.map_err(refused)?;
+        let client = pinned.client(Duration::from_secs(self.hook.timeout_seconds.max(1))).map_err(refused)?;
         let mut request = client.request(self.method, pinned.url.clone());
         request = with_headers(request, &self.hook.headers);
         if let Some(mark) = self.mark {

@@ -9,7 +9,7 @@ use crate::ports::ClusterError;
 /// The entry of `status.history` with that id.
 fn argo_entry<'a>(now: &'a DynamicObject, id: &str) -> Option<&'a Value> {
     let history = now.data.pointer("/status/history").and_then(Value::as_array)?;
-    history.iter().find(|entry| entry.get("id").is_some_and(|found| found.to_string() == id))
+    history.iter().find(|entry| entry.get("id").and_then(Value::as_i64).is_some_and(|found| id.parse() == Ok(found)))
 }
 
 /// The id of the newest entry: what runs.
