@@ -151,8 +151,8 @@ impl Talking {
             };
             let replies = self.replies(channel, &root).await;
             let whispers = page["messages"].as_array()?.iter().filter(|message| message["whisper"] == true);
-            let said = replies.into_iter().chain(whispers.map(|message| message["card"].to_string()));
-            said.filter(|said| said.contains(wanted)).last()
+            let mut said = replies.into_iter().chain(whispers.map(|message| message["card"].to_string()));
+            said.rfind(|said| said.contains(wanted))
         })
         .await
     }

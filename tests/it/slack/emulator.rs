@@ -138,9 +138,9 @@ async fn the_adapter_in_the_emulator() {
     let root = chat.post(CHANNEL, None, "INC-214/root", &root_card("Investigating")).await.unwrap();
     let reply = chat.post(CHANNEL, Some(&root), "INC-214/story/1", &thumbs_card()).await.unwrap();
     let card = chat.post(CHANNEL, Some(&root), "INC-214/P1", &approval_card()).await.unwrap();
-    assert_eq!(chat.find("#incidents", None, "INC-214/root").await.unwrap(), [root.clone()]);
-    assert_eq!(chat.find(CHANNEL, None, "INC-214/root").await.unwrap(), [root.clone()]);
-    assert_eq!(chat.find(CHANNEL, Some(&root), "INC-214/P1").await.unwrap(), [card.clone()]);
+    assert_eq!(chat.find("#incidents", None, "INC-214/root").await.unwrap(), std::slice::from_ref(&root));
+    assert_eq!(chat.find(CHANNEL, None, "INC-214/root").await.unwrap(), std::slice::from_ref(&root));
+    assert_eq!(chat.find(CHANNEL, Some(&root), "INC-214/P1").await.unwrap(), std::slice::from_ref(&card));
     assert_eq!(chat.find(CHANNEL, Some(&root), "INC-214/P2").await.unwrap(), []);
 
     emulator.click(&card, "U01ANN", ButtonAction::Approve).await;
