@@ -1,7 +1,7 @@
 //! A Kubernetes cluster through its API server.
 //!
 //! Invariants: reading and writing are two identities, and without the second nothing can be
-//! written; every write names the uid and the resourceVersion that it was decided on; nothing is
+//! written; every write names the uid and the resourceVersion that it was decided on; no write is
 //! retried here (a blind retry of a write that took effect would be a second write).
 
 mod around;
@@ -34,6 +34,9 @@ use crate::ports::{
 };
 
 const TIMEOUT: Duration = Duration::from_secs(15);
+const REHEARSALS: u32 = 12;
+/// Before the second, then longer by as much each time.
+const BETWEEN_REHEARSALS: Duration = Duration::from_millis(10);
 
 /// How to reach the API server, and as whom.
 #[derive(Clone)]
@@ -140,7 +143,18 @@ impl Cluster for KubernetesCluster {
     }
 
     async fn dry_run(&self, action: &Action) -> Result<DryRun, ClusterError> {
-        write::dry_run(self.writer()?, action).await
+        let writer = self.writer()?;
+        let mut tries = 1;
+        loop {
+            match write::dry_run(writer, action).await {
+                // Controllers write a moving workload many times a second. A rehearsal leaves nothing
+                // behind, so that it may be repeated on what is there now.
+                Err(ClusterError::Conflict(_)) if tries < REHEARSALS => {}
+                ended => return ended,
+            }
+            tokio::time::sleep(BETWEEN_REHEARSALS * tries).await;
+            tries += 1;
+        }
     }
 
     async fn prepare(&self, wish: &Wish) -> Result<Action, ClusterError> {

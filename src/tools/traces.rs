@@ -51,16 +51,15 @@ impl Tool for FindTraces {
         schema(
             "traces",
             "Slow or failing requests through a service: which step adds the time (own time on the critical path, \
-             compared with before), where errors begin, and the slowest or failing requests step by step. With \
-             trace_id: one request, step by step.",
+             against before), where errors begin, and single requests step by step. With trace_id: that one.",
             json!({
-                "service": {"type": "string", "description": "as the topology names it"},
-                "which": {"type": "string", "enum": ["slow", "failing"], "description": "default slow"},
+                "service": {"type": "string"},
+                "which": {"type": "string", "enum": ["slow", "failing"]},
                 "operation": {"type": "string"},
-                "min_ms": {"type": "integer", "minimum": 1, "description": "only requests that took longer"},
-                "minutes": {"type": "integer", "minimum": 1, "maximum": 360, "description": "default 60"},
+                "min_ms": {"type": "integer"},
+                "minutes": {"type": "integer", "description": "default 60"},
                 "until": {"type": "string", "description": "RFC 3339; default now"},
-                "trace_id": {"type": "string", "description": "instead of the others"},
+                "trace_id": {"type": "string"},
             }),
             &[],
         )

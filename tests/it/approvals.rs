@@ -67,7 +67,8 @@ async fn the_card_says_who_is_missing_and_the_page_decides_like_everybody() {
     let mut talking = Talking::with_approvers(APPROVERS, &four()).await;
     with_plan(&mut talking, Seeded { approvals: 2, ..Seeded::default() }).await;
     talking.ordered("ada", &format!("approve {CARD}")).await;
-    let card = talking.in_thread("INC-1", "1 of 2: @ada").await;
+    let card = talking.in_thread("INC-1", "\"1 of 2\"").await;
+    assert!(card.contains("\"id\":\"local/ada\""), "{card}");
     assert!(card.contains(&format!("\"value\":\"{CARD}\"")), "{card}");
     let said = talking.ordered("bob", "explain INC-1.P1").await;
     assert!(said.contains("local/ada votes approve") && said.contains("high risk needs people"), "{said}");

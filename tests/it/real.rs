@@ -85,14 +85,8 @@ async fn until_someone_is_asked(listen: &str) {
     }
 }
 
-#[test]
-fn a_person_walks_through_the_console() {
-    let Some(chromium) = real("MIDWATCH_TEST_CHROMIUM") else { return };
-    if Command::new("node").arg("--version").output().is_err() {
-        eprintln!("skipped: no node");
-        return;
-    }
-    let _alone = one_night_at_a_time();
+/// Walks through the console of a night of its own.
+fn walk(chromium: &str, more: &[&str]) {
     let listen = free_address();
     let _demo = interactive_demo(&listen);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -103,10 +97,23 @@ fn a_person_walks_through_the_console() {
         .arg(format!("http://{listen}"))
         .arg(pictures.path())
         .arg("--strict")
+        .args(more)
         .env("CHROMIUM", chromium)
         .stdin(Stdio::null());
     let ended = run_within(walk, Duration::from_secs(400)).expect(0);
     print!("{}", ended.stdout);
+}
+
+#[test]
+fn a_person_walks_through_the_console() {
+    let Some(chromium) = real("MIDWATCH_TEST_CHROMIUM") else { return };
+    if Command::new("node").arg("--version").output().is_err() {
+        eprintln!("skipped: no node");
+        return;
+    }
+    let _alone = one_night_at_a_time();
+    walk(&chromium, &[]);
+    walk(&chromium, &["--reject"]);
 }
 
 #[tokio::test]
