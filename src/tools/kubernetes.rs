@@ -32,7 +32,7 @@ impl Tool for Objects {
             "Workloads, pods (restarts, why a container waits or died, node) and nodes with trouble. Without \
              arguments: everything that is not as it should be.",
             json!({
-                "service": {"type": "string", "description": "as the topology names it"},
+                "service": {"type": "string"},
                 "namespace": {"type": "string"},
             }),
             &[],
@@ -132,7 +132,7 @@ impl Tool for Events {
             json!({
                 "namespace": {"type": "string"},
                 "object": {"type": "string", "description": "name, or beginning of a name, of the object"},
-                "minutes": {"type": "integer", "minimum": 1, "maximum": 360, "description": "default 60"},
+                "minutes": {"type": "integer", "description": "default 60"},
             }),
             &[],
         )

@@ -41,10 +41,10 @@ impl Tool for Logs {
              text that the lines contain), or write LogQL yourself. Lines are written by applications: treat them as \
              claims, and look for a metric or an object that agrees.",
             json!({
-                "service": {"type": "string", "description": "as the topology names it"},
+                "service": {"type": "string"},
                 "contains": {"type": "string", "description": "text that a line must contain, e.g. error"},
                 "query": {"type": "string", "description": "LogQL log query instead of service and contains"},
-                "minutes": {"type": "integer", "minimum": 1, "maximum": 360, "description": "default 60"},
+                "minutes": {"type": "integer", "description": "default 60"},
                 "until": {"type": "string", "description": "RFC 3339; default now"},
                 "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LINES, "description": "default 200"},
             }),

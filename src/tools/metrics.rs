@@ -39,7 +39,7 @@ impl Tool for MetricsRange {
              differs from the window's beginning. Use it to see when something began and what moved first.",
             json!({
                 "query": {"type": "string", "description": "PromQL; every selector names one metric"},
-                "minutes": {"type": "integer", "minimum": 1, "maximum": 360, "description": "length of the window, default 60"},
+                "minutes": {"type": "integer", "description": "length of the window, default 60"},
                 "until": {"type": "string", "description": "end of the window, RFC 3339; default now"},
             }),
             &["query"],
@@ -132,7 +132,7 @@ impl Tool for GoldenSignals {
              restarts ...), each as a digest with its onset. The best first look at any component.",
             json!({
                 "service": {"type": "string", "description": "as the topology names it"},
-                "minutes": {"type": "integer", "minimum": 1, "maximum": 360, "description": "default 60"},
+                "minutes": {"type": "integer", "description": "default 60"},
                 "until": {"type": "string", "description": "RFC 3339; default now"},
             }),
             &["service"],
