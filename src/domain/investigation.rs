@@ -35,8 +35,8 @@ pub const CONCLUDE: &str = "conclude";
 const MAX_TOKENS_A_REPLY: u32 = 2_000;
 /// Answers of older rounds are cut to this many characters: what mattered was said in the thoughts,
 /// and the whole history is paid for again at each step. The newest round is cut late.
-const OLD_ANSWER: usize = 170;
-const FRESH_ANSWER: usize = 1_500;
+const OLD_ANSWER: usize = 150;
+const FRESH_ANSWER: usize = 1_300;
 const FRESH_ROUNDS: usize = 1;
 /// Tools of the box that page through what was cut.
 const LOOKS_INTO_ANSWERS: [&str; 2] = ["evidence_grep", "evidence_page"];
