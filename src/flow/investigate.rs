@@ -40,8 +40,9 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
         let settle = Duration::from_secs(desk.config.investigation.settle_seconds);
         let due = open.into_iter().find(|(id, state)| {
             let seen = *first_seen.entry(id.clone()).or_insert(event_now);
-            // Interrupted investigations need no second settling.
-            state == State::Investigating.word() || event_now.since(seen) >= settle
+            // Interrupted investigations need no second settling; nor does what was diagnosed when the
+            // process ended, before anything was proposed.
+            state != State::Open.word() || event_now.since(seen) >= settle
         });
         match due {
             Some((incident, _)) => {

@@ -174,7 +174,7 @@ impl Store {
     pub async fn to_investigate(&self, limit: i64) -> Result<Vec<(IncidentId, String)>, StoreError> {
         let rows: Vec<(String, String)> = on!(self, pool => {
             sqlx::query_as(
-                "SELECT id, state FROM incident WHERE state IN ('open', 'investigating') \
+                "SELECT id, state FROM incident WHERE state IN ('open', 'investigating', 'diagnosed') \
                  ORDER BY severity DESC, number LIMIT $1",
             )
             .bind(limit)
