@@ -33,7 +33,11 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
     // What somebody asked for: everything else is answered meanwhile.
     let asked: Arc<Mutex<HashSet<i64>>> = Arc::default();
     let turns = Arc::new(Semaphore::new(AT_ONCE));
+    let ended: Arc<Mutex<Vec<i64>>> = Arc::default();
     while !desk.stopping() {
+        // Only what had ended before the rows are read may be taken up again: it failed. What ends later
+        // stands among them as open, though it is not.
+        let over = std::mem::take(&mut *ended.lock().await);
         let rows = match desk.store.inbox_open("people", 32 + MOST_OPEN as i64).await {
             Ok(rows) => rows,
             Err(failure) => {
@@ -42,6 +46,7 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
                 continue;
             }
         };
+        asked.lock().await.retain(|id| !over.contains(id));
         let mut answered = false;
         for row in &rows {
             if asked.lock().await.contains(&row.id) {
@@ -54,7 +59,7 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
                 continue;
             }
             asked.lock().await.insert(row.id);
-            let (desk, asked, turns, row) = (desk.clone(), asked.clone(), turns.clone(), row.clone());
+            let (desk, ended, turns, row) = (desk.clone(), ended.clone(), turns.clone(), row.clone());
             tokio::spawn(async move {
                 // Closed never: the semaphore lives as long as we do.
                 let _turn = turns.acquire().await;
@@ -67,7 +72,7 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
                     error!(inbox = row.id, error = %failure, "a question is asked again");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
-                asked.lock().await.remove(&row.id);
+                ended.lock().await.push(row.id);
             });
         }
         if !answered {
