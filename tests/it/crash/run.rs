@@ -79,7 +79,7 @@ pub async fn run(scenario: Scenario, kill_at: Option<&str>) -> Outcome {
          [kubernetes]\ncluster = \"default\"\nurl = \"{kube}\"\ntoken = \"r\"\nwrite_token = \"w\"\n\
          [slack]\nbot_token = \"xoxb-1\"\nsigning_secrets = [\"{}\"]\napi_base = \"{slack}\"\nteam_id = \"T1\"\nchannel = \"C1\"\n\
          [policy]\napprovers = [\"local/you\", \"T1/U1\"]\napproval_seconds = {expiry}\n\
-         [investigation]\nsettle_seconds = 0\nverify_seconds = 6\n[remediation]\nlook_seconds = 0.2\n",
+         [investigation]\nsettle_seconds = 0\nverify_seconds = 12\n[remediation]\nlook_seconds = 0.2\n",
         folder.path().join("data"),
         chat::SECRET,
     );
