@@ -10,6 +10,7 @@ mod audit;
 mod batch;
 mod inbox;
 mod ledger;
+mod outbox;
 mod people;
 mod read;
 
@@ -35,8 +36,9 @@ pub const CONVERSED: &str = "conversation.reasoned";
 pub const ELSEWHERE: &str = "elsewhere/";
 
 pub use ledger::{FunnelCount, HOUR, LedgerView, Repeats, SentAgain};
+pub use outbox::OutboxRow;
 pub use people::{AskedRow, LabelKind, LabelRow, LessonRow, MovedSubjects, NewLabel, Taught};
-pub use read::{EventRow, Heard, InboxRow, OpenMember, OutboxRow, Scope, Standing};
+pub use read::{EventRow, Heard, InboxRow, OpenMember, Scope, Standing};
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");

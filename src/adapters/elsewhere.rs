@@ -96,6 +96,16 @@ fn retry_after(response: &Response) -> Option<Duration> {
     Some(wait.min(LONGEST_WAIT))
 }
 
+/// The host of an address whose receiver can only be tried by telling it something.
+async fn find_host(url: &str) -> Result<String, OutletError> {
+    let url = url.parse::<url::Url>().map_err(|error| OutletError::Refused(error.to_string()))?;
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port_or_known_default().unwrap_or(443);
+    let found = tokio::net::lookup_host((host, port)).await;
+    drop(found.map_err(|error| OutletError::Unavailable(format!("{host} cannot be found: {error}")))?);
+    Ok(host.to_owned())
+}
+
 fn wants(wanted: &Wanted, notice: &Notice) -> bool {
     notice.severity >= wanted.from && (wanted.teams.is_empty() || wanted.teams.contains(&notice.team))
 }

@@ -16,9 +16,8 @@ use serde_json::{Value, json};
 
 use crate::ports::{Model, ModelError, ModelMessage, ModelReply, ModelRequest, ToolCall, ToolSchema};
 
-pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(120);
 /// A server that asks for more patience than this is treated as away.
-pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 const DEFAULT_PAUSE: Duration = Duration::from_millis(500);
 /// Far beyond what the token cap lets a model say.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
@@ -42,17 +41,8 @@ impl fmt::Debug for OpenAiModel {
 impl OpenAiModel {
     /// `base_url` with its version, such as `https://api.openai.com/v1` or `http://127.0.0.1:11434/v1`.
     pub fn new(base_url: &str, api_key: &str, model: &str, attempt: Duration) -> Result<Self, ModelError> {
-        Self::with_attempt_timeout(base_url, api_key, model, attempt)
-    }
-
-    fn with_attempt_timeout(
-        base_url: &str,
-        api_key: &str,
-        model: &str,
-        attempt_timeout: Duration,
-    ) -> Result<Self, ModelError> {
         let http = reqwest::Client::builder()
-            .timeout(attempt_timeout)
+            .timeout(attempt)
             .connect_timeout(Duration::from_secs(5))
             .redirect(reqwest::redirect::Policy::none())
             .build()
@@ -337,7 +327,7 @@ mod tests {
         let base = format!("http://{}/v1/", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await });
         let timeout = Duration::from_millis(300);
-        let model = OpenAiModel::with_attempt_timeout(&base, "sk-secret", model, timeout).unwrap();
+        let model = OpenAiModel::new(&base, "sk-secret", model, timeout).unwrap();
         assert!(!format!("{model:?}").contains("sk-secret"));
         (model.complete(request).await, attempts.0.load(Ordering::SeqCst))
     }

@@ -437,7 +437,7 @@ impl Times {
         let Some(opened) = at("opened") else { return Ok(Self::default()) };
         let mut posted: Option<i64> = None;
         for seat in &desk.chats {
-            let root = desk.store.posted(&format!("{}/root@{}", incident.id, seat.chat.name())).await?;
+            let root = desk.store.posted(&seat.root_key(&incident.id)).await?;
             let seconds = root.and_then(|message| message.ts.parse::<f64>().ok());
             let millis = seconds.map(|seconds| (seconds * 1000.0) as i64);
             posted = [posted, millis].into_iter().flatten().min();

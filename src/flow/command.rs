@@ -17,9 +17,11 @@ use std::sync::Arc;
 use super::desk::{Desk, FlowError};
 use super::{act, approve, earn, label, regroup, silence};
 use crate::domain::card::{Card, Span, Tone};
+use crate::domain::change::Change;
 use crate::domain::command::{Command, Verb, Wrong, parse};
 use crate::domain::incident::Decision;
 use crate::domain::narrative::{answer, note};
+use crate::domain::time::{Timestamp, spoken};
 use crate::ports::Person;
 
 pub(super) use diagnose::look_again;
@@ -32,6 +34,16 @@ pub(super) use owner::opened_key;
 pub enum Understood {
     Yes,
     No,
+}
+
+/// What was changed how long ago, and by what.
+fn tell_change(change: &Change, event_now: Timestamp) -> Vec<Span> {
+    vec![
+        Span::plain(format!("{} ago: ", spoken(event_now.since(change.at)))),
+        Span::code(change.id.clone()),
+        Span::plain(" "),
+        Span::quoted(change.cause.clone().unwrap_or_default()),
+    ]
 }
 
 pub async fn run(desk: &Arc<Desk>, by: &Person, text: &str) -> Result<(Understood, Card), FlowError> {

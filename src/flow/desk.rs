@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::{Notify, RwLock, watch};
 
 use crate::config::Config;
-use crate::domain::id::{EvidenceId, IncidentId};
+use crate::domain::id::IncidentId;
 use crate::domain::incident::Incident;
 use crate::domain::intake::Mappings;
 use crate::domain::policy::Policy;
@@ -78,6 +78,18 @@ pub struct ChatSeat {
     pub channel: String,
     /// `None`: it cannot make any.
     pub channels: Option<Arc<dyn Channels>>,
+}
+
+impl ChatSeat {
+    /// Under which the message of an incident in this chat is kept.
+    pub fn root_key(&self, incident: &IncidentId) -> String {
+        format!("{incident}/root@{}", self.chat.name())
+    }
+
+    /// As this chat names a channel of the configuration; the console's have no mark before their name.
+    pub fn channel_named<'a>(&self, written: &'a str) -> &'a str {
+        if self.chat.name() == "console" { written.trim_start_matches('#') } else { written }
+    }
 }
 
 /// Wakes drivers; a missed ring is caught by their slow poll.
@@ -256,10 +268,5 @@ impl Desk {
 
     pub fn reasoner_name(&self) -> String {
         self.model.as_ref().map_or_else(|| "none".to_owned(), |model| model.name().to_owned())
-    }
-
-    /// The id that the next evidence of the incident gets.
-    pub fn next_evidence(incident: &Incident, already: usize) -> EvidenceId {
-        incident.id.evidence(incident.evidence.len() + already + 1)
     }
 }

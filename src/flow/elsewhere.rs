@@ -197,13 +197,12 @@ async fn postpone(
     let wall_now = desk.clock.wall_now();
     let backoff = Duration::from_millis(500 << row.attempts.clamp(0, 9)).min(LONGEST_PAUSE);
     let old = wall_now.since(Timestamp::from_millis(row.created_at)) > KEPT;
-    let (pause, rest) = match failure {
-        OutletError::Refused(_) => (None, None),
-        _ if old => (None, None),
-        OutletError::Later(pause) => (Some(*pause), Some(*pause)),
-        OutletError::Unavailable(_) => (Some(backoff), Some(backoff)),
+    let pause = match failure {
+        OutletError::Refused(_) => None,
+        _ if old => None,
+        OutletError::Later(pause) => Some(*pause),
         // A time-out tells as much about the next as a refusal to connect.
-        OutletError::Unknown(_) => (Some(backoff), Some(backoff)),
+        OutletError::Unavailable(_) | OutletError::Unknown(_) => Some(backoff),
     };
     let text = failure.to_string();
     match pause {
@@ -218,5 +217,5 @@ async fn postpone(
             desk.store.outbox_retry(row.id, wall_now, &text, "failed").await?;
         }
     }
-    Ok(rest)
+    Ok(pause)
 }

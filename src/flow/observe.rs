@@ -58,6 +58,20 @@ impl Dossier {
         Self { incident: id.clone(), next: already + 1, evidence: vec![] }
     }
 
+    /// What a tool has seen.
+    pub fn add_seen(&mut self, seen: crate::tools::Draft, event_at: Timestamp) -> EvidenceId {
+        let exhibit = Exhibit {
+            kind: seen.kind,
+            source: seen.source,
+            query: &seen.query,
+            summary: seen.summary,
+            body: seen.body,
+            series: seen.series,
+            taint: seen.taint,
+        };
+        self.add(exhibit, event_at)
+    }
+
     pub fn add(&mut self, exhibit: Exhibit<'_>, event_at: Timestamp) -> EvidenceId {
         let id = self.incident.evidence(self.next);
         self.next += 1;

@@ -16,7 +16,7 @@ use tracing::{Instrument, field, info, info_span, warn};
 use super::desk::{Counters, Desk, FlowError};
 use super::investigate::keep;
 use super::live::say;
-use super::observe::{Dossier, Exhibit};
+use super::observe::Dossier;
 use crate::domain::diagnosis::{Claim, Diagnosis, Remedy, Verdict};
 use crate::domain::evidence::Evidence;
 use crate::domain::incident::{Incident, IncidentEvent, ReasoningStep};
@@ -148,18 +148,7 @@ async fn learn(
                 let number = of_member(&team).map_or(0, |spent| spent.steps as usize);
                 let mut results = vec![];
                 for (call, answer) in calls.iter().zip(answers) {
-                    let evidence = answer.evidence.map(|draft| {
-                        let exhibit = Exhibit {
-                            kind: draft.kind,
-                            source: draft.source,
-                            query: &draft.query,
-                            summary: draft.summary.clone(),
-                            body: draft.body.clone(),
-                            series: draft.series.clone(),
-                            taint: draft.taint,
-                        };
-                        dossier.add(exhibit, desk.clock.event_now())
-                    });
+                    let evidence = answer.evidence.map(|draft| dossier.add_seen(draft, desk.clock.event_now()));
                     steps.push(ReasoningStep {
                         number,
                         who: Some(member.name().to_owned()),

@@ -36,9 +36,7 @@ pub async fn channel(desk: &Desk, seat: &ChatSeat, incident: &Incident) -> Resul
     }
     let facts = facts(desk, incident).await?;
     Ok(match desk.routing.channel(&facts) {
-        // The console's channels have no mark before their name.
-        Some(channel) if seat.chat.name() == "console" => channel.trim_start_matches('#').to_owned(),
-        Some(channel) => channel.to_owned(),
+        Some(channel) => seat.channel_named(channel).to_owned(),
         None => seat.channel.clone(),
     })
 }

@@ -7,7 +7,7 @@
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::{client, send, wants};
+use super::{client, find_host, send, wants};
 use crate::config::{TeamsConfig, Wanted};
 use crate::domain::card::{Block, Card, Field, Span, Tone};
 use crate::domain::notice::{Notice, Phase};
@@ -57,12 +57,7 @@ impl Outlet for Teams {
     }
 
     async fn check(&self) -> Result<String, OutletError> {
-        let url = self.url.parse::<url::Url>().map_err(|error| OutletError::Refused(error.to_string()))?;
-        let host = url.host_str().unwrap_or_default();
-        let port = url.port_or_known_default().unwrap_or(443);
-        let found = tokio::net::lookup_host((host, port)).await;
-        drop(found.map_err(|error| OutletError::Unavailable(format!("{host} cannot be found: {error}")))?);
-        Ok(format!("{host} is found"))
+        Ok(format!("{} is found", find_host(&self.url).await?))
     }
 }
 

@@ -11,7 +11,7 @@ use hmac::{Hmac, Mac};
 use serde_json::json;
 use sha2::Sha256;
 
-use super::{client, send, wants};
+use super::{client, find_host, send, wants};
 use crate::config::{Secret, Wanted, WebhookConfig};
 use crate::domain::id::Digest;
 use crate::domain::notice::Notice;
@@ -96,12 +96,7 @@ impl Outlet for Webhook {
     }
 
     async fn check(&self) -> Result<String, OutletError> {
-        let url = self.url.parse::<url::Url>().map_err(|error| OutletError::Refused(error.to_string()))?;
-        let host = url.host_str().unwrap_or_default();
-        let port = url.port_or_known_default().unwrap_or(443);
-        let found = tokio::net::lookup_host((host, port)).await;
-        drop(found.map_err(|error| OutletError::Unavailable(format!("{host} cannot be found: {error}")))?);
-        Ok(format!("{host} is found; {} secrets sign", self.keys.len()))
+        Ok(format!("{} is found; {} secrets sign", find_host(&self.url).await?, self.keys.len()))
     }
 }
 

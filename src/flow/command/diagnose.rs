@@ -9,7 +9,6 @@ use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, State};
 use crate::domain::narrative::{answer, state_words};
 use crate::domain::root_cause::{rank, say};
-use crate::domain::time::spoken;
 use crate::flow::deliver::Effect;
 use crate::flow::desk::{Desk, FlowError};
 use crate::flow::{observe, regroup};
@@ -77,12 +76,7 @@ async fn look(desk: &Desk, service: &str, since: Duration) -> Vec<Vec<Span>> {
         lines.push(vec![Span::plain(format!("it calls {callee}, of which {} signals deviate", odd(callee)))]);
     }
     for change in picture.changes.iter().filter(|change| change.service == service).take(3) {
-        lines.push(vec![
-            Span::plain(format!("{} ago: ", spoken(event_now.since(change.at)))),
-            Span::code(change.id.clone()),
-            Span::plain(" "),
-            Span::quoted(change.cause.clone().unwrap_or_default()),
-        ]);
+        lines.push(super::tell_change(change, event_now));
     }
     let ranking = rank(&picture);
     if let Some(first) = ranking.first().filter(|first| first.node != service) {

@@ -12,7 +12,6 @@ use crate::domain::incident::{Incident, Outcome};
 use crate::domain::narrative::answer;
 use crate::domain::plan::is_felt_by_people;
 use crate::domain::risk::{Facts, Image, assess};
-use crate::domain::time::spoken;
 use crate::domain::topology::NodeKind;
 use crate::flow::desk::{Desk, FlowError};
 use crate::ports::{Cluster, Workload};
@@ -88,12 +87,7 @@ pub(super) async fn risk(desk: &Desk, service: &str, image: Option<&str>) -> Res
         lines.push(vec![Span::plain("blast radius: "), Span::quoted(few)]);
     }
     for change in changes.iter().take(3) {
-        lines.push(vec![
-            Span::plain(format!("{} ago: ", spoken(event_now.since(change.at)))),
-            Span::code(change.id.clone()),
-            Span::plain(" "),
-            Span::quoted(change.cause.clone().unwrap_or_default()),
-        ]);
+        lines.push(super::tell_change(change, event_now));
     }
     if let Some(image) = image.filter(|_| facts.image.is_none()) {
         lines.push(vec![Span::plain("nothing can be said of the image "), Span::code(image.to_owned())]);

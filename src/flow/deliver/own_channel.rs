@@ -95,7 +95,7 @@ async fn note(
     text: &str,
     look_first: bool,
 ) -> Result<(), Failure> {
-    let root = desk.store.posted(&format!("{id}/root@{}", seat.chat.name())).await.map_err(Failure::store)?;
+    let root = desk.store.posted(&seat.root_key(id)).await.map_err(Failure::store)?;
     let Some(root) = root else { return Ok(()) };
     let (key, card) = (format!("{}/note", row.key), narrative::note(text, Tone::Neutral));
     let (channel, thread) = (root.channel.as_str(), Some(&root));

@@ -54,11 +54,9 @@ pub(super) async fn tell(
         }
         Effect::Digest { channel, incidents } => {
             let card = &route::digest_card(desk, incidents).await.map_err(Failure::store)?;
-            let channel = match (channel.as_str(), seat.chat.name()) {
-                ("", _) => seat.channel.as_str(),
-                // The console's channels have no mark before their name.
-                (channel, "console") => channel.trim_start_matches('#'),
-                (channel, _) => channel,
+            let channel = match channel.as_str() {
+                "" => seat.channel.as_str(),
+                channel => seat.channel_named(channel),
             };
             let parcel = Parcel { row, key: &row.key, channel, thread: None, card, incident: None, look_first };
             send(desk, seat, parcel).await
@@ -80,7 +78,7 @@ async fn of_incident(
     let id = IncidentId::new(row.incident.clone().unwrap_or_default());
     let incident = desk.store.incident(&id).await.map_err(Failure::store)?;
     let incident = incident.ok_or_else(|| Failure::Give(format!("{id} does not exist")))?;
-    let root = desk.store.posted(&format!("{id}/root@{}", seat.chat.name())).await.map_err(Failure::store)?;
+    let root = desk.store.posted(&seat.root_key(&id)).await.map_err(Failure::store)?;
     let merged = matches!(incident.state, State::Merged { .. });
     if !is_due(desk, &incident).await? {
         return Ok(Sent::Nothing);
@@ -149,8 +147,7 @@ async fn is_due(desk: &Desk, incident: &Incident) -> Result<bool, Failure> {
         return Ok(true);
     }
     for seat in &desk.chats {
-        let key = format!("{}/root@{}", incident.id, seat.chat.name());
-        if desk.store.posted(&key).await.map_err(Failure::store)?.is_some() {
+        if desk.store.posted(&seat.root_key(&incident.id)).await.map_err(Failure::store)?.is_some() {
             return Ok(true);
         }
     }

@@ -27,7 +27,7 @@ use crate::domain::root_cause::Picture;
 use crate::flow::desk::{Desk, FlowError};
 use crate::flow::investigate::keep;
 use crate::flow::live::say;
-use crate::flow::observe::{Dossier, Exhibit, recent_changes};
+use crate::flow::observe::{Dossier, recent_changes};
 use crate::ports::{Model, Person};
 use crate::prompt::{CandidateView, ConverseView, EvidenceView, SystemView, TextReactView, ToolView, Untrusted};
 use crate::store::{AuditEntry, Batch, Scope};
@@ -244,18 +244,7 @@ impl Talk<'_> {
         let mut dossier = Dossier::behind(&self.name, self.before + before);
         let mut results = vec![];
         for (call, answer) in calls.iter().zip(answers) {
-            let evidence = answer.evidence.map(|draft| {
-                let exhibit = Exhibit {
-                    kind: draft.kind,
-                    source: draft.source,
-                    query: &draft.query,
-                    summary: draft.summary.clone(),
-                    body: draft.body.clone(),
-                    series: draft.series.clone(),
-                    taint: draft.taint,
-                };
-                dossier.add(exhibit, self.desk.clock.event_now())
-            });
+            let evidence = answer.evidence.map(|draft| dossier.add_seen(draft, self.desk.clock.event_now()));
             results.push(ToolResult { call_id: call.id.clone(), text: answer.text, evidence });
         }
         let step = ReasoningStep {

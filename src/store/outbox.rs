@@ -1,0 +1,173 @@
+//! What is to be told, in order, and what has been told where.
+
+use super::{Store, StoreError, on};
+use crate::domain::id::IncidentId;
+use crate::domain::time::Timestamp;
+use crate::ports::MessageRef;
+
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct OutboxRow {
+    pub id: i64,
+    pub key: String,
+    pub incident: Option<String>,
+    pub body: String,
+    /// How often a post was begun whose end is not known to the store.
+    pub attempts: i64,
+    /// Another number than before: it was asked for again.
+    pub revision: i64,
+    pub created_at: i64,
+    pub not_before: i64,
+}
+
+impl Store {
+    /// What is to be told to the chats, oldest first; answers to people before anything else.
+    pub async fn outbox_due(&self, wall_now: Timestamp, limit: i64) -> Result<Vec<OutboxRow>, StoreError> {
+        Ok(on!(self, pool => {
+            sqlx::query_as(
+                "SELECT id,key,incident,body,attempts,revision,created_at,not_before FROM outbox \
+                 WHERE state='due' AND not_before<=$1 AND key NOT LIKE 'elsewhere/%' \
+                 ORDER BY CASE WHEN incident IS NULL THEN 0 ELSE 1 END, id LIMIT $2",
+            )
+            .bind(wall_now.millis())
+            .bind(limit)
+            .fetch_all(pool)
+            .await
+        })?)
+    }
+
+    /// All that is open in the queue whose keys begin so, in order, also what is not due yet.
+    pub async fn outbox_under(&self, beginning: &str, limit: i64) -> Result<Vec<OutboxRow>, StoreError> {
+        Ok(on!(self, pool => {
+            sqlx::query_as(
+                "SELECT id,key,incident,body,attempts,revision,created_at,not_before FROM outbox \
+                 WHERE state='due' AND substr(key, 1, $1)=$2 ORDER BY id LIMIT $3",
+            )
+            .bind(beginning.chars().count() as i32)
+            .bind(beginning)
+            .bind(limit)
+            .fetch_all(pool)
+            .await
+        })?)
+    }
+
+    /// Not before then, and not for a failure: quiet hours, a digest. What was asked for again meanwhile
+    /// is due: the incident may have become grave.
+    pub async fn outbox_hold(&self, row: &OutboxRow, not_before: Timestamp) -> Result<(), StoreError> {
+        let _writer = self.writer.lock().await;
+        on!(self, pool => {
+            sqlx::query("UPDATE outbox SET not_before=$1 WHERE id=$2 AND revision=$3")
+                .bind(not_before.millis())
+                .bind(row.id)
+                .bind(row.revision)
+                .execute(pool)
+                .await
+                .map(|_| ())
+        })?;
+        Ok(())
+    }
+
+    /// The incident is told now: what was held for it is due.
+    pub async fn outbox_release(&self, incident: &IncidentId) -> Result<(), StoreError> {
+        let _writer = self.writer.lock().await;
+        on!(self, pool => {
+            sqlx::query("UPDATE outbox SET not_before=0 WHERE incident=$1 AND state='due' AND attempts=0")
+                .bind(incident.as_str())
+                .execute(pool)
+                .await
+                .map(|_| ())
+        })?;
+        Ok(())
+    }
+
+    pub async fn outbox_depth(&self) -> Result<i64, StoreError> {
+        Ok(on!(self, pool => {
+            sqlx::query_scalar("SELECT count(*) FROM outbox WHERE state='due'").fetch_one(pool).await
+        })?)
+    }
+
+    /// Ends a delivery, unless it was asked for again meanwhile: then it stays due. `failure` says
+    /// why it will not be delivered.
+    pub async fn outbox_ended(
+        &self,
+        row: &OutboxRow,
+        failure: Option<&str>,
+        wall_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let _writer = self.writer.lock().await;
+        let state = if failure.is_some() { "failed" } else { "done" };
+        on!(self, pool => {
+            sqlx::query("UPDATE outbox SET state=$1, done_at=$2, error=$3, attempts=0 WHERE id=$4 AND revision=$5")
+                .bind(state)
+                .bind(wall_at.millis())
+                .bind(failure)
+                .bind(row.id)
+                .bind(row.revision)
+                .execute(pool)
+                .await
+                .map(|_| ())
+        })?;
+        Ok(())
+    }
+
+    /// Tries again, not before then; `state` is `failed` for what will never work.
+    pub async fn outbox_retry(
+        &self,
+        id: i64,
+        not_before: Timestamp,
+        error: &str,
+        state: &str,
+    ) -> Result<(), StoreError> {
+        let _writer = self.writer.lock().await;
+        on!(self, pool => {
+            sqlx::query("UPDATE outbox SET attempts=attempts+1, not_before=$1, error=$2, state=$4 WHERE id=$3")
+                .bind(not_before.millis())
+                .bind(error)
+                .bind(id)
+                .bind(state)
+                .execute(pool)
+                .await
+                .map(|_| ())
+        })?;
+        Ok(())
+    }
+
+    /// The intent, written before a post whose reply may get lost: whoever finds it after a crash
+    /// reads back before posting.
+    pub async fn outbox_begun(&self, row: &OutboxRow) -> Result<(), StoreError> {
+        let _writer = self.writer.lock().await;
+        on!(self, pool => {
+            sqlx::query("UPDATE outbox SET attempts=attempts+1 WHERE id=$1").bind(row.id).execute(pool).await.map(|_| ())
+        })?;
+        Ok(())
+    }
+
+    pub async fn posted(&self, key: &str) -> Result<Option<MessageRef>, StoreError> {
+        let row: Option<(String, String)> = on!(self, pool => {
+            sqlx::query_as("SELECT channel, ts FROM posted WHERE key=$1").bind(key).fetch_optional(pool).await
+        })?;
+        Ok(row.map(|(channel, ts)| MessageRef { channel, ts }))
+    }
+
+    /// The incident whose message this is.
+    pub async fn incident_of_message(&self, message: &MessageRef) -> Result<Option<IncidentId>, StoreError> {
+        let id: Option<Option<String>> = on!(self, pool => {
+            sqlx::query_scalar("SELECT incident FROM posted WHERE channel=$1 AND ts=$2")
+                .bind(&message.channel)
+                .bind(&message.ts)
+                .fetch_optional(pool)
+                .await
+        })?;
+        Ok(id.flatten().map(IncidentId::new))
+    }
+
+    /// The incident that has this channel for itself.
+    pub async fn incident_of_channel(&self, channel: &str) -> Result<Option<IncidentId>, StoreError> {
+        let id: Option<Option<String>> = on!(self, pool => {
+            sqlx::query_scalar("SELECT incident FROM posted WHERE channel=$1 AND key LIKE '%/channel@%' ORDER BY at DESC LIMIT 1")
+                .bind(channel)
+                .fetch_optional(pool)
+                .await
+        })?;
+        Ok(id.flatten().map(IncidentId::new))
+    }
+}
