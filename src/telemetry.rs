@@ -7,6 +7,8 @@
 //! (<https://opentelemetry.io/docs/specs/semconv/gen-ai/>). What was said is never in a span: it may
 //! hold what nobody wants in a trace store.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use opentelemetry::trace::TracerProvider as _;
@@ -70,7 +72,7 @@ fn provider(handle: &Handle) -> anyhow::Result<Option<SdkTracerProvider>> {
         return Ok(None);
     }
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
-    let client = Sender { client, handle: handle.clone() };
+    let client = Sender { client, handle: handle.clone(), away: AtomicBool::new(false) };
     let exporter = SpanExporter::builder().with_http().with_http_client(client).build().map_err(|failure| {
         anyhow::anyhow!("spans cannot be exported: {failure}; correct or unset {}", ENDPOINTS.join(" and "))
     })?;
@@ -84,6 +86,8 @@ fn provider(handle: &Handle) -> anyhow::Result<Option<SdkTracerProvider>> {
 struct Sender {
     client: reqwest::Client,
     handle: Handle,
+    /// It was said that nothing arrives; said again only after something did.
+    away: AtomicBool,
 }
 
 #[async_trait]
@@ -101,6 +105,19 @@ impl HttpClient for Sender {
             (*whole.status_mut(), *whole.headers_mut()) = (status, headers);
             Ok::<_, reqwest::Error>(whole)
         });
-        Ok(sent.await??)
+        let outcome = sent.await?;
+        let trouble = match &outcome {
+            Ok(answer) if answer.status().is_success() => None,
+            Ok(answer) => Some(answer.status().to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        match trouble {
+            Some(trouble) if !self.away.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(trouble, "the collector takes no spans; they are dropped until it does");
+            }
+            Some(_) => {}
+            None => self.away.store(false, Ordering::Relaxed),
+        }
+        Ok(outcome?)
     }
 }

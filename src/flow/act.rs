@@ -140,7 +140,7 @@ async fn concrete(
     let hands = Hands::of(desk);
     let cluster = hands.cluster().map_err(|error| error.to_string())?;
     let action = cluster.prepare(&wish).await.map_err(|error| error.to_string())?;
-    let service = service_of(desk, &action).await;
+    let service = service_of(desk, &action).await?;
     Ok(Asked { action, service, checks: vec![] })
 }
 
@@ -158,15 +158,16 @@ fn suspended_as(incident: &Incident, kind: ActionKind, namespace: &str, name: &s
 }
 
 /// The service that alerts and metrics name, where the target is one of its workloads.
-async fn service_of(desk: &Desk, action: &Action) -> String {
+async fn service_of(desk: &Desk, action: &Action) -> Result<String, String> {
     let target = action.target();
-    let Some(cluster) = &desk.cluster else { return target.name.clone() };
-    let workloads = cluster.workloads().await.unwrap_or_default();
+    let Some(cluster) = &desk.cluster else { return Ok(target.name.clone()) };
+    // A pause of the service must hold: whose it is, is not guessed.
+    let workloads = cluster.workloads().await.map_err(|error| format!("whose it is cannot be told now: {error}"))?;
     let own = workloads.iter().filter(|workload| workload.namespace == target.namespace).find(|workload| {
         workload.uid == target.uid
             || target.name.strip_prefix(&workload.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     });
-    own.map_or_else(|| target.name.clone(), |workload| workload.service.clone())
+    Ok(own.map_or_else(|| target.name.clone(), |workload| workload.service.clone()))
 }
 
 async fn declared_job(desk: &Desk, incident: &Incident, job: &JobConfig) -> Result<Asked, String> {

@@ -41,8 +41,9 @@ struct Earned {
 
 async fn all_earned(desk: &Desk) -> Result<Vec<Earned>, FlowError> {
     let text = desk.store.setting(EARNED).await?;
-    // Unreadable: nothing was earned, and everything waits for people.
-    Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
+    let Some(text) = text else { return Ok(vec![]) };
+    // Demotions stand here, too: what cannot be read must not pass for nothing.
+    serde_json::from_str(&text).map_err(|error| FlowError::Outside(format!("what was earned cannot be read: {error}")))
 }
 
 /// The mode that was earned; `None`: the configured one holds.
@@ -329,6 +330,7 @@ async fn came_back(desk: &Desk, incident: &Incident) -> Result<Option<(Plan, Str
 }
 
 async fn recurred(desk: &Desk, incident: &Incident, plan: &Plan, because: &str) -> Result<(), FlowError> {
+    failed(desk, plan, because).await?;
     desk.change(&incident.id, |change| {
         change.record(IncidentEvent::Recurred { plan: plan.id.clone(), because: because.to_owned() })?;
         change.tell(&format!("plan/{}", plan.id), &Effect::Approval { plan: plan.id.clone() });
@@ -338,5 +340,5 @@ async fn recurred(desk: &Desk, incident: &Incident, plan: &Plan, because: &str) 
     })
     .await?;
     warn!(incident = %incident.id, plan = %plan.id, because, "the alert came back");
-    failed(desk, plan, because).await
+    Ok(())
 }

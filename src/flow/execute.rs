@@ -9,6 +9,7 @@ mod hands;
 mod preserve;
 mod verify;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use super::command::pause;
 use super::deliver::Effect;
 use super::desk::{Counters, Decision, Desk, FlowError};
 use super::{draft, earn};
-use crate::domain::action::Action;
+use crate::domain::action::{Action, Target};
 use crate::domain::card::Tone;
 use crate::domain::id::{IncidentId, PersonId, PlanId};
 use crate::domain::incident::{Incident, IncidentEvent, Outcome, PlanRecord, State};
@@ -218,14 +219,38 @@ async fn write(desk: &Desk, id: &IncidentId, plan: &Plan, hands: &Hands, dry_run
     }
 }
 
+/// Whose pods the steps are about, by uid: a pause of their service holds for each of them. What cannot
+/// be read is not taken for unpaused.
+async fn pods_services(plan: &Plan, hands: &Hands, steps: &[Action]) -> Result<BTreeMap<String, String>, String> {
+    let evicted: BTreeSet<(&str, &str)> = steps
+        .iter()
+        .map(Action::target)
+        .filter(|target| target.kind == "Pod")
+        .map(|target| (target.namespace.as_str(), target.name.as_str()))
+        .collect();
+    if evicted.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let whose = |error: ClusterError| format!("whose pods {} takes cannot be told now: {error}", plan.action);
+    let pods = hands.cluster().map_err(whose)?.pods(None).await.map_err(whose)?;
+    let of = |target: &Target| {
+        let pod = pods.iter().find(|pod| pod.namespace == target.namespace && pod.name == target.name);
+        pod.map(|pod| (target.uid.clone(), pod.service.clone()))
+    };
+    Ok(steps.iter().filter_map(|step| of(step.target())).collect())
+}
+
 /// The writes after the first one, for a drain its evictions: each names its pod by uid, so that what
 /// is gone already is found gone. The kill switch is read before each of them.
 async fn follow_up(desk: &Desk, plan: &Plan, hands: &Hands) -> Result<String, String> {
     let rest = plan.action.follow_ups();
+    let of_pods = pods_services(plan, hands, &rest).await?;
     let patience = desk.clock.event_now() + Duration::from_secs(desk.config.investigation.verify_seconds);
     for (at, step) in rest.iter().enumerate() {
         loop {
-            if let Some(why) = desk.paused_by(&pause::names_for(step, Some(&plan.service))).await {
+            let mut names = pause::names_for(step, Some(&plan.service));
+            names.extend(pause::names_for(step, of_pods.get(&step.target().uid).map(String::as_str)));
+            if let Some(why) = desk.paused_by(&names).await {
                 return Err(format!("midwatch was paused ({why}) after {at} of {} steps", rest.len()));
             }
             let ended = match hands.rehearse(step).await {
@@ -294,9 +319,13 @@ async fn took_back(desk: &Desk, plan: &Plan, hands: &Hands) -> Result<Took, Clus
         Ok(now) if now.before == now.after => Ok(Took::Yes("the template is the earlier one".to_owned())),
         Ok(now) if is_as_approved(desk, plan, &now) => Ok(Took::No),
         Ok(_) => Ok(Took::Unknown("the template is neither the one before nor the wanted one".to_owned())),
-        // A revision that is gone because going back renumbered it, or that runs by now.
+        // Going back renumbers a StatefulSet's revision. A Deployment's is followed through its earlier
+        // numbers: when it is gone it was pruned, and whether the write came before that is not known.
         Err(ClusterError::NotFound(what)) if what.contains("revision") => {
-            Ok(Took::Yes("the revision became the current one".to_owned()))
+            Ok(match plan.action.target().kind == "StatefulSet" {
+                true => Took::Yes("the revision became the current one".to_owned()),
+                false => Took::Unknown(format!("{what} is gone")),
+            })
         }
         Err(error) => Err(error),
     }
@@ -313,13 +342,13 @@ async fn wrote(desk: &Desk, id: &IncidentId, plan: &Plan, result: &str) -> Resul
 }
 
 async fn fail(desk: &Desk, id: &IncidentId, plan: &PlanId, because: &str) -> Result<(), FlowError> {
-    let event = IncidentEvent::ExecutionFailed { plan: plan.clone(), because: because.to_owned() };
-    hand_over(desk, id, plan, event, because).await?;
+    // Before the end is written: a process that dies between the two must not leave it earned.
     let incident = desk.store.incident(id).await?;
-    match incident.as_ref().and_then(|incident| incident.plan(plan)) {
-        Some(record) => earn::failed(desk, &record.plan, because).await,
-        None => Ok(()),
+    if let Some(record) = incident.as_ref().and_then(|incident| incident.plan(plan)) {
+        earn::failed(desk, &record.plan, because).await?;
     }
+    let event = IncidentEvent::ExecutionFailed { plan: plan.clone(), because: because.to_owned() };
+    hand_over(desk, id, plan, event, because).await
 }
 
 async fn void(desk: &Desk, id: &IncidentId, plan: &Plan, because: &str) -> Result<(), FlowError> {

@@ -300,7 +300,15 @@ async fn action_for(
             let to = plan::scaled_replicas(workload.replicas, ratio);
             let action = Action::Scale { target, from: workload.replicas, to };
             // Where an autoscaler owns the number, its bounds are what can be moved.
-            match cluster.surroundings(&action).await.map_err(|error| error.to_string())?.autoscaler {
+            let around = cluster.surroundings(&action).await.map_err(|error| error.to_string())?;
+            if around.autoscaler.is_none() && !around.unknown.is_empty() {
+                let unknown = around.unknown.join("; ");
+                return Err(format!(
+                    "whether an autoscaler owns {target} cannot be told: {unknown}",
+                    target = action.target()
+                ));
+            }
+            match around.autoscaler {
                 None => Ok(action),
                 Some(scaler) => {
                     let wish = Wish {

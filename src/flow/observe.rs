@@ -137,14 +137,16 @@ pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) ->
 
 const CHANGES_COUNT_FOR: Duration = Duration::from_secs(24 * 3600);
 
-/// Rollouts of the cluster and what other systems have announced; `None`: nobody could be asked.
-/// Rollouts and what was announced since then; `None`: nothing is known of either.
+/// Rollouts of the cluster and what other systems have announced since then; `None`: nothing is known of
+/// them, because nobody could be asked or the store could not be read.
 pub async fn recent_changes(desk: &Desk, since: Timestamp) -> Option<Vec<Change>> {
     let event_now = desk.clock.event_now();
-    let announced = desk.store.announced_since(since).await.unwrap_or_else(|error| {
-        warn!(%error, "announced changes could not be read");
-        vec![]
-    });
+    let announced = desk
+        .store
+        .announced_since(since)
+        .await
+        .inspect_err(|error| warn!(%error, "announced changes could not be read"))
+        .ok()?;
     let rollouts = match &desk.cluster {
         None => None,
         Some(cluster) => crate::tools::changes_of(cluster, since)
@@ -155,10 +157,11 @@ pub async fn recent_changes(desk: &Desk, since: Timestamp) -> Option<Vec<Change>
     if rollouts.is_none() && announced.is_empty() {
         return None;
     }
-    let own = own_rollbacks(desk, event_now).await.unwrap_or_else(|error| {
-        warn!(%error, "own rollbacks could not be read");
-        vec![]
-    });
+    // Without them a remedy of ours would stand there as a change to blame.
+    let own = own_rollbacks(desk, event_now)
+        .await
+        .inspect_err(|error| warn!(%error, "own rollbacks could not be read"))
+        .ok()?;
     let rollouts = rollouts.unwrap_or_default().into_iter().filter(|change| !own.iter().any(|one| one.made(change)));
     Some(merge(rollouts.collect(), announced))
 }

@@ -134,10 +134,10 @@ async fn a_model_without_native_calls_is_understood_as_text() {
 #[tokio::test]
 async fn whatever_the_server_does_the_watch_concludes_and_says_so() {
     for (chaos, asked) in [
-        (json!({"dropRate": 1}), 1..=6),
+        (json!({"dropRate": 1}), 2..=6),
         (json!({"malformedRate": 1}), 1..=6),
         (json!({"disconnectRate": 1}), 1..=6),
-        (json!({"rateLimitRate": 1}), 1..=6),
+        (json!({"rateLimitRate": 1}), 2..=6),
     ] {
         let Some(aimock) = Aimock::start(two_calls_then(&conclusion())).await else { return };
         aimock.chaos(&chaos).await;
@@ -215,7 +215,9 @@ async fn an_investigation_is_exported_as_spans_of_generative_ai() {
 
 #[tokio::test]
 async fn a_collector_that_is_away_costs_nothing_but_a_warning() {
-    let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")];
+    let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"), ("OTEL_BSP_SCHEDULE_DELAY", "100")];
     let talking = Talking::with_environment("[investigation]\nsettle_seconds = 0\n", &environment).await;
     assert!(diagnosed(&talking).await["reasoning"].is_object());
+    let warned = async || talking.log().contains("the collector takes no spans").then_some(());
+    talking.until("a word about the collector", warned).await;
 }

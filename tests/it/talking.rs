@@ -66,6 +66,11 @@ impl Talking {
         self.child = None;
     }
 
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }

@@ -110,7 +110,8 @@ impl BlastRadius {
             budgets: around.budgets.clone(),
             quotas: around.quotas.clone(),
             autoscaler: around.autoscaler.clone(),
-            breaks_budget: over_budget || over_quota,
+            // What could not be read is not taken for room: nothing runs unattended on it.
+            breaks_budget: over_budget || over_quota || !around.unknown.is_empty(),
             text: text.join("; "),
         }
     }

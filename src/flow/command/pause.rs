@@ -1,5 +1,7 @@
 //! The kill switch, for everything, one namespace or one service (S13).
 
+use std::collections::BTreeSet;
+
 use crate::domain::action::Action;
 use crate::domain::card::{Card, Tone};
 use crate::domain::command::Scope;
@@ -20,6 +22,11 @@ pub fn names_for(action: &Action, service: Option<&str>) -> Vec<String> {
         name_of(&Scope::Namespace(target.namespace.clone())),
         name_of(&Scope::Service(target.name.clone())),
     ];
+    if let Action::Drain { pods, .. } = action {
+        // What it takes away stands elsewhere than the node.
+        let namespaces: BTreeSet<&String> = pods.iter().map(|pod| &pod.namespace).collect();
+        names.extend(namespaces.into_iter().map(|name| name_of(&Scope::Namespace(name.clone()))));
+    }
     names.extend(
         service.filter(|service| *service != target.name).map(|name| name_of(&Scope::Service(name.to_owned()))),
     );

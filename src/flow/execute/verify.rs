@@ -8,7 +8,6 @@ use tracing::{info, warn};
 use super::hands::Hands;
 use super::tell_plan;
 use crate::domain::action::{Action, Undo};
-use crate::domain::alert::Severity;
 use crate::domain::card::Tone;
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{IncidentEvent, PlanRecord};
@@ -24,6 +23,9 @@ use crate::store::{Batch, Claim, ExecutionRow, StoreError};
 
 /// One good look can be luck; three in a row are a recovery.
 const GOOD_LOOKS: usize = 3;
+/// Of the revisions that an undo needs, while the API server is away.
+const READS: u32 = 6;
+const BETWEEN_READS: Duration = Duration::from_millis(500);
 
 /// Looks at the estate's own telemetry until it is well or the deadline has passed.
 pub(super) async fn verify(desk: &Desk, id: &IncidentId, record: &PlanRecord, hands: &Hands) -> Result<(), FlowError> {
@@ -91,18 +93,18 @@ async fn look(desk: &Desk, id: &IncidentId, plan: &Plan, hands: &Hands) -> Resul
             }
         }
     }
+    if desk.signals.is_none() && !plan.checks.is_empty() {
+        // They were there when the plan was made. What cannot be read is not well.
+        well = false;
+        facts.push("no signals are configured any more, so its checks cannot be read (key: signals)".to_owned());
+    }
     let incident = desk.store.incident(id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?;
-    let critical: usize = incident
-        .alerts
-        .values()
-        .filter(|group| group.severity == Severity::Critical)
-        .map(|group| group.count - group.resolved)
-        .sum();
-    if critical > 0 && plan.checks.is_empty() {
-        // Without signals to look at, the alerts themselves are the measure.
+    let firing = incident.firing();
+    if firing > 0 && plan.checks.is_empty() {
+        // Without signals to look at, the alerts themselves are the measure, of whatever severity.
         well = false;
     }
-    facts.push(format!("{critical} critical alerts still firing"));
+    facts.push(format!("{firing} alerts still firing"));
     Ok((facts, well))
 }
 
@@ -110,7 +112,8 @@ async fn verified(desk: &Desk, id: &IncidentId, plan: &Plan, facts: Vec<String>)
     let event_now = desk.clock.event_now();
     desk.change(id, |change| {
         change.record(IncidentEvent::VerificationPassed { plan: plan.id.clone(), facts: facts.clone() })?;
-        let because = format!("{} helped; verified from telemetry", plan.action);
+        let by = if plan.checks.is_empty() { "its end in the cluster and its alerts" } else { "telemetry" };
+        let because = format!("{} helped; verified from {by}", plan.action);
         change.record(IncidentEvent::Resolved { because: because.clone(), event_at: event_now })?;
         tell_plan(change, plan);
         change.tell(
@@ -180,6 +183,8 @@ pub(super) async fn compensate(
         }
     };
     crash::point("undo.done");
+    // Before the end is written: a process that dies between the two must not leave it earned.
+    earn::failed(desk, plan, "it did not help").await?;
     desk.change(id, |change| {
         change.record(IncidentEvent::Compensated { plan: plan.id.clone(), result: result.clone() })?;
         change.record(IncidentEvent::HandedOver { because: format!("{} did not help; {result}", plan.action) })?;
@@ -189,7 +194,7 @@ pub(super) async fn compensate(
         Ok(())
     })
     .await?;
-    earn::failed(desk, plan, "it did not help").await
+    Ok(())
 }
 
 /// An undo that was begun before this process: the cluster is read, and only what certainly was not
@@ -200,7 +205,11 @@ async fn interrupted(hands: &Hands, action: &Action, mark: &str, begun: bool) ->
     }
     let unclear = |why: String| Some(format!("whether the undo was written is not known ({why}); check the target"));
     if let Action::RollBack { .. } = action {
-        let Some(back) = restorable(hands, action).await else { return unclear("the revision is gone".to_owned()) };
+        let back = match restorable(hands, action).await {
+            Ok(Some(back)) => back,
+            Ok(None) => return unclear("the revision is gone".to_owned()),
+            Err(error) => return unclear(error.to_string()),
+        };
         return match hands.rehearse(&back).await {
             Ok(now) if now.before == now.after => Some("undone".into()),
             Ok(_) => None,
@@ -218,8 +227,9 @@ async fn interrupted(hands: &Hands, action: &Action, mark: &str, begun: bool) ->
 async fn undo(hands: &Hands, action: &Action, mark: &str) -> String {
     let action = match action {
         Action::RollBack { target, .. } => match restorable(hands, action).await {
-            Some(action) => action,
-            None => return format!("could not be undone: the earlier revision of {target} is not found any more"),
+            Ok(Some(action)) => action,
+            Ok(None) => return format!("could not be undone: the earlier revision of {target} is not found any more"),
+            Err(error) => return format!("could not be undone: {error}"),
         },
         other => other.clone(),
     };
@@ -244,10 +254,23 @@ async fn undo(hands: &Hands, action: &Action, mark: &str) -> String {
 
 /// The controller renumbers a revision that it goes back to; the one that was current before the
 /// rollback is now the newest but one.
-async fn restorable(hands: &Hands, action: &Action) -> Option<Action> {
-    let Action::RollBack { target, to_revision, .. } = action else { return None };
-    let revisions = hands.cluster().ok()?.revisions(&target.namespace, &target.name).await.ok()?;
-    let current = revisions.last()?.number;
-    let wanted = revisions.iter().find(|revision| revision.number == *to_revision)?.number;
-    Some(Action::RollBack { target: target.clone(), from_revision: current, to_revision: wanted })
+async fn restorable(hands: &Hands, action: &Action) -> Result<Option<Action>, ClusterError> {
+    let Action::RollBack { target, to_revision, .. } = action else { return Ok(None) };
+    let cluster = hands.cluster()?;
+    let mut tries = 1;
+    let revisions = loop {
+        match cluster.revisions(&target.namespace, &target.name).await {
+            // One lost answer must not leave standing what did not help.
+            Err(ClusterError::Unavailable(_)) if tries < READS => {}
+            ended => break ended?,
+        }
+        tokio::time::sleep(BETWEEN_READS * tries).await;
+        tries += 1;
+    };
+    let wanted = revisions.iter().find(|revision| revision.number == *to_revision);
+    Ok(revisions.last().zip(wanted).map(|(current, wanted)| Action::RollBack {
+        target: target.clone(),
+        from_revision: current.number,
+        to_revision: wanted.number,
+    }))
 }

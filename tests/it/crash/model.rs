@@ -44,7 +44,10 @@ pub async fn check(
     let outcome = plans.last().and_then(|plan| plan["outcome"]["outcome"].as_str()).unwrap_or("none").to_owned();
     let counts = (scaled(4), scaled(2), restarted, writes.len());
     let allowed = match scenario {
-        Scenario::Helps => counts.0 <= 1 && counts.3 == counts.0,
+        // Verified too late it is taken back, once; that it ended so is said below.
+        Scenario::Helps => {
+            counts.0 <= 1 && counts.1 <= usize::from(outcome == "undone") && counts.3 == counts.0 + counts.1
+        }
         Scenario::DoesNotHelp => counts.0 <= 1 && counts.1 <= counts.0 && counts.3 == counts.0 + counts.1,
         Scenario::Restarts => counts.2 <= 1 && counts.3 == counts.2,
         Scenario::Rejected | Scenario::Expires | Scenario::Paused => counts.3 == 0,

@@ -367,10 +367,20 @@ async fn open(data: &Path) -> Option<SqliteConnection> {
 }
 
 pub async fn column(data: &Path, sql: &'static str) -> Vec<String> {
-    let Some(mut store) = open(data).await else { return vec![] };
-    let rows: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut store).await.unwrap_or_default();
-    let _ = store.close().await;
-    rows
+    // A store that cannot be read is not an empty one.
+    let mut last = String::from("it cannot be opened");
+    for _ in 0..200 {
+        if let Some(mut store) = open(data).await {
+            let rows: Result<Vec<String>, _> = sqlx::query_scalar(sql).fetch_all(&mut store).await;
+            let _ = store.close().await;
+            match rows {
+                Ok(rows) => return rows,
+                Err(error) => last = error.to_string(),
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{sql}: {last}");
 }
 
 pub async fn stored(data: &Path) -> Vec<Value> {
