@@ -27,7 +27,7 @@ pub use prefilter::PrefilterConfig;
 pub use reasoning::{InvestigationConfig, ModelConfig, ModelMode, SmallModel};
 pub use signals::{EdgeQuery, SignalQuery};
 pub use tools::{
-    CommandConfig, HttpConfig, McpConfig, PostgresConfig, ProbeConfig, ToolsConfig, TraceKind, TracesConfig, networks,
+    CommandConfig, DatabaseConfig, HttpConfig, McpConfig, ProbeConfig, ToolsConfig, TraceKind, TracesConfig, networks,
     variables,
 };
 

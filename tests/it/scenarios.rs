@@ -33,6 +33,13 @@ fn a_bad_release_is_found_beside_an_innocent_one() {
 }
 
 #[test]
+fn a_lost_host_is_one_incident_and_no_release_is_taken_back_for_it() {
+    let run = lives("host-gone-after-releases");
+    assert_eq!((&run["passed"], &run["forbidden"]), (&Value::Bool(true), &serde_json::json!([])), "{run:#}");
+    assert_eq!(run["said"].as_array().map(Vec::len), Some(1), "{run:#}");
+}
+
+#[test]
 fn where_nothing_is_wrong_nothing_is_done() {
     let run = lives("nothing-is-wrong");
     assert_eq!((&run["passed"], &run["unneeded"]), (&Value::Bool(true), &serde_json::json!([])), "{run:#}");
