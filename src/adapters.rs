@@ -10,6 +10,7 @@ pub mod kafka;
 pub mod kubernetes;
 pub mod loki;
 pub mod mcp;
+pub mod mysql_health;
 pub mod openai;
 pub mod probe;
 pub mod prometheus;

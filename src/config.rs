@@ -37,7 +37,7 @@ pub use routing::{ElsewhereConfig, JiraConfig, PagerDutyConfig, RoutingConfig, T
 pub use secret::Secret;
 pub use signals::{EdgeQuery, SignalQuery};
 pub use tools::{
-    CommandConfig, HttpConfig, McpConfig, PostgresConfig, ProbeConfig, ToolsConfig, TraceKind, TracesConfig, networks,
+    CommandConfig, DatabaseConfig, HttpConfig, McpConfig, ProbeConfig, ToolsConfig, TraceKind, TracesConfig, networks,
     variables,
 };
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use crate::config::PostgresConfig;
+use crate::config::DatabaseConfig;
 use crate::domain::evidence::{EvidenceKind, Taint};
 use crate::domain::speciality::Speciality;
 use crate::ports::{Handling, Instrument, InstrumentError, Observation, ToolSchema};
@@ -135,7 +135,7 @@ const LOOKS: [Look; 9] = [
 ];
 
 pub struct SqlHealth {
-    databases: Vec<(PostgresConfig, PgPool)>,
+    databases: Vec<(DatabaseConfig, PgPool)>,
 }
 
 #[derive(Deserialize)]
@@ -147,8 +147,8 @@ struct Arguments {
 
 impl SqlHealth {
     /// Connects when it is first asked.
-    pub fn new(databases: &[PostgresConfig]) -> Result<Self, String> {
-        let open = |config: &PostgresConfig| {
+    pub fn new(databases: &[DatabaseConfig]) -> Result<Self, String> {
+        let open = |config: &DatabaseConfig| {
             let url = config.url.reveal().unwrap_or_default();
             let options: PgConnectOptions =
                 url.parse().map_err(|_| format!("{}: `url` is not an address of PostgreSQL", config.name))?;
@@ -168,7 +168,7 @@ impl SqlHealth {
     }
 
     /// Each row as JSON, in the order of the columns.
-    async fn rows(config: &PostgresConfig, pool: &PgPool, sql: &str) -> Result<Vec<String>, sqlx::Error> {
+    async fn rows(config: &DatabaseConfig, pool: &PgPool, sql: &str) -> Result<Vec<String>, sqlx::Error> {
         let mut transaction = pool.begin().await?;
         sqlx::query("SET TRANSACTION READ ONLY").execute(&mut *transaction).await?;
         let limit = config.statement_seconds * 1_000;
@@ -299,7 +299,7 @@ mod tests {
             eprintln!("skipped: MIDWATCH_TEST_POSTGRES not set");
             return;
         };
-        let config: PostgresConfig = toml::from_str(&format!("name = \"db\"\nurl = \"{url}\"")).unwrap();
+        let config: DatabaseConfig = toml::from_str(&format!("name = \"db\"\nurl = \"{url}\"")).unwrap();
         let health = SqlHealth::new(std::slice::from_ref(&config)).unwrap();
         assert!(health.check().await.unwrap().starts_with("db is PostgreSQL "));
         for look in LOOKS.iter().filter(|look| look.name != "statements") {

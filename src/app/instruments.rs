@@ -8,6 +8,7 @@ use tracing::warn;
 
 use crate::adapters::command::CommandTool;
 use crate::adapters::mcp::McpServer;
+use crate::adapters::mysql_health::MysqlHealth;
 use crate::adapters::probe::HttpProbe;
 use crate::adapters::request::HttpTool;
 use crate::adapters::signals::{Credentials, Endpoint};
@@ -59,6 +60,10 @@ pub fn own(config: &Config) -> anyhow::Result<Vec<(String, Arc<dyn Instrument>)>
     if !tools.postgres.is_empty() {
         let tool = SqlHealth::new(&tools.postgres).map_err(|why| anyhow!("tools.postgres: {why}"))?;
         all.push(("tools.postgres".to_owned(), Arc::new(tool)));
+    }
+    if !tools.mysql.is_empty() {
+        let tool = MysqlHealth::new(&tools.mysql).map_err(|why| anyhow!("tools.mysql: {why}"))?;
+        all.push(("tools.mysql".to_owned(), Arc::new(tool)));
     }
     Ok(all)
 }

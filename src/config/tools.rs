@@ -39,7 +39,8 @@ pub struct ToolsConfig {
     pub command: Vec<CommandConfig>,
     pub http: Vec<HttpConfig>,
     pub probe: ProbeConfig,
-    pub postgres: Vec<PostgresConfig>,
+    pub postgres: Vec<DatabaseConfig>,
+    pub mysql: Vec<DatabaseConfig>,
     pub mcp: Vec<McpConfig>,
 }
 
@@ -129,10 +130,11 @@ pub struct ProbeTarget {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PostgresConfig {
+pub struct DatabaseConfig {
     /// As the topology names it.
     pub name: String,
-    /// `postgres://...`, of a role with `pg_monitor` and nothing else.
+    /// `postgres://...`, of a role with `pg_monitor` and nothing else; `mysql://...`, of a user with
+    /// `PROCESS`, `REPLICATION CLIENT` and `SELECT` on `performance_schema`.
     pub url: Secret,
     #[serde(default = "five_seconds")]
     pub statement_seconds: u64,
@@ -205,7 +207,12 @@ impl ToolsConfig {
         }
         networks(&self.probe.networks).map_err(|reason| wrong("tools.probe.networks", "networks", reason))?;
         for database in &self.postgres {
-            postgres(database).map_err(|reason| wrong("tools.postgres", &database.name, reason))?;
+            self::database(database, &["postgres", "postgresql"])
+                .map_err(|reason| wrong("tools.postgres", &database.name, reason))?;
+        }
+        for database in &self.mysql {
+            self::database(database, &["mysql", "mariadb"])
+                .map_err(|reason| wrong("tools.mysql", &database.name, reason))?;
         }
         for server in &self.mcp {
             mcp(server).map_err(|reason| wrong("tools.mcp", &server.name, reason))?;
@@ -258,10 +265,10 @@ fn http(tool: &HttpConfig) -> Result<(), String> {
     fits(&address.holes().map(str::to_owned).collect::<Vec<_>>(), &tool.variable)
 }
 
-fn postgres(database: &PostgresConfig) -> Result<(), String> {
+fn database(database: &DatabaseConfig, schemes: &[&str]) -> Result<(), String> {
     let url = database.url.reveal().unwrap_or_default();
-    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-        return Err("`url` is not a postgres:// address".into());
+    if !schemes.iter().any(|scheme| url.strip_prefix(scheme).is_some_and(|rest| rest.starts_with("://"))) {
+        return Err(format!("`url` is not a {}:// address", schemes[0]));
     }
     if !(1..=30).contains(&database.statement_seconds) {
         return Err("`statement_seconds` must be 1 to 30".into());
