@@ -10,6 +10,7 @@ pub mod kubernetes;
 pub mod loki;
 pub mod mcp;
 pub mod openai;
+pub mod paint;
 pub mod probe;
 pub mod prometheus;
 pub mod request;
