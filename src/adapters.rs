@@ -12,6 +12,7 @@ pub mod loki;
 pub mod mcp;
 pub mod mysql_health;
 pub mod openai;
+pub mod paint;
 pub mod probe;
 pub mod prometheus;
 pub mod request;

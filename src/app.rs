@@ -39,7 +39,7 @@ use crate::store::Store;
 
 pub use assets::runbook_folder;
 pub use instruments::{own as own_tools, toolbox, traces};
-use pages::{ConsoleMessages, DeskPages};
+use pages::{ConsoleMessages, DeskArtist, DeskPages};
 
 /// A running watch.
 pub struct App {
@@ -125,6 +125,8 @@ impl App {
             mappings: config.mappings()?,
             config,
         });
+        // Set once, here; a second one cannot come.
+        let _ = desk.artist.set(Arc::new(DeskArtist(Arc::downgrade(&desk))));
         let mut app = Self {
             desk,
             console_url: None,

@@ -1,10 +1,11 @@
 //! What the console's pages show, derived from the store.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 
+use crate::adapters::paint;
 use crate::console::view::{
     AlertRow, Candidate, ChangeMark, Confidence, Edge, EvidenceItem, Fact, Funnel, FunnelStage, IncidentPage,
     IncidentRow, LeftOut, Node, NodeState, PlanView, Reasoned, Reasoning, RootCause, Series, StatusView, TimelineItem,
@@ -25,6 +26,7 @@ use crate::domain::topology::{EdgeKind, NodeKind};
 use crate::flow::report::{self, Report};
 use crate::flow::timeline::tell_event;
 use crate::flow::{Desk, label};
+use crate::ports::{Artist, Drawing, Picture};
 use crate::store::{Scope, Store};
 
 /// What the diagnosis rests on, claim by claim, and what was set aside.
@@ -345,6 +347,43 @@ impl DeskPages {
             change: shown.change.as_ref(),
             band: None,
         }))
+    }
+}
+
+/// The console's pictures for chats that take PNG only. Holds the desk weakly, because the desk
+/// holds it.
+pub struct DeskArtist(pub Weak<Desk>);
+
+#[async_trait]
+impl Artist for DeskArtist {
+    async fn draw(&self, incident: &IncidentId, what: Drawing) -> Option<Picture> {
+        let pages = DeskPages { desk: self.0.upgrade()? };
+        let incident = pages.desk.store.incident(incident).await.ok()??;
+        let (svg, name, title, alt) = match what {
+            Drawing::Signals => {
+                let svg = pages.signals_picture(&incident).await?;
+                let alt = narrative::signals_alt(&incident);
+                (svg, "signals", "What left its usual band", alt)
+            }
+            Drawing::Topology => {
+                let graph = pages.graph(&incident).await;
+                if graph.edges.is_empty() {
+                    return None;
+                }
+                let affected = graph.nodes.iter().filter(|node| node.state == NodeState::Affected);
+                let affected: Vec<&str> = affected.map(|node| node.id.as_str()).collect();
+                let alt = narrative::topology_alt(&incident, &affected);
+                (topology_svg(&graph.nodes, &graph.edges), "topology", "Blast radius", alt)
+            }
+        };
+        let painted = tokio::task::spawn_blocking(move || paint::png(&svg)).await.ok()?;
+        match painted {
+            Ok(png) => Some(Picture { name: format!("{}-{name}.png", incident.id), title: title.into(), alt, png }),
+            Err(error) => {
+                tracing::warn!(incident = %incident.id, %error, "a picture could not be painted");
+                None
+            }
+        }
     }
 }
 

@@ -79,7 +79,24 @@ async fn night() {
     let log = emulator.read("log").await;
     let whispers = log["log"].to_string();
     assert!(whispers.contains("kept with the incident as feedback"), "the thumb is answered");
+    pictures(&log, &root);
     record(&log);
+}
+
+/// Signals and topology lie in the thread, with words for those who cannot see them.
+fn pictures(log: &Value, root: &str) {
+    let calls = |method: &str| -> Vec<String> {
+        let all = log["log"].as_array().unwrap().iter();
+        all.filter(|entry| entry["summary"].as_str().is_some_and(|said| said.contains(method)))
+            .map(Value::to_string)
+            .collect()
+    };
+    let asked = calls("files.getUploadURLExternal").join("\n");
+    for words in ["signals.png", "topology.png", "Graph of the signals", "Dependency graph; cause"] {
+        assert!(asked.contains(words), "{words}: {asked}");
+    }
+    let shown = calls("files.completeUploadExternal");
+    assert!(shown.len() >= 2 && shown.iter().all(|call| call.contains(root)), "{shown:?}");
 }
 
 /// The session as the emulator saw it, without tokens.
