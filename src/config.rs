@@ -146,6 +146,8 @@ pub struct Kubernetes {
     /// Context of the kubeconfig for remediation.
     pub write_context: Option<String>,
     pub context: Option<String>,
+    /// How often the ConfigMaps that workloads refer to are looked at; 30 when left out.
+    pub config_map_seconds: Option<f64>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -393,6 +395,15 @@ impl Config {
                     "Give IP:PORT, for example 127.0.0.1:8080.",
                 );
             }
+        }
+        if let Some(seconds) = self.kubernetes.as_ref().and_then(|kubernetes| kubernetes.config_map_seconds)
+            && !(0.05..=3600.0).contains(&seconds)
+        {
+            return value(
+                "kubernetes.config_map_seconds",
+                format!("{seconds} is not between 0.05 and 3600"),
+                "Give for example 30.",
+            );
         }
         if let Some(url) = &self.store.url
             && !url.starts_with("postgres://")

@@ -300,6 +300,10 @@ pub trait Cluster: Send + Sync + 'static {
     async fn surroundings(&self, action: &Action) -> Result<Surroundings, ClusterError>;
     /// The target as it is, as YAML without `managedFields`: evidence before a write.
     async fn manifest(&self, target: &Target) -> Result<String, ClusterError>;
+    /// Every ConfigMap, without data. Empty where the cluster cannot tell.
+    async fn config_maps(&self) -> Result<Vec<ConfigMapState>, ClusterError> {
+        Ok(vec![])
+    }
     /// The data of a ConfigMap.
     async fn config_data(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, String>, ClusterError>;
     /// What the API server says of these rights, namespaced ones for each of the namespaces.
@@ -335,6 +339,19 @@ pub struct Workload {
     pub rolled_out: bool,
     pub revision: Option<i64>,
     pub labels: Labels,
+    /// Names of the ConfigMaps that its pod template refers to, sorted.
+    pub config_maps: Vec<String>,
+}
+
+/// A ConfigMap by its metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigMapState {
+    pub namespace: String,
+    pub name: String,
+    pub resource_version: String,
+    pub created_at: Timestamp,
+    /// When its data was last written, and by which field manager (`kubectl-edit`); `None`: not recorded.
+    pub written: Option<(Timestamp, String)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@
 //! retried here (a blind retry of a write that took effect would be a second write).
 
 mod around;
+mod config_maps;
 mod effect;
 mod grants;
 mod kinds;
@@ -29,7 +30,7 @@ use kube::{Client, Config};
 use crate::domain::action::{Action, Right, Target};
 use crate::domain::plan::Surroundings;
 use crate::ports::{
-    Applied, Cluster, ClusterError, ClusterEvent, DryRun, Grant, Identity, NodeState, PodLogs, PodState, Revision,
+    Applied, Cluster, ClusterError, ClusterEvent, ConfigMapState, DryRun, Grant, Identity, NodeState, PodLogs, PodState, Revision,
     Route, Settled, Took, Wish, Workload,
 };
 
@@ -190,6 +191,10 @@ impl Cluster for KubernetesCluster {
         let mut object = write::current(&kinds::api_of(&self.reader, target)?, target).await?;
         object.metadata.managed_fields = None;
         serde_yaml_ng::to_string(&object).map_err(|why| ClusterError::Unavailable(format!("{target}: {why}")))
+    }
+
+    async fn config_maps(&self) -> Result<Vec<ConfigMapState>, ClusterError> {
+        config_maps::list(&self.reader).await
     }
 
     async fn config_data(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, String>, ClusterError> {

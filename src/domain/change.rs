@@ -1,6 +1,7 @@
 //! A rollout, configuration or flag change: what people did to the estate.
 
 pub mod announced;
+pub mod config;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -90,7 +90,7 @@ impl Tool for History {
             "kube_rollout_history",
             "Every revision of a workload that the cluster still keeps, newest first, each with what differs from the \
              one before: image, environment, configuration (references and hashes), resources. What is in a \
-             ConfigMap is not versioned by the cluster; its hash in the template is.",
+             ConfigMap is not versioned by the cluster: list_changes tells its edits.",
             json!({
                 "service": {"type": "string", "description": "as the topology names it, or the workload's own name"},
                 "namespace": {"type": "string"},

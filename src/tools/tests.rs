@@ -69,6 +69,7 @@ fn workload(namespace: &str) -> Workload {
         rolled_out: true,
         revision: Some(8),
         labels: Default::default(),
+        config_maps: vec![],
     }
 }
 

@@ -3,6 +3,7 @@
 mod aimock;
 mod approvals;
 mod cards;
+mod config_maps;
 mod catalogue;
 mod crash;
 mod door;

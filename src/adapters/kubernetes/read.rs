@@ -19,9 +19,9 @@ pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
 pub(super) const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
 const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
 const HASH_LABEL: &str = "pod-template-hash";
-const PAGE: u32 = 500;
+pub(super) const PAGE: u32 = 500;
 /// 20,000 objects: more than one team's estate, and a bound on memory.
-const MAX_PAGES: usize = 40;
+pub(super) const MAX_PAGES: usize = 40;
 const MAX_LOG_BYTES: i64 = 1024 * 1024;
 
 pub(super) async fn list<K>(what: &str, api: Api<K>) -> Result<Vec<K>, ClusterError>
@@ -84,6 +84,7 @@ fn of_deployment(deployment: Deployment) -> Workload {
         namespace: deployment.metadata.namespace.clone().unwrap_or_default(),
         name: name_of(&deployment.metadata).to_owned(),
         uid: deployment.metadata.uid.clone().unwrap_or_default(),
+        config_maps: super::config_maps::named_in(spec.template.spec.as_ref()),
         labels: deployment.metadata.labels.unwrap_or_default(),
     }
 }
@@ -109,6 +110,7 @@ fn of_stateful_set(set: StatefulSet) -> Workload {
         namespace: set.metadata.namespace.clone().unwrap_or_default(),
         name: name_of(&set.metadata).to_owned(),
         uid: set.metadata.uid.clone().unwrap_or_default(),
+        config_maps: super::config_maps::named_in(spec.template.spec.as_ref()),
         labels: set.metadata.labels.unwrap_or_default(),
     }
 }
@@ -130,7 +132,7 @@ fn number(meta: &ObjectMeta, annotation: &str) -> Option<i64> {
     meta.annotations.as_ref()?.get(annotation)?.parse().ok()
 }
 
-fn instant(time: &Time) -> Timestamp {
+pub(super) fn instant(time: &Time) -> Timestamp {
     Timestamp::from_millis(time.0.as_millisecond())
 }
 

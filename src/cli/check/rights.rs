@@ -13,7 +13,7 @@ const fn reads(group: &'static str, resource: &'static str, verb: &'static str, 
 }
 
 /// What looking needs, in the whole cluster.
-const READING: [Right; 16] = [
+const READING: [Right; 18] = [
     reads("", "pods", "list", false),
     reads("", "pods", "get", false),
     reads("", "pods/log", "get", false),
@@ -21,6 +21,8 @@ const READING: [Right; 16] = [
     reads("", "nodes", "get", false),
     reads("", "events", "list", false),
     reads("", "resourcequotas", "list", false),
+    reads("", "configmaps", "list", false),
+    reads("", "configmaps", "get", false),
     reads("apps", "deployments", "list", false),
     reads("apps", "deployments", "get", false),
     reads("apps", "statefulsets", "list", false),

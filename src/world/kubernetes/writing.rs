@@ -83,7 +83,8 @@ fn carry_out(state: &mut KubeState, place: &Place<'_>, request: &Request, body: 
                 return Err(Failure::new(415, "UnsupportedMediaType", message));
             }
             let new = changed(&old, request, body)?;
-            store(state, place, &old, new, request.now, dry).map(|it| Answer::Json(200, it))
+            let manager = request.query("fieldManager");
+            store(state, place, &old, new, request.now, (dry, manager)).map(|it| Answer::Json(200, it))
         }
         (&Method::PATCH | &Method::PUT, "scale") if workload => scale(state, place, request, body, dry),
         (&Method::DELETE, "") if pod && !place.name.is_empty() => {
@@ -274,7 +275,7 @@ fn store(
     old: &Value,
     mut new: Value,
     now: i64,
-    dry: bool,
+    (dry, manager): (bool, &str),
 ) -> Result<Value, Failure> {
     check_version(place, old, &new)?;
     for field in ["name", "namespace"] {
@@ -288,6 +289,18 @@ fn store(
         set(&mut new, &["metadata", field], old.pointer(&format!("/metadata/{field}")).cloned().unwrap_or_default());
     }
     super::unset(&mut new, "/metadata", "managedFields");
+    if place.resource.kind == "ConfigMap" {
+        let mut kept = old.pointer("/metadata/managedFields").and_then(Value::as_array).cloned().unwrap_or_default();
+        if old.get("data") != new.get("data") {
+            kept.retain(|entry| text(entry, "/manager") != manager);
+            let at = super::stamp(now);
+            kept.push(json!({"manager": if manager.is_empty() { "unknown" } else { manager }, "operation": "Update",
+                             "apiVersion": "v1", "time": at, "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {}}}));
+        }
+        if !kept.is_empty() {
+            set(&mut new, &["metadata", "managedFields"], json!(kept));
+        }
+    }
     set(&mut new, &["status"], old.get("status").cloned().unwrap_or_default());
     validate(place, old, &new)?;
     if dry {
@@ -410,7 +423,7 @@ fn scale(
     };
     let mut object = old.clone();
     set(&mut object, &["spec", "replicas"], json!(replicas));
-    store(state, place, &old, object, request.now, dry).map(|it| Answer::Json(200, scale_of(&it)))
+    store(state, place, &old, object, request.now, (dry, request.query("fieldManager"))).map(|it| Answer::Json(200, scale_of(&it)))
 }
 
 fn delete_pod(state: &mut KubeState, place: &Place<'_>, now: i64, dry: bool) -> Result<Value, Failure> {

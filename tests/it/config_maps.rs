@@ -1,0 +1,100 @@
+//! Somebody edits a ConfigMap in place: no rollout tells of it, and the watch knows it all the same.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use midwatch::world::kubernetes::{DeploymentSpec, KubeState, PodHealth, router};
+use serde_json::json;
+
+use crate::seeded::now;
+use crate::talking::Talking;
+
+async fn estate() -> String {
+    let mut state = KubeState::new(3);
+    let long_ago = now().millis() - 3 * 86_400_000;
+    state.add_node("node-1", 8, long_ago);
+    let data =
+        [("pool.max", "20"), ("DB_PASSWORD", "hush-hush-one"), ("app.yaml", "cache:\n  ttl: 60s\n  size: 100\n")];
+    let web = DeploymentSpec {
+        namespace: "shop".into(),
+        name: "web".into(),
+        replicas: 1,
+        image: "registry/web:1".into(),
+        cpu_limit: "500m".into(),
+        mem_limit: "512Mi".into(),
+        change_cause: "first".into(),
+        config_map: Some((
+            "web-config".into(),
+            data.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect::<BTreeMap<_, _>>(),
+        )),
+        ..DeploymentSpec::default()
+    };
+    state.add_deployment(&web, long_ago);
+    state.step(long_ago + 60_000, &mut |_| PodHealth::Ready);
+    let app = router(Arc::new(Mutex::new(state)), Arc::new(|| now().millis()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    url
+}
+
+async fn edit(talking: &Talking, estate: &str, manager: &str, data: serde_json::Value) {
+    let path = format!("{estate}/api/v1/namespaces/shop/configmaps/web-config?fieldManager={manager}");
+    let request = talking.http.patch(path).bearer_auth("all").header("content-type", "application/merge-patch+json");
+    let answer = request.body(json!({"data": data}).to_string()).send().await.unwrap();
+    assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+}
+
+async fn kept(talking: &mut Talking, wanted: &str) -> String {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        let rows = talking.rows("SELECT value FROM setting WHERE name='config_map_seen/shop/web-config'").await;
+        if let Some(row) = rows.into_iter().find(|row| row.contains(wanted)) {
+            return row;
+        }
+        assert!(std::time::Instant::now() < deadline, "{wanted} is not kept\n{}", talking.log());
+        tokio::time::sleep(std::time::Duration::from_millis(40)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_edit_in_place_is_a_change_of_the_service_that_reads_it() {
+    let estate = estate().await;
+    let more =
+        format!("[kubernetes]\ncluster = \"c\"\nurl = \"{estate}\"\ntoken = \"all\"\nconfig_map_seconds = 0.1\n");
+    let mut talking = Talking::start(&more).await;
+    kept(&mut talking, "\"pool.max\":\"20\"").await;
+    let said = talking.asks("what changed in the last hour?").await;
+    assert!(!said.contains("ConfigMap"), "its first sight is no change: {said}");
+
+    let file = "cache:\n  ttl: 1s\n  size: 100\n";
+    edit(&talking, &estate, "kubectl-edit", json!({"pool.max": "2", "DB_PASSWORD": "hush-hush-two", "app.yaml": file}))
+        .await;
+    let row = kept(&mut talking, "\"pool.max\":\"2\"").await;
+    assert!(!row.contains("hush-hush"), "{row}");
+    let said = talking.asks("what changed in the last hour?").await;
+    for part in ["ConfigMap shop/web-config at ", "pool.max: 20 -> 2", "ttl: 60s -> 1s", "kubectl-edit"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("hush-hush") && !said.contains("size"), "{said}");
+
+    // What we wrote ourselves is not a change to blame.
+    edit(&talking, &estate, "midwatch", json!({"pool.max": "21"})).await;
+    kept(&mut talking, "\"pool.max\":\"21\"").await;
+    let said = talking.asks("what changed in the last hour?").await;
+    assert!(!said.contains("2 -> 21"), "{said}");
+}
+
+#[tokio::test]
+async fn an_edit_from_before_the_watch_began_is_told_with_its_time_and_author() {
+    let estate = estate().await;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let more =
+        format!("[kubernetes]\ncluster = \"c\"\nurl = \"{estate}\"\ntoken = \"all\"\nconfig_map_seconds = 0.1\n");
+    let mut talking = Talking::start("").await;
+    edit(&talking, &estate, "kubectl-edit", json!({"pool.max": "3"})).await;
+    talking = Talking::start(&more).await;
+    kept(&mut talking, "\"pool.max\":\"3\"").await;
+    let said = talking.asks("what changed in the last hour?").await;
+    assert!(said.contains("its data was written; what it held before was not seen"), "{said}");
+}
