@@ -211,6 +211,12 @@ impl KubeState {
         self.writes.clone()
     }
 
+    /// An object as it is; nothing where there is none, or no such kind.
+    pub fn object(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
+        let resource = kinds::ALL.into_iter().find(|resource| resource.kind == kind)?;
+        self.get(resource, namespace, name).cloned()
+    }
+
     fn get(&self, resource: Resource, namespace: &str, name: &str) -> Option<&Value> {
         self.objects.get(resource.plural)?.get(&(namespace.to_owned(), name.to_owned()))
     }

@@ -10,16 +10,18 @@ use midwatch::ports::{Cluster, ClusterError, DeclaredJob, Identity, Took, Wish};
 use midwatch::world::kubernetes::{DeploymentSpec, Granted, KubeState, PodHealth, router};
 use serde_json::{Value, json};
 
+use crate::admission::{Admission, Asked};
+
 const START: i64 = 1_760_000_000_000;
 
-struct Estate {
-    state: Arc<Mutex<KubeState>>,
+pub struct Estate {
+    pub state: Arc<Mutex<KubeState>>,
     now: Arc<AtomicI64>,
     cluster: KubernetesCluster,
     url: String,
 }
 
-async fn estate() -> Estate {
+pub async fn estate() -> Estate {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut state = KubeState::new(7);
     for node in ["node-1", "node-2", "node-3"] {
@@ -119,6 +121,18 @@ fn wish(action: ActionKind, namespace: &str, name: &str, to: Option<&str>) -> Wi
     }
 }
 
+/// Writes what the deployed admission policy must let pass.
+async fn admitted(estate: &Estate, action: &Action, version: &str, mark: &str) {
+    let target = action.target();
+    let old = estate.state.lock().unwrap().object(&target.kind, &target.namespace, &target.name);
+    estate.cluster.apply(action, version, mark).await.unwrap_or_else(|error| panic!("{action}: {error}"));
+    let state = estate.state.lock().unwrap();
+    let write = state.writes().last().cloned().unwrap();
+    let new = state.object(&target.kind, &target.namespace, &target.name);
+    let asked = Asked::of(&write, old, new);
+    assert_eq!(Admission::deployed().refused(&asked), Vec::<String>::new(), "{action}: {asked:?}");
+}
+
 /// Prepares, tries, writes and finds it; then undoes it where that is possible.
 async fn through(estate: &Estate, wish: &Wish) -> Action {
     let cluster = &estate.cluster;
@@ -135,10 +149,7 @@ async fn through(estate: &Estate, wish: &Wish) -> Action {
     }
     let stale = cluster.apply(&action, "1", "INC-1.P1").await;
     assert!(matches!(stale, Err(ClusterError::Conflict(_))), "{action}: an old version is refused: {stale:?}");
-    cluster
-        .apply(&action, &tried.resource_version, "INC-1.P1")
-        .await
-        .unwrap_or_else(|error| panic!("{action}: {error}"));
+    admitted(estate, &action, &tried.resource_version, "INC-1.P1").await;
     let written = estate.state.lock().unwrap().writes().last().cloned().unwrap();
     assert!(written.status < 300, "{action}: {written:?}");
     assert!(written.verb == "delete" || written.field_manager == "midwatch", "{action}: {written:?}");
@@ -149,10 +160,7 @@ async fn through(estate: &Estate, wish: &Wish) -> Action {
     estate.pass(600_000);
     if let Undo::By(undo) = action.undo() {
         let tried = cluster.dry_run(&undo).await.unwrap_or_else(|error| panic!("{undo}: {error}"));
-        cluster
-            .apply(&undo, &tried.resource_version, "INC-1.P1-undo")
-            .await
-            .unwrap_or_else(|error| panic!("{undo}: {error}"));
+        admitted(estate, &undo, &tried.resource_version, "INC-1.P1-undo").await;
         estate.pass(600_000);
     }
     action

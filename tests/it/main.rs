@@ -1,5 +1,6 @@
 //! Black-box tests through the built program and real wires.
 
+mod admission;
 mod aimock;
 mod approvals;
 mod cards;
@@ -20,6 +21,7 @@ mod memory;
 mod model;
 mod noise;
 mod ops;
+mod poisoned;
 mod promql;
 mod real;
 mod regroup;
