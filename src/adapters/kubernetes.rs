@@ -30,8 +30,8 @@ use kube::{Client, Config};
 use crate::domain::action::{Action, Right, Target};
 use crate::domain::plan::Surroundings;
 use crate::ports::{
-    Applied, Cluster, ClusterError, ClusterEvent, ConfigMapState, DryRun, Grant, Identity, NodeState, PodLogs, PodState, Revision,
-    Route, Settled, Took, Wish, Workload,
+    Applied, Cluster, ClusterError, ClusterEvent, ConfigMapState, DryRun, Grant, Identity, NodeState, PodLogs,
+    PodState, Revision, Route, Settled, Took, Wish, Workload,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(15);

@@ -423,7 +423,8 @@ fn scale(
     };
     let mut object = old.clone();
     set(&mut object, &["spec", "replicas"], json!(replicas));
-    store(state, place, &old, object, request.now, (dry, request.query("fieldManager"))).map(|it| Answer::Json(200, scale_of(&it)))
+    store(state, place, &old, object, request.now, (dry, request.query("fieldManager")))
+        .map(|it| Answer::Json(200, scale_of(&it)))
 }
 
 fn delete_pod(state: &mut KubeState, place: &Place<'_>, now: i64, dry: bool) -> Result<Value, Failure> {
