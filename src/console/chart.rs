@@ -39,7 +39,7 @@ pub fn metric_svg(metric: &Metric<'_>) -> String {
     // Without a title its line is cut off: the text beside the picture says it already.
     let top = if metric.title.is_empty() { 18.0 } else { 0.0 };
     let mut svg = open_below(top, height, metric.title);
-    let _ = write!(svg, r#"<text class="title" x="14" y="24">{}</text>"#, escape(&clip(metric.title, 58)));
+    let _ = write!(svg, r#"<text class="title" x="14" y="24">{}</text>"#, escape(&clip(metric.title, 48)));
     match Frame::around(metric, shown) {
         None => {
             let y = HEIGHT / 2.0;
