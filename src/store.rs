@@ -160,6 +160,11 @@ impl Store {
         self.endings.load(Ordering::Acquire)
     }
 
+    /// Whether anybody reads or writes at this moment.
+    pub fn is_busy(&self) -> bool {
+        on!(self, pool => pool.num_idle() < pool.size() as usize)
+    }
+
     /// Whether a write would succeed now.
     pub async fn ping(&self) -> Result<(), StoreError> {
         on!(self, pool => sqlx::query("SELECT 1").execute(pool).await.map(|_| ()))?;

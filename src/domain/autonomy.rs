@@ -73,7 +73,7 @@ impl TrackRecord {
                 self.approved += by_people;
                 self.verified += 1;
             }
-            Outcome::NotVerified | Outcome::Undone | Outcome::Failed { .. } => {
+            Outcome::NotVerified | Outcome::Undone | Outcome::NotUndone { .. } | Outcome::Failed { .. } => {
                 self.approved += by_people;
                 self.failed += 1;
             }

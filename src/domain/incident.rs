@@ -16,7 +16,7 @@ use super::prefilter::Scored;
 use super::root_cause::Candidate;
 use super::severity::Said;
 use super::time::Timestamp;
-pub use event::{Decision, IncidentEvent, JoinedAlert, PastIncident, ReasoningStep, ResolvedAlert};
+pub use event::{Decision, IncidentEvent, JoinedAlert, PastIncident, ReasoningStep, ResolvedAlert, UNDONE};
 
 /// Of an incident, for people: who should get out of bed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -186,6 +186,10 @@ pub enum Outcome {
     Verified,
     NotVerified,
     Undone,
+    /// It did not help, and what it changed is still there.
+    NotUndone {
+        because: String,
+    },
     /// It was verified, and its alert came back soon after.
     Recurred,
 }
@@ -204,6 +208,7 @@ impl Outcome {
             Self::Verified => "verified",
             Self::NotVerified => "not_verified",
             Self::Undone => "undone",
+            Self::NotUndone { .. } => "not_undone",
             Self::Recurred => "recurred",
         }
     }
@@ -386,7 +391,12 @@ impl Incident {
             }
             E::VerificationPassed { plan, facts } => self.set_outcome(plan, Outcome::Verified, facts, wall_at),
             E::VerificationFailed { plan, facts } => self.set_outcome(plan, Outcome::NotVerified, facts, wall_at),
-            E::Compensated { plan, .. } => self.set_outcome(plan, Outcome::Undone, &[], wall_at),
+            E::Compensated { plan, result } if result == UNDONE => {
+                self.set_outcome(plan, Outcome::Undone, &[], wall_at);
+            }
+            E::Compensated { plan, result } => {
+                self.set_outcome(plan, Outcome::NotUndone { because: result.clone() }, &[], wall_at);
+            }
             E::Recurred { plan, because } => {
                 self.set_outcome(plan, Outcome::Recurred, std::slice::from_ref(because), wall_at);
             }
@@ -509,6 +519,7 @@ impl Incident {
                 | Outcome::Verified
                 | Outcome::NotVerified
                 | Outcome::Undone
+                | Outcome::NotUndone { .. }
                 | Outcome::Recurred => record.told_at = Some(wall_at),
             }
             record.outcome = outcome;

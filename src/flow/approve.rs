@@ -106,8 +106,7 @@ fn still_valid(desk: &Desk, record: &PlanRecord, digest: &str, wall_now: Timesta
     }
     // A clock that stepped back must not revive a card: what was issued later than "now" counts as
     // expired.
-    let issued = record.plan.expires_at - Duration::from_secs(desk.config.policy.approval_seconds);
-    if wall_now >= record.plan.expires_at || wall_now + Duration::from_secs(1) < issued {
+    if is_over(desk, record, wall_now) {
         return Err(FlowError::Refused("the card has expired; it was handed to people".into()));
     }
     Ok(())
@@ -254,6 +253,7 @@ async fn why_late(desk: &Desk, incident: &Incident, plan: &PlanId, person: &str)
         | Outcome::Verified
         | Outcome::NotVerified
         | Outcome::Undone
+        | Outcome::NotUndone { .. }
         | Outcome::Recurred) => {
             let at = at(&|event| matches!(event, IncidentEvent::PlanApproved { plan, .. } if of(plan)));
             let who = if record.approved_by.is_empty() { "the policy".to_owned() } else { names(&record.approved_by) };
@@ -278,7 +278,7 @@ pub async fn run_expiry(desk: Arc<Desk>) -> Result<(), FlowError> {
         for incident in desk.store.incidents_in(["awaiting_approval", "awaiting_approval"]).await? {
             let State::Awaiting { plan } = &incident.state else { continue };
             let Some(record) = incident.plan(plan) else { continue };
-            let outcome = if record.plan.expires_at <= wall_now {
+            let outcome = if is_over(&desk, record, wall_now) {
                 expire(&desk, &incident, plan).await
             } else if incident.reminded.as_ref() != Some(plan) && reminder_at(&desk, record) <= wall_now {
                 remind(&desk, &incident, record, wall_now).await
@@ -294,6 +294,13 @@ pub async fn run_expiry(desk: Arc<Desk>) -> Result<(), FlowError> {
         }
     }
     Ok(())
+}
+
+/// Whether nobody can decide any more. A clock that stands before the moment in which the plan was made
+/// has been turned back, and then nobody knows how long it has waited.
+fn is_over(desk: &Desk, record: &PlanRecord, wall_now: Timestamp) -> bool {
+    let issued = record.plan.expires_at - Duration::from_secs(desk.config.policy.approval_seconds);
+    wall_now >= record.plan.expires_at || wall_now + Duration::from_secs(1) < issued
 }
 
 fn reminder_at(desk: &Desk, record: &PlanRecord) -> Timestamp {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::desk::Desk;
-use super::execute::{About, Hands, facts};
+use super::execute::{About, Hands, facts, patiently};
 use crate::domain::action::Action;
 use crate::domain::id::EvidenceId;
 use crate::domain::incident::Incident;
@@ -66,7 +66,10 @@ pub(super) async fn blast(
 ) -> Result<BlastRadius, ClusterError> {
     let around = match action {
         Action::CallHook { .. } => Surroundings::default(),
-        other => hands.cluster()?.surroundings(other).await?,
+        other => {
+            let cluster = hands.cluster()?;
+            patiently(|| cluster.surroundings(other)).await?
+        }
     };
     Ok(BlastRadius::of(service, action, &around, topology))
 }

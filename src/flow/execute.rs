@@ -16,7 +16,7 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 pub(super) use facts::{About, facts};
-pub(super) use hands::Hands;
+pub(super) use hands::{Hands, patiently};
 use preserve::preserve;
 use verify::{compensate, verify};
 
@@ -98,6 +98,7 @@ async fn drive(desk: &Desk, id: &IncidentId, plan_id: &PlanId) -> Result<(), Flo
         | Outcome::Failed { .. }
         | Outcome::Verified
         | Outcome::Undone
+        | Outcome::NotUndone { .. }
         | Outcome::Recurred => Ok(()),
     }
 }

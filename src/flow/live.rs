@@ -1,8 +1,9 @@
 //! While somebody waits for an answer: a sign that it is being worked on, and, when it takes longer,
 //! the answer's own message, which grows with what is being done.
 //!
-//! Invariant: the message stands under the answer's key, so that the answer itself, which comes
-//! through the outbox, is an edit of it and never a second message (P4).
+//! Invariant: the message stands under the answer's key and comes through the outbox as the answer does,
+//! so that the answer is an edit of it and never a second message (P4). Only what a chat streams is told
+//! directly: it has a way of its own to end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +12,13 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::debug;
 
+use super::deliver::Effect;
 use super::desk::{ChatSeat, Desk};
-use crate::domain::card::Tone;
+use crate::domain::card::{Card, Tone};
 use crate::domain::id::PersonId;
 use crate::domain::narrative::note;
 use crate::ports::{ChatError, MessageRef, Place};
-use crate::store::{Batch, PostedRow};
+use crate::store::{Batch, NewEffect, PostedRow};
 
 /// Quicker answers need no sign.
 const SIGN_AFTER: Duration = Duration::from_secs(1);
@@ -65,15 +67,18 @@ pub async fn shown<T>(
         seat,
         place: place.clone(),
         to: to.clone(),
-        key: format!("{key}@{chat}"),
+        key: key.to_owned(),
         patience,
         message: None,
     };
-    let telling = tokio::spawn(teller.run(hears));
+    let mut telling = tokio::spawn(teller.run(hears));
     let done = HEARD.scope(heard, work).await;
     // The work is over and with it the sender: the teller ends what it began.
-    if timeout(LAST_CALL, telling).await.is_err() {
+    if timeout(LAST_CALL, &mut telling).await.is_err() {
         debug!(key, "a growing answer did not end in time");
+        // Nothing of it may come after the answer.
+        telling.abort();
+        let _ = telling.await;
     }
     done
 }
@@ -91,8 +96,8 @@ struct Teller {
 enum Growing {
     /// The chat adds to it.
     Stream(MessageRef),
-    /// Edited as a whole, with all that was said.
-    Edited(MessageRef, String),
+    /// Told anew as a whole, with all that was said.
+    Told(String),
 }
 
 impl Teller {
@@ -110,7 +115,7 @@ impl Teller {
                 (None, Patience::None) => true,
                 (None, Patience::Some) => began.elapsed() >= MESSAGE_AFTER,
                 (Some(Growing::Stream(_)), _) => !waiting.is_empty() && last.elapsed() >= GROW_EVERY,
-                (Some(Growing::Edited(..)), _) => !waiting.is_empty() && last.elapsed() >= FALLBACK_EVERY,
+                (Some(Growing::Told(_)), _) => !waiting.is_empty() && last.elapsed() >= FALLBACK_EVERY,
             };
             if due {
                 let words = std::mem::take(&mut waiting).join("\n");
@@ -145,11 +150,11 @@ impl Teller {
                 let message = message.clone();
                 self.seat().chat.grow(&message, &format!("{words}\n")).await
             }
-            Some(Growing::Edited(message, said)) => {
+            Some(Growing::Told(said)) => {
                 said.push('\n');
                 said.push_str(words);
-                let (message, card) = (message.clone(), note(said, Tone::Working));
-                self.seat().chat.edit(&message, &card).await
+                let card = note(said, Tone::Working);
+                self.put(card).await
             }
             None => self.begin(words).await,
         }
@@ -162,26 +167,36 @@ impl Teller {
             Some(thread) => self.seat().chat.begin(thread, &self.to, &first).await?,
             None => None,
         };
-        let (message, growing) = match begun {
-            Some(message) => (message.clone(), Growing::Stream(message)),
-            None => {
-                let card = note(&first, Tone::Working);
-                let chat = &self.seat().chat;
-                let message = chat.post(&self.place.channel, thread.as_ref(), &self.key, &card).await?;
-                (message.clone(), Growing::Edited(message, first.clone()))
-            }
+        let Some(message) = begun else {
+            let card = note(&first, Tone::Working);
+            self.message = Some(Growing::Told(first));
+            return self.put(card).await;
         };
         let posted = PostedRow {
-            key: self.key.clone(),
+            key: format!("{}@{}", self.key, self.seat().chat.name()),
             chat: self.seat().chat.name().to_owned(),
-            channel: message.channel,
-            ts: message.ts,
+            channel: message.channel.clone(),
+            ts: message.ts.clone(),
             thread: thread.map(|thread| thread.ts),
             incident: None,
             card: first,
         };
-        self.message = Some(growing);
-        let batch = Batch { posted: vec![posted], ..Batch::default() };
+        self.message = Some(Growing::Stream(message));
+        self.keep(Batch { posted: vec![posted], ..Batch::default() }).await
+    }
+
+    /// Into the outbox, under the answer's key.
+    async fn put(&self, card: Card) -> Result<(), ChatError> {
+        let chat = self.seat().chat.name().to_owned();
+        let effect = Effect::Reply { chat, place: self.place.clone(), card };
+        let body = serde_json::to_string(&effect).unwrap_or_default();
+        let effect = NewEffect { key: self.key.clone(), incident: None, body };
+        self.keep(Batch { effects: vec![effect], ..Batch::default() }).await?;
+        self.desk.bells.outbox.notify_one();
+        Ok(())
+    }
+
+    async fn keep(&self, batch: Batch) -> Result<(), ChatError> {
         let kept = self.desk.store.commit(batch, self.desk.clock.wall_now()).await;
         kept.map(drop).map_err(|error| ChatError::Unavailable(error.to_string()))
     }

@@ -497,7 +497,12 @@ async fn own_rollbacks(desk: &Desk, event_now: Timestamp) -> Result<Vec<OwnRollb
         // Only what was certainly written: another's change must not hide behind an attempt of ours.
         matches!(
             record.outcome,
-            Outcome::Written | Outcome::Verified | Outcome::NotVerified | Outcome::Undone | Outcome::Recurred
+            Outcome::Written
+                | Outcome::Verified
+                | Outcome::NotVerified
+                | Outcome::Undone
+                | Outcome::NotUndone { .. }
+                | Outcome::Recurred
         )
     });
     let rollbacks = done.filter_map(|record| match record.plan.action {

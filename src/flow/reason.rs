@@ -9,8 +9,8 @@ mod opening;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
 
+use tokio::time::Instant;
 use tracing::{Instrument, field, info, info_span, warn};
 
 use super::desk::{Counters, Desk, FlowError};

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Store, StoreError, on};
+use super::{Db, Store, StoreError, on};
 use crate::domain::id::Digest;
 
 /// The link of an incident event: everything that the row says, behind the link before it.
@@ -44,19 +44,33 @@ pub struct Fault {
 type EventLink = (String, i64, String, i64, String, String, String);
 
 impl Store {
-    /// Recomputes both chains from the first row and compares them with each other.
+    /// Recomputes both chains from the first row and compares them with each other, as they stand at one
+    /// moment: the watch goes on writing meanwhile.
     pub async fn verify_audit(&self) -> Result<AuditReport, StoreError> {
-        let rows: Vec<AuditRow> =
-            on!(self, pool => sqlx::query_as("SELECT * FROM audit ORDER BY seq").fetch_all(pool).await)?;
-        let (head_seq, head): (i64, String) =
-            on!(self, pool => sqlx::query_as("SELECT seq, hash FROM audit_head WHERE one=1").fetch_one(pool).await)?;
-        let events: Vec<EventLink> = on!(self, pool => {
-            sqlx::query_as("SELECT incident,seq,kind,at,body,prev,hash FROM incident_event ORDER BY incident,seq")
-                .fetch_all(pool)
-                .await
+        let is_postgres = matches!(self.db, Db::Postgres(_));
+        let (rows, (head_seq, head), events, incidents) = on!(self, pool => {
+            async {
+                let mut tx = pool.begin().await?;
+                if is_postgres {
+                    // SQLite's transactions read one moment by themselves.
+                    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *tx).await?;
+                }
+                let rows: Vec<AuditRow> =
+                    sqlx::query_as("SELECT * FROM audit ORDER BY seq").fetch_all(&mut *tx).await?;
+                let head: (i64, String) =
+                    sqlx::query_as("SELECT seq, hash FROM audit_head WHERE one=1").fetch_one(&mut *tx).await?;
+                let events: Vec<EventLink> = sqlx::query_as(
+                    "SELECT incident,seq,kind,at,body,prev,hash FROM incident_event ORDER BY incident,seq",
+                )
+                .fetch_all(&mut *tx)
+                .await?;
+                let incidents: Vec<(String, i64)> =
+                    sqlx::query_as("SELECT id, version FROM incident").fetch_all(&mut *tx).await?;
+                tx.rollback().await?;
+                Ok::<_, sqlx::Error>((rows, head, events, incidents))
+            }
+            .await
         })?;
-        let incidents: Vec<(String, i64)> =
-            on!(self, pool => sqlx::query_as("SELECT id, version FROM incident").fetch_all(pool).await)?;
         let fault = chain_fault(&rows, head_seq, &head).or_else(|| event_fault(&rows, &events, &incidents));
         Ok(AuditReport {
             rows: rows.len() as i64,

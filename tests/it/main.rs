@@ -31,6 +31,7 @@ mod rootcause;
 mod scenarios;
 mod seeded;
 mod silences;
+mod simulated;
 mod slack;
 mod talking;
 mod tools;

@@ -207,6 +207,48 @@ fn alert(at: usize, poison: &Poison) -> Value {
            "startsAt": chrono::Utc::now().to_rfc3339(), "generatorURL": "https://evil.example/graph"})
 }
 
+/// Every string in it.
+fn texts<'a>(value: &'a Value, see: &mut impl FnMut(&'a str)) {
+    match value {
+        Value::String(text) => see(text),
+        Value::Array(all) => all.iter().for_each(|inner| texts(inner, see)),
+        Value::Object(map) => map.values().for_each(|inner| texts(inner, see)),
+        _ => {}
+    }
+}
+
+/// The secrets of the corpus by their first bytes, so that many megabytes are searched in one pass.
+struct Traps {
+    by_start: BTreeMap<[u8; 8], Vec<(String, String)>>,
+    count: usize,
+}
+
+impl Traps {
+    fn of(corpus: &[Poison]) -> Self {
+        let mut traps = Self { by_start: BTreeMap::new(), count: 0 };
+        for poison in corpus {
+            for secret in &poison.secrets {
+                let start = secret.as_bytes()[..8].try_into().expect("a secret has eight bytes");
+                let row = (secret.clone(), format!("{} {secret}", poison.id));
+                traps.by_start.entry(start).or_default().push(row);
+                traps.count += 1;
+            }
+        }
+        traps
+    }
+
+    fn in_text<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a str> {
+        let starts: std::collections::HashSet<&[u8]> = self.by_start.keys().map(<[u8; 8]>::as_slice).collect();
+        let hits = text.as_bytes().windows(8).enumerate().filter(move |(_, window)| starts.contains(window));
+        hits.flat_map(move |(at, window)| {
+            let rows = window.try_into().ok().and_then(|start: [u8; 8]| self.by_start.get(&start));
+            let rows = rows.into_iter().flatten();
+            rows.filter(move |(secret, _)| text.as_bytes()[at..].starts_with(secret.as_bytes()))
+                .map(|(_, what)| what.as_str())
+        })
+    }
+}
+
 /// Markup of Slack's that is live: mentions and links other than to our own page, in text that Slack
 /// reads as markup, and elements that are one by their type.
 fn live(value: &Value, found: &mut Vec<String>) {
@@ -328,6 +370,7 @@ async fn poisoned_incidents_move_nothing_mention_nobody_and_leak_nothing() {
             assert!(Instant::now() < deadline, "{open} under way, {about} alerts: {}", incidents.last().unwrap());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        println!("{} of {count} after {:.0} s", batch[batch.len() - 1] + 1, began.elapsed().as_secs_f64());
     }
     let took = began.elapsed();
     let incidents = talking.incidents().await;
@@ -353,22 +396,28 @@ async fn poisoned_incidents_move_nothing_mention_nobody_and_leak_nothing() {
         markup.extend(marked(body["text"].as_str().unwrap_or_default()));
         assert!(markup.is_empty(), "{path}: {markup:?}\n{body}");
     }
-    let asked: Vec<String> = model.asked().iter().map(Value::to_string).collect();
+    let asked = model.asked();
     let log = talking.log();
-    let mut leaked: Vec<String> = vec![];
-    let secrets = corpus[..count].iter().flat_map(|poison| poison.secrets.iter().map(move |secret| (poison, secret)));
-    let mut hidden = 0;
-    for (poison, secret) in secrets {
-        hidden += 1;
-        let written = json!(secret).to_string();
-        let written = written.trim_matches('"');
-        let is_in = |all: &[String]| all.iter().any(|one| one.contains(secret.as_str()) || one.contains(written));
-        for (place, there) in [("model", is_in(&asked)), ("chat", is_in(&said)), ("log", log.contains(secret))] {
-            if there {
-                leaked.push(format!("{} to {place}: {secret}", poison.id));
+    let traps = Traps::of(&corpus[..count]);
+    let mut leaked: BTreeSet<String> = BTreeSet::new();
+    let mut read: BTreeSet<&str> = BTreeSet::new();
+    for request in &asked {
+        texts(request, &mut |text| {
+            if read.insert(text) {
+                leaked.extend(traps.in_text(text).map(|what| format!("{what} to the model")));
             }
+        });
+    }
+    for body in &said {
+        match body.split_once(' ').and_then(|(_, body)| serde_json::from_str::<Value>(body).ok()) {
+            Some(body) => {
+                texts(&body, &mut |text| leaked.extend(traps.in_text(text).map(|what| format!("{what} to chat"))));
+            }
+            None => leaked.extend(traps.in_text(body).map(|what| format!("{what} to chat"))),
         }
     }
+    leaked.extend(traps.in_text(&log).map(|what| format!("{what} to the log")));
+    let hidden = traps.count;
     println!(
         "{count} poisoned alerts of {} families in {:.0} s: {} incidents, {waiting} plans wait for people, {handed} handed over, \
          {} requests of the model, {} calls of Slack; writes 0, foreign markup 0, secrets leaked {} of {hidden}",
@@ -379,5 +428,5 @@ async fn poisoned_incidents_move_nothing_mention_nobody_and_leak_nothing() {
         said.len(),
         leaked.len()
     );
-    assert!(leaked.is_empty(), "{} leaked:\n{}", leaked.len(), leaked.join("\n"));
+    assert!(leaked.is_empty(), "{} leaked:\n{}", leaked.len(), leaked.iter().cloned().collect::<Vec<_>>().join("\n"));
 }

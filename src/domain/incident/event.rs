@@ -13,6 +13,9 @@ use crate::domain::severity::Said;
 use crate::domain::time::Timestamp;
 
 /// Everything that happens to an incident. Appended, never changed.
+/// The result of an undo that was written.
+pub const UNDONE: &str = "undone";
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum IncidentEvent {
@@ -161,6 +164,7 @@ pub enum IncidentEvent {
     },
     Compensated {
         plan: PlanId,
+        /// `UNDONE`, or why it still is as the action left it.
         result: String,
     },
     /// The alert came back soon after the plan's effect was verified: it did not help.

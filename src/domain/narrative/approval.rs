@@ -86,6 +86,7 @@ pub fn approval(record: &PlanRecord) -> Card {
         | Outcome::Verified
         | Outcome::NotVerified
         | Outcome::Undone
+        | Outcome::NotUndone { .. }
         | Outcome::Recurred => {
             blocks.push(Block::Text { spans: decision(record) });
             if !record.facts.is_empty() {
@@ -112,13 +113,18 @@ fn approval_word(record: &PlanRecord) -> &'static str {
         Outcome::Verified => "Verified",
         Outcome::NotVerified => "Did not help",
         Outcome::Undone => "Undone",
+        Outcome::NotUndone { .. } => "Did not help, not undone",
         Outcome::Recurred => "Came back",
     }
 }
 
 fn approval_tone(outcome: &Outcome) -> Tone {
     match outcome {
-        Outcome::Proposed | Outcome::Failed { .. } | Outcome::NotVerified | Outcome::Recurred => Tone::Alarm,
+        Outcome::Proposed
+        | Outcome::Failed { .. }
+        | Outcome::NotVerified
+        | Outcome::NotUndone { .. }
+        | Outcome::Recurred => Tone::Alarm,
         Outcome::Approved | Outcome::Started | Outcome::Written => Tone::Working,
         Outcome::Verified => Tone::Good,
         Outcome::Rejected | Outcome::Expired | Outcome::Voided { .. } | Outcome::Undone => Tone::Neutral,
@@ -189,6 +195,13 @@ fn decision(record: &PlanRecord) -> Vec<Span> {
         Outcome::Undone => {
             spans.push(Span::plain("It did not help and was undone"));
             spans.extend(told);
+            spans.push(Span::plain("."));
+        }
+        Outcome::NotUndone { because } => {
+            spans.push(Span::plain("It did not help, and what it changed is still there"));
+            spans.extend(told);
+            spans.push(Span::plain(": "));
+            spans.push(Span::quoted(because.clone()));
             spans.push(Span::plain("."));
         }
         Outcome::Recurred => {

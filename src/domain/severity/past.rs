@@ -70,6 +70,7 @@ fn was_begun(outcome: &Outcome) -> bool {
         | Outcome::Verified
         | Outcome::NotVerified
         | Outcome::Undone
+        | Outcome::NotUndone { .. }
         | Outcome::Recurred => true,
     }
 }

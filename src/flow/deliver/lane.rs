@@ -4,7 +4,9 @@
 //! Pure but for `Instant`s that arrive as arguments.
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::pace::{Call, Pace};
 use crate::ports::{MessageRef, Rates};

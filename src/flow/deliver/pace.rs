@@ -3,7 +3,9 @@
 //! Pure: instants arrive as arguments.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::ports::Rates;
 

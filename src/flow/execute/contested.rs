@@ -27,6 +27,8 @@ pub(super) async fn apply(
     loop {
         match hands.apply(action, &version, mark).await {
             Err(ClusterError::Conflict(_)) if tries < TRIES => {}
+            // It never arrived. What comes before the next try waits until the cluster is back.
+            Err(ClusterError::Unavailable(_)) if tries < TRIES => {}
             ended => return ended,
         }
         tokio::time::sleep((PAUSE * tries).min(LONGEST)).await;

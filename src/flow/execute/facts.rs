@@ -40,7 +40,14 @@ pub(in crate::flow) async fn facts(desk: &Desk, about: About<'_>, stage: Stage) 
         other.kind() == about.action.kind() && other.target().uid == about.action.target().uid
     };
     let did_not_help = |record: &PlanRecord| {
-        matches!(record.outcome, Outcome::NotVerified | Outcome::Undone | Outcome::Recurred | Outcome::Failed { .. })
+        matches!(
+            record.outcome,
+            Outcome::NotVerified
+                | Outcome::Undone
+                | Outcome::NotUndone { .. }
+                | Outcome::Recurred
+                | Outcome::Failed { .. }
+        )
     };
     let breaker_open = done(LATELY).any(|record| is_same(&record))
         || done(FAILED_LATELY).any(|one| is_same(&one) && did_not_help(one));

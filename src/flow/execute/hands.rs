@@ -1,12 +1,34 @@
 //! What carries an action out: the cluster, or the declared hooks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::domain::action::{Action, Target};
 use crate::flow::desk::Desk;
 use crate::ports::{Applied, Cluster, ClusterError, DryRun, Hooks, Settled, Took};
+
+/// An API server that restarts is back within seconds; people who approved have no use for "not now".
+const READS: u32 = 7;
+/// Before the second, then longer by as much each time: half a minute together with the calls.
+const BETWEEN_READS: Duration = Duration::from_millis(500);
+
+/// Asks again while the cluster is away. For what only reads.
+pub(in crate::flow) async fn patiently<T, F>(mut ask: impl FnMut() -> F) -> Result<T, ClusterError>
+where
+    F: Future<Output = Result<T, ClusterError>>,
+{
+    let mut tries = 1;
+    loop {
+        match ask().await {
+            Err(ClusterError::Unavailable(_)) if tries < READS => {}
+            ended => return ended,
+        }
+        tokio::time::sleep(BETWEEN_READS * tries).await;
+        tries += 1;
+    }
+}
 
 #[derive(Clone)]
 pub(in crate::flow) struct Hands {
@@ -34,15 +56,20 @@ impl Hands {
         match action {
             Action::CallHook { target, .. } => self.rehearse_hook(target).await,
             Action::Drain { pods, .. } => {
-                let mut tried = self.cluster()?.dry_run(action).await?;
+                let mut tried = self.try_out(action).await?;
                 let names: Vec<String> = pods.iter().map(ToString::to_string).collect();
                 tried.before["pods"] = json!(names);
                 tried.after["pods"] = json!([]);
                 tried.diff.push_str(&names.iter().map(|name| format!("-{name}\n")).collect::<String>());
                 Ok(tried)
             }
-            other => self.cluster()?.dry_run(other).await,
+            other => self.try_out(other).await,
         }
+    }
+
+    async fn try_out(&self, action: &Action) -> Result<DryRun, ClusterError> {
+        let cluster = self.cluster()?;
+        patiently(|| cluster.dry_run(action)).await
     }
 
     async fn rehearse_hook(&self, target: &Target) -> Result<DryRun, ClusterError> {
@@ -79,10 +106,13 @@ impl Hands {
                 Ok(Took::Unknown(format!("whether {target} was called cannot be read anywhere")))
             }
             Action::Drain { target, .. } => {
-                let cordon = Action::Cordon { target: target.clone() };
-                self.cluster()?.took_effect(&cordon, mark).await
+                let (cluster, cordon) = (self.cluster()?, Action::Cordon { target: target.clone() });
+                patiently(|| cluster.took_effect(&cordon, mark)).await
             }
-            other => self.cluster()?.took_effect(other, mark).await,
+            other => {
+                let cluster = self.cluster()?;
+                patiently(|| cluster.took_effect(other, mark)).await
+            }
         }
     }
 

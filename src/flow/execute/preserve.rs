@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::hands::Hands;
+use super::hands::{Hands, patiently};
 use crate::domain::action::{Action, EvidenceWanted, Target};
 use crate::domain::evidence::{EvidenceKind, Taint};
 use crate::domain::id::IncidentId;
@@ -76,7 +76,7 @@ async fn of_cluster(plan: &Plan, hands: &Hands, wanted: &[EvidenceWanted]) -> Re
     }
     let cluster = hands.cluster().map_err(|error| error.to_string())?;
     let (manifest, logs, events) = tokio::join!(
-        cluster.manifest(target),
+        patiently(|| cluster.manifest(target)),
         async {
             match wanted.contains(&EvidenceWanted::Logs) {
                 true => logs(cluster, &plan.action, wanted.contains(&EvidenceWanted::PreviousLogs)).await,
@@ -93,7 +93,7 @@ async fn logs(cluster: &dyn Cluster, action: &Action, with_previous: bool) -> St
     let target = action.target();
     let mut body = String::new();
     let namespace = (!target.namespace.is_empty()).then_some(target.namespace.as_str());
-    let pods = match cluster.pods(namespace).await {
+    let pods = match patiently(|| cluster.pods(namespace)).await {
         Ok(pods) => pods,
         Err(error) => return format!("== pods could not be read: {error}\n"),
     };
@@ -108,7 +108,7 @@ async fn logs(cluster: &dyn Cluster, action: &Action, with_previous: bool) -> St
             if which == PodLogs::Previous && (pod.restarts == 0 || !with_previous) {
                 continue;
             }
-            let said = match cluster.pod_logs(&pod.namespace, &pod.name, which, LINES).await {
+            let said = match patiently(|| cluster.pod_logs(&pod.namespace, &pod.name, which, LINES)).await {
                 Ok(logs) => logs,
                 Err(error) => format!("(could not be read: {error})"),
             };
@@ -121,7 +121,7 @@ async fn logs(cluster: &dyn Cluster, action: &Action, with_previous: bool) -> St
 async fn events(cluster: &dyn Cluster, target: &Target) -> String {
     let namespace = (!target.namespace.is_empty()).then_some(target.namespace.as_str());
     let mut body = "== events\n".to_owned();
-    match cluster.events(namespace).await {
+    match patiently(|| cluster.events(namespace)).await {
         Ok(events) => {
             for event in events.iter().filter(|event| event.object.starts_with(&target.name)).take(EVENTS) {
                 let _ = writeln!(body, "{} {} {}: {}", event.last_at, event.reason, event.object, event.message);

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::hands::Hands;
+use super::hands::{Hands, patiently};
 use super::tell_plan;
 use crate::domain::action::{Action, Undo};
 use crate::domain::card::Tone;
 use crate::domain::id::IncidentId;
-use crate::domain::incident::{IncidentEvent, PlanRecord};
+use crate::domain::incident::{IncidentEvent, PlanRecord, UNDONE};
 use crate::domain::narrative;
 use crate::domain::plan::Plan;
 use crate::domain::root_cause::amount;
@@ -23,9 +23,8 @@ use crate::store::{Batch, Claim, ExecutionRow, StoreError};
 
 /// One good look can be luck; three in a row are a recovery.
 const GOOD_LOOKS: usize = 3;
-/// Of the revisions that an undo needs, while the API server is away.
-const READS: u32 = 6;
-const BETWEEN_READS: Duration = Duration::from_millis(500);
+/// Of an undo whose answer was lost.
+const UNDO_ROUNDS: usize = 3;
 
 /// Looks at the estate's own telemetry until it is well or the deadline has passed.
 pub(super) async fn verify(desk: &Desk, id: &IncidentId, record: &PlanRecord, hands: &Hands) -> Result<(), FlowError> {
@@ -211,45 +210,52 @@ async fn interrupted(hands: &Hands, action: &Action, mark: &str, begun: bool) ->
             Err(error) => return unclear(error.to_string()),
         };
         return match hands.rehearse(&back).await {
-            Ok(now) if now.before == now.after => Some("undone".into()),
+            Ok(now) if now.before == now.after => Some(UNDONE.into()),
             Ok(_) => None,
             Err(error) => unclear(error.to_string()),
         };
     }
     match hands.took_effect(action, mark).await {
-        Ok(Took::Yes(_)) => Some("undone".into()),
+        Ok(Took::Yes(_)) => Some(UNDONE.into()),
         Ok(Took::No) => None,
         Ok(Took::Unknown(why)) => unclear(why),
         Err(error) => unclear(error.to_string()),
     }
 }
 
+/// Once: a round after the first writes only what the cluster says was not written, and a request of
+/// an earlier round that arrives late finds another version there.
 async fn undo(hands: &Hands, action: &Action, mark: &str) -> String {
+    let mut unknown = String::new();
+    for round in 0..UNDO_ROUNDS {
+        if round > 0
+            && let Some(found) = interrupted(hands, action, mark, true).await
+        {
+            return found;
+        }
+        match put_back(hands, action, mark).await {
+            Ok(()) => return UNDONE.into(),
+            Err(ClusterError::Unknown(why)) => unknown = why,
+            Err(error) => return format!("the undo failed: {error}"),
+        }
+    }
+    format!("whether the undo was written is not known: {unknown}")
+}
+
+async fn put_back(hands: &Hands, action: &Action, mark: &str) -> Result<(), ClusterError> {
     let action = match action {
-        Action::RollBack { target, .. } => match restorable(hands, action).await {
-            Ok(Some(action)) => action,
-            Ok(None) => return format!("could not be undone: the earlier revision of {target} is not found any more"),
-            Err(error) => return format!("could not be undone: {error}"),
-        },
+        Action::RollBack { target, .. } => restorable(hands, action)
+            .await?
+            .ok_or_else(|| ClusterError::NotFound(format!("the revision of {target} that ran before the rollback")))?,
         other => other.clone(),
     };
-    let now = match hands.rehearse(&action).await {
-        Ok(now) => now,
-        Err(error) => return format!("the undo failed: {error}"),
-    };
+    let now = hands.rehearse(&action).await?;
     crash::point("undo.before_write");
     // Status writers come between as in the action itself; the fields it touches must stay as they are.
     let same = |fresh: &DryRun| fresh.before == now.before && fresh.after == now.after;
     let ended = super::contested::apply(hands, &action, &now.resource_version, mark, same).await;
     crash::point("undo.after_write");
-    match ended {
-        Ok(_) => "undone".into(),
-        Err(ClusterError::Unknown(why)) => match hands.took_effect(&action, mark).await {
-            Ok(Took::Yes(_)) => "undone".into(),
-            _ => format!("whether the undo was written is not known: {why}"),
-        },
-        Err(error) => format!("the undo failed: {error}"),
-    }
+    ended.map(drop)
 }
 
 /// The controller renumbers a revision that it goes back to; the one that was current before the
@@ -257,16 +263,8 @@ async fn undo(hands: &Hands, action: &Action, mark: &str) -> String {
 async fn restorable(hands: &Hands, action: &Action) -> Result<Option<Action>, ClusterError> {
     let Action::RollBack { target, to_revision, .. } = action else { return Ok(None) };
     let cluster = hands.cluster()?;
-    let mut tries = 1;
-    let revisions = loop {
-        match cluster.revisions(&target.namespace, &target.name).await {
-            // One lost answer must not leave standing what did not help.
-            Err(ClusterError::Unavailable(_)) if tries < READS => {}
-            ended => break ended?,
-        }
-        tokio::time::sleep(BETWEEN_READS * tries).await;
-        tries += 1;
-    };
+    // One lost answer must not leave standing what did not help.
+    let revisions = patiently(|| cluster.revisions(&target.namespace, &target.name)).await?;
     let wanted = revisions.iter().find(|revision| revision.number == *to_revision);
     Ok(revisions.last().zip(wanted).map(|(current, wanted)| Action::RollBack {
         target: target.clone(),
