@@ -39,8 +39,8 @@ fn corpus() -> Vec<Poison> {
     texts.iter().flat_map(|text| text.lines()).map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// How many alerts are under way at once.
-const BATCH: usize = 48;
+/// How many alerts are under way at once. The backend answers every query for all of them.
+const BATCH: usize = 12;
 
 /// What the backends of the estate answer with: the poison of the services that alert now.
 #[derive(Default)]
@@ -220,32 +220,38 @@ fn texts<'a>(value: &'a Value, see: &mut impl FnMut(&'a str)) {
 /// The secrets of the corpus by their first bytes, so that many megabytes are searched in one pass.
 struct Traps {
     by_start: BTreeMap<[u8; 8], Vec<(String, String)>>,
+    /// Whether any begins with these two bytes.
+    begins: Vec<bool>,
     count: usize,
 }
 
 impl Traps {
     fn of(corpus: &[Poison]) -> Self {
-        let mut traps = Self { by_start: BTreeMap::new(), count: 0 };
+        let mut traps = Self { by_start: BTreeMap::new(), begins: vec![false; 1 << 16], count: 0 };
         for poison in corpus {
             for secret in &poison.secrets {
-                let start = secret.as_bytes()[..8].try_into().expect("a secret has eight bytes");
-                let row = (secret.clone(), format!("{} {secret}", poison.id));
-                traps.by_start.entry(start).or_default().push(row);
+                let start: [u8; 8] = secret.as_bytes()[..8].try_into().expect("a secret has eight bytes");
+                traps.begins[usize::from(start[0]) << 8 | usize::from(start[1])] = true;
+                traps.by_start.entry(start).or_default().push((secret.clone(), format!("{} {secret}", poison.id)));
                 traps.count += 1;
             }
         }
         traps
     }
 
-    fn in_text<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a str> {
-        let starts: std::collections::HashSet<&[u8]> = self.by_start.keys().map(<[u8; 8]>::as_slice).collect();
-        let hits = text.as_bytes().windows(8).enumerate().filter(move |(_, window)| starts.contains(window));
-        hits.flat_map(move |(at, window)| {
-            let rows = window.try_into().ok().and_then(|start: [u8; 8]| self.by_start.get(&start));
-            let rows = rows.into_iter().flatten();
-            rows.filter(move |(secret, _)| text.as_bytes()[at..].starts_with(secret.as_bytes()))
-                .map(|(_, what)| what.as_str())
-        })
+    fn in_text(&self, text: &str) -> Vec<&str> {
+        let bytes = text.as_bytes();
+        let mut found = vec![];
+        for at in 0..bytes.len().saturating_sub(7) {
+            if !self.begins[usize::from(bytes[at]) << 8 | usize::from(bytes[at + 1])] {
+                continue;
+            }
+            let Ok(start) = <[u8; 8]>::try_from(&bytes[at..at + 8]) else { continue };
+            let rows = self.by_start.get(&start).into_iter().flatten();
+            let here = rows.filter(|(secret, _)| bytes[at..].starts_with(secret.as_bytes()));
+            found.extend(here.map(|(_, what)| what.as_str()));
+        }
+        found
     }
 }
 
@@ -404,19 +410,21 @@ async fn poisoned_incidents_move_nothing_mention_nobody_and_leak_nothing() {
     for request in &asked {
         texts(request, &mut |text| {
             if read.insert(text) {
-                leaked.extend(traps.in_text(text).map(|what| format!("{what} to the model")));
+                leaked.extend(traps.in_text(text).into_iter().map(|what| format!("{what} to the model")));
             }
         });
     }
     for body in &said {
         match body.split_once(' ').and_then(|(_, body)| serde_json::from_str::<Value>(body).ok()) {
             Some(body) => {
-                texts(&body, &mut |text| leaked.extend(traps.in_text(text).map(|what| format!("{what} to chat"))));
+                texts(&body, &mut |text| {
+                    leaked.extend(traps.in_text(text).into_iter().map(|what| format!("{what} to chat")))
+                });
             }
-            None => leaked.extend(traps.in_text(body).map(|what| format!("{what} to chat"))),
+            None => leaked.extend(traps.in_text(body).into_iter().map(|what| format!("{what} to chat"))),
         }
     }
-    leaked.extend(traps.in_text(&log).map(|what| format!("{what} to the log")));
+    leaked.extend(traps.in_text(&log).into_iter().map(|what| format!("{what} to the log")));
     let hidden = traps.count;
     println!(
         "{count} poisoned alerts of {} families in {:.0} s: {} incidents, {waiting} plans wait for people, {handed} handed over, \
