@@ -1,5 +1,6 @@
 //! Black-box tests through the built program and real wires.
 
+mod ages;
 mod aimock;
 mod approvals;
 mod cards;
@@ -20,6 +21,7 @@ mod model;
 mod noise;
 mod ops;
 mod promql;
+mod races;
 mod real;
 mod regroup;
 mod retrieval;
@@ -31,5 +33,6 @@ mod silences;
 mod slack;
 mod talking;
 mod tools;
+mod two;
 mod watch;
 mod wrong;
