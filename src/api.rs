@@ -51,7 +51,9 @@ pub fn router(desk: Arc<Desk>) -> Router {
 
 async fn ready(State(desk): State<Arc<Desk>>) -> Response {
     match desk.store.ping().await {
-        Ok(()) => "ready\n".into_response(),
+        // Both are ready: whoever stands by takes in what comes and lets people decide.
+        Ok(()) if desk.leads.load(Ordering::Acquire) => "ready, leads\n".into_response(),
+        Ok(()) => "ready, stands by\n".into_response(),
         Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string(), "the store must answer first"),
     }
 }
@@ -255,6 +257,11 @@ async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
     let _ = writeln!(
         text,
         "# HELP midwatch_paused Whether executions are paused.\n# TYPE midwatch_paused gauge\nmidwatch_paused {paused}"
+    );
+    let leads = i32::from(desk.leads.load(Ordering::Acquire));
+    let _ = writeln!(
+        text,
+        "# HELP midwatch_leads Whether this process leads the watch.\n# TYPE midwatch_leads gauge\nmidwatch_leads {leads}"
     );
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

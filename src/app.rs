@@ -29,13 +29,13 @@ use crate::config::{Config, Kubernetes, ModelConfig, Secret};
 use crate::console::{Console, Settings};
 use crate::domain::topology::Topology;
 use crate::flow::authority::Authority;
-use crate::flow::desk::{Bells, ChatSeat, Counters};
-use crate::flow::gate::Gate;
+use crate::flow::desk::{ChatSeat, FlowError};
+use crate::flow::lead::{self, Term};
 use crate::flow::{self, Desk};
 use crate::memory::{Memory, MemoryConfig, Tenant};
 use crate::ports::{Channels, Clock, Cluster, Directory, Hooks, Model, Signals};
 use crate::prompt::Prompts;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 pub use assets::runbook_folder;
 pub use instruments::{own as own_tools, toolbox, traces};
@@ -97,33 +97,35 @@ impl App {
             store,
             started_at: clock.wall_now(),
             clock,
-            policy,
-            authority: Authority::new(people.map(|people| -> Arc<dyn Directory> { people })),
+            policy: Arc::new(policy),
+            authority: Arc::new(Authority::new(people.map(|people| -> Arc<dyn Directory> { people }))),
             signals,
             cluster,
             hooks,
             traces,
-            tools,
+            tools: Arc::new(tools),
             model,
             small_model,
             memory,
-            prompts,
-            chats,
-            artist: std::sync::OnceLock::new(),
+            prompts: Arc::new(prompts),
+            chats: Arc::new(chats),
+            artist: Arc::default(),
             routing: config.routing.routing(),
             outlets: elsewhere::outlets(&config).map_err(anyhow::Error::msg)?,
             rotas: rota::rotas(&config).map_err(anyhow::Error::msg)?,
-            topology: RwLock::new(Arc::new(Topology::default())),
-            bells: Bells::default(),
-            gate: Gate::default(),
-            counters: Counters::default(),
+            topology: Arc::new(RwLock::new(Arc::new(Topology::default()))),
+            bells: Arc::default(),
+            gate: Arc::default(),
+            counters: Arc::default(),
             stop: stopped,
-            silencing: tokio::sync::Mutex::new(()),
-            noting: tokio::sync::Mutex::new(()),
+            leads: Arc::default(),
+            term: Term::default(),
+            silencing: Arc::default(),
+            noting: Arc::default(),
             past: tokio::sync::Mutex::default(),
-            ear: flow::listen::Ear::default(),
+            ear: Arc::default(),
             mappings: config.mappings()?,
-            config,
+            config: Arc::new(config),
         });
         // Set once, here; a second one cannot come.
         let _ = desk.artist.set(Arc::new(DeskArtist(Arc::downgrade(&desk))));
@@ -137,7 +139,7 @@ impl App {
             sockets: None,
         };
         app.discover().await;
-        app.spawn_flows();
+        app.spawn_flows().await;
         app.serve_doors(slack_chat).await?;
         app.spawn_kafka()?;
         Ok(app)
@@ -157,36 +159,14 @@ impl App {
         });
     }
 
-    fn spawn_flows(&mut self) {
-        macro_rules! drive {
-            ($name:literal, $run:path) => {{
-                let desk = self.desk.clone();
-                self.tasks.spawn(async move {
-                    // A driver that fails is started again: the store knows where it was.
-                    while !desk.stopping() {
-                        if let Err(failure) = $run(desk.clone()).await {
-                            error!(driver = $name, error = %failure, "started again");
-                            tokio::time::sleep(Duration::from_millis(500)).await;
-                        }
-                    }
-                });
-            }};
+    /// The gate of what comes in, and the contest for everything else; returns when it is known who leads.
+    async fn spawn_flows(&mut self) {
+        self.tasks.spawn(keep_driving("gate", self.desk.clone(), flow::gate::run));
+        let (looked, known) = tokio::sync::oneshot::channel();
+        self.tasks.spawn(lead::run(self.desk.clone(), drivers, looked));
+        if tokio::time::timeout(FIRST_LOOK, known).await.is_err() {
+            warn!("who leads is not known yet");
         }
-        drive!("gate", flow::gate::run);
-        drive!("intake", flow::intake::run);
-        drive!("investigate", flow::investigate::run);
-        drive!("execute", flow::execute::run);
-        drive!("earn", flow::earn::run);
-        drive!("keep", flow::keep::run);
-        drive!("retain", flow::retain::run);
-        drive!("deliver", flow::deliver::run);
-        drive!("respond", flow::respond::run);
-        drive!("approvals", flow::approve::run_expiry);
-        drive!("escalate", flow::escalate::run);
-        drive!("digest", flow::route::run_digest);
-        drive!("elsewhere", flow::elsewhere::run);
-        drive!("remember", flow::remember::run);
-        drive!("listen", flow::listen::run);
     }
 
     async fn serve_doors(&mut self, slack_chat: Option<SlackChat>) -> anyhow::Result<()> {
@@ -265,6 +245,54 @@ impl App {
             self.tasks.shutdown().await;
         }
         self.desk.store.close().await;
+    }
+}
+
+/// A store that does not answer must not keep the doors closed.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+
+/// Everything that only the leader does.
+fn drivers(desk: Arc<Desk>) -> JoinSet<()> {
+    let mut running = JoinSet::new();
+    macro_rules! drive {
+        ($($name:literal: $run:path),* $(,)?) => {
+            $(running.spawn(keep_driving($name, desk.clone(), $run));)*
+        };
+    }
+    drive! {
+        "intake": flow::intake::run,
+        "investigate": flow::investigate::run,
+        "execute": flow::execute::run,
+        "earn": flow::earn::run,
+        "keep": flow::keep::run,
+        "retain": flow::retain::run,
+        "deliver": flow::deliver::run,
+        "respond": flow::respond::run,
+        "approvals": flow::approve::run_expiry,
+        "escalate": flow::escalate::run,
+        "digest": flow::route::run_digest,
+        "elsewhere": flow::elsewhere::run,
+        "remember": flow::remember::run,
+        "listen": flow::listen::run,
+    }
+    running
+}
+
+/// A driver that fails is started again: the store knows where it was.
+async fn keep_driving<F>(name: &'static str, desk: Arc<Desk>, run: impl Fn(Arc<Desk>) -> F)
+where
+    F: Future<Output = Result<(), FlowError>>,
+{
+    while !desk.stopping() {
+        match run(desk.clone()).await {
+            Ok(()) => {}
+            // Whoever leads now goes on; `lead` ends this one.
+            Err(FlowError::Store(StoreError::Fenced { .. })) => return,
+            Err(failure) => {
+                error!(driver = name, error = %failure, "started again");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
     }
 }
 

@@ -40,6 +40,9 @@ pub use chart::{Metric, funnel_svg, metric_svg};
 pub use http::{Pages, router};
 pub use topology::topology_svg;
 
+/// Numbers of writes that were given out and may not be seen yet when a later one is.
+const UNSEEN_WRITES: i64 = 64;
+
 /// Messages held in memory; the oldest leave first. A busy week is about 5,000.
 const MOST_MESSAGES: usize = 20_000;
 
@@ -95,8 +98,9 @@ pub enum Author {
 pub trait ConsoleStore: Send + Sync + 'static {
     /// Keeps the message; one with the same channel and ts is replaced.
     async fn save_message(&self, message: &StoredMessage) -> anyhow::Result<()>;
-    /// All messages, or the newest ones, in any order.
-    async fn load_messages(&self) -> anyhow::Result<Vec<StoredMessage>>;
+    /// Messages that were written at this number or later, each with its own, in order. Whoever writes
+    /// at the same time may get the same number.
+    async fn messages_from(&self, written: i64) -> anyhow::Result<Vec<(StoredMessage, i64)>>;
 }
 
 pub struct Console {
@@ -115,9 +119,10 @@ impl Console {
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Arc<Self>> {
         let mut room = Room::default();
-        let mut messages = store.load_messages().await?;
-        messages.sort_by_key(|message| message.revision);
-        messages.into_iter().for_each(|message| room.keep(message));
+        let mut messages = store.messages_from(0).await?;
+        room.written = messages.last().map_or(0, |(_, written)| *written);
+        messages.sort_by_key(|(message, _)| message.revision);
+        messages.into_iter().for_each(|(message, _)| room.keep(message));
         let (revision, _) = watch::channel(room.revision);
         Ok(Arc::new(Self {
             settings,
@@ -264,6 +269,24 @@ impl Chat for Console {
         self.add(draft).await.map(drop)
     }
 
+    /// What another process has posted or edited gets a revision of this one, so that readers here see it.
+    async fn catch_up(&self) -> Result<(), ChatError> {
+        let mut room = self.room.lock().await;
+        let from = (room.written - UNSEEN_WRITES).max(0);
+        let messages = self.store.messages_from(from).await;
+        for (message, written) in messages.map_err(|why| ChatError::Unavailable(format!("{why:#}")))? {
+            room.written = room.written.max(written);
+            let known = room.messages.get(&message.ts);
+            if known.is_some_and(|known| known.card == message.card && known.edited_at == message.edited_at) {
+                continue;
+            }
+            let revision = room.revision + 1;
+            room.keep(StoredMessage { revision, ..message });
+        }
+        self.revision.send_if_modified(|shown| std::mem::replace(shown, room.revision) != room.revision);
+        Ok(())
+    }
+
     async fn check(&self) -> Result<String, ChatError> {
         let room = self.room.lock().await;
         Ok(format!("console: {} messages, {} at the desk", room.messages.len(), self.settings.person.name))
@@ -288,6 +311,8 @@ struct Room {
     by_revision: BTreeMap<u64, String>,
     replies: HashMap<String, Vec<String>>,
     revision: u64,
+    /// The number of the newest write of the store that was read.
+    written: i64,
     last_micros: i64,
 }
 

@@ -1,5 +1,5 @@
 //! The async drivers, named like the arrows of the architecture: each reads what is due, asks the
-//! domain, and writes the decision with its effects in one batch.
+//! domain, and writes the decision with its effects in one batch. They run where `lead` says so.
 
 pub mod act;
 pub mod approve;
@@ -19,6 +19,7 @@ pub mod intake;
 pub mod investigate;
 pub mod keep;
 pub mod label;
+pub mod lead;
 pub mod learn;
 pub mod listen;
 pub mod live;

@@ -194,6 +194,10 @@ pub trait Chat: Send + Sync + 'static {
     async fn end(&self, _message: &MessageRef) -> Result<(), ChatError> {
         Ok(())
     }
+    /// Reads what other processes have posted; chats that keep nothing in memory have nothing to do.
+    async fn catch_up(&self) -> Result<(), ChatError> {
+        Ok(())
+    }
     /// Checks credentials and rights: one line for `midwatch check`.
     async fn check(&self) -> Result<String, ChatError>;
 }

@@ -8,15 +8,18 @@ mod announced;
 mod archive;
 mod audit;
 mod batch;
+mod cold;
 mod inbox;
+mod lease;
 mod ledger;
 mod outbox;
 mod people;
 mod read;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -28,7 +31,9 @@ use tokio::sync::Mutex;
 pub use archive::{Exported, Retention, Retired, restore};
 pub use audit::{AuditReport, AuditRow, Fault, audit_link, event_link};
 pub use batch::{AuditEntry, Batch, Claim, Draft, ExecutionRow, LedgerRow, NewEffect, PostedRow};
+pub use cold::{ColdMessage, Thawed, is_cold, thaw};
 pub use inbox::{OpenRow, Packed, pack};
+pub use lease::{Fence, Lease, Sign};
 /// What a conversation about no incident is called in the audit trail.
 pub const CONVERSED: &str = "conversation.reasoned";
 
@@ -43,15 +48,25 @@ pub use read::{EventRow, Heard, InboxRow, OpenMember, Scope, Standing};
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");
 
-/// One set of SQL texts on two databases; the embedded one is also the test double.
+/// One set of SQL texts on two databases; the embedded one is also the test double. A handle may be
+/// bound to the epoch of a lease (`fenced`): then it writes only while nobody has taken over.
 pub struct Store {
+    core: Arc<Core>,
+    fence: Option<Fence>,
+}
+
+struct Core {
     db: Db,
+    /// Of the embedded store.
+    file: Option<PathBuf>,
     /// SQLite has one writer; waiting here is cheaper and fairer than in its busy handler.
     writer: Mutex<()>,
     /// Grows whenever a label is written: who works with labels reads them again.
     labels: AtomicU64,
+    labels_seen: AtomicI64,
     /// Grows whenever an incident ends.
     endings: AtomicU64,
+    endings_seen: AtomicI64,
 }
 
 pub(crate) enum Db {
@@ -62,7 +77,7 @@ pub(crate) enum Db {
 /// Runs the same expression on whichever pool is open.
 macro_rules! on {
     ($store:expr, $pool:ident => $body:expr) => {
-        match &$store.db {
+        match &$store.core.db {
             $crate::store::Db::Sqlite($pool) => $body,
             $crate::store::Db::Postgres($pool) => $body,
         }
@@ -79,6 +94,9 @@ pub enum StoreError {
     Illegal(#[from] crate::domain::incident::IllegalTransition),
     #[error("the store cannot be opened at {address}: {reason}. {remedy}")]
     Open { address: String, reason: String, remedy: &'static str },
+    /// Another process leads by now: whoever reads this stands down.
+    #[error("another process leads (epoch {now}, ours was {ours}); nothing was written")]
+    Fenced { ours: i64, now: i64 },
     /// What several waited for together has failed; each is told.
     #[error("{0}")]
     Busy(String),
@@ -119,7 +137,7 @@ impl Store {
             .await
             .map_err(|error| failed(error.to_string()))?;
         SQLITE_MIGRATIONS.run(&pool).await.map_err(|error| failed(error.to_string()))?;
-        Ok(Self { db: Db::Sqlite(pool), writer: Mutex::new(()), labels: AtomicU64::new(0), endings: AtomicU64::new(0) })
+        Ok(Self::on(Db::Sqlite(pool), Some(path.to_owned())))
     }
 
     async fn open_postgres(address: &str) -> Result<Self, StoreError> {
@@ -131,20 +149,34 @@ impl Store {
         let pool = PgPoolOptions::new()
             .max_connections(8)
             .acquire_timeout(Duration::from_secs(5))
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    // Whoever is stopped within a transaction must not keep its locks from the others.
+                    sqlx::query("SET idle_in_transaction_session_timeout = '4s'").execute(connection).await.map(|_| ())
+                })
+            })
             .connect(address)
             .await
             .map_err(|error| failed(error.to_string()))?;
         POSTGRES_MIGRATIONS.run(&pool).await.map_err(|error| failed(error.to_string()))?;
-        Ok(Self {
-            db: Db::Postgres(pool),
+        Ok(Self::on(Db::Postgres(pool), None))
+    }
+
+    fn on(db: Db, file: Option<PathBuf>) -> Self {
+        let core = Core {
+            db,
+            file,
             writer: Mutex::new(()),
             labels: AtomicU64::new(0),
+            labels_seen: AtomicI64::new(0),
             endings: AtomicU64::new(0),
-        })
+            endings_seen: AtomicI64::new(0),
+        };
+        Self { core: Arc::new(core), fence: None }
     }
 
     pub fn kind(&self) -> &'static str {
-        match &self.db {
+        match &self.core.db {
             Db::Sqlite(_) => "sqlite",
             Db::Postgres(_) => "postgres",
         }
@@ -152,12 +184,12 @@ impl Store {
 
     /// Another number than before means that labels have changed.
     pub fn labels_revision(&self) -> u64 {
-        self.labels.load(Ordering::Acquire)
+        self.core.labels.load(Ordering::Acquire)
     }
 
     /// Another number than before means that incidents have ended.
     pub fn endings_revision(&self) -> u64 {
-        self.endings.load(Ordering::Acquire)
+        self.core.endings.load(Ordering::Acquire)
     }
 
     /// Whether anybody reads or writes at this moment.

@@ -62,9 +62,10 @@ impl ConsoleStore for ConsoleMessages {
         Ok(self.store.save_message(&message.channel, &message.ts, &body).await?)
     }
 
-    async fn load_messages(&self) -> anyhow::Result<Vec<StoredMessage>> {
-        let bodies = self.store.messages().await?;
-        Ok(bodies.iter().map(|body| serde_json::from_str(body)).collect::<Result<_, _>>()?)
+    async fn messages_from(&self, written: i64) -> anyhow::Result<Vec<(StoredMessage, i64)>> {
+        let bodies = self.store.messages_from(written).await?;
+        let messages = bodies.into_iter().map(|(body, written)| Ok((serde_json::from_str(&body)?, written)));
+        messages.collect()
     }
 }
 

@@ -436,7 +436,7 @@ impl Times {
         let at = |kind: &str| events.iter().find(|event| event.kind == kind).map(|event| event.at);
         let Some(opened) = at("opened") else { return Ok(Self::default()) };
         let mut posted: Option<i64> = None;
-        for seat in &desk.chats {
+        for seat in desk.chats.iter() {
             let root = desk.store.posted(&seat.root_key(&incident.id)).await?;
             let seconds = root.and_then(|message| message.ts.parse::<f64>().ok());
             let millis = seconds.map(|seconds| (seconds * 1000.0) as i64);

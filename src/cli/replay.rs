@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use clap::Args;
 
 use crate::adapters::kafka::history::read_topic;
@@ -11,12 +12,14 @@ use crate::config::Config;
 use crate::domain::topology::Topology;
 use crate::eval::{replay, triage};
 use crate::ports::{Clock as _, SystemClock};
+use crate::store::{Thawed, is_cold, thaw};
 
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// JSON lines in time order, one alert (or one webhook body) a line; or the name of a topic, which is
-    /// read from its beginning to its end at the brokers of the first configuration.
-    #[arg(long, value_name = "FILE|TOPIC")]
+    /// JSON lines in time order, one alert (or one webhook body) a line; a cold file of retention, or the
+    /// folder of them, compressed as they are; or the name of a topic, which is read from its beginning to
+    /// its end at the brokers of the first configuration.
+    #[arg(long, value_name = "FILE|FOLDER|TOPIC")]
     from: PathBuf,
     /// `{"nodes": [...], "edges": [{"from": caller, "to": callee}]}`
     #[arg(long, value_name = "FILE")]
@@ -82,8 +85,20 @@ pub fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// What happened: from a file of that name, else from a topic.
+/// What happened: from a file of that name, cold files as retention has written them, else from a topic.
 fn history(from: &Path, in_use: &Config) -> anyhow::Result<Vec<triage::Case>> {
+    if is_cold(from) {
+        let Thawed { messages, bare } = thaw(from).with_context(|| from.display().to_string())?;
+        if bare > 0 {
+            eprintln!("{bare} alerts were kept without their labels and are left out; the payloads- files have all");
+        }
+        let payloads = messages.iter().map(|message| (message.received_at, message.payload.as_slice()));
+        let (cases, unreadable) = replay::from_messages(payloads, &in_use.mappings()?);
+        if unreadable > 0 {
+            eprintln!("{unreadable} of {} messages hold no alert and are left out", messages.len());
+        }
+        return Ok(cases);
+    }
     if from.exists() {
         return Ok(triage::load(from)?);
     }

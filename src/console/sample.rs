@@ -24,8 +24,8 @@ impl ConsoleStore for Shelf {
         Ok(())
     }
 
-    async fn load_messages(&self) -> anyhow::Result<Vec<StoredMessage>> {
-        Ok(self.0.lock().unwrap().clone())
+    async fn messages_from(&self, _: i64) -> anyhow::Result<Vec<(StoredMessage, i64)>> {
+        Ok(self.0.lock().unwrap().iter().cloned().zip(1..).collect())
     }
 }
 

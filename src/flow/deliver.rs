@@ -265,7 +265,7 @@ impl Office {
         for suspect in self.lanes[seat].due_suspects(now) {
             let desk = self.desk.clone();
             self.flights.spawn(async move {
-                let outcome = remove_duplicates(&desk.chats[seat], &suspect).await;
+                let outcome = remove_duplicates(&desk, &desk.chats[seat], &suspect).await;
                 Landed::Looked { seat, suspect, outcome }
             });
         }

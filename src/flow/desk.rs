@@ -1,6 +1,6 @@
 //! Where incidents are changed: read, decide, write; and again when somebody else was faster.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Notify, RwLock, watch};
@@ -25,49 +25,57 @@ use super::command::pause;
 use super::deliver::Effect;
 use super::elsewhere;
 use super::gate::Gate;
+use super::lead::Term;
 use super::listen::Ear;
 
 /// What every driver works with. Ports may be absent: the watch goes on with what there is.
+///
+/// The desk of the doors takes in and lets people decide; the one of the drivers (`leading`) is bound to
+/// the time of a leader: what it writes is fenced, and ends with it.
 pub struct Desk {
     pub store: Arc<Store>,
     pub clock: Arc<dyn Clock>,
     /// Wall time. What was to be told before it may have been told: the chat is read back first.
     pub started_at: Timestamp,
-    pub config: Config,
-    pub policy: Policy,
-    pub authority: Authority,
+    pub config: Arc<Config>,
+    pub policy: Arc<Policy>,
+    pub authority: Arc<Authority>,
     pub signals: Option<Arc<dyn Signals>>,
     pub cluster: Option<Arc<dyn Cluster>>,
     /// Addresses that may be called as actions.
     pub hooks: Option<Arc<dyn Hooks>>,
     pub traces: Option<Arc<dyn Traces>>,
     /// What a model may look at.
-    pub tools: ToolBox,
+    pub tools: Arc<ToolBox>,
     pub model: Option<Arc<dyn Model>>,
     /// Sorts incidents for the team; `None`: the model does that, too.
     pub small_model: Option<Arc<dyn Model>>,
     pub memory: Option<Arc<Memory>>,
-    pub prompts: Prompts,
-    pub chats: Vec<ChatSeat>,
+    pub prompts: Arc<Prompts>,
+    pub chats: Arc<Vec<ChatSeat>>,
     /// Set once the pages that it draws from are there.
-    pub artist: OnceLock<Arc<dyn Artist>>,
+    pub artist: Arc<OnceLock<Arc<dyn Artist>>>,
     pub routing: Routing,
     /// Other systems that hear of incidents.
     pub outlets: Vec<Arc<dyn Outlet>>,
     /// Schedules of people on call.
     pub rotas: Vec<Arc<dyn Rota>>,
-    pub topology: RwLock<Arc<Topology>>,
-    pub bells: Bells,
-    pub gate: Gate,
-    pub counters: Counters,
+    pub topology: Arc<RwLock<Arc<Topology>>>,
+    pub bells: Arc<Bells>,
+    pub gate: Arc<Gate>,
+    pub counters: Arc<Counters>,
     pub stop: watch::Receiver<bool>,
+    /// Whether this process leads.
+    pub leads: Arc<AtomicBool>,
+    /// While it lasts, the outside may be written to; of the doors' desk: never.
+    pub term: Term,
     /// Silences are read, changed and written as one value.
-    pub silencing: tokio::sync::Mutex<()>,
+    pub silencing: Arc<tokio::sync::Mutex<()>>,
     /// So are notes.
-    pub noting: tokio::sync::Mutex<()>,
+    pub noting: Arc<tokio::sync::Mutex<()>>,
     /// How incidents have ended, as of a revision of the store.
     pub past: tokio::sync::Mutex<Option<(u64, Arc<Past>)>>,
-    pub ear: Ear,
+    pub ear: Arc<Ear>,
     /// Formats of the user's own, checked at the start.
     pub mappings: Mappings,
 }
@@ -172,6 +180,44 @@ impl Decision<'_> {
 const TRIES: usize = 12;
 
 impl Desk {
+    /// The desk of the drivers, for the time of one leader; `stop` ends with it.
+    pub fn leading(&self, term: Term, store: Store, stop: watch::Receiver<bool>) -> Self {
+        Self {
+            store: Arc::new(store),
+            clock: self.clock.clone(),
+            started_at: self.clock.wall_now(),
+            config: self.config.clone(),
+            policy: self.policy.clone(),
+            authority: self.authority.clone(),
+            signals: self.signals.clone(),
+            cluster: self.cluster.clone(),
+            hooks: self.hooks.clone(),
+            traces: self.traces.clone(),
+            tools: self.tools.clone(),
+            model: self.model.clone(),
+            small_model: self.small_model.clone(),
+            memory: self.memory.clone(),
+            prompts: self.prompts.clone(),
+            chats: self.chats.clone(),
+            artist: self.artist.clone(),
+            routing: self.routing.clone(),
+            outlets: self.outlets.clone(),
+            rotas: self.rotas.clone(),
+            topology: self.topology.clone(),
+            bells: self.bells.clone(),
+            gate: self.gate.clone(),
+            counters: self.counters.clone(),
+            stop,
+            leads: self.leads.clone(),
+            term,
+            silencing: self.silencing.clone(),
+            noting: self.noting.clone(),
+            past: tokio::sync::Mutex::default(),
+            ear: self.ear.clone(),
+            mappings: self.mappings.clone(),
+        }
+    }
+
     /// Changes one incident. `decide` sees the newest state, may run again, and must not have
     /// effects of its own.
     pub async fn change<T>(

@@ -40,10 +40,13 @@ struct Earned {
 }
 
 async fn all_earned(desk: &Desk) -> Result<Vec<Earned>, FlowError> {
-    let text = desk.store.setting(EARNED).await?;
+    read_earned(desk.store.setting(EARNED).await?.as_deref())
+}
+
+fn read_earned(text: Option<&str>) -> Result<Vec<Earned>, FlowError> {
     let Some(text) = text else { return Ok(vec![]) };
     // Demotions stand here, too: what cannot be read must not pass for nothing.
-    serde_json::from_str(&text).map_err(|error| FlowError::Outside(format!("what was earned cannot be read: {error}")))
+    serde_json::from_str(text).map_err(|error| FlowError::Outside(format!("what was earned cannot be read: {error}")))
 }
 
 /// The mode that was earned; `None`: the configured one holds.
@@ -52,7 +55,8 @@ pub(super) async fn mode(desk: &Desk, subject: &Subject) -> Result<Option<Autono
 }
 
 async fn keep(desk: &Desk, earned: Earned, kind: &str, effect: Option<(String, Effect)>) -> Result<(), FlowError> {
-    let mut all = all_earned(desk).await?;
+    let stored = desk.store.setting(EARNED).await?;
+    let mut all = read_earned(stored.as_deref())?;
     all.retain(|one| one.subject != earned.subject);
     let body = serde_json::json!({"mode": earned.mode, "by": earned.by, "because": earned.because});
     let subject = format!("{}/{} {}", earned.subject.cluster, earned.subject.service, earned.subject.action.as_str());
@@ -64,6 +68,7 @@ async fn keep(desk: &Desk, earned: Earned, kind: &str, effect: Option<(String, E
     });
     let batch = Batch {
         settings: vec![(EARNED.into(), serde_json::to_string(&all).unwrap_or_default())],
+        unless_changed: vec![(EARNED.into(), stored)],
         audit: vec![AuditEntry { kind: kind.into(), subject, body }],
         effects: effects.collect(),
         ..Batch::default()

@@ -159,6 +159,7 @@ async fn deliver(desk: &Desk, outlet: &dyn Outlet, row: &OutboxRow) -> Result<()
         let begun = desk.store.outbox_begun(row).await;
         begun.map_err(|failure| OutletError::Unavailable(failure.to_string()))?;
     }
+    desk.term.sure().await.map_err(|lost| OutletError::Unavailable(lost.to_string()))?;
     let named = outlet.send(&row.key, &notice, attempt).await?;
     if let Some(named) = named {
         tell_name(desk, outlet, &notice, &named).await;

@@ -5,7 +5,7 @@
 //! that nothing is read twice; after a restart it is read from the inbox again.
 //!
 //! Invariants: what waits to become durable and what is kept in memory are both bounded (P11); a row
-//! leaves only when its judgement is stored.
+//! leaves only when its judgement is stored. Where another process judges, rows are only counted.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,6 +62,8 @@ pub struct Gate {
 
 #[derive(Default)]
 struct Rows {
+    /// Whether this process judges; otherwise rows are left to whoever does.
+    kept: bool,
     waiting: BTreeMap<i64, Waiting>,
     frames: i64,
     alerts: usize,
@@ -130,7 +132,30 @@ impl Gate {
         }
     }
 
-    /// What the store still holds from before.
+    /// This process judges from now on: what it does not know, the store does.
+    pub async fn begin(&self, desk: &Desk) -> Result<(), FlowError> {
+        {
+            let _counting = self.counting.lock().await;
+            *self.rows() = Rows { kept: true, ..Rows::default() };
+        }
+        self.recall(desk).await
+    }
+
+    /// Another process judges from now on.
+    pub fn rest(&self) {
+        *self.rows() = Rows::default();
+    }
+
+    /// How many payloads wait for whoever judges, as the store says.
+    pub fn note_depth(&self, frames: i64) {
+        let mut rows = self.rows();
+        if !rows.kept {
+            rows.frames = frames;
+        }
+    }
+
+    /// What the store holds from before, and what other processes have taken in. To be called between two
+    /// judgements, so that nothing is judged twice.
     pub async fn recall(&self, desk: &Desk) -> Result<(), FlowError> {
         let _counting = self.counting.lock().await;
         for open in desk.store.open_alert_rows().await? {
@@ -223,6 +248,10 @@ impl Gate {
 
     fn keep(&self, id: i64, received_at: Timestamp, parcel: &Parcel) {
         let mut rows = self.rows();
+        if !rows.kept {
+            rows.frames += parcel.payloads().count() as i64;
+            return;
+        }
         let alerts = parcel.payloads().map(|(_, taken)| taken.alerts.len()).sum();
         let frames = parcel.payloads().count() as i64;
         let taken = (rows.alerts + alerts <= KEPT_ALERTS).then(|| parcel.frames.clone());

@@ -1,13 +1,13 @@
 //! Durable inbox -> prefilter -> correlation -> incidents.
 //!
-//! One leased driver folds alerts in order; its memory (what is firing, who waits) is rebuilt from
-//! the ledger after a restart.
+//! One driver, that of whoever leads, folds alerts in order; its memory (what is firing, who waits) is
+//! rebuilt from the ledger when it begins.
 
 mod rows;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
@@ -56,12 +56,16 @@ const MAX_QUIET: usize = 200_000;
 /// its flush; few enough that what is decided is soon told.
 const BATCH: usize = 16_384;
 
+/// What other processes have taken in is looked for so often.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// A warning that has waited for longer has lost its end, or its sender repeats it.
 const WAITS_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
 /// Folds the inbox until the end.
 pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
-    desk.gate.recall(&desk).await?;
+    desk.gate.begin(&desk).await?;
+    let mut looked = Instant::now();
     let mut keeper = Watchkeeper::rebuild(&desk).await?;
     while !desk.stopping() {
         if let Err(failure) = regroup::carry_out(&mut keeper.triage, &desk).await {
@@ -69,6 +73,10 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
             tokio::time::sleep(Duration::from_millis(500)).await;
             keeper = Watchkeeper::rebuild(&desk).await?;
             continue;
+        }
+        if looked.elapsed() >= LOOK_EVERY {
+            desk.gate.recall(&desk).await?;
+            looked = Instant::now();
         }
         let rows = desk.gate.oldest(BATCH);
         if rows.is_empty() && !keeper.triage.is_overdue(desk.clock.event_now()) {
@@ -80,6 +88,7 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
         crash::point("intake.folded");
         match folded {
             Ok(()) => desk.gate.judged(&rows.iter().map(|row| row.id).collect::<Vec<_>>()),
+            Err(failure @ FlowError::Store(StoreError::Fenced { .. })) => return Err(failure),
             Err(failure) => {
                 error!(error = %failure, "alerts stay in the inbox and are tried again");
                 // What was judged in memory is not what is stored: start again from the store.

@@ -165,6 +165,8 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
         desk.wait(&tokio::sync::Notify::new(), Duration::from_secs(3600)).await;
         return Ok(());
     };
+    // What was heard before is read up again: it must not count twice.
+    desk.ear.with(|heard| *heard = Heard::default());
     let label = config.log_service_label.clone();
     let query = format!("{{{label}=~\".+\"}} |~ \"{TROUBLE}\"");
     let mut from = desk.clock.event_now() - SETTLED - BEFORE;

@@ -145,6 +145,7 @@ impl Teller {
     }
 
     async fn tell(&mut self, words: &str) -> Result<(), ChatError> {
+        self.desk.term.sure().await.map_err(|lost| ChatError::Unavailable(lost.to_string()))?;
         match &mut self.message {
             Some(Growing::Stream(message)) => {
                 let message = message.clone();

@@ -30,6 +30,7 @@ async fn write(desk: &Desk, incident: &Incident) -> Result<(), FlowError> {
     let document = render(desk, incident).await?;
     let tenant = Tenant::new(incident.cluster.clone(), incident.team.clone());
     let wall_now = desk.clock.wall_now();
+    desk.term.sure().await.map_err(|lost| FlowError::Outside(lost.to_string()))?;
     if let Some(memory) = &desk.memory {
         // What was verified by telemetry may be believed; the rest waits for a person.
         let verified = incident.plans.iter().any(|record| record.outcome == crate::domain::incident::Outcome::Verified);

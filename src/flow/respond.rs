@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, Semaphore};
+use tokio::task::JoinSet;
 use tracing::error;
 
 use mention::{Answer as Said, converse, mention};
@@ -34,6 +35,8 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
     let asked: Arc<Mutex<HashSet<i64>>> = Arc::default();
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     let ended: Arc<Mutex<Vec<i64>>> = Arc::default();
+    // What is under way ends with the driver: whoever leads next takes it up again.
+    let mut questions = JoinSet::new();
     while !desk.stopping() {
         // Only what had ended before the rows are read may be taken up again: it failed. What ends later
         // stands among them as open, though it is not.
@@ -47,6 +50,7 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
             }
         };
         asked.lock().await.retain(|id| !over.contains(id));
+        while questions.try_join_next().is_some() {}
         let mut answered = false;
         for row in &rows {
             if asked.lock().await.contains(&row.id) {
@@ -60,7 +64,7 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
             }
             asked.lock().await.insert(row.id);
             let (desk, ended, turns, row) = (desk.clone(), ended.clone(), turns.clone(), row.clone());
-            tokio::spawn(async move {
+            questions.spawn(async move {
                 // Closed never: the semaphore lives as long as we do.
                 let _turn = turns.acquire().await;
                 let answered = match answer_row(&desk, &row, Room::Free).await {

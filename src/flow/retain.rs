@@ -52,7 +52,8 @@ fn remove_old(folder: &Path, wall_now: Timestamp, cold: Duration) {
     let Ok(files) = std::fs::read_dir(folder) else { return };
     for file in files.flatten() {
         let name = file.file_name().to_string_lossy().into_owned();
-        let at = name.strip_prefix("alerts-").and_then(|rest| rest.strip_suffix(".jsonl.zst"));
+        let kind = name.strip_prefix("alerts-").or(name.strip_prefix("payloads-"));
+        let at = kind.and_then(|rest| rest.strip_suffix(".jsonl.zst"));
         let at = at.and_then(|at| chrono::NaiveDateTime::parse_from_str(at, "%Y%m%dT%H%M%SZ").ok());
         let Some(at) = at.map(|at| Timestamp::from_millis(at.and_utc().timestamp_millis())) else { continue };
         if wall_now.since(at) > cold

@@ -11,7 +11,7 @@ use crate::domain::intent::silence::{CannotExpire, Consent, Reach, Refused, Sile
 use crate::domain::narrative::{answer, note};
 use crate::domain::time::{Timestamp, spoken};
 use crate::ports::Person;
-use crate::store::{AuditEntry, Batch};
+use crate::store::{AuditEntry, Batch, StoreError};
 
 /// The setting that holds them all, as a JSON array in the shape of Alertmanager's API v2.
 pub const SILENCES: &str = "silences";
@@ -23,11 +23,19 @@ const MAX_SHARE: f64 = 0.5;
 const LATELY: i64 = 2_000;
 
 pub async fn all(desk: &Desk) -> Result<Silences, FlowError> {
-    let stored = desk.store.setting(SILENCES).await?.unwrap_or_else(|| "[]".into());
-    let known: Vec<Silence> = serde_json::from_str(&stored)
-        .map_err(|failure| FlowError::Refused(format!("the stored silences cannot be read: {failure}")))?;
-    Ok(Silences::restore(known))
+    Ok(stored(desk).await?.1)
 }
+
+/// As they are stored, and as they are read.
+async fn stored(desk: &Desk) -> Result<(Option<String>, Silences), FlowError> {
+    let stored = desk.store.setting(SILENCES).await?;
+    let known: Vec<Silence> = serde_json::from_str(stored.as_deref().unwrap_or("[]"))
+        .map_err(|failure| FlowError::Refused(format!("the stored silences cannot be read: {failure}")))?;
+    Ok((stored, Silences::restore(known)))
+}
+
+/// People may silence at the doors of several processes in the same moment: then it is read again.
+const TRIES: usize = 8;
 
 /// The words of an incident's button: without matchers, about all that the incident is about.
 pub async fn of_incident(desk: &Desk, id: &IncidentId, words: String) -> Result<String, FlowError> {
@@ -98,27 +106,32 @@ pub struct Taken {
 pub async fn take(desk: &Desk, by: &str, wanted: Wanted) -> Result<Result<Taken, Refused>, FlowError> {
     let event_now = desk.clock.event_now();
     let _alone = desk.silencing.lock().await;
-    let mut silences = all(desk).await?;
-    let id = SilenceId::new(format!("S{}", silences.list().count() + 1));
     let Wanted { matchers, starts_at, ends_at, created_by, comment, consent } = wanted;
-    let silence = Silence {
-        id: id.clone(),
-        matchers: matchers.clone(),
-        starts_at,
-        ends_at,
-        created_by,
-        comment: comment.clone(),
-        updated_at: event_now,
-    };
     let firing: Vec<Labels> =
         desk.store.heard_lately(LATELY).await?.into_iter().map(|heard| heard.alert.labels).collect();
     let matched = firing.iter().filter(|labels| matchers.matches(labels)).count();
     let reach = Reach { firing: &firing, max_share: MAX_SHARE };
-    if let Err(refused) = silences.create(silence, reach, consent, event_now) {
-        return Ok(Err(refused));
+    for _ in 0..TRIES {
+        let (before, mut silences) = stored(desk).await?;
+        let id = SilenceId::new(format!("S{}", silences.list().count() + 1));
+        let silence = Silence {
+            id: id.clone(),
+            matchers: matchers.clone(),
+            starts_at,
+            ends_at,
+            created_by: created_by.clone(),
+            comment: comment.clone(),
+            updated_at: event_now,
+        };
+        if let Err(refused) = silences.create(silence, reach, consent, event_now) {
+            return Ok(Err(refused));
+        }
+        let what = format!("{id} {matchers} {comment}");
+        if keep(desk, before, &silences, "silence.created", by, &what).await? == Kept::Yes {
+            return Ok(Ok(Taken { id, matchers, comment, matched }));
+        }
     }
-    keep(desk, &silences, "silence.created", by, &format!("{id} {matchers} {comment}")).await?;
-    Ok(Ok(Taken { id, matchers, comment, matched }))
+    Err(FlowError::Store(StoreError::Stale(SILENCES.into())))
 }
 
 pub async fn list(desk: &Desk) -> Result<Card, FlowError> {
@@ -157,22 +170,44 @@ pub async fn expire(desk: &Desk, by: &Person, id: &str) -> Result<Card, FlowErro
 /// Ends a silence now; `by` is for the audit trail.
 pub async fn end(desk: &Desk, by: &str, id: &str) -> Result<Result<SilenceId, CannotExpire>, FlowError> {
     let _alone = desk.silencing.lock().await;
-    let mut silences = all(desk).await?;
     let id = SilenceId::new(id.trim());
-    if let Err(why) = silences.expire(&id, desk.clock.event_now()) {
-        return Ok(Err(why));
+    for _ in 0..TRIES {
+        let (before, mut silences) = stored(desk).await?;
+        if let Err(why) = silences.expire(&id, desk.clock.event_now()) {
+            return Ok(Err(why));
+        }
+        if keep(desk, before, &silences, "silence.expired", by, id.as_str()).await? == Kept::Yes {
+            return Ok(Ok(id));
+        }
     }
-    keep(desk, &silences, "silence.expired", by, id.as_str()).await?;
-    Ok(Ok(id))
+    Err(FlowError::Store(StoreError::Stale(SILENCES.into())))
 }
 
-async fn keep(desk: &Desk, silences: &Silences, kind: &str, by: &str, what: &str) -> Result<(), FlowError> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Yes,
+    /// Somebody else was faster.
+    No,
+}
+
+async fn keep(
+    desk: &Desk,
+    before: Option<String>,
+    silences: &Silences,
+    kind: &str,
+    by: &str,
+    what: &str,
+) -> Result<Kept, FlowError> {
     let value = serde_json::to_string(&silences.list().collect::<Vec<_>>()).unwrap_or_default();
     let batch = Batch {
         settings: vec![(SILENCES.into(), value)],
+        unless_changed: vec![(SILENCES.into(), before)],
         audit: vec![AuditEntry { kind: kind.into(), subject: by.into(), body: serde_json::json!({"silence": what}) }],
         ..Batch::default()
     };
-    desk.store.commit(batch, desk.clock.wall_now()).await?;
-    Ok(())
+    match desk.store.commit(batch, desk.clock.wall_now()).await {
+        Ok(_) => Ok(Kept::Yes),
+        Err(StoreError::Stale(_)) => Ok(Kept::No),
+        Err(failure) => Err(failure.into()),
+    }
 }

@@ -1,18 +1,58 @@
-//! Where a test may end this process, as a power cut would: between any two steps whose order matters.
+//! Where a test may end or stop this process, as a power cut or a hypervisor would: between any two
+//! steps whose order matters.
 //!
 //! `MIDWATCH_CRASH_AT=name` or `name:3` ends it with SIGKILL when the point is passed (for the third
-//! time); `MIDWATCH_CRASH_LOG=FILE` appends the name of every point that is passed. Builds without
-//! debug assertions have no such points.
+//! time), `first>then` at the first `then` after a `first`; `MIDWATCH_STOP_AT` stops it there with
+//! SIGSTOP, until somebody lets it go on;
+//! `MIDWATCH_CRASH_LOG=FILE` appends the name of every point that is passed. Builds without debug
+//! assertions have no such points.
 
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 struct Plan {
-    at: Option<(String, u64)>,
-    passed: AtomicU64,
+    crash: Option<At>,
+    stop: Option<At>,
     log: Option<PathBuf>,
+}
+
+struct At {
+    /// Counts only once this was passed.
+    after: Option<String>,
+    name: String,
+    time: u64,
+    passed: AtomicU64,
+    armed: AtomicBool,
+}
+
+impl At {
+    fn named_by(variable: &str) -> Option<Self> {
+        let at = std::env::var(variable).ok().filter(|at| !at.is_empty())?;
+        let (name, time) = match at.split_once(':') {
+            Some((name, times)) => (name.to_owned(), times.parse().unwrap_or(1)),
+            None => (at, 1),
+        };
+        let (after, name) = match name.split_once('>') {
+            Some((after, name)) => (Some(after.to_owned()), name.to_owned()),
+            None => (None, name),
+        };
+        let armed = AtomicBool::new(after.is_none());
+        Some(Self { after, name, time, passed: AtomicU64::new(0), armed })
+    }
+
+    fn is_now(&self, name: &str) -> bool {
+        if self.after.as_deref() == Some(name) {
+            self.armed.store(true, Ordering::SeqCst);
+        }
+        self.armed.load(Ordering::SeqCst)
+            && self.name == name
+            && self.passed.fetch_add(1, Ordering::SeqCst) + 1 == self.time
+    }
 }
 
 static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
@@ -22,13 +62,9 @@ fn plan() -> Option<&'static Plan> {
         return None;
     }
     PLAN.get_or_init(|| {
-        let at = std::env::var("MIDWATCH_CRASH_AT").ok().filter(|at| !at.is_empty());
-        let at = at.map(|at| match at.split_once(':') {
-            Some((name, times)) => (name.to_owned(), times.parse().unwrap_or(1)),
-            None => (at, 1),
-        });
+        let (crash, stop) = (At::named_by("MIDWATCH_CRASH_AT"), At::named_by("MIDWATCH_STOP_AT"));
         let log = std::env::var_os("MIDWATCH_CRASH_LOG").map(PathBuf::from);
-        (at.is_some() || log.is_some()).then(|| Plan { at, passed: AtomicU64::new(0), log })
+        (crash.is_some() || stop.is_some() || log.is_some()).then_some(Plan { crash, stop, log })
     })
     .as_ref()
 }
@@ -45,9 +81,11 @@ pub fn point(name: &str) {
         // One write of one line: appends of several tasks do not mix.
         let _ = file.and_then(|mut file| file.write_all(format!("{name}\n").as_bytes()));
     }
-    let Some((at, times)) = &plan.at else { return };
-    if at == name && plan.passed.fetch_add(1, Ordering::SeqCst) + 1 == *times {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
+    if plan.stop.as_ref().is_some_and(|at| at.is_now(name)) {
+        let _ = kill(Pid::this(), Signal::SIGSTOP);
+    }
+    if plan.crash.as_ref().is_some_and(|at| at.is_now(name)) {
+        let _ = kill(Pid::this(), Signal::SIGKILL);
         // The signal is delivered before anything that this thread could still do is seen outside.
         loop {
             std::thread::park();

@@ -19,7 +19,7 @@ impl Store {
             })
             .collect();
         let oldest = (event_now - KEPT).millis();
-        let _writer = self.writer.lock().await;
+        let _writer = self.core.writer.lock().await;
         on!(self, pool => {
             async {
                 let mut tx = pool.begin().await?;

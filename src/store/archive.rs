@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::lease::write_one;
 use super::{AuditRow, Db, Store, StoreError, on};
 use crate::domain::time::Timestamp;
 
@@ -116,7 +117,7 @@ impl Store {
 
     /// A whole copy of the embedded store, consistent while the watch runs (`VACUUM INTO`).
     pub async fn backup(&self, into: &Path) -> Result<u64, StoreError> {
-        let Db::Sqlite(pool) = &self.db else {
+        let Db::Sqlite(pool) = &self.core.db else {
             return Err(StoreError::Busy("this store is a PostgreSQL: back it up with pg_dump or its operator".into()));
         };
         if into.exists() {
@@ -128,8 +129,8 @@ impl Store {
         Ok(std::fs::metadata(into).map_err(io)?.len())
     }
 
-    /// Writes judged alerts that are older than the hot time to a compressed file in `folder`, and
-    /// removes them. Alerts of incidents that are not over stay.
+    /// Writes judged alerts that are older than the hot time to a compressed file in `folder`, and the
+    /// payloads that they came in to another, and removes them. Alerts of incidents that are not over stay.
     pub async fn retire(&self, keep: Retention, folder: &Path, wall_now: Timestamp) -> Result<Retired, StoreError> {
         let before = wall_now - keep.hot;
         let name = format!("alerts-{}.jsonl.zst", wall_now.to_datetime().format("%Y%m%dT%H%M%SZ"));
@@ -207,36 +208,26 @@ impl Store {
         if let Some(file) = file {
             file.finish().and_then(|file| file.sync_all()).map_err(io)?;
         }
-        let _writer = self.writer.lock().await;
-        retired.payloads = on!(self, pool => {
-            sqlx::query("DELETE FROM inbox WHERE done_at IS NOT NULL AND done_at<$1")
-                .bind(before.millis())
-                .execute(pool)
-                .await
-                .map(|done| done.rows_affected())
-        })?;
-        on!(self, pool => {
-            sqlx::query("DELETE FROM alert_repeat WHERE judged_at<$1").bind(before.millis()).execute(pool).await.map(|_| ())
-        })?;
-        on!(self, pool => {
-            sqlx::query("DELETE FROM outbox WHERE state='done' AND done_at<$1").bind(before.millis()).execute(pool).await.map(|_| ())
-        })?;
+        retired.payloads = self.retire_payloads(before, folder, wall_now).await?;
+        write_one!(self, tx => {
+            sqlx::query("DELETE FROM alert_repeat WHERE judged_at<$1").bind(before.millis()).execute(&mut *tx)
+        });
+        write_one!(self, tx => {
+            sqlx::query("DELETE FROM outbox WHERE state='done' AND done_at<$1").bind(before.millis()).execute(&mut *tx)
+        });
         Ok(retired)
     }
 
     async fn forget_alerts(&self, before: Timestamp, last: i64) -> Result<u64, StoreError> {
-        let _writer = self.writer.lock().await;
-        Ok(on!(self, pool => {
+        Ok(write_one!(self, tx => {
             sqlx::query(
                 "DELETE FROM alert WHERE id<=$1 AND judged_at<$2 \
                  AND (incident IS NULL OR incident IN (SELECT id FROM incident WHERE is_over))",
             )
             .bind(last)
             .bind(before.millis())
-            .execute(pool)
-            .await
-            .map(|done| done.rows_affected())
-        })?)
+            .execute(&mut *tx)
+        }))
     }
 }
 

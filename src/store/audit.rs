@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Db, Store, StoreError, on};
+use super::{Store, StoreError, on};
 use crate::domain::id::Digest;
 
 /// The link of an incident event: everything that the row says, behind the link before it.
@@ -47,7 +47,7 @@ impl Store {
     /// Recomputes both chains from the first row and compares them with each other, as they stand at one
     /// moment: the watch goes on writing meanwhile.
     pub async fn verify_audit(&self) -> Result<AuditReport, StoreError> {
-        let is_postgres = matches!(self.db, Db::Postgres(_));
+        let is_postgres = self.kind() == "postgres";
         let (rows, (head_seq, head), events, incidents) = on!(self, pool => {
             async {
                 let mut tx = pool.begin().await?;

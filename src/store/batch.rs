@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 use sqlx::QueryBuilder;
 
+use super::lease::{EPOCH, EPOCH_HELD, within_fence};
 use super::ledger::{HOUR, Repeats, pack_repeats};
 use super::people::{Taught, write_taught};
 use super::{Db, Store, StoreError, audit};
@@ -28,6 +29,9 @@ pub struct Batch {
     pub audit: Vec<AuditEntry>,
     pub inbox_done: Vec<i64>,
     pub settings: Vec<(String, String)>,
+    /// Settings that were read for this: when one has another value by now, nothing is written. Goes with
+    /// an audit entry, whose lock puts such batches one behind the other.
+    pub unless_changed: Vec<(String, Option<String>)>,
     pub votes: Vec<(String, String, String)>,
     pub executions: Vec<ExecutionRow>,
     pub posted: Vec<PostedRow>,
@@ -147,7 +151,7 @@ pub struct PostedRow {
 const LEDGER_CHUNK: usize = 400;
 
 macro_rules! write_batch {
-    ($tx:ident, $batch:ident, $at:ident, $lock:expr) => {{
+    ($tx:ident, $batch:ident, $at:ident, $labels:ident, $ended:ident, $lock:expr) => {{
         let mut links: Vec<(String, String, String)> = vec![];
         for chunk in $batch.ledger.chunks(LEDGER_CHUNK) {
             let mut insert = QueryBuilder::new(
@@ -421,17 +425,6 @@ macro_rules! write_batch {
             .execute(&mut *$tx)
             .await?;
         }
-        for (name, value) in &$batch.settings {
-            sqlx::query(
-                "INSERT INTO setting(name,value,at) VALUES($1,$2,$3) \
-                 ON CONFLICT(name) DO UPDATE SET value=excluded.value, at=excluded.at",
-            )
-            .bind(name)
-            .bind(value)
-            .bind($at.millis())
-            .execute(&mut *$tx)
-            .await?;
-        }
         for id in &$batch.inbox_done {
             sqlx::query("UPDATE inbox SET done_at=$1 WHERE id=$2").bind($at.millis()).bind(id).execute(&mut *$tx).await?;
         }
@@ -462,6 +455,32 @@ macro_rules! write_batch {
                 .bind(head.as_str())
                 .execute(&mut *$tx)
                 .await?;
+        }
+        // Behind the lock of the audit chain: what another process has written meanwhile is seen.
+        for (name, expected) in &$batch.unless_changed {
+            let value: Option<String> = sqlx::query_scalar("SELECT value FROM setting WHERE name=$1")
+                .bind(name)
+                .fetch_optional(&mut *$tx)
+                .await?;
+            if value != *expected {
+                return Err(StoreError::Stale(format!("the setting {name}")));
+            }
+        }
+        for (name, value) in &$batch.settings {
+            sqlx::query(
+                "INSERT INTO setting(name,value,at) VALUES($1,$2,$3) \
+                 ON CONFLICT(name) DO UPDATE SET value=excluded.value, at=excluded.at",
+            )
+            .bind(name)
+            .bind(value)
+            .bind($at.millis())
+            .execute(&mut *$tx)
+            .await?;
+        }
+        for (name, changed) in [("labels", $labels), ("endings", $ended)] {
+            if changed {
+                sqlx::query("UPDATE revision SET value=value+1 WHERE name=$1").bind(name).execute(&mut *$tx).await?;
+            }
         }
     }};
 }
@@ -498,26 +517,35 @@ impl Store {
         };
         told.iter().for_each(|kind| crash::point(&format!("before.{kind}")));
         let labels = !batch.taught.labels.is_empty() || !batch.taught.rescored.is_empty();
-        match &self.db {
+        match &self.core.db {
             Db::Sqlite(pool) => {
-                let _writer = self.writer.lock().await;
+                let _writer = self.core.writer.lock().await;
                 let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-                write_batch!(tx, batch, wall_at, "SELECT seq, hash FROM audit_head WHERE one=1");
+                within_fence!(self, tx, EPOCH);
+                write_batch!(tx, batch, wall_at, labels, ended, "SELECT seq, hash FROM audit_head WHERE one=1");
                 crash::point("tx.before_commit");
                 tx.commit().await?;
             }
             Db::Postgres(pool) => {
                 let mut tx = pool.begin().await?;
-                write_batch!(tx, batch, wall_at, "SELECT seq, hash FROM audit_head WHERE one=1 FOR UPDATE");
+                within_fence!(self, tx, EPOCH_HELD);
+                write_batch!(
+                    tx,
+                    batch,
+                    wall_at,
+                    labels,
+                    ended,
+                    "SELECT seq, hash FROM audit_head WHERE one=1 FOR UPDATE"
+                );
                 tx.commit().await?;
             }
         }
         told.iter().for_each(|kind| crash::point(&format!("after.{kind}")));
         if labels {
-            self.labels.fetch_add(1, Ordering::Release);
+            self.core.labels.fetch_add(1, Ordering::Release);
         }
         if ended {
-            self.endings.fetch_add(1, Ordering::Release);
+            self.core.endings.fetch_add(1, Ordering::Release);
         }
         Ok(())
     }

@@ -60,7 +60,7 @@ pub fn unpack(packed: &[u8]) -> std::io::Result<Vec<Vec<u8>>> {
 impl Store {
     /// Keeps all rows in one transaction; their numbers, and `None` for what was known already.
     pub async fn take_in_alerts(&self, rows: &[Packed]) -> Result<Vec<Option<i64>>, StoreError> {
-        let _writer = self.writer.lock().await;
+        let _writer = self.core.writer.lock().await;
         on!(self, pool => {
             let mut tx = pool.begin().await?;
             let mut ids = Vec::with_capacity(rows.len());

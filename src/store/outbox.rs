@@ -1,5 +1,6 @@
 //! What is to be told, in order, and what has been told where.
 
+use super::lease::write_one;
 use super::{Store, StoreError, on};
 use crate::domain::id::IncidentId;
 use crate::domain::time::Timestamp;
@@ -53,29 +54,23 @@ impl Store {
     /// Not before then, and not for a failure: quiet hours, a digest. What was asked for again meanwhile
     /// is due: the incident may have become grave.
     pub async fn outbox_hold(&self, row: &OutboxRow, not_before: Timestamp) -> Result<(), StoreError> {
-        let _writer = self.writer.lock().await;
-        on!(self, pool => {
+        write_one!(self, tx => {
             sqlx::query("UPDATE outbox SET not_before=$1 WHERE id=$2 AND revision=$3")
                 .bind(not_before.millis())
                 .bind(row.id)
                 .bind(row.revision)
-                .execute(pool)
-                .await
-                .map(|_| ())
-        })?;
+                .execute(&mut *tx)
+        });
         Ok(())
     }
 
     /// The incident is told now: what was held for it is due.
     pub async fn outbox_release(&self, incident: &IncidentId) -> Result<(), StoreError> {
-        let _writer = self.writer.lock().await;
-        on!(self, pool => {
+        write_one!(self, tx => {
             sqlx::query("UPDATE outbox SET not_before=0 WHERE incident=$1 AND state='due' AND attempts=0")
                 .bind(incident.as_str())
-                .execute(pool)
-                .await
-                .map(|_| ())
-        })?;
+                .execute(&mut *tx)
+        });
         Ok(())
     }
 
@@ -93,19 +88,16 @@ impl Store {
         failure: Option<&str>,
         wall_at: Timestamp,
     ) -> Result<(), StoreError> {
-        let _writer = self.writer.lock().await;
         let state = if failure.is_some() { "failed" } else { "done" };
-        on!(self, pool => {
+        write_one!(self, tx => {
             sqlx::query("UPDATE outbox SET state=$1, done_at=$2, error=$3, attempts=0 WHERE id=$4 AND revision=$5")
                 .bind(state)
                 .bind(wall_at.millis())
                 .bind(failure)
                 .bind(row.id)
                 .bind(row.revision)
-                .execute(pool)
-                .await
-                .map(|_| ())
-        })?;
+                .execute(&mut *tx)
+        });
         Ok(())
     }
 
@@ -117,27 +109,23 @@ impl Store {
         error: &str,
         state: &str,
     ) -> Result<(), StoreError> {
-        let _writer = self.writer.lock().await;
-        on!(self, pool => {
+        write_one!(self, tx => {
             sqlx::query("UPDATE outbox SET attempts=attempts+1, not_before=$1, error=$2, state=$4 WHERE id=$3")
                 .bind(not_before.millis())
                 .bind(error)
                 .bind(id)
                 .bind(state)
-                .execute(pool)
-                .await
-                .map(|_| ())
-        })?;
+                .execute(&mut *tx)
+        });
         Ok(())
     }
 
     /// The intent, written before a post whose reply may get lost: whoever finds it after a crash
     /// reads back before posting.
     pub async fn outbox_begun(&self, row: &OutboxRow) -> Result<(), StoreError> {
-        let _writer = self.writer.lock().await;
-        on!(self, pool => {
-            sqlx::query("UPDATE outbox SET attempts=attempts+1 WHERE id=$1").bind(row.id).execute(pool).await.map(|_| ())
-        })?;
+        write_one!(self, tx => {
+            sqlx::query("UPDATE outbox SET attempts=attempts+1 WHERE id=$1").bind(row.id).execute(&mut *tx)
+        });
         Ok(())
     }
 

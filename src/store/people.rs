@@ -231,7 +231,7 @@ impl Store {
 
     /// Keeps an order to merge or split until the intake has carried it out; gives its number.
     pub async fn order_regroup(&self, body: &str, wall_at: Timestamp) -> Result<i64, StoreError> {
-        let _writer = self.writer.lock().await;
+        let _writer = self.core.writer.lock().await;
         Ok(on!(self, pool => {
             sqlx::query_scalar("INSERT INTO regroup(body,asked_at) VALUES($1,$2) RETURNING id")
                 .bind(body)

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::lease::write_one;
 use super::{Store, StoreError, on};
 use crate::domain::alert::{Alert, Fingerprint, Labels, Status};
 use crate::domain::diagnosis::Diagnosis;
@@ -88,7 +89,7 @@ impl Store {
         wall_at: Timestamp,
     ) -> Result<(), StoreError> {
         crash::point("people.before_store");
-        let _writer = self.writer.lock().await;
+        let _writer = self.core.writer.lock().await;
         on!(self, pool => {
             sqlx::query(
                 "INSERT INTO inbox(source,kind,dedupe,body,received_at) VALUES($1,$2,$3,$4,$5) \
@@ -421,23 +422,28 @@ impl Store {
 
     /// Messages of the local console.
     pub async fn save_message(&self, channel: &str, ts: &str, body: &str) -> Result<(), StoreError> {
-        let _writer = self.writer.lock().await;
-        on!(self, pool => {
+        write_one!(self, tx => {
             sqlx::query(
-                "INSERT INTO message(channel,ts,body) VALUES($1,$2,$3) ON CONFLICT(channel,ts) DO UPDATE SET body=excluded.body",
+                "INSERT INTO message(channel,ts,body,changed) \
+                 VALUES($1,$2,$3,(SELECT coalesce(max(changed),0)+1 FROM message)) ON CONFLICT(channel,ts) \
+                 DO UPDATE SET body=excluded.body, changed=excluded.changed",
             )
             .bind(channel)
             .bind(ts)
             .bind(body)
-            .execute(pool)
-            .await
-            .map(|_| ())
-        })?;
+            .execute(&mut *tx)
+        });
         Ok(())
     }
 
-    pub async fn messages(&self) -> Result<Vec<String>, StoreError> {
-        Ok(on!(self, pool => sqlx::query_scalar("SELECT body FROM message ORDER BY ts").fetch_all(pool).await)?)
+    /// Messages that were written at this number or later, each with its own.
+    pub async fn messages_from(&self, changed: i64) -> Result<Vec<(String, i64)>, StoreError> {
+        Ok(on!(self, pool => {
+            sqlx::query_as("SELECT body, changed FROM message WHERE changed>=$1 ORDER BY changed, ts")
+                .bind(changed)
+                .fetch_all(pool)
+                .await
+        })?)
     }
 }
 

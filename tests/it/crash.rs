@@ -4,11 +4,11 @@
 //! The whole campaign: `MIDWATCH_CRASH_SEEDS=20 cargo test --test it crash::campaign -- --ignored --nocapture`
 
 #[path = "crash/chat.rs"]
-mod chat;
+pub mod chat;
 #[path = "crash/model.rs"]
 mod model;
 #[path = "crash/run.rs"]
-mod run;
+pub mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;

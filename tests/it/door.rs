@@ -157,7 +157,7 @@ async fn the_same_alert_fifty_times_is_one() {
 async fn health_and_metrics_are_there() {
     let watch = Watch::start("").await;
     assert_eq!(watch.get("/healthz").await, (200, "ok\n".into()));
-    assert_eq!(watch.get("/readyz").await, (200, "ready\n".into()));
+    assert_eq!(watch.get("/readyz").await, (200, "ready, leads\n".into()));
     watch.post("nonsense").await;
     let (status, text) = watch.get("/metrics").await;
     assert_eq!(status, 200);

@@ -172,3 +172,70 @@ async fn rights_are_held_beside_those_that_are_needed() {
         assert!(checked.stdout.contains(expected), "{expected}\n{}", checked.stdout);
     }
 }
+
+/// Makes everything that was judged so many days older, and its incidents over.
+async fn age(data: &std::path::Path, days: i64) {
+    use sqlx::Connection as _;
+    let mut store =
+        sqlx::SqliteConnection::connect(&format!("sqlite://{}", data.join("midwatch.db").display())).await.unwrap();
+    let by = days * 86_400_000;
+    for sql in ["UPDATE alert SET judged_at=judged_at-$1", "UPDATE inbox SET done_at=done_at-$1"] {
+        sqlx::query(sql).bind(by).execute(&mut store).await.unwrap();
+    }
+    sqlx::query("UPDATE incident SET is_over=TRUE").execute(&mut store).await.unwrap();
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_replay_reads_what_retention_has_written_as_it_is() {
+    let mut watch = Watch::start("").await;
+    let services = ["checkout", "payments", "search"];
+    let alerts: Vec<Value> = services.iter().map(|service| alert("Down", service)).collect();
+    // Each twice: the second is a repeat, which leaves no row of its own in the ledger.
+    for _ in 0..2 {
+        assert_eq!(watch.post(group(&alerts)).await.0, 202);
+    }
+    watch.incident("search").await;
+    watch.eventually("judgement", async || (watch.metric("midwatch_inbox_open").await == 0.0).then_some(())).await;
+    watch.kill();
+    let data = watch.folder.path().join("data");
+    age(&data, 20).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (now, wanted, plain) = (path("now.toml"), path("wanted.toml"), path("alerts.jsonl"));
+    std::fs::write(&now, format!("[store]\ndata_dir = {data:?}\n")).unwrap();
+    let window = "[[intent.window]]\nname = \"w\"\nmatchers = ['service=\"payments\"']\nkind = \"change\"\n\
+                  schedule = { once = { start = \"2020-01-01T00:00:00Z\", end = \"2199-01-01T00:00:00Z\" } }\n";
+    std::fs::write(&wanted, window).unwrap();
+    std::fs::write(&plain, alerts.iter().chain(&alerts).map(|alert| format!("{alert}\n")).collect::<String>()).unwrap();
+    let said = run(["retire", "--config", text(&now)]).expect(0).stdout;
+    assert!(said.contains("2 payloads removed"), "{said}");
+    let again = run(["retire", "--config", text(&now)]).expect(0).stdout;
+    assert!(again.contains("0 payloads removed"), "{again}");
+
+    let replay = |from: &std::path::Path| {
+        let words = ["replay", "--from", text(from), "--config", text(&now), "--config", text(&wanted), "--json"];
+        run(words).expect(0).report()
+    };
+    let (cold, expected) = (data.join("cold"), replay(&plain));
+    assert_eq!(expected["alerts"], 6);
+    assert_eq!(expected["a"]["suppressed"]["duplicate"], 3, "{expected:#}");
+    assert_eq!(replay(&cold), expected, "a folder is read as what came in");
+    let file = |beginning: &str| {
+        let mut files = std::fs::read_dir(&cold).unwrap().map(|file| file.unwrap().path());
+        files.find(|path| path.file_name().unwrap().to_string_lossy().starts_with(beginning)).unwrap()
+    };
+    assert_eq!(replay(&file("payloads-")), expected);
+    // The ledger has each alert once.
+    let ledger = replay(&file("alerts-"));
+    assert_eq!((&ledger["alerts"], &ledger["a"]["incidents"]), (&serde_json::json!(3), &expected["a"]["incidents"]));
+    // A file that a crash cut short is read as far as it goes; what is no cold file is named.
+    let whole = std::fs::read(file("payloads-")).unwrap();
+    let cut = path("cut.zst");
+    std::fs::write(&cut, &whole[..whole.len() - 3]).unwrap();
+    assert_eq!(replay(&cut), expected);
+    std::fs::write(&cut, zstd::bulk::compress(b"{\"other\": 1}\n", 1).unwrap()).unwrap();
+    let words = ["replay", "--from", text(&cut), "--config", text(&now), "--config", text(&wanted)];
+    let refused = run(words).expect(2);
+    assert!(refused.stderr.contains("line 1: this is no line of a cold file"), "{}", refused.stderr);
+}

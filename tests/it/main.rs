@@ -1,6 +1,7 @@
 //! Black-box tests through the built program and real wires.
 
 mod admission;
+mod ages;
 mod aimock;
 mod approvals;
 mod cards;
@@ -23,6 +24,7 @@ mod noise;
 mod ops;
 mod poisoned;
 mod promql;
+mod races;
 mod real;
 mod regroup;
 mod retrieval;
@@ -35,5 +37,6 @@ mod simulated;
 mod slack;
 mod talking;
 mod tools;
+mod two;
 mod watch;
 mod wrong;

@@ -13,8 +13,8 @@ use crate::harness::{Running, Watch, alert, free_address, midwatch, night, one_n
 use crate::watch::is_the_night_of_the_readme;
 
 /// A database of our own on the server.
-async fn fresh_database(server: &str) -> String {
-    let name = format!("midwatch_night_{}", std::process::id());
+pub async fn fresh_database(server: &str, what: &str) -> String {
+    let name = format!("midwatch_{what}_{}", std::process::id());
     let mut connection = PgConnection::connect(server).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
@@ -31,7 +31,7 @@ fn the_night_is_the_same_on_real_kafka_and_postgres() {
     }
     let _alone = one_night_at_a_time();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let postgres = postgres.map(|server| runtime.block_on(fresh_database(&server)));
+    let postgres = postgres.map(|server| runtime.block_on(fresh_database(&server, "night")));
     let mut words = vec!["--approve", "--seed", "1"];
     if let Some(brokers) = &kafka {
         words.extend(["--kafka", brokers]);

@@ -29,6 +29,9 @@ struct Shelf {
     /// Never used twice, also after one was forgotten.
     next: u64,
     notes: Vec<Note>,
+    /// As it was read: another process may change it meanwhile.
+    #[serde(skip)]
+    stored: Option<String>,
 }
 
 pub(super) async fn all(desk: &Desk) -> Result<Vec<Note>, FlowError> {
@@ -37,8 +40,9 @@ pub(super) async fn all(desk: &Desk) -> Result<Vec<Note>, FlowError> {
 
 async fn shelf(desk: &Desk) -> Result<Shelf, FlowError> {
     let Some(stored) = desk.store.setting(NOTES).await? else { return Ok(Shelf::default()) };
-    serde_json::from_str(&stored)
-        .map_err(|failure| FlowError::Outside(format!("the list of notes cannot be read: {failure}")))
+    let shelf: Shelf = serde_json::from_str(&stored)
+        .map_err(|failure| FlowError::Outside(format!("the list of notes cannot be read: {failure}")))?;
+    Ok(Shelf { stored: Some(stored), ..shelf })
 }
 
 pub(super) async fn remember(desk: &Desk, by: &Person, text: &str, service: Option<String>) -> Result<Card, FlowError> {
@@ -128,6 +132,7 @@ pub(super) async fn forget(desk: &Desk, by: &Person, id: &str) -> Result<Card, F
 async fn keep(desk: &Desk, shelf: &Shelf, kind: &str, by: &Person, body: serde_json::Value) -> Result<(), FlowError> {
     let batch = Batch {
         settings: vec![(NOTES.into(), serde_json::to_string(shelf).unwrap_or_default())],
+        unless_changed: vec![(NOTES.into(), shelf.stored.clone())],
         audit: vec![AuditEntry { kind: kind.into(), subject: by.id.to_string(), body }],
         ..Batch::default()
     };

@@ -1,6 +1,6 @@
 //! The channel that one big incident has for itself: made, filled and archived through the outbox.
 
-use super::send::{Parcel, Sent, send};
+use super::send::{Parcel, Sent, send, sure};
 use super::{ChannelWork, Failure};
 use crate::domain::card::{Card, Tone};
 use crate::domain::id::{IncidentId, PersonId};
@@ -26,6 +26,7 @@ pub(super) async fn carry_out(
     let incident = incident.ok_or_else(|| Failure::Give(format!("{id} does not exist")))?;
     let Some(channels) = &seat.channels else { return Ok(Sent::Nothing) };
     let known = desk.store.posted(&key(&id, seat)).await.map_err(Failure::store)?;
+    sure(desk).await?;
     match (work, known) {
         (ChannelWork::Open { invite }, _) => {
             let channel = match channels.open(&name(&incident)).await {
@@ -44,10 +45,10 @@ pub(super) async fn carry_out(
             root(desk, seat, row, &id, &narrative::root(&incident), look_first).await?;
             let text = format!("{id} has a channel of its own: #{}", name(&incident));
             note(desk, seat, row, &id, &text, look_first).await?;
-            add(seat, channels.as_ref(), &channel, invite).await?;
+            add(desk, seat, channels.as_ref(), &channel, invite).await?;
         }
         (ChannelWork::Invite { people }, Some(known)) => {
-            add(seat, channels.as_ref(), &known.channel, people).await?;
+            add(desk, seat, channels.as_ref(), &known.channel, people).await?;
         }
         (ChannelWork::Archive, Some(known)) => {
             channels.archive(&known.channel).await.map_err(Failure::Chat)?;
@@ -78,9 +79,16 @@ pub(super) async fn root(
 }
 
 /// People of other chats and teams cannot be invited here.
-async fn add(seat: &ChatSeat, channels: &dyn Channels, channel: &str, people: &[PersonId]) -> Result<(), Failure> {
+async fn add(
+    desk: &Desk,
+    seat: &ChatSeat,
+    channels: &dyn Channels,
+    channel: &str,
+    people: &[PersonId],
+) -> Result<(), Failure> {
     let here = |person: &&PersonId| (seat.chat.name() == "console") == person.as_str().starts_with("local/");
     let people: Vec<PersonId> = people.iter().filter(here).cloned().collect();
+    sure(desk).await?;
     match people.is_empty() {
         true => Ok(()),
         false => channels.invite(channel, &people).await.map_err(Failure::Chat),

@@ -6,7 +6,7 @@ use tracing::debug;
 
 use super::super::desk::{ChatSeat, Desk};
 use super::super::route;
-use super::send::{Parcel, Sent, send};
+use super::send::{Parcel, Sent, send, sure};
 use super::{Effect, Failure, own_channel};
 use crate::domain::card::Card;
 use crate::domain::id::IncidentId;
@@ -25,6 +25,7 @@ pub(super) async fn tell(
     look_first: bool,
 ) -> Result<Sent, Failure> {
     crash::point("deliver.read");
+    sure(desk).await?;
     match effect {
         Effect::Reply { place, card, .. } => {
             let thread = place.thread.clone().or_else(|| place.message.clone());
@@ -41,6 +42,7 @@ pub(super) async fn tell(
         }
         Effect::Home { to, .. } => {
             let card = home(desk).await?;
+            sure(desk).await?;
             if let Err(error) = seat.chat.home(to, &card).await {
                 debug!(%error, "a home was not drawn");
             }
@@ -146,7 +148,7 @@ async fn is_due(desk: &Desk, incident: &Incident) -> Result<bool, Failure> {
     if desk.routing == Routing::default() {
         return Ok(true);
     }
-    for seat in &desk.chats {
+    for seat in desk.chats.iter() {
         if desk.store.posted(&seat.root_key(&incident.id)).await.map_err(Failure::store)?.is_some() {
             return Ok(true);
         }
@@ -171,6 +173,7 @@ async fn picture(
 ) -> Result<Sent, Failure> {
     let (Some(root), Some(artist)) = (root, desk.artist.get()) else { return Ok(Sent::Nothing) };
     let Some(picture) = artist.draw(id, what).await else { return Ok(Sent::Nothing) };
+    sure(desk).await?;
     if let Err(error) = seat.chat.picture(root, &picture).await {
         debug!(incident = %id, %error, "a picture was dropped");
     }

@@ -40,6 +40,7 @@ pub(super) async fn send(desk: &Desk, seat: &ChatSeat, parcel: Parcel<'_>) -> Re
     let key = format!("{}@{}", parcel.key, seat.chat.name());
     if let Some(message) = desk.store.posted(&key).await.map_err(Failure::store)? {
         crash::point("deliver.before_edit");
+        sure(desk).await?;
         seat.chat.edit(&message, parcel.card).await.map_err(Failure::Chat)?;
         crash::point("deliver.edited");
         Counters::add(&desk.counters.edits, 1);
@@ -56,6 +57,7 @@ pub(super) async fn send(desk: &Desk, seat: &ChatSeat, parcel: Parcel<'_>) -> Re
                 desk.store.outbox_begun(parcel.row).await.map_err(Failure::store)?;
             }
             crash::point("deliver.before_post");
+            sure(desk).await?;
             let posted = seat.chat.post(parcel.channel, parcel.thread, &key, parcel.card).await;
             crash::point("deliver.posted");
             Counters::add(&desk.counters.posts, u64::from(posted.is_ok()));
@@ -77,12 +79,18 @@ pub(super) async fn send(desk: &Desk, seat: &ChatSeat, parcel: Parcel<'_>) -> Re
     Ok(Sent::Posted { message, thread: parcel.thread.cloned(), twice })
 }
 
+/// Only whoever leads tells anything.
+pub(super) async fn sure(desk: &Desk) -> Result<(), Failure> {
+    desk.term.sure().await.map_err(|lost| Failure::Later(lost.to_string(), None))
+}
+
 /// Takes back all but the one that edits go to. Answers how many were too many.
-pub(super) async fn remove_duplicates(seat: &ChatSeat, suspect: &Suspect) -> Result<usize, Failure> {
+pub(super) async fn remove_duplicates(desk: &Desk, seat: &ChatSeat, suspect: &Suspect) -> Result<usize, Failure> {
     let found = seat.chat.find(&suspect.kept.channel, suspect.thread.as_ref(), &suspect.key).await;
     let mut removed = 0;
     for message in found.map_err(Failure::Chat)? {
         if message != suspect.kept {
+            sure(desk).await?;
             seat.chat.remove(&message).await.map_err(Failure::Chat)?;
             removed += 1;
         }

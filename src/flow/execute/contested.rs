@@ -53,6 +53,7 @@ mod tests {
     use super::*;
     use crate::domain::action::{Right, Target};
     use crate::domain::plan::Surroundings;
+    use crate::flow::lead::Term;
     use crate::ports::{
         Cluster, ClusterEvent, Grant, Identity, NodeState, PodLogs, PodState, Revision, Settled, Took, Wish, Workload,
     };
@@ -125,7 +126,7 @@ mod tests {
 
     async fn write(others: u32, changes_spec: bool) -> (Result<Applied, ClusterError>, u32) {
         let cluster = Arc::new(Contested { others, changes_spec, writes: AtomicU32::new(0) });
-        let hands = Hands { cluster: Some(cluster.clone()), hooks: None };
+        let hands = Hands { cluster: Some(cluster.clone()), hooks: None, term: Term::endless() };
         let [cluster_name, namespace, kind, name, uid] = ["c", "shop", "Deployment", "pay", "u"].map(str::to_owned);
         let target = Target { cluster: cluster_name, namespace, kind, name, uid };
         let ended = apply(&hands, &Action::Restart { target }, "0", "P", |now| now.before == json!("old")).await;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::domain::action::{Action, Target};
 use crate::flow::desk::Desk;
+use crate::flow::lead::{NotSure, Term};
 use crate::ports::{Applied, Cluster, ClusterError, DryRun, Hooks, Settled, Took};
 
 /// An API server that restarts is back within seconds; people who approved have no use for "not now".
@@ -34,11 +35,13 @@ where
 pub(in crate::flow) struct Hands {
     pub cluster: Option<Arc<dyn Cluster>>,
     pub hooks: Option<Arc<dyn Hooks>>,
+    /// Without it nothing is written.
+    pub term: Term,
 }
 
 impl Hands {
     pub fn of(desk: &Desk) -> Self {
-        Self { cluster: desk.cluster.clone(), hooks: desk.hooks.clone() }
+        Self { cluster: desk.cluster.clone(), hooks: desk.hooks.clone(), term: desk.term.clone() }
     }
 
     pub fn cluster(&self) -> Result<&dyn Cluster, ClusterError> {
@@ -89,8 +92,17 @@ impl Hands {
         })
     }
 
-    /// The first write of the action; for a drain that is the cordon.
+    /// The first write of the action; for a drain that is the cordon. Not begun, and not gone on with, when
+    /// somebody else may lead: whoever does reads the cluster.
     pub async fn apply(&self, action: &Action, version: &str, mark: &str) -> Result<Applied, ClusterError> {
+        match self.term.write(self.carry_out(action, version, mark)).await {
+            Ok(ended) => ended,
+            Err(lost @ NotSure::Before) => Err(ClusterError::Unavailable(lost.to_string())),
+            Err(lost @ NotSure::Meanwhile) => Err(ClusterError::Unknown(lost.to_string())),
+        }
+    }
+
+    async fn carry_out(&self, action: &Action, version: &str, mark: &str) -> Result<Applied, ClusterError> {
         match action {
             Action::CallHook { target, .. } => {
                 self.hooks()?.call(&target.name, mark).await?;

@@ -11,7 +11,7 @@ use crate::domain::incident::IncidentEvent;
 use crate::domain::plan::Plan;
 use crate::flow::desk::{Desk, FlowError};
 use crate::flow::observe::{Dossier, Exhibit};
-use crate::ports::{Cluster, PodLogs, Window, crash};
+use crate::ports::{Cluster, ClusterError, PodLogs, Window, crash};
 
 const PODS: usize = 5;
 const LINES: i64 = 200;
@@ -163,7 +163,8 @@ async fn dump(plan: &Plan, hands: &Hands, wanted: &[EvidenceWanted]) -> String {
     let Some(hooks) = hands.hooks.as_deref().filter(|_| wanted.contains(&EvidenceWanted::Dump)) else {
         return String::new();
     };
-    match hooks.dump(&plan.service).await {
+    let dumped = hands.term.write(hooks.dump(&plan.service)).await;
+    match dumped.unwrap_or_else(|lost| Some(Err(ClusterError::Unavailable(lost.to_string())))) {
         None => String::new(),
         Some(Ok(dump)) => format!("== dump of {}\n{dump}\n", plan.service),
         // Said, and no reason to leave people without the remedy.

@@ -120,7 +120,7 @@ pub async fn run(scenario: Scenario, kill_at: Option<&str>) -> Outcome {
     }
 }
 
-fn cluster() -> KubeState {
+pub fn cluster() -> KubeState {
     let now = wall();
     let mut state = KubeState::new(7);
     state.add_node("node-1", 32, now - 900_000);
@@ -143,7 +143,7 @@ fn wall() -> i64 {
     chrono::Utc::now().timestamp_millis()
 }
 
-async fn serve_cluster(state: Arc<Mutex<KubeState>>) -> String {
+pub async fn serve_cluster(state: Arc<Mutex<KubeState>>) -> String {
     let app = router(state, Arc::new(wall));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -152,7 +152,7 @@ async fn serve_cluster(state: Arc<Mutex<KubeState>>) -> String {
 }
 
 /// The cluster lives fast: a minute in a second, so that pods start while the test waits.
-fn tick(state: Arc<Mutex<KubeState>>, scenario: Scenario) -> tokio::task::JoinHandle<()> {
+pub fn tick(state: Arc<Mutex<KubeState>>, scenario: Scenario) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         let begun = wall();
         let mut at = begun;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -15,8 +15,8 @@ use midwatch::domain::id::PersonId;
 use midwatch::domain::incident::{Incident, Outcome, State};
 use midwatch::domain::topology::Topology;
 use midwatch::flow::authority::Authority;
-use midwatch::flow::desk::{Bells, ChatSeat, Counters};
-use midwatch::flow::gate::Gate;
+use midwatch::flow::desk::{ChatSeat, FlowError};
+use midwatch::flow::lead::{self, Term};
 use midwatch::flow::{self, Desk};
 use midwatch::ports::{Clock as _, FromPeople, Inbox as _, Person, Place};
 use midwatch::prompt::Prompts;
@@ -84,6 +84,28 @@ const TROUBLE: Duration = Duration::from_secs(150);
 /// By then everything must have come to an end: the longest waits are those of an approval (40 s) and
 /// of a verification (40 s), twice.
 const CALM: Duration = Duration::from_secs(900);
+
+/// What the program's leader runs, as far as it matters here.
+fn drivers(desk: Arc<Desk>) -> JoinSet<()> {
+    let mut running = JoinSet::new();
+    running.spawn(driven(desk.clone(), flow::intake::run));
+    running.spawn(driven(desk.clone(), flow::investigate::run));
+    running.spawn(driven(desk.clone(), flow::execute::run));
+    running.spawn(driven(desk.clone(), flow::earn::run));
+    running.spawn(driven(desk.clone(), flow::deliver::run));
+    running.spawn(driven(desk.clone(), flow::respond::run));
+    running.spawn(driven(desk.clone(), flow::approve::run_expiry));
+    running.spawn(driven(desk, flow::escalate::run));
+    running
+}
+
+async fn driven<F: Future<Output = Result<(), FlowError>>>(desk: Arc<Desk>, run: impl Fn(Arc<Desk>) -> F) {
+    while !desk.stopping() {
+        if run(desk.clone()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+}
 
 struct Alive {
     desk: Arc<Desk>,
@@ -184,56 +206,41 @@ impl Night {
             store,
             started_at: self.clock.wall_now(),
             clock: self.clock.clone(),
-            policy: config.policy.policy().unwrap(),
-            authority: Authority::new(None),
+            policy: Arc::new(config.policy.policy().unwrap()),
+            authority: Arc::new(Authority::new(None)),
             signals: None,
             cluster: Some(Arc::new(cluster)),
             hooks: None,
             traces: None,
-            tools: midwatch::app::toolbox(&config).await.unwrap(),
+            tools: Arc::new(midwatch::app::toolbox(&config).await.unwrap()),
             model: None,
             small_model: None,
             memory: None,
-            prompts: Prompts::load(None).unwrap(),
-            chats: vec![ChatSeat { chat: self.chat.clone(), channel: "C1".into(), channels: None }],
-            artist: OnceLock::new(),
+            prompts: Arc::new(Prompts::load(None).unwrap()),
+            chats: Arc::new(vec![ChatSeat { chat: self.chat.clone(), channel: "C1".into(), channels: None }]),
+            artist: Arc::default(),
             routing: config.routing.routing(),
             outlets: vec![],
             rotas: vec![],
-            topology: tokio::sync::RwLock::new(Arc::new(Topology::default())),
-            bells: Bells::default(),
-            gate: Gate::default(),
-            counters: Counters::default(),
+            topology: Arc::new(tokio::sync::RwLock::new(Arc::new(Topology::default()))),
+            bells: Arc::default(),
+            gate: Arc::default(),
+            counters: Arc::default(),
             stop: stopped,
-            silencing: tokio::sync::Mutex::new(()),
-            noting: tokio::sync::Mutex::new(()),
+            leads: Arc::default(),
+            term: Term::default(),
+            silencing: Arc::default(),
+            noting: Arc::default(),
             past: tokio::sync::Mutex::default(),
-            ear: flow::listen::Ear::default(),
+            ear: Arc::default(),
             mappings: config.mappings().unwrap(),
-            config,
+            config: Arc::new(config),
         });
         let mut tasks = JoinSet::new();
-        macro_rules! drive {
-            ($run:path) => {{
-                let desk = desk.clone();
-                tasks.spawn(async move {
-                    while !desk.stopping() {
-                        if $run(desk.clone()).await.is_err() {
-                            tokio::time::sleep(Duration::from_millis(500)).await;
-                        }
-                    }
-                });
-            }};
-        }
-        drive!(flow::gate::run);
-        drive!(flow::intake::run);
-        drive!(flow::investigate::run);
-        drive!(flow::execute::run);
-        drive!(flow::earn::run);
-        drive!(flow::deliver::run);
-        drive!(flow::respond::run);
-        drive!(flow::approve::run_expiry);
-        drive!(flow::escalate::run);
+        tasks.spawn(driven(desk.clone(), flow::gate::run));
+        let (looked, known) = tokio::sync::oneshot::channel();
+        tasks.spawn(lead::run(desk.clone(), drivers, looked));
+        known.await.unwrap();
         self.alive = Some(Alive { desk, tasks, _stop: stop });
         self.settle().await;
     }

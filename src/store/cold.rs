@@ -1,0 +1,165 @@
+//! Payloads that have grown cold: out to compressed files as they came in, and back again for a replay.
+//!
+//! Invariant: what leaves the store is on the disk before.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::lease::write_one;
+use super::{Store, StoreError, on};
+use crate::domain::time::Timestamp;
+
+/// Rows of the inbox that are read at once; each may hold a whole group commit.
+const PAGE: i64 = 50;
+const LEVEL: i32 = 6;
+const BEGINNING: &str = "payloads-";
+const ENDING: &str = ".jsonl.zst";
+
+/// One message of a cold file, in the order of arrival.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ColdMessage {
+    pub received_at: Timestamp,
+    pub payload: Vec<u8>,
+}
+
+/// What a replay gets out of cold files.
+#[derive(Debug, Default)]
+pub struct Thawed {
+    pub messages: Vec<ColdMessage>,
+    /// Judged alerts that were kept without their labels: they cannot be judged again.
+    pub bare: usize,
+}
+
+fn io(reason: std::io::Error) -> StoreError {
+    StoreError::Busy(format!("the file cannot be written: {reason}"))
+}
+
+impl Store {
+    /// Writes judged payloads that are older to a compressed file, one JSON document a line, and removes
+    /// them; gives how many rows went.
+    pub(super) async fn retire_payloads(
+        &self,
+        before: Timestamp,
+        folder: &Path,
+        wall_now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let name = format!("{BEGINNING}{}{ENDING}", wall_now.to_datetime().format("%Y%m%dT%H%M%SZ"));
+        let mut file: Option<zstd::stream::write::Encoder<'static, File>> = None;
+        let mut gone = 0;
+        loop {
+            let rows: Vec<(i64, String, i64)> = on!(self, pool => {
+                sqlx::query_as(
+                    "SELECT id, source, received_at FROM inbox WHERE done_at<$1 AND kind='alerts' ORDER BY id LIMIT $2",
+                )
+                .bind(before.millis())
+                .bind(PAGE)
+                .fetch_all(pool)
+                .await
+            })?;
+            let Some(last) = rows.last().map(|row| row.0) else { break };
+            if file.is_none() {
+                std::fs::create_dir_all(folder).map_err(io)?;
+                let raw = File::options().create_new(true).write(true).open(folder.join(&name)).map_err(io)?;
+                file = Some(zstd::stream::write::Encoder::new(raw, LEVEL).map_err(io)?);
+            }
+            let Some(out) = &mut file else { break };
+            for (id, source, received_at) in rows {
+                let received_at = Timestamp::from_millis(received_at);
+                for frame in self.frames(id).await? {
+                    let payload: Value = serde_json::from_slice(&frame)
+                        .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&frame).into_owned()));
+                    let line = json!({"receivedAt": received_at, "source": source, "payload": payload});
+                    writeln!(out, "{line}").map_err(io)?;
+                }
+            }
+            out.flush().map_err(io)?;
+            out.get_ref().sync_data().map_err(io)?;
+            gone += write_one!(self, tx => {
+                sqlx::query("DELETE FROM inbox WHERE id<=$1 AND done_at<$2 AND kind='alerts'")
+                    .bind(last)
+                    .bind(before.millis())
+                    .execute(&mut *tx)
+            });
+        }
+        if let Some(file) = file {
+            file.finish().and_then(|file| file.sync_all()).map_err(io)?;
+        }
+        // What people did stands in the audit trail.
+        gone += write_one!(self, tx => {
+            sqlx::query("DELETE FROM inbox WHERE done_at<$1 AND kind<>'alerts'").bind(before.millis()).execute(&mut *tx)
+        });
+        Ok(gone)
+    }
+}
+
+/// Whether a replay reads it so: a folder of cold files, or a compressed file.
+pub fn is_cold(from: &Path) -> bool {
+    const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+    let mut head = [0; 4];
+    let read = |head: &mut [u8]| File::open(from).and_then(|mut file| std::io::Read::read_exact(&mut file, head));
+    from.is_dir() || (read(&mut head).is_ok() && head == MAGIC)
+}
+
+/// Reads one cold file, or all payloads of a folder of them.
+pub fn thaw(from: &Path) -> std::io::Result<Thawed> {
+    let mut files = vec![];
+    if from.is_dir() {
+        for entry in std::fs::read_dir(from)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with(BEGINNING) && name.ends_with(ENDING) {
+                files.push(path.clone());
+            }
+        }
+        // Their names are their times.
+        files.sort();
+    } else {
+        files.push(from.to_owned());
+    }
+    let mut thawed = Thawed::default();
+    files.iter().try_for_each(|file| thaw_one(file, &mut thawed))?;
+    Ok(thawed)
+}
+
+fn thaw_one(path: &PathBuf, thawed: &mut Thawed) -> std::io::Result<()> {
+    let wrong = |line: usize, why: &str| {
+        let what = format!("{} line {}: {why}", path.display(), line + 1);
+        std::io::Error::new(ErrorKind::InvalidData, what)
+    };
+    let lines = BufReader::new(zstd::stream::read::Decoder::new(File::open(path)?)?).lines();
+    for (number, line) in lines.enumerate() {
+        let line = match line {
+            Ok(line) => line,
+            // The process ended before the file did: what is missing never left the store.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
+            Err(error) => return Err(error),
+        };
+        let value: Value = serde_json::from_str(&line).map_err(|error| wrong(number, &error.to_string()))?;
+        let at = |name: &str| serde_json::from_value::<Timestamp>(value[name].clone());
+        if let Some(payload) = value.get("payload") {
+            let received_at = at("receivedAt").map_err(|error| wrong(number, &error.to_string()))?;
+            let payload = match payload {
+                Value::String(text) => text.clone().into_bytes(),
+                other => other.to_string().into_bytes(),
+            };
+            thawed.messages.push(ColdMessage { received_at, payload });
+        } else if value["labels"].is_object() {
+            let received_at = at("judgedAt").map_err(|error| wrong(number, &error.to_string()))?;
+            let mut alert = value.clone();
+            if let Some(alert) = alert.as_object_mut() {
+                alert.retain(|key, value| {
+                    ["status", "labels", "startsAt", "endsAt"].contains(&key.as_str()) && !value.is_null()
+                });
+            }
+            thawed.messages.push(ColdMessage { received_at, payload: alert.to_string().into_bytes() });
+        } else if value.get("judgedAt").is_some() {
+            thawed.bare += 1;
+        } else {
+            return Err(wrong(number, "this is no line of a cold file"));
+        }
+    }
+    Ok(())
+}
