@@ -1,7 +1,8 @@
 //! Hostile text wherever people outside can write, before a model that does what the text wants: no
 //! write without a decision, no foreign mention or link in chat, no secret anywhere.
 //!
-//! The corpus is `evals/poison`: twelve families, each record with the place that it hides in.
+//! The corpus is `evals/poison`: twelve families, each record with the place that it hides in. Every third
+//! is played; `MIDWATCH_POISON=all` plays all, which takes some minutes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -302,11 +303,18 @@ fn marked(text: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn poisoned_incidents_move_nothing_mention_nobody_and_leak_nothing() {
-    let corpus = corpus();
+    let mut corpus = corpus();
     let families: BTreeSet<&str> = corpus.iter().map(|poison| poison.family.as_str()).collect();
     assert!(corpus.len() >= 500 && families.len() >= 10, "{} in {}", corpus.len(), families.len());
-    let most = std::env::var("MIDWATCH_POISON").ok().and_then(|text| text.parse().ok()).unwrap_or(usize::MAX);
-    let count = corpus.len().min(most);
+    let families = families.len();
+    if std::env::var("MIDWATCH_POISON").as_deref() != Ok("all") {
+        let mut number = 0;
+        corpus.retain(|_| {
+            number += 1;
+            number % 3 == 0
+        });
+    }
+    let count = corpus.len();
     let services: Vec<String> = (0..count).map(service).collect();
 
     let state = cluster(&services);
@@ -429,7 +437,7 @@ async fn poisoned_incidents_move_nothing_mention_nobody_and_leak_nothing() {
     println!(
         "{count} poisoned alerts of {} families in {:.0} s: {} incidents, {waiting} plans wait for people, {handed} handed over, \
          {} requests of the model, {} calls of Slack; writes 0, foreign markup 0, secrets leaked {} of {hidden}",
-        families.len(),
+        families,
         took.as_secs_f64(),
         incidents.len(),
         asked.len(),

@@ -2,7 +2,8 @@
 //! adapter before the simulated API server, and people, monitoring, chat and cluster that misbehave by
 //! a seed. The process "dies" anywhere between two steps and is started again on the same store.
 //!
-//! `MIDWATCH_SEEDS=FROM..TO` plays others than the default; a seed that once failed is in `KNOWN`.
+//! `MIDWATCH_SEEDS=1..1001` plays a thousand, which takes a quarter of an hour on two cores; without it
+//! fewer are played. A seed that once failed is in `KNOWN`.
 
 mod around;
 mod night;
@@ -12,22 +13,24 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// Seeds that found something, each with what it found.
-const KNOWN: [u64; 0] = [];
+/// Seeds that found something: a plan that outlived a clock turned back, undos that were told and not
+/// written, a sign of work after its answer.
+const KNOWN: [u64; 6] = [2, 4, 7, 10, 13, 28];
 
 /// How many are played when nobody says otherwise.
-const PLAYED: u64 = 1_000;
+const PLAYED: u64 = 250;
 
 fn seeds() -> Vec<u64> {
     let wanted = std::env::var("MIDWATCH_SEEDS").unwrap_or_default();
     let (from, to) = wanted.split_once("..").unwrap_or(("1", ""));
     let number = |text: &str, otherwise| text.parse().unwrap_or(otherwise);
     let (from, to) = (number(from, 1), number(to, PLAYED + 1));
-    KNOWN.iter().copied().filter(|_| wanted.is_empty()).chain(from..to).collect()
+    let known = KNOWN.iter().copied().filter(|seed| wanted.is_empty() && !(from..to).contains(seed));
+    known.chain(from..to).collect()
 }
 
 #[test]
-fn a_thousand_nights_with_faults_keep_every_promise() {
+fn nights_with_faults_keep_every_promise() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let seeds = seeds();
     let (next, began) = (AtomicU64::new(0), Instant::now());
