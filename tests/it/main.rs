@@ -23,6 +23,7 @@ mod model;
 mod noise;
 mod ops;
 mod poisoned;
+mod prompt_hand;
 mod promql;
 mod races;
 mod real;

@@ -5,7 +5,7 @@ use midwatch::domain::alert::{Fingerprint, Labels, Severity};
 use midwatch::domain::card::{ButtonAction, Card, Span, Tone};
 use midwatch::domain::diagnosis::{Claim, Diagnosis, Remedy, Verdict};
 use midwatch::domain::id::{Digest, IncidentId, PlanId};
-use midwatch::domain::incident::{Decision, Incident, IncidentEvent as E, JoinedAlert, PastIncident, Sev};
+use midwatch::domain::incident::{Decision, Incident, IncidentEvent as E, JoinedAlert, PastIncident, Sev, UNDONE};
 use midwatch::domain::narrative::{self, Answer, Home, Muted};
 use midwatch::domain::plan::{BlastRadius, Direction, Plan, SuccessCheck, target};
 use midwatch::domain::policy::{Autonomy, Policy, Rules};
@@ -333,7 +333,11 @@ fn approvals() -> Vec<(&'static str, Card)> {
         }),
         ("approval-not-verified", not_verified.clone().approval()),
         ("approval-undone", {
-            not_verified.and(E::Compensated { plan: id.clone(), result: "revision 42".into() }).approval()
+            not_verified.clone().and(E::Compensated { plan: id.clone(), result: UNDONE.into() }).approval()
+        }),
+        ("approval-not-undone", {
+            let result = "the undo failed: cluster unavailable: connection refused".into();
+            not_verified.and(E::Compensated { plan: id.clone(), result }).approval()
         }),
         ("approval-failed", {
             let because = "the result of the write is unknown and the cluster does not answer".into();
