@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use midwatch::domain::change::announced::read;
 use midwatch::domain::id::Digest;
+use midwatch::domain::time::Timestamp;
 use midwatch::store::{audit_link, event_link, pack};
 use serde_json::{Value, json};
 use sqlx::migrate::Migrator;
@@ -216,6 +218,9 @@ fn rows(dialect: Dialect, migrations: &BTreeSet<u32>) -> String {
         format!("INSERT INTO message(channel,ts,body) VALUES('ops','1700000000.000100',{})", quoted(&message.to_string())),
         format!("INSERT INTO setting(name,value,at) VALUES('paused','null',{now})"),
     ]);
+    let announced =
+        read(&json!({"service": "pay", "id": "d1", "to": "done", "at": now}), None, Timestamp::from_millis(now));
+    let announced = serde_json::to_value(&announced.unwrap()[0].change).unwrap();
     let packed = pack(&[alert("Waiting", "three").to_string()]).unwrap();
     let later = [
         (
@@ -259,7 +264,13 @@ fn rows(dialect: Dialect, migrations: &BTreeSet<u32>) -> String {
                 "INSERT INTO asked(key,fingerprint,name,subject,reason,explanation,share,starts_at,at) VALUES('A1','00000000000000ab','Odd','pay','not_anomalous','as ever',0.1,{now},{now})"
             ),
         ),
-        (5, format!("INSERT INTO announced(key,service,at,body) VALUES('d1','pay',{now},'{{}}')")),
+        (
+            5,
+            format!(
+                "INSERT INTO announced(key,service,at,body) VALUES('d1','pay',{now},{})",
+                quoted(&announced.to_string())
+            ),
+        ),
         (
             6,
             format!(
