@@ -33,7 +33,7 @@ pub use audit::{AuditReport, AuditRow, Fault, audit_link, event_link};
 pub use batch::{AuditEntry, Batch, Claim, Draft, ExecutionRow, LedgerRow, NewEffect, PostedRow};
 pub use cold::{ColdMessage, Thawed, is_cold, thaw};
 pub use inbox::{OpenRow, Packed, pack};
-pub use lease::{Fence, Lease, Sign};
+pub use lease::{Fence, Lease, Sign, WITHOUT_SIGN};
 /// What a conversation about no incident is called in the audit trail.
 pub const CONVERSED: &str = "conversation.reasoned";
 

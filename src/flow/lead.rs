@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::desk::Desk;
-use crate::store::{Fence, Lease, StoreError};
+use crate::store::{Fence, Lease, StoreError, WITHOUT_SIGN};
 
 /// How long a silent holder is waited for.
 const LEASE: Duration = Duration::from_secs(8);
@@ -147,8 +147,11 @@ pub type Drivers = fn(Arc<Desk>) -> JoinSet<()>;
 /// Stands by, leads, stands down, until the end. `looked` hears when it is known for the first time
 /// which of them.
 pub async fn run(desk: Arc<Desk>, drivers: Drivers, looked: oneshot::Sender<()>) {
-    let holder = format!("{:016x}", rand::random::<u64>());
-    let _sign = desk.store.show_life(&holder);
+    let mut holder = format!("{:016x}", rand::random::<u64>());
+    let sign = desk.store.show_life(&holder);
+    if sign.is_none() {
+        holder.insert_str(0, WITHOUT_SIGN);
+    }
     let mut looked = Some(looked);
     while let Some((lease, sure)) = stand_by(&desk, &holder, &mut looked).await {
         lead(&desk, &lease, sure, drivers, &mut looked).await;
