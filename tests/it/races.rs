@@ -97,7 +97,7 @@ async fn round(doors: &[Arc<Desk>; 2], number: i64) -> Counts {
         .map(|_| {
             let who = drawn(&mut seed) as usize % PEOPLE.len();
             // Most mean yes, so that many rounds end with two people's approval.
-            (who, if drawn(&mut seed) % 8 == 0 { Decision::Reject } else { Decision::Approve })
+            (who, if drawn(&mut seed).is_multiple_of(8) { Decision::Reject } else { Decision::Approve })
         })
         .collect();
     let tasks: Vec<_> = clicks
