@@ -382,7 +382,7 @@ async fn poisoned_incidents_move_nothing_mention_nobody_and_leak_nothing() {
                 break;
             }
             assert!(Instant::now() < deadline, "{open} under way, {about} alerts: {}", incidents.last().unwrap());
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(400)).await;
         }
         println!("{} of {count} after {:.0} s", batch[batch.len() - 1] + 1, began.elapsed().as_secs_f64());
     }

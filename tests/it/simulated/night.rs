@@ -107,6 +107,9 @@ async fn driven<F: Future<Output = Result<(), FlowError>>>(desk: Arc<Desk>, run:
     }
 }
 
+/// Real time in which everything that can be done before the clock is turned must be done.
+const REST: Duration = Duration::from_secs(60);
+
 struct Alive {
     desk: Arc<Desk>,
     tasks: JoinSet<()>,
@@ -251,8 +254,9 @@ impl Night {
 
     /// Until nobody has anything to do before the clock is turned.
     async fn settle(&self) {
-        let mut quiet = 0;
+        let (mut quiet, began) = (0, std::time::Instant::now());
         while quiet < 3 {
+            assert!(began.elapsed() < REST, "it does not come to rest");
             for _ in 0..24 {
                 tokio::task::yield_now().await;
             }
