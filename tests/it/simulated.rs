@@ -18,7 +18,7 @@ use std::time::Instant;
 const KNOWN: [u64; 6] = [2, 4, 7, 10, 13, 28];
 
 /// How many are played when nobody says otherwise.
-const PLAYED: u64 = 150;
+const PLAYED: u64 = 80;
 
 fn seeds() -> Vec<u64> {
     let wanted = std::env::var("MIDWATCH_SEEDS").unwrap_or_default();
