@@ -18,7 +18,7 @@ use std::time::Instant;
 const KNOWN: [u64; 6] = [2, 4, 7, 10, 13, 28];
 
 /// How many are played when nobody says otherwise.
-const PLAYED: u64 = 80;
+const PLAYED: u64 = 60;
 
 fn seeds() -> Vec<u64> {
     let wanted = std::env::var("MIDWATCH_SEEDS").unwrap_or_default();
@@ -32,6 +32,8 @@ fn seeds() -> Vec<u64> {
 #[test]
 fn nights_with_faults_keep_every_promise() {
     let _ = rustls::crypto::ring::default_provider().install_default();
+    // It takes a core for itself, as a night of the built program does.
+    let _alone = crate::harness::one_night_at_a_time();
     let seeds = seeds();
     let (next, began) = (AtomicU64::new(0), Instant::now());
     let sums: Mutex<night::Sums> = Mutex::default();
@@ -53,7 +55,7 @@ fn nights_with_faults_keep_every_promise() {
     let (sums, broken) = (sums.into_inner().unwrap(), broken.into_inner().unwrap());
     println!("{} seeds in {:.0} s: {sums:?}; {} violations", seeds.len(), began.elapsed().as_secs_f64(), broken.len());
     assert!(broken.is_empty(), "{} violations:\n{}", broken.len(), broken.join("\n"));
-    if seeds.len() >= 100 {
-        assert!(sums.writes > 20 && sums.undone > 2 && sums.crashes > 50 && sums.faults > 500, "too tame: {sums:?}");
+    if seeds.len() >= 50 {
+        assert!(sums.writes > 20 && sums.undone > 1 && sums.crashes > 50 && sums.faults > 200, "too tame: {sums:?}");
     }
 }
