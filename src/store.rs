@@ -57,6 +57,8 @@ pub struct Store {
 
 struct Core {
     db: Db,
+    /// Of the lease alone: whoever waits for a connection behind a storm at the doors must not lose it.
+    lease: Option<PgPool>,
     /// Of the embedded store.
     file: Option<PathBuf>,
     /// SQLite has one writer; waiting here is cheaper and fairer than in its busy handler.
@@ -137,7 +139,9 @@ impl Store {
             .await
             .map_err(|error| failed(error.to_string()))?;
         SQLITE_MIGRATIONS.run(&pool).await.map_err(|error| failed(error.to_string()))?;
-        Ok(Self::on(Db::Sqlite(pool), Some(path.to_owned())))
+        // Other processes find the same signs of life beside it, whichever way they came to the file.
+        let file = path.canonicalize().map_err(|error| failed(error.to_string()))?;
+        Ok(Self::on(Db::Sqlite(pool), None, Some(file)))
     }
 
     async fn open_postgres(address: &str) -> Result<Self, StoreError> {
@@ -146,25 +150,28 @@ impl Store {
             reason,
             remedy: "Check host, port, user, password and database (key: store.url).",
         };
-        let pool = PgPoolOptions::new()
-            .max_connections(8)
-            .acquire_timeout(Duration::from_secs(5))
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    // Whoever is stopped within a transaction must not keep its locks from the others.
-                    sqlx::query("SET idle_in_transaction_session_timeout = '4s'").execute(connection).await.map(|_| ())
+        let options = |connections| {
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(Duration::from_secs(5))
+                .after_connect(|connection, _| {
+                    Box::pin(async move {
+                        // Whoever is stopped within a transaction must not keep its locks from the others.
+                        let limit = "SET idle_in_transaction_session_timeout = '4s'";
+                        sqlx::query(limit).execute(connection).await.map(|_| ())
+                    })
                 })
-            })
-            .connect(address)
-            .await
-            .map_err(|error| failed(error.to_string()))?;
+        };
+        let pool = options(8).connect(address).await.map_err(|error| failed(error.to_string()))?;
+        let lease = options(1).connect(address).await.map_err(|error| failed(error.to_string()))?;
         POSTGRES_MIGRATIONS.run(&pool).await.map_err(|error| failed(error.to_string()))?;
-        Ok(Self::on(Db::Postgres(pool), None))
+        Ok(Self::on(Db::Postgres(pool), Some(lease), None))
     }
 
-    fn on(db: Db, file: Option<PathBuf>) -> Self {
+    fn on(db: Db, lease: Option<PgPool>, file: Option<PathBuf>) -> Self {
         let core = Core {
             db,
+            lease,
             file,
             writer: Mutex::new(()),
             labels: AtomicU64::new(0),
@@ -205,6 +212,9 @@ impl Store {
 
     pub async fn close(&self) {
         on!(self, pool => pool.close().await);
+        if let Some(lease) = &self.core.lease {
+            lease.close().await;
+        }
     }
 }
 

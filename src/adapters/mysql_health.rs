@@ -202,8 +202,11 @@ impl MysqlHealth {
 
     async fn rows(pool: &MySqlPool, look: &Look) -> Result<Vec<String>, sqlx::Error> {
         let mut rows = pool.fetch_all(sqlx::raw_sql(AssertSqlSafe(look.sql))).await;
-        if let (Err(sqlx::Error::Database(_)), Some(or)) = (&rows, look.or) {
-            rows = pool.fetch_all(sqlx::raw_sql(AssertSqlSafe(or))).await;
+        if let (Err(sqlx::Error::Database(_)), Some(or)) = (&rows, look.or)
+            && let Ok(others) = pool.fetch_all(sqlx::raw_sql(AssertSqlSafe(or))).await
+        {
+            // When neither works the first one's error is told, of the statement for newer servers.
+            rows = Ok(others);
         }
         rows?.iter().map(|row| line(row, look.columns)).collect()
     }

@@ -55,7 +55,7 @@ pub(super) async fn order(
     if text.chars().count() > MOST_WORDS {
         return problem(StatusCode::BAD_REQUEST, &format!("a command has at most {MOST_WORDS} characters"), shape);
     }
-    match run(&desk, &by, &text).await {
+    match run(&desk, &by, &text).await.map(|(understood, card)| (understood, card.shown())) {
         Ok((Understood::Yes, card)) => {
             Json(json!({"text": card.plain_text(), "card": card, "by": by.id})).into_response()
         }

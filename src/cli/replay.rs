@@ -88,7 +88,10 @@ pub fn run(
 /// What happened: from a file of that name, cold files as retention has written them, else from a topic.
 fn history(from: &Path, in_use: &Config) -> anyhow::Result<Vec<triage::Case>> {
     if is_cold(from) {
-        let Thawed { messages, bare } = thaw(from).with_context(|| from.display().to_string())?;
+        let Thawed { messages, bare, cut } = thaw(from).with_context(|| from.display().to_string())?;
+        for file in cut {
+            eprintln!("{} ends in the middle: what comes after is not replayed", file.display());
+        }
         if bare > 0 {
             eprintln!("{bare} alerts were kept without their labels and are left out; the payloads- files have all");
         }

@@ -4,6 +4,7 @@
 //! cannot become markup, a mention or a link.
 
 mod form;
+mod shown;
 
 use serde::{Deserialize, Serialize};
 

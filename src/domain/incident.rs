@@ -456,7 +456,10 @@ impl Incident {
                 matches!(&self.state, State::Awaiting { plan: current } if current == plan)
                     && self.outcome(plan) == Some(&Outcome::Proposed)
             }
-            E::PlanVoided { plan, .. } => matches!(self.outcome(plan), Some(Outcome::Proposed | Outcome::Approved)),
+            // Of a claimed one: it was withheld before anything was written.
+            E::PlanVoided { plan, .. } => {
+                matches!(self.outcome(plan), Some(Outcome::Proposed | Outcome::Approved | Outcome::Started))
+            }
             E::ExecutionStarted { plan, .. } => self.outcome(plan) == Some(&Outcome::Approved),
             E::ExecutionWrote { plan, .. } => self.outcome(plan) == Some(&Outcome::Started),
             E::ExecutionFailed { plan, .. } => {

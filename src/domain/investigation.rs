@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::id::{EvidenceId, IncidentId};
+use super::redact::{redact, redact_json};
 use super::time::Timestamp;
 
 pub const CONCLUDE: &str = "conclude";
@@ -220,7 +221,10 @@ impl Investigation {
                 Said { text: turn.text, calls: turn.calls }
             }
         };
-        self.transcript.push(Step::Model { text: said.text.clone(), calls: said.calls.clone() });
+        // What it is reminded of; what it calls is run as it said it.
+        let mut kept = Said { text: redact(&said.text), calls: said.calls.clone() };
+        kept.calls.iter_mut().for_each(|call| redact_json(&mut call.arguments));
+        self.transcript.push(Step::Model { text: kept.text, calls: kept.calls });
         if let Some(call) = said.calls.iter().find(|call| call.name == CONCLUDE) {
             let read = Finding::read(&call.arguments).and_then(|finding| match self.wanting(&finding) {
                 // The last reply is taken as it is: the judge keeps what holds of it.

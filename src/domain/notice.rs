@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::card::Card;
 use super::incident::{Incident, IncidentEvent, Sev};
 use super::narrative;
+use super::redact::redact;
 use super::time::Timestamp;
 
 /// Services that are named at most.
@@ -137,6 +138,7 @@ pub fn phase_of(event: &IncidentEvent) -> Option<(Phase, String, Option<String>)
 impl Notice {
     /// `incident` as it is after the event. `source` tells installations apart; `console` is the address
     /// of the pages.
+    /// Without secrets: it leaves the program.
     pub fn of(
         incident: &Incident,
         (phase, text, by): (Phase, String, Option<String>),
@@ -151,7 +153,7 @@ impl Notice {
             dedup_key: format!("{source}/{}", incident.id),
             version: incident.version,
             severity: incident.severity,
-            title: incident.title.clone(),
+            title: redact(&incident.title),
             cluster: incident.cluster.clone(),
             team: incident.team.clone(),
             services: incident.subjects().into_iter().take(NAMED).map(str::to_owned).collect(),
@@ -161,11 +163,11 @@ impl Notice {
             alerts: incident.alert_count(),
             firing: incident.firing(),
             cause: incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.service.clone()),
-            text,
-            body,
+            text: redact(&text),
+            body: body.as_deref().map(redact),
             by,
             url: format!("{}/incident/{}", console.trim_end_matches('/'), incident.id),
-            card: match phase {
+            card: (match phase {
                 Phase::Diagnosed => narrative::diagnosis(incident),
                 Phase::Planned => incident.plans.last().map_or_else(|| narrative::root(incident), narrative::approval),
                 Phase::Opened
@@ -174,7 +176,8 @@ impl Notice {
                 | Phase::Resolved
                 | Phase::FollowUp
                 | Phase::Reviewed => narrative::root(incident),
-            },
+            })
+            .shown(),
         }
     }
 }

@@ -74,6 +74,17 @@ pub fn redact(text: &str) -> String {
     text
 }
 
+/// The same with every string in it; keys stay as they are.
+pub fn redact_json(value: &mut serde_json::Value) {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => *text = redact(text),
+        Value::Array(all) => all.iter_mut().for_each(redact_json),
+        Value::Object(map) => map.values_mut().for_each(redact_json),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 /// Drops control characters, terminal escapes, and characters that reorder or hide text; line ends
 /// and tabs stay.
 pub fn strip(text: &str) -> String {
@@ -95,7 +106,7 @@ pub fn fence(text: &str, source: &str) -> String {
 
 /// Bidirectional controls (CVE-2021-42574), zero-width characters, and the tag block in which
 /// instructions can be written that only a model reads.
-fn is_invisible(c: char) -> bool {
+pub fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{00AD}' | '\u{061C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}'
         | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E007F}'

@@ -267,20 +267,21 @@ impl Desk {
         self.paused_by(&[pause::EVERYTHING.to_owned()]).await
     }
 
-    /// Why one of these pauses holds, or `None`.
+    /// Why one of these pauses holds, or `None`. What cannot be read is a pause.
     pub async fn paused_by(&self, names: &[String]) -> Option<String> {
+        self.pause_of(names).await.unwrap_or_else(|error| Some(format!("the pause state cannot be read: {error}")))
+    }
+
+    /// The same for whoever can wait: a store that does not answer is no verdict on a plan.
+    pub async fn pause_of(&self, names: &[String]) -> Result<Option<String>, StoreError> {
         for name in names {
-            match self.store.setting(name).await {
-                Ok(None) => {}
-                Ok(Some(value)) => match pause::reason(&value) {
-                    None => {}
-                    Some(why) if name == pause::EVERYTHING => return Some(why),
-                    Some(why) => return Some(format!("{}: {why}", pause::shown(name))),
-                },
-                Err(error) => return Some(format!("the pause state cannot be read: {error}")),
-            }
+            let Some(why) = self.store.setting(name).await?.as_deref().and_then(pause::reason) else { continue };
+            return Ok(Some(match name == pause::EVERYTHING {
+                true => why,
+                false => format!("{}: {why}", pause::shown(name)),
+            }));
         }
-        None
+        Ok(None)
     }
 
     pub fn stopping(&self) -> bool {

@@ -13,8 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
+use contested::Leave;
 pub(super) use facts::{About, facts};
 pub(super) use hands::{Hands, patiently};
 use preserve::preserve;
@@ -112,8 +115,12 @@ async fn start(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &Ha
     let (id, plan) = (&incident.id, &record.plan);
     crash::point("execute.start");
     let pauses = pause::names_for(&plan.action, Some(&plan.service));
-    if let Some(why) = desk.paused_by(&pauses).await {
+    if let Some(why) = desk.pause_of(&pauses).await? {
         return void(desk, id, plan, &format!("midwatch is paused: {why}")).await;
+    }
+    if desk.clock.wall_now() >= plan.expires_at + BUDGET_PATIENCE {
+        // It stood behind others, or this process was away: what people saw is too long ago.
+        return void(desk, id, plan, "it could not be begun in time after its approval; a new card is needed").await;
     }
     if let Err(because) = may_run(desk, incident, plan, hands).await? {
         return void(desk, id, plan, &because).await;
@@ -166,7 +173,30 @@ async fn start(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &Ha
     crash::point("execute.claimed");
     info!(incident = %id, plan = %plan.id, action = %plan.action, "execution starts");
     Counters::add(&desk.counters.executions, 1);
-    write(desk, id, plan, hands, &dry_run).await
+    write(desk, incident, plan, hands, &dry_run).await
+}
+
+/// The rules, the votes and the kill switch as they are at that moment.
+struct Approved<'a> {
+    desk: &'a Desk,
+    incident: &'a Incident,
+    plan: &'a Plan,
+    hands: &'a Hands,
+}
+
+#[async_trait]
+impl Leave for Approved<'_> {
+    async fn to_go_on(&self) -> Result<(), String> {
+        let Self { desk, incident, plan, hands } = self;
+        let unread = |why: String| format!("whether it may go on cannot be read: {why}");
+        may_run(desk, incident, plan, hands).await.map_err(|error| unread(error.to_string()))??;
+        // Last, for people throw it in a hurry.
+        let pauses = pause::names_for(&plan.action, Some(&plan.service));
+        match desk.pause_of(&pauses).await.map_err(|error| unread(error.to_string()))? {
+            Some(why) => Err(format!("midwatch was paused before anything was written: {why}")),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The rules as they are now, and the votes that count now.
@@ -200,23 +230,40 @@ async fn may_run(
     })
 }
 
-async fn write(desk: &Desk, id: &IncidentId, plan: &Plan, hands: &Hands, dry_run: &DryRun) -> Result<(), FlowError> {
+async fn write(
+    desk: &Desk,
+    incident: &Incident,
+    plan: &Plan,
+    hands: &Hands,
+    dry_run: &DryRun,
+) -> Result<(), FlowError> {
+    let id = &incident.id;
     let approved = |now: &DryRun| is_as_approved(desk, plan, now);
     crash::point("execute.before_write");
     let mark = plan.id.as_str();
-    let ended = contested::apply(hands, &plan.action, &dry_run.resource_version, mark, approved).await;
+    let leave = Approved { desk, incident, plan, hands };
+    let ended = contested::apply(hands, &plan.action, &dry_run.resource_version, mark, approved, &leave).await;
     crash::point("execute.after_write");
     match ended {
-        Ok(applied) => match follow_up(desk, plan, hands).await {
-            Ok(rest) => wrote(desk, id, plan, &format!("generation {}{rest}", applied.generation)).await,
-            Err(why) => fail(desk, id, &plan.id, &why).await,
-        },
+        Ok(Ok(applied)) => finish(desk, id, plan, hands, &format!("generation {}", applied.generation)).await,
+        Ok(Err(why)) => void(desk, id, plan, &why).await,
         Err(ClusterError::Unknown(why)) => {
             // The next round reads the cluster (`recover`).
             warn!(incident = %id, plan = %plan.id, why, "the result of the write is unknown");
             Ok(())
         }
         Err(error) => fail(desk, id, &plan.id, &error.to_string()).await,
+    }
+}
+
+/// The steps after the first write, then the wait for their effect.
+async fn finish(desk: &Desk, id: &IncidentId, plan: &Plan, hands: &Hands, how: &str) -> Result<(), FlowError> {
+    match follow_up(desk, plan, hands).await? {
+        Steps::Done(0) => wrote(desk, id, plan, how).await,
+        Steps::Done(steps) => wrote(desk, id, plan, &format!("{how}, {steps} evicted")).await,
+        Steps::Stuck(why) => fail(desk, id, &plan.id, &why).await,
+        // Whoever leads next finds the first write and goes on with what is left.
+        Steps::Left => Ok(()),
     }
 }
 
@@ -241,42 +288,62 @@ async fn pods_services(plan: &Plan, hands: &Hands, steps: &[Action]) -> Result<B
     Ok(steps.iter().filter_map(|step| of(step.target())).collect())
 }
 
+/// How the writes after the first one ended.
+enum Steps {
+    Done(usize),
+    Stuck(String),
+    /// This process ends.
+    Left,
+}
+
 /// The writes after the first one, for a drain its evictions: each names its pod by uid, so that what
 /// is gone already is found gone. The kill switch is read before each of them.
-async fn follow_up(desk: &Desk, plan: &Plan, hands: &Hands) -> Result<String, String> {
+async fn follow_up(desk: &Desk, plan: &Plan, hands: &Hands) -> Result<Steps, FlowError> {
     let rest = plan.action.follow_ups();
-    let of_pods = pods_services(plan, hands, &rest).await?;
+    let of_pods = match pods_services(plan, hands, &rest).await {
+        Ok(found) => found,
+        Err(why) => return Ok(Steps::Stuck(why)),
+    };
     let patience = desk.clock.event_now() + Duration::from_secs(desk.config.investigation.verify_seconds);
     for (at, step) in rest.iter().enumerate() {
         loop {
+            if desk.stopping() {
+                return Ok(Steps::Left);
+            }
             let mut names = pause::names_for(step, Some(&plan.service));
             names.extend(pause::names_for(step, of_pods.get(&step.target().uid).map(String::as_str)));
-            if let Some(why) = desk.paused_by(&names).await {
-                return Err(format!("midwatch was paused ({why}) after {at} of {} steps", rest.len()));
-            }
-            let ended = match hands.rehearse(step).await {
-                Ok(now) => hands.apply(step, &now.resource_version, plan.id.as_str()).await.map(|_| ()),
+            let tried = match hands.rehearse(step).await {
+                // After the rehearsal, which may have waited for the cluster.
+                Ok(now) => match desk.pause_of(&names).await? {
+                    None => hands.apply(step, &now.resource_version, plan.id.as_str()).await.map(drop),
+                    Some(why) => {
+                        let text = format!("midwatch was paused ({why}) after {at} of {} steps", rest.len());
+                        return Ok(Steps::Stuck(text));
+                    }
+                },
                 Err(error) => Err(error),
             };
             crash::point("execute.followed_up");
-            match ended {
+            match tried {
                 Ok(()) | Err(ClusterError::NotFound(_)) => break,
                 // Another pod has its name: the one that was meant is gone.
                 Err(ClusterError::Conflict(why)) if why.contains("taken the name") => break,
-                Err(ClusterError::Budget(_) | ClusterError::Unavailable(_) | ClusterError::Conflict(_))
-                    if desk.clock.event_now() < patience && !desk.stopping() =>
-                {
-                    tokio::time::sleep(BUDGET_PAUSE).await;
+                // Not now; or the answer is lost, and the uid makes a second eviction harmless.
+                Err(
+                    ClusterError::Budget(_)
+                    | ClusterError::Unavailable(_)
+                    | ClusterError::Conflict(_)
+                    | ClusterError::Unknown(_),
+                ) if desk.clock.event_now() < patience => {
+                    desk.wait(&Notify::new(), BUDGET_PAUSE).await;
                 }
-                // The uid makes a second eviction harmless: look again.
-                Err(ClusterError::Unknown(_)) if desk.clock.event_now() < patience && !desk.stopping() => {
-                    tokio::time::sleep(BUDGET_PAUSE).await;
+                Err(error) => {
+                    return Ok(Steps::Stuck(format!("{step}: {error}; {at} of {} steps are done", rest.len())));
                 }
-                Err(error) => return Err(format!("{step}: {error}; {at} of {} steps are done", rest.len())),
             }
         }
     }
-    Ok(if rest.is_empty() { String::new() } else { format!(", {} evicted", rest.len()) })
+    Ok(Steps::Done(rest.len()))
 }
 
 fn is_as_approved(desk: &Desk, plan: &Plan, now: &DryRun) -> bool {
@@ -293,13 +360,10 @@ async fn recover(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &
         other => hands.took_effect(other, plan.id.as_str()).await,
     };
     match took {
-        Ok(Took::Yes(how)) => match follow_up(desk, plan, hands).await {
-            Ok(rest) => {
-                wrote(desk, &incident.id, plan, &format!("found in the cluster after an unknown answer: {how}{rest}"))
-                    .await
-            }
-            Err(why) => fail(desk, &incident.id, &plan.id, &why).await,
-        },
+        Ok(Took::Yes(how)) => {
+            let how = format!("found in the cluster after an unknown answer: {how}");
+            finish(desk, &incident.id, plan, hands, &how).await
+        }
         Ok(Took::No) => fail(desk, &incident.id, &plan.id, "the write did not take effect and is not repeated").await,
         Ok(Took::Unknown(why)) => {
             let text = format!("whether it was written is not known ({why}); it is not repeated");
@@ -333,8 +397,21 @@ async fn took_back(desk: &Desk, plan: &Plan, hands: &Hands) -> Result<Took, Clus
 }
 
 async fn wrote(desk: &Desk, id: &IncidentId, plan: &Plan, result: &str) -> Result<(), FlowError> {
+    // From now on: the steps of a drain may have taken as long as the wait for their effect.
+    let deadline = desk.clock.event_now() + Duration::from_secs(desk.config.investigation.verify_seconds);
     desk.change(id, |change| {
         change.record(IncidentEvent::ExecutionWrote { plan: plan.id.clone(), result: result.to_owned() })?;
+        change.batch.executions.push(ExecutionRow {
+            plan: plan.id.to_string(),
+            incident: id.to_string(),
+            stage: "written".into(),
+            digest: plan.digest.to_string(),
+            before: String::new(),
+            result: Some(result.to_owned()),
+            deadline,
+            claim: Claim::Progress,
+            pauses: vec![],
+        });
         tell_plan(change, plan);
         Ok(())
     })

@@ -21,7 +21,7 @@ use crate::store::{AuditEntry, Batch};
 
 const LOOK_EVERY: f64 = 30.0;
 const VERSIONS: usize = 8;
-/// What is larger is no flag file; it is not remembered.
+/// What is larger is no flag file: its values are not remembered, only that they changed.
 const MAX_BYTES: usize = 64 * 1024;
 /// Written so soon after it was made, it came with a rollout, which is a change already.
 const MADE: Duration = Duration::from_secs(60);
@@ -49,13 +49,18 @@ struct Seen {
 
 impl Seen {
     fn of(data: &Data) -> Self {
+        let bytes: usize = data.iter().map(|(key, value)| key.len() + value.len()).sum();
         // Key and value together: what a value is, its key tells.
         let shown = |key: &String, value: &String| {
             let line = redact(&format!("{key}: {value}"));
             line.strip_prefix(&format!("{key}: ")).map_or(line.clone(), str::to_owned)
         };
         Self {
-            shown: data.iter().map(|(key, value)| (key.clone(), shown(key, value))).collect(),
+            // Of a large one only that it changed: its lines are no settings that anybody reads.
+            shown: match bytes > MAX_BYTES {
+                true => data.keys().map(|key| (key.clone(), String::new())).collect(),
+                false => data.iter().map(|(key, value)| (key.clone(), shown(key, value))).collect(),
+            },
             digests: data
                 .iter()
                 .map(|(key, value)| (key.clone(), Digest::of_json(value).short().chars().take(6).collect()))
@@ -86,8 +91,10 @@ fn seen_setting(name: &str) -> String {
 }
 
 async fn versions(desk: &Desk, name: &str) -> Result<Vec<Version>, FlowError> {
-    let text = desk.store.setting(&setting(name)).await?;
-    Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
+    let Some(text) = desk.store.setting(&setting(name)).await? else { return Ok(vec![]) };
+    // What could be put back must not be forgotten because it cannot be read.
+    serde_json::from_str(&text)
+        .map_err(|error| FlowError::Outside(format!("the earlier data of ConfigMap {name} cannot be read: {error}")))
 }
 
 /// The newest data before the present one.
@@ -109,7 +116,10 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
     let mut watch = Watch::default();
     while !desk.stopping() {
         for name in &desk.config.remediation.config_maps {
-            look(&desk, name).await?;
+            match look(&desk, name).await {
+                Err(FlowError::Outside(why)) => warn!(config_map = name, why, "nothing new is remembered of it"),
+                looked => looked?,
+            }
         }
         watch.look(&desk, cluster.as_ref()).await?;
         desk.wait(&tokio::sync::Notify::new(), every).await;
@@ -162,8 +172,13 @@ impl Watch {
                     }
                     self.versions.insert(name.clone(), state.resource_version.clone());
                 }
-                None if self.versions.remove(name).is_some() => deleted(desk, name, workloads).await?,
-                None => {}
+                None => {
+                    self.versions.remove(name);
+                    // Also when it went while nobody looked.
+                    if desk.store.setting(&seen_setting(name)).await?.is_some_and(|text| !text.is_empty()) {
+                        deleted(desk, name, workloads).await?;
+                    }
+                }
             }
         }
         self.versions.retain(|name, _| users.contains_key(name));
@@ -173,12 +188,9 @@ impl Watch {
 
 async fn compare(desk: &Desk, state: &ConfigMapState, data: &Data, users: &[&Workload]) -> Result<(), FlowError> {
     let name = format!("{}/{}", state.namespace, state.name);
-    let bytes: usize = data.iter().map(|(key, value)| key.len() + value.len()).sum();
-    if bytes > MAX_BYTES {
-        return Ok(());
-    }
     let seen = Seen::of(data);
     let before = desk.store.setting(&seen_setting(&name)).await?;
+    let was_deleted = before.as_ref().is_some_and(String::is_empty);
     let before: Option<Seen> = before.and_then(|text| serde_json::from_str(&text).ok());
     if before.as_ref() == Some(&seen) {
         return Ok(());
@@ -186,6 +198,7 @@ async fn compare(desk: &Desk, state: &ConfigMapState, data: &Data, users: &[&Wor
     let event_now = desk.clock.event_now();
     let touched = match (&before, &state.written) {
         (Some(before), _) => seen.touched_since(before),
+        (None, _) if was_deleted => vec![configuration("it was made again after it had been deleted".into())],
         // A file that midwatch meets for the first time may have been edited a minute ago.
         (None, Some((at, _))) if at.since(state.created_at) > MADE && event_now.since(*at) < TOLD_LATE => {
             vec![configuration("its data was written; what it held before was not seen".into())]
@@ -293,5 +306,14 @@ mod tests {
         assert!(!kept.contains("-hidden"), "{kept}");
         let told: Vec<String> = after.touched_since(&before).into_iter().map(|one| one.detail).collect();
         assert_eq!(told, ["pool: 20 -> 2", "DB_PASSWORD: a value that is not shown changed"]);
+    }
+
+    #[test]
+    fn a_large_file_is_not_kept_and_its_change_is_told() {
+        let large = |last: &str| data(&[("rules", &("x\n".repeat(MAX_BYTES) + last)), ("size", "large")]);
+        let (before, after) = (Seen::of(&large("a")), Seen::of(&large("b")));
+        assert!(serde_json::to_string(&before).unwrap().len() < 200);
+        let told: Vec<String> = after.touched_since(&before).into_iter().map(|one| one.detail).collect();
+        assert_eq!(told, ["rules: a value that is not shown changed"]);
     }
 }

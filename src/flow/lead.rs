@@ -156,6 +156,9 @@ pub async fn run(desk: Arc<Desk>, drivers: Drivers, looked: oneshot::Sender<()>)
     while let Some((lease, sure)) = stand_by(&desk, &holder, &mut looked).await {
         lead(&desk, &lease, sure, drivers, &mut looked).await;
     }
+    if let Some(sign) = sign {
+        sign.take_down();
+    }
 }
 
 fn tell(looked: &mut Option<oneshot::Sender<()>>) {

@@ -17,6 +17,7 @@ use super::desk::{ChatSeat, Desk};
 use crate::domain::card::{Card, Tone};
 use crate::domain::id::PersonId;
 use crate::domain::narrative::note;
+use crate::domain::redact::redact;
 use crate::ports::{ChatError, MessageRef, Place};
 use crate::store::{Batch, NewEffect, PostedRow};
 
@@ -118,7 +119,7 @@ impl Teller {
                 (Some(Growing::Told(_)), _) => !waiting.is_empty() && last.elapsed() >= FALLBACK_EVERY,
             };
             if due {
-                let words = std::mem::take(&mut waiting).join("\n");
+                let words = redact(&std::mem::take(&mut waiting).join("\n"));
                 if let Err(error) = self.tell(&words).await {
                     debug!(key = self.key, %error, "a growing answer was not shown");
                     // The answer itself comes all the same; this was only to shorten the wait.
@@ -182,8 +183,13 @@ impl Teller {
             incident: None,
             card: first,
         };
+        if let Err(error) = self.keep(Batch { posted: vec![posted], ..Batch::default() }).await {
+            // Nobody would know it for the answer's own message, and a second one would follow.
+            self.logged(self.seat().chat.remove(&message).await);
+            return Err(error);
+        }
         self.message = Some(Growing::Stream(message));
-        self.keep(Batch { posted: vec![posted], ..Batch::default() }).await
+        Ok(())
     }
 
     /// Into the outbox, under the answer's key.

@@ -10,12 +10,12 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::cold::{ColdFile, io};
 use super::lease::write_one;
 use super::{AuditRow, Db, Store, StoreError, on};
 use crate::domain::time::Timestamp;
 
 const PAGE: i64 = 2_000;
-const LEVEL: i32 = 6;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Exported {
@@ -35,10 +35,6 @@ pub struct Retired {
     pub alerts: u64,
     pub payloads: u64,
     pub file: Option<PathBuf>,
-}
-
-fn io(reason: std::io::Error) -> StoreError {
-    StoreError::Busy(format!("the file cannot be written: {reason}"))
 }
 
 impl Store {
@@ -133,7 +129,7 @@ impl Store {
     /// payloads that they came in to another, and removes them. Alerts of incidents that are not over stay.
     pub async fn retire(&self, keep: Retention, folder: &Path, wall_now: Timestamp) -> Result<Retired, StoreError> {
         let before = wall_now - keep.hot;
-        let name = format!("alerts-{}.jsonl.zst", wall_now.to_datetime().format("%Y%m%dT%H%M%SZ"));
+        let mut file = ColdFile::new(folder, "alerts-", wall_now);
         type Row = (
             i64,
             i64,
@@ -151,7 +147,6 @@ impl Store {
             i64,
         );
         let mut retired = Retired::default();
-        let mut file: Option<zstd::stream::write::Encoder<'static, std::fs::File>> = None;
         loop {
             let rows: Vec<Row> = on!(self, pool => {
                 sqlx::query_as(
@@ -165,14 +160,6 @@ impl Store {
                 .await
             })?;
             let Some(last) = rows.last().map(|row| row.0) else { break };
-            if file.is_none() {
-                std::fs::create_dir_all(folder).map_err(io)?;
-                let path = folder.join(&name);
-                let raw = std::fs::File::options().create_new(true).write(true).open(&path).map_err(io)?;
-                file = Some(zstd::stream::write::Encoder::new(raw, LEVEL).map_err(io)?);
-                retired.file = Some(path);
-            }
-            let Some(out) = &mut file else { break };
             for (
                 id,
                 inbox,
@@ -192,22 +179,17 @@ impl Store {
             {
                 let labels: Value =
                     labels.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-                let row = json!({
+                file.line(&json!({
                     "id": id, "inbox": inbox, "cluster": cluster, "team": team, "fingerprint": fingerprint,
                     "name": name, "status": status, "startsAt": Timestamp::from_millis(*starts),
                     "endsAt": ends.map(Timestamp::from_millis), "verdict": verdict, "reason": reason,
                     "incident": incident, "labels": labels, "judgedAt": Timestamp::from_millis(*judged),
-                });
-                writeln!(out, "{row}").map_err(io)?;
+                }))?;
             }
-            // On the disk before it leaves the store.
-            out.flush().map_err(io)?;
-            out.get_ref().sync_data().map_err(io)?;
+            file.settle()?;
             retired.alerts += self.forget_alerts(before, last).await?;
         }
-        if let Some(file) = file {
-            file.finish().and_then(|file| file.sync_all()).map_err(io)?;
-        }
+        retired.file = file.finish()?;
         retired.payloads = self.retire_payloads(before, folder, wall_now).await?;
         write_one!(self, tx => {
             sqlx::query("DELETE FROM alert_repeat WHERE judged_at<$1").bind(before.millis()).execute(&mut *tx)

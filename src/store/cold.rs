@@ -2,6 +2,7 @@
 //!
 //! Invariant: what leaves the store is on the disk before.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::lease::write_one;
 use super::{Store, StoreError, on};
+use crate::domain::id::Digest;
 use crate::domain::time::Timestamp;
 
 /// Rows of the inbox that are read at once; each may hold a whole group commit.
@@ -31,10 +33,50 @@ pub struct Thawed {
     pub messages: Vec<ColdMessage>,
     /// Judged alerts that were kept without their labels: they cannot be judged again.
     pub bare: usize,
+    /// Files that end in the middle: the process ended then, or something happened to them since.
+    pub cut: Vec<PathBuf>,
 }
 
-fn io(reason: std::io::Error) -> StoreError {
+pub(super) fn io(reason: std::io::Error) -> StoreError {
     StoreError::Busy(format!("the file cannot be written: {reason}"))
+}
+
+/// A compressed file of JSON lines that begins with its first line.
+pub(super) struct ColdFile<'a> {
+    folder: &'a Path,
+    name: String,
+    out: Option<zstd::stream::write::Encoder<'static, File>>,
+}
+
+impl<'a> ColdFile<'a> {
+    pub fn new(folder: &'a Path, beginning: &str, wall_now: Timestamp) -> Self {
+        let name = format!("{beginning}{}{ENDING}", wall_now.to_datetime().format("%Y%m%dT%H%M%SZ"));
+        Self { folder, name, out: None }
+    }
+
+    pub fn line(&mut self, value: &Value) -> Result<(), StoreError> {
+        if self.out.is_none() {
+            std::fs::create_dir_all(self.folder).map_err(io)?;
+            let raw = File::options().create_new(true).write(true).open(self.folder.join(&self.name)).map_err(io)?;
+            // Its name must be on the disk as well as what is in it.
+            File::open(self.folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+            self.out = Some(zstd::stream::write::Encoder::new(raw, LEVEL).map_err(io)?);
+        }
+        self.out.as_mut().map_or(Ok(()), |out| writeln!(out, "{value}")).map_err(io)
+    }
+
+    /// Returns when all lines are on the disk: now they may leave the store.
+    pub fn settle(&mut self) -> Result<(), StoreError> {
+        let Some(out) = &mut self.out else { return Ok(()) };
+        out.flush().and_then(|()| out.get_ref().sync_data()).map_err(io)
+    }
+
+    /// The file, when there was anything to write.
+    pub fn finish(self) -> Result<Option<PathBuf>, StoreError> {
+        let Some(out) = self.out else { return Ok(None) };
+        out.finish().and_then(|file| file.sync_all()).map_err(io)?;
+        Ok(Some(self.folder.join(self.name)))
+    }
 }
 
 impl Store {
@@ -46,8 +88,7 @@ impl Store {
         folder: &Path,
         wall_now: Timestamp,
     ) -> Result<u64, StoreError> {
-        let name = format!("{BEGINNING}{}{ENDING}", wall_now.to_datetime().format("%Y%m%dT%H%M%SZ"));
-        let mut file: Option<zstd::stream::write::Encoder<'static, File>> = None;
+        let mut file = ColdFile::new(folder, BEGINNING, wall_now);
         let mut gone = 0;
         loop {
             let rows: Vec<(i64, String, i64)> = on!(self, pool => {
@@ -60,23 +101,17 @@ impl Store {
                 .await
             })?;
             let Some(last) = rows.last().map(|row| row.0) else { break };
-            if file.is_none() {
-                std::fs::create_dir_all(folder).map_err(io)?;
-                let raw = File::options().create_new(true).write(true).open(folder.join(&name)).map_err(io)?;
-                file = Some(zstd::stream::write::Encoder::new(raw, LEVEL).map_err(io)?);
-            }
-            let Some(out) = &mut file else { break };
             for (id, source, received_at) in rows {
                 let received_at = Timestamp::from_millis(received_at);
-                for frame in self.frames(id).await? {
+                for (number, frame) in self.frames(id).await?.into_iter().enumerate() {
                     let payload: Value = serde_json::from_slice(&frame)
                         .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&frame).into_owned()));
-                    let line = json!({"receivedAt": received_at, "source": source, "payload": payload});
-                    writeln!(out, "{line}").map_err(io)?;
+                    file.line(&json!({
+                        "id": format!("{id}.{number}"), "receivedAt": received_at, "source": source, "payload": payload,
+                    }))?;
                 }
             }
-            out.flush().map_err(io)?;
-            out.get_ref().sync_data().map_err(io)?;
+            file.settle()?;
             gone += write_one!(self, tx => {
                 sqlx::query("DELETE FROM inbox WHERE id<=$1 AND done_at<$2 AND kind='alerts'")
                     .bind(last)
@@ -84,9 +119,7 @@ impl Store {
                     .execute(&mut *tx)
             });
         }
-        if let Some(file) = file {
-            file.finish().and_then(|file| file.sync_all()).map_err(io)?;
-        }
+        file.finish()?;
         // What people did stands in the audit trail.
         gone += write_one!(self, tx => {
             sqlx::query("DELETE FROM inbox WHERE done_at<$1 AND kind<>'alerts'").bind(before.millis()).execute(&mut *tx)
@@ -119,12 +152,14 @@ pub fn thaw(from: &Path) -> std::io::Result<Thawed> {
     } else {
         files.push(from.to_owned());
     }
-    let mut thawed = Thawed::default();
-    files.iter().try_for_each(|file| thaw_one(file, &mut thawed))?;
+    let (mut thawed, mut known) = (Thawed::default(), BTreeSet::new());
+    files.iter().try_for_each(|file| thaw_one(file, &mut thawed, &mut known))?;
     Ok(thawed)
 }
 
-fn thaw_one(path: &PathBuf, thawed: &mut Thawed) -> std::io::Result<()> {
+/// `known`: digests of numbered lines. One that was written before a crash and not removed was written
+/// again by the next retention.
+fn thaw_one(path: &PathBuf, thawed: &mut Thawed, known: &mut BTreeSet<String>) -> std::io::Result<()> {
     let wrong = |line: usize, why: &str| {
         let what = format!("{} line {}: {why}", path.display(), line + 1);
         std::io::Error::new(ErrorKind::InvalidData, what)
@@ -134,10 +169,16 @@ fn thaw_one(path: &PathBuf, thawed: &mut Thawed) -> std::io::Result<()> {
         let line = match line {
             Ok(line) => line,
             // The process ended before the file did: what is missing never left the store.
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                thawed.cut.push(path.clone());
+                break;
+            }
             Err(error) => return Err(error),
         };
         let value: Value = serde_json::from_str(&line).map_err(|error| wrong(number, &error.to_string()))?;
+        if value.get("id").is_some() && !known.insert(Digest::of(line.as_bytes()).to_string()) {
+            continue;
+        }
         let at = |name: &str| serde_json::from_value::<Timestamp>(value[name].clone());
         if let Some(payload) = value.get("payload") {
             let received_at = at("receivedAt").map_err(|error| wrong(number, &error.to_string()))?;

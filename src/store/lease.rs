@@ -90,6 +90,16 @@ macro_rules! write_one {
 }
 pub(super) use write_one;
 
+/// As `on!`, with the connection that nobody else waits for.
+macro_rules! on_its_own {
+    ($store:expr, $pool:ident => $body:expr) => {
+        match (&$store.core.db, &$store.core.lease) {
+            (Db::Sqlite($pool), _) => $body,
+            (Db::Postgres(_), Some($pool)) | (Db::Postgres($pool), None) => $body,
+        }
+    };
+}
+
 const TAKE: &str = "UPDATE lease SET holder=$1, epoch=epoch+1, beat=beat+1 WHERE name='watch' AND epoch=$2 AND beat=$3";
 
 impl Store {
@@ -99,7 +109,7 @@ impl Store {
     }
 
     pub async fn lease(&self) -> Result<Lease, StoreError> {
-        Ok(on!(self, pool => {
+        Ok(on_its_own!(self, pool => {
             sqlx::query_as("SELECT holder, epoch, beat FROM lease WHERE name='watch'").fetch_one(pool).await
         })?)
     }
@@ -114,7 +124,7 @@ impl Store {
                 take.execute(pool).await?.rows_affected()
             }
             Db::Postgres(pool) => {
-                let mut tx = pool.begin().await?;
+                let mut tx = self.core.lease.as_ref().unwrap_or(pool).begin().await?;
                 // Waits for the writes that the holder has under way, and keeps new ones out.
                 sqlx::query("SELECT epoch FROM lease WHERE name='watch' FOR UPDATE").execute(&mut *tx).await?;
                 let taken = take().execute(&mut *tx).await?.rows_affected();
@@ -132,7 +142,7 @@ impl Store {
             Db::Sqlite(_) => Some(self.core.writer.lock().await),
             Db::Postgres(_) => None,
         };
-        let renewed = on!(self, pool => {
+        let renewed = on_its_own!(self, pool => {
             sqlx::query("UPDATE lease SET beat=beat+1 WHERE name='watch' AND epoch=$1")
                 .bind(held.epoch)
                 .execute(pool)
@@ -145,7 +155,7 @@ impl Store {
     /// Gives it back, so that the next one need not wait.
     pub async fn release_lease(&self, held: &Lease) -> Result<(), StoreError> {
         let _writer = self.core.writer.lock().await;
-        on!(self, pool => {
+        on_its_own!(self, pool => {
             sqlx::query("UPDATE lease SET holder='', beat=beat+1 WHERE name='watch' AND epoch=$1")
                 .bind(held.epoch)
                 .execute(pool)
@@ -192,8 +202,8 @@ impl Store {
                 let _ = std::fs::remove_file(&path);
                 true
             }
-            Ok(_) => false,
-            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+            // Without a sign nothing is certain: it may be kept where this process does not look.
+            Ok(_) | Err(_) => false,
         }
     }
 }
@@ -207,9 +217,10 @@ pub struct Sign {
     path: PathBuf,
 }
 
-impl Drop for Sign {
-    fn drop(&mut self) {
-        // Without the file the holder counts as ended, which is then true.
+impl Sign {
+    /// For whoever has given back what it held. Otherwise the file stays, without its lock, and says that
+    /// its holder has died.
+    pub fn take_down(self) {
         let _ = std::fs::remove_file(&self.path);
     }
 }
@@ -269,8 +280,24 @@ mod tests {
         let store = Store::open(&folder.path().join("m.db").display().to_string()).await.unwrap();
         let sign = store.show_life("one").unwrap();
         assert!(!store.has_died("one"));
-        assert!(store.has_died("never-seen") && !store.has_died("silent-never-seen"));
+        assert!(!store.has_died("never-seen") && !store.has_died("silent-never-seen"), "not certain");
+        // As the system leaves it after `kill -9`: the file without its lock.
         drop(sign);
-        assert!(store.has_died("one"));
+        assert!(store.has_died("one") && !store.has_died("one"), "said once, then it is gone");
+        store.show_life("two").unwrap().take_down();
+        assert!(!store.has_died("two"), "gone in order: its lease was given back, so nobody asks");
+    }
+
+    #[tokio::test]
+    async fn a_sign_is_found_whichever_way_the_file_was_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, linked) = (folder.path().join("real"), folder.path().join("linked"));
+        std::fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, &linked).unwrap();
+        let [one, two] = [real.join("m.db"), linked.join("m.db")].map(|path| path.display().to_string());
+        let (one, two) = (Store::open(&one).await.unwrap(), Store::open(&two).await.unwrap());
+        let _sign = one.show_life("one").unwrap();
+        drop(one.show_life("gone").unwrap());
+        assert!(!two.has_died("one") && two.has_died("gone"));
     }
 }

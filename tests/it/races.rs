@@ -51,7 +51,8 @@ fn waiting(number: i64) -> Draft {
         checks: vec![],
         evidence: vec![],
         digest: Digest::from_hex(format!("{}{}", short(), "0".repeat(52))),
-        expires_at: wall_now + Duration::from_secs(280),
+        // Longer than all rounds take: here none is decided by the clock.
+        expires_at: wall_now + Duration::from_secs(3600),
         approvals_needed: if number % 3 == 0 { 1 } else { 2 },
         requester: (number % 3 == 2).then(|| ASKER.to_owned()),
         action,
@@ -181,7 +182,7 @@ async fn race(name: &str, url: Option<&str>, folder: &Path) {
         let config = folder.join(format!("{door}.toml"));
         let words = format!(
             "[server]\nlisten = \"{}\"\n[console]\nenabled = false\n[store]\ndata_dir = {own:?}\n{url}\
-             [policy]\napprovers = [{}]\n",
+             [policy]\napprovers = [{}]\napproval_seconds = 3600\n",
             free_address(),
             ids.join(", ")
         );

@@ -59,3 +59,11 @@ fn nights_with_faults_keep_every_promise() {
         assert!(sums.writes > 20 && sums.undone > 1 && sums.crashes > 50 && sums.faults > 200, "too tame: {sums:?}");
     }
 }
+
+#[test]
+fn a_deadline_that_passed_while_nobody_looked_is_no_verdict() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _alone = crate::harness::one_night_at_a_time();
+    let (outcome, facts) = night::away_after_the_write();
+    assert_eq!(outcome, midwatch::domain::incident::Outcome::Verified, "{facts}");
+}

@@ -29,7 +29,7 @@ use support::{Kept, golden_cards};
 
 const NOW: i64 = 1_800_000_000;
 
-fn sign(secret: &str, timestamp: &str, body: &str) -> String {
+pub fn sign(secret: &str, timestamp: &str, body: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(format!("v0:{timestamp}:{body}").as_bytes());
     format!("v0={}", mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>())

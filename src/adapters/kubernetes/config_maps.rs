@@ -42,10 +42,11 @@ pub(super) async fn list(client: &Client) -> Result<Vec<ConfigMapState>, Cluster
         found.extend(page.items.into_iter().map(|item| of_metadata(item.metadata)));
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
-            None => break,
+            None => return Ok(found),
         }
     }
-    Ok(found)
+    // Half a list would say of the other half that it was deleted.
+    Err(ClusterError::Refused(format!("there are more than {} ConfigMaps", found.len())))
 }
 
 fn of_metadata(meta: ObjectMeta) -> ConfigMapState {

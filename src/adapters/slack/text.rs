@@ -3,6 +3,8 @@
 //! Slack counts characters as its web client does, in UTF-16 units; counting so is never too
 //! generous for an interface that counts code points.
 
+use crate::domain::redact::is_invisible;
+
 /// Ends text that was cut.
 pub(super) const CUT: &str = "… [cut]";
 
@@ -34,9 +36,8 @@ pub(super) fn clean(text: &str) -> String {
     text.chars()
         .filter(|letter| match letter {
             '\n' | '\t' => true,
-            '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' => false,
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{e0000}'..='\u{e007f}' => false,
-            other => !other.is_control(),
+            '\u{2028}' | '\u{2029}' => false,
+            other => !other.is_control() && !is_invisible(*other),
         })
         .collect()
 }

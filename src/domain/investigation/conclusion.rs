@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{CONCLUDE, ToolSchema};
 use crate::domain::id::EvidenceId;
+use crate::domain::redact::redact_json;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "conclusion", rename_all = "snake_case")]
@@ -82,7 +83,10 @@ fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
 impl Finding {
     /// The error is a sentence that the model can act on.
     pub fn read(value: &Value) -> Result<Self, String> {
-        serde_json::from_value(value.clone()).map_err(|why| {
+        let mut value = value.clone();
+        // It is kept, shown and remembered, so no secret that the model saw somewhere may stand in it.
+        redact_json(&mut value);
+        serde_json::from_value(value).map_err(|why| {
             format!(
                 "The conclusion does not have the required form ({why}). It needs: service, change, mechanism, \
                  remedy (roll_back, restart, scale_up or none), claims, ruled_out, confidence."

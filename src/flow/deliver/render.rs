@@ -35,7 +35,7 @@ pub(super) async fn tell(
             send(desk, seat, parcel).await
         }
         Effect::Whisper { place, to, card, .. } => {
-            if let Err(error) = seat.chat.whisper(place, to, card).await {
+            if let Err(error) = seat.chat.whisper(place, to, &card.shown()).await {
                 debug!(%error, "a whisper was dropped");
             }
             Ok(Sent::Nothing)
@@ -43,7 +43,7 @@ pub(super) async fn tell(
         Effect::Home { to, .. } => {
             let card = home(desk).await?;
             sure(desk).await?;
-            if let Err(error) = seat.chat.home(to, &card).await {
+            if let Err(error) = seat.chat.home(to, &card.shown()).await {
                 debug!(%error, "a home was not drawn");
             }
             Ok(Sent::Nothing)

@@ -38,10 +38,11 @@ pub(super) enum Sent {
 /// Posts under the row's key, or edits what was posted under it.
 pub(super) async fn send(desk: &Desk, seat: &ChatSeat, parcel: Parcel<'_>) -> Result<Sent, Failure> {
     let key = format!("{}@{}", parcel.key, seat.chat.name());
+    let card = parcel.card.shown();
     if let Some(message) = desk.store.posted(&key).await.map_err(Failure::store)? {
         crash::point("deliver.before_edit");
         sure(desk).await?;
-        seat.chat.edit(&message, parcel.card).await.map_err(Failure::Chat)?;
+        seat.chat.edit(&message, &card).await.map_err(Failure::Chat)?;
         crash::point("deliver.edited");
         Counters::add(&desk.counters.edits, 1);
         return Ok(Sent::Edited);
@@ -58,7 +59,7 @@ pub(super) async fn send(desk: &Desk, seat: &ChatSeat, parcel: Parcel<'_>) -> Re
             }
             crash::point("deliver.before_post");
             sure(desk).await?;
-            let posted = seat.chat.post(parcel.channel, parcel.thread, &key, parcel.card).await;
+            let posted = seat.chat.post(parcel.channel, parcel.thread, &key, &card).await;
             crash::point("deliver.posted");
             Counters::add(&desk.counters.posts, u64::from(posted.is_ok()));
             (posted.map_err(Failure::Chat)?, parcel.look_first)
@@ -71,7 +72,7 @@ pub(super) async fn send(desk: &Desk, seat: &ChatSeat, parcel: Parcel<'_>) -> Re
         ts: message.ts.clone(),
         thread: parcel.thread.map(|thread| thread.ts.clone()),
         incident: parcel.incident.map(ToString::to_string),
-        card: parcel.card.fallback.clone(),
+        card: card.fallback,
     };
     let batch = Batch { posted: vec![posted], ..Batch::default() };
     desk.store.commit(batch, desk.clock.wall_now()).await.map_err(Failure::store)?;

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 use super::hands::Hands;
 use crate::domain::action::Action;
 use crate::ports::{Applied, ClusterError, DryRun};
@@ -15,27 +17,49 @@ const TRIES: u32 = 25;
 const PAUSE: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(150);
 
+/// How long an API server that is away is waited for, all tries together.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Why it may not be written any more.
+pub(super) type Withheld = String;
+
+/// Asked before each further try: the kill switch and the rules as they are then, not as they were when
+/// it was begun.
+#[async_trait]
+pub(super) trait Leave: Sync {
+    async fn to_go_on(&self) -> Result<(), Withheld>;
+}
+
 pub(super) async fn apply(
     hands: &Hands,
     action: &Action,
     version: &str,
     mark: &str,
     is_as_approved: impl Fn(&DryRun) -> bool,
-) -> Result<Applied, ClusterError> {
-    let mut version = version.to_owned();
-    let mut tries = 1;
+    leave: &dyn Leave,
+) -> Result<Result<Applied, Withheld>, ClusterError> {
+    if let Action::CallHook { .. } = action {
+        // Whoever answers that it is busy may have begun: what was called once is not called again.
+        return hands.apply(action, version, mark).await.map(Ok);
+    }
+    let (mut version, mut tries, began) = (version.to_owned(), 1, tokio::time::Instant::now());
     loop {
         match hands.apply(action, &version, mark).await {
-            Err(ClusterError::Conflict(_)) if tries < TRIES => {}
-            // It never arrived. What comes before the next try waits until the cluster is back.
-            Err(ClusterError::Unavailable(_)) if tries < TRIES => {}
-            ended => return ended,
+            // It never arrived, or found another version there. What comes before the next try waits until
+            // the cluster is back.
+            Err(ClusterError::Conflict(_) | ClusterError::Unavailable(_))
+                if tries < TRIES && began.elapsed() < PATIENCE => {}
+            ended => return ended.map(Ok),
         }
         tokio::time::sleep((PAUSE * tries).min(LONGEST)).await;
         tries += 1;
         let fresh = hands.rehearse(action).await?;
         if !is_as_approved(&fresh) {
             return Err(ClusterError::Conflict("what was approved has changed meanwhile".into()));
+        }
+        // Last, for the rehearsal may have waited long.
+        if let Err(why) = leave.to_go_on().await {
+            return Ok(Err(why));
         }
         version = fresh.resource_version;
     }
@@ -47,21 +71,23 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use async_trait::async_trait;
     use serde_json::json;
 
     use super::*;
-    use crate::domain::action::{Right, Target};
+    use crate::domain::action::{Right, RiskTier, Target};
     use crate::domain::plan::Surroundings;
     use crate::flow::lead::Term;
     use crate::ports::{
-        Cluster, ClusterEvent, Grant, Identity, NodeState, PodLogs, PodState, Revision, Settled, Took, Wish, Workload,
+        Cluster, ClusterEvent, DeclaredHook, Grant, Hooks, Identity, NodeState, PodLogs, PodState, Revision, Settled, Took,
+        Wish, Workload,
     };
 
     /// An API server whose object somebody else writes so many times, each just before our write.
+    #[derive(Default)]
     struct Contested {
         others: u32,
         changes_spec: bool,
+        is_away: bool,
         writes: AtomicU32,
     }
 
@@ -114,6 +140,9 @@ mod tests {
         }
         async fn apply(&self, _: &Action, version: &str, _: &str) -> Result<Applied, ClusterError> {
             let tried = self.writes.fetch_add(1, Ordering::SeqCst);
+            if self.is_away {
+                return Err(ClusterError::Unavailable("connection refused".into()));
+            }
             match tried < self.others || version != self.others.to_string() {
                 true => Err(ClusterError::Conflict("the object has been modified".into())),
                 false => Ok(Applied { resource_version: "next".into(), generation: 2 }),
@@ -124,24 +153,104 @@ mod tests {
         }
     }
 
-    async fn write(others: u32, changes_spec: bool) -> (Result<Applied, ClusterError>, u32) {
-        let cluster = Arc::new(Contested { others, changes_spec, writes: AtomicU32::new(0) });
+    /// A hook that says that it is busy; whoever is called may have begun.
+    struct Busy(AtomicU32);
+
+    #[async_trait]
+    impl Hooks for Busy {
+        fn declared(&self) -> Vec<DeclaredHook> {
+            vec![]
+        }
+        async fn rehearse(&self, _: &str) -> Result<String, ClusterError> {
+            Ok(String::new())
+        }
+        async fn call(&self, _: &str, _: &str) -> Result<String, ClusterError> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Err(ClusterError::Conflict("409".into()))
+        }
+        async fn dump(&self, _: &str) -> Option<Result<String, ClusterError>> {
+            None
+        }
+    }
+
+    fn somewhere(kind: &str) -> Target {
+        let [cluster, namespace, kind, name, uid] = ["c", "shop", kind, "pay", "u"].map(str::to_owned);
+        Target { cluster, namespace, kind, name, uid }
+    }
+
+    /// `paused_after`: from the how many-th try on nothing may be written.
+    async fn write(cluster: Contested, paused_after: u32) -> (Result<Result<Applied, Withheld>, ClusterError>, u32) {
+        let cluster = Arc::new(cluster);
         let hands = Hands { cluster: Some(cluster.clone()), hooks: None, term: Term::endless() };
-        let [cluster_name, namespace, kind, name, uid] = ["c", "shop", "Deployment", "pay", "u"].map(str::to_owned);
-        let target = Target { cluster: cluster_name, namespace, kind, name, uid };
-        let ended = apply(&hands, &Action::Restart { target }, "0", "P", |now| now.before == json!("old")).await;
+        let action = Action::Restart { target: somewhere("Deployment") };
+        let leave = Until { cluster: cluster.clone(), paused_after };
+        let ended = apply(&hands, &action, "0", "P", |now| now.before == json!("old"), &leave).await;
         (ended, cluster.writes.load(Ordering::SeqCst))
+    }
+
+    struct Until {
+        cluster: Arc<Contested>,
+        paused_after: u32,
+    }
+
+    #[async_trait]
+    impl Leave for Until {
+        async fn to_go_on(&self) -> Result<(), Withheld> {
+            match self.cluster.writes.load(Ordering::SeqCst) >= self.paused_after {
+                true => Err("paused".to_owned()),
+                false => Ok(()),
+            }
+        }
+    }
+
+    struct Always;
+
+    #[async_trait]
+    impl Leave for Always {
+        async fn to_go_on(&self) -> Result<(), Withheld> {
+            Ok(())
+        }
+    }
+
+    fn written_by(others: u32) -> Contested {
+        Contested { others, ..Contested::default() }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_status_writer_is_outlasted_and_a_change_of_what_was_approved_is_not() {
-        assert!(matches!(write(0, false).await, (Ok(_), 1)));
-        assert!(matches!(write(7, false).await, (Ok(_), 8)));
-        let (ended, writes) = write(7, true).await;
+        assert!(matches!(write(written_by(0), 99).await, (Ok(Ok(_)), 1)));
+        assert!(matches!(write(written_by(7), 99).await, (Ok(Ok(_)), 8)));
+        let (ended, writes) = write(Contested { changes_spec: true, ..written_by(7) }, 99).await;
         assert_eq!(ended.unwrap_err(), ClusterError::Conflict("what was approved has changed meanwhile".into()));
         assert_eq!(writes, 1);
-        let (ended, writes) = write(1_000, false).await;
+        let (ended, writes) = write(written_by(1_000), 99).await;
         assert!(matches!(ended, Err(ClusterError::Conflict(_))));
         assert_eq!(writes, TRIES, "it ends");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_kill_switch_is_read_before_every_further_try() {
+        assert_eq!(write(written_by(7), 3).await, (Ok(Err("paused".into())), 3));
+        let away = || Contested { is_away: true, ..Contested::default() };
+        assert_eq!(write(away(), 1).await, (Ok(Err("paused".into())), 1));
+        let (ended, writes) = write(away(), 99).await;
+        assert!(matches!(ended, Err(ClusterError::Unavailable(_))) && writes <= TRIES, "{writes}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hook_is_called_once_whatever_it_answers() {
+        let busy = Arc::new(Busy(AtomicU32::new(0)));
+        let hands = Hands { cluster: None, hooks: Some(busy.clone()), term: Term::endless() };
+        let action = Action::CallHook { target: somewhere("Hook"), tier: RiskTier::Low, undo: None };
+        let ended = apply(&hands, &action, "", "P", |_| true, &Always).await;
+        assert_eq!((ended, busy.0.load(Ordering::SeqCst)), (Err(ClusterError::Conflict("409".into())), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_not_be_written_for_want_of_a_lease_is_left_to_whoever_leads() {
+        let hands = Hands { cluster: Some(Arc::new(written_by(0))), hooks: None, term: Term::default() };
+        let action = Action::Restart { target: somewhere("Deployment") };
+        let ended = apply(&hands, &action, "0", "P", |_| true, &Always).await;
+        assert!(matches!(ended, Err(ClusterError::Unknown(_))), "{ended:?}");
     }
 }

@@ -97,8 +97,8 @@ impl Hands {
     pub async fn apply(&self, action: &Action, version: &str, mark: &str) -> Result<Applied, ClusterError> {
         match self.term.write(self.carry_out(action, version, mark)).await {
             Ok(ended) => ended,
-            Err(lost @ NotSure::Before) => Err(ClusterError::Unavailable(lost.to_string())),
-            Err(lost @ NotSure::Meanwhile) => Err(ClusterError::Unknown(lost.to_string())),
+            // Also what was not begun: it is not this process that may try again.
+            Err(lost @ (NotSure::Before | NotSure::Meanwhile)) => Err(ClusterError::Unknown(lost.to_string())),
         }
     }
 

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tracing::{info, warn};
 
+use super::contested::{Leave, Withheld};
 use super::hands::{Hands, patiently};
 use super::tell_plan;
 use crate::domain::action::{Action, Undo};
@@ -18,7 +20,7 @@ use crate::flow::command::pause;
 use crate::flow::deliver::Effect;
 use crate::flow::desk::{Desk, FlowError};
 use crate::flow::earn;
-use crate::ports::{ClusterError, DryRun, Took, crash};
+use crate::ports::{Applied, ClusterError, DryRun, Took, crash};
 use crate::store::{Batch, Claim, ExecutionRow, StoreError};
 
 /// One good look can be luck; three in a row are a recovery.
@@ -33,19 +35,22 @@ pub(super) async fn verify(desk: &Desk, id: &IncidentId, record: &PlanRecord, ha
         || desk.clock.event_now() + Duration::from_secs(desk.config.investigation.verify_seconds),
         |(_, _, _, deadline, _)| crate::domain::time::Timestamp::from_millis(deadline),
     );
-    let mut good = 0;
+    let (mut good, mut looks) = (0, 0);
     loop {
         if desk.stopping() {
             return Ok(());
         }
         crash::point("verify.look");
         let (facts, well) = look(desk, id, plan, hands).await?;
+        looks += 1;
         good = if well { good + 1 } else { 0 };
         if good >= GOOD_LOOKS {
             crash::point("verify.well");
             return verified(desk, id, plan, facts).await;
         }
-        if desk.clock.event_now() >= deadline {
+        // A process that was away until after the deadline has seen nothing yet; and what is well by now is
+        // looked at until it is sure.
+        if desk.clock.event_now() >= deadline && looks >= GOOD_LOOKS && good == 0 {
             return not_verified(desk, id, plan, facts).await;
         }
         desk.clock.sleep_event(Duration::from_secs_f64(desk.config.remediation.look_seconds)).await;
@@ -145,41 +150,13 @@ pub(super) async fn compensate(
     hands: &Hands,
 ) -> Result<(), FlowError> {
     let plan = &record.plan;
-    let key = format!("{}-undo", plan.id);
     let result = match &plan.undo {
         Undo::None(why) => format!("no undo: {why}"),
-        Undo::By(action) if desk.paused_by(&pause::names_for(action, Some(&plan.service))).await.is_some() => {
-            "not undone: midwatch is paused".to_owned()
-        }
-        Undo::By(action) => {
-            let begun = desk.store.execution(&key).await?.is_some();
-            if !begun {
-                let claim = ExecutionRow {
-                    plan: key.clone(),
-                    incident: id.to_string(),
-                    stage: "claimed".into(),
-                    digest: plan.digest.to_string(),
-                    before: "null".into(),
-                    result: None,
-                    deadline: desk.clock.event_now(),
-                    claim: Claim::First,
-                    pauses: pause::names_for(action, Some(&plan.service)),
-                };
-                crash::point("undo.before_claim");
-                let batch = Batch { executions: vec![claim], ..Batch::default() };
-                match desk.store.commit(batch, desk.clock.wall_now()).await {
-                    Ok(_) => {}
-                    // Paused in the same moment: the next round says so.
-                    Err(StoreError::Stale(what)) if what.contains("paused") => return Ok(()),
-                    Err(failure) => return Err(failure.into()),
-                }
-                crash::point("undo.claimed");
-            }
-            match interrupted(hands, action, &key, begun).await {
-                Some(found) => found,
-                None => undo(hands, action, &key).await,
-            }
-        }
+        Undo::By(action) => match compensated(desk, id, plan, action, hands).await? {
+            Some(result) => result,
+            // Paused in the same moment: the next round says so.
+            None => return Ok(()),
+        },
     };
     crash::point("undo.done");
     // Before the end is written: a process that dies between the two must not leave it earned.
@@ -194,6 +171,67 @@ pub(super) async fn compensate(
     })
     .await?;
     Ok(())
+}
+
+const PAUSED: &str = "not undone: midwatch is paused";
+
+/// How the undo ended; `None`: it could not be claimed.
+async fn compensated(
+    desk: &Desk,
+    id: &IncidentId,
+    plan: &Plan,
+    action: &Action,
+    hands: &Hands,
+) -> Result<Option<String>, FlowError> {
+    let key = format!("{}-undo", plan.id);
+    let pauses = pause::names_for(action, Some(&plan.service));
+    // What was begun is looked for before anything is said of it, paused or not.
+    let begun = desk.store.execution(&key).await?.is_some();
+    if let Some(found) = interrupted(hands, action, &key, begun).await {
+        return Ok(Some(found));
+    }
+    if desk.pause_of(&pauses).await?.is_some() {
+        return Ok(Some(PAUSED.to_owned()));
+    }
+    if !begun {
+        let claim = ExecutionRow {
+            plan: key.clone(),
+            incident: id.to_string(),
+            stage: "claimed".into(),
+            digest: plan.digest.to_string(),
+            before: "null".into(),
+            result: None,
+            deadline: desk.clock.event_now(),
+            claim: Claim::First,
+            pauses: pauses.clone(),
+        };
+        crash::point("undo.before_claim");
+        let batch = Batch { executions: vec![claim], ..Batch::default() };
+        match desk.store.commit(batch, desk.clock.wall_now()).await {
+            Ok(_) => {}
+            Err(StoreError::Stale(what)) if what.contains("paused") => return Ok(None),
+            Err(failure) => return Err(failure.into()),
+        }
+        crash::point("undo.claimed");
+    }
+    Ok(Some(undo(hands, action, &key, &Switch { desk, pauses }).await))
+}
+
+/// An undo needs nobody's leave but that of the kill switch.
+struct Switch<'a> {
+    desk: &'a Desk,
+    pauses: Vec<String>,
+}
+
+#[async_trait]
+impl Leave for Switch<'_> {
+    async fn to_go_on(&self) -> Result<(), String> {
+        match self.desk.pause_of(&self.pauses).await {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err(PAUSED.to_owned()),
+            Err(error) => Err(format!("not undone: whether midwatch is paused cannot be read: {error}")),
+        }
+    }
 }
 
 /// An undo that was begun before this process: the cluster is read, and only what certainly was not
@@ -225,7 +263,7 @@ async fn interrupted(hands: &Hands, action: &Action, mark: &str, begun: bool) ->
 
 /// Once: a round after the first writes only what the cluster says was not written, and a request of
 /// an earlier round that arrives late finds another version there.
-async fn undo(hands: &Hands, action: &Action, mark: &str) -> String {
+async fn undo(hands: &Hands, action: &Action, mark: &str, leave: &dyn Leave) -> String {
     let mut unknown = String::new();
     for round in 0..UNDO_ROUNDS {
         if round > 0
@@ -233,8 +271,9 @@ async fn undo(hands: &Hands, action: &Action, mark: &str) -> String {
         {
             return found;
         }
-        match put_back(hands, action, mark).await {
-            Ok(()) => return UNDONE.into(),
+        match put_back(hands, action, mark, leave).await {
+            Ok(Ok(_)) => return UNDONE.into(),
+            Ok(Err(withheld)) => return withheld,
             Err(ClusterError::Unknown(why)) => unknown = why,
             Err(error) => return format!("the undo failed: {error}"),
         }
@@ -242,7 +281,12 @@ async fn undo(hands: &Hands, action: &Action, mark: &str) -> String {
     format!("whether the undo was written is not known: {unknown}")
 }
 
-async fn put_back(hands: &Hands, action: &Action, mark: &str) -> Result<(), ClusterError> {
+async fn put_back(
+    hands: &Hands,
+    action: &Action,
+    mark: &str,
+    leave: &dyn Leave,
+) -> Result<Result<Applied, Withheld>, ClusterError> {
     let action = match action {
         Action::RollBack { target, .. } => restorable(hands, action)
             .await?
@@ -251,11 +295,15 @@ async fn put_back(hands: &Hands, action: &Action, mark: &str) -> Result<(), Clus
     };
     let now = hands.rehearse(&action).await?;
     crash::point("undo.before_write");
+    // The rehearsal may have waited for the cluster.
+    if let Err(withheld) = leave.to_go_on().await {
+        return Ok(Err(withheld));
+    }
     // Status writers come between as in the action itself; the fields it touches must stay as they are.
     let same = |fresh: &DryRun| fresh.before == now.before && fresh.after == now.after;
-    let ended = super::contested::apply(hands, &action, &now.resource_version, mark, same).await;
+    let ended = super::contested::apply(hands, &action, &now.resource_version, mark, same, leave).await;
     crash::point("undo.after_write");
-    ended.map(drop)
+    ended
 }
 
 /// The controller renumbers a revision that it goes back to; the one that was current before the

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use midwatch::adapters::kubernetes::KubernetesCluster;
-use midwatch::domain::action::{Action, Right, Target};
+use midwatch::domain::action::{Action, Right, RiskTier, Target};
 use midwatch::domain::card::Card;
 use midwatch::domain::id::PersonId;
 use midwatch::domain::plan::Surroundings;
 use midwatch::domain::time::Timestamp;
 use midwatch::ports::{
-    Applied, Chat, ChatError, Clock, Cluster, ClusterError, ClusterEvent, DryRun, Grant, Identity, MessageRef,
-    NodeState, Place, PodLogs, PodState, Revision, Settled, Took, Wish, Workload,
+    Applied, Chat, ChatError, Clock, Cluster, ClusterError, ClusterEvent, DeclaredHook, DryRun, Grant, Hooks, Identity,
+    MessageRef, NodeState, Place, PodLogs, PodState, Revision, Settled, Took, Wish, Workload,
 };
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -92,6 +92,22 @@ pub struct Shaky {
     pub luck: Arc<Luck>,
     /// Calls that wait for an answer of the API server.
     pub under_way: Arc<AtomicU64>,
+    pub switch: Arc<KillSwitch>,
+}
+
+/// What was begun although the kill switch had been thrown before the clock was last turned.
+#[derive(Default)]
+pub struct KillSwitch {
+    pub thrown: std::sync::atomic::AtomicBool,
+    pub ignored: Mutex<Vec<String>>,
+}
+
+impl KillSwitch {
+    fn sees(&self, what: String) {
+        if self.thrown.load(Ordering::SeqCst) {
+            self.ignored.lock().unwrap().push(what);
+        }
+    }
 }
 
 struct Under<'a>(&'a AtomicU64);
@@ -145,6 +161,7 @@ impl Cluster for Shaky {
         self.read(self.inner.dry_run(action)).await
     }
     async fn apply(&self, action: &Action, version: &str, mark: &str) -> Result<Applied, ClusterError> {
+        self.switch.sees(format!("{mark}: {action}"));
         self.luck.dawdle().await;
         let fault = self.luck.fault(5, 4);
         match fault {
@@ -183,6 +200,61 @@ impl Cluster for Shaky {
     }
     async fn check(&self) -> Result<String, ClusterError> {
         self.inner.check().await
+    }
+}
+
+/// Two declared addresses, each of which undoes the other; they count who called.
+pub struct Phones {
+    pub luck: Arc<Luck>,
+    pub switch: Arc<KillSwitch>,
+    /// Of what arrived: the hook and the plan that it was called for.
+    pub calls: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+pub const HOOKS: [(&str, &str); 2] = [("purge", "fill"), ("fill", "purge")];
+
+#[async_trait]
+impl Hooks for Phones {
+    fn declared(&self) -> Vec<DeclaredHook> {
+        let of = |(name, undo): (&str, &str)| DeclaredHook {
+            name: name.into(),
+            description: "a cache".into(),
+            service: "web".into(),
+            tier: RiskTier::Medium,
+            digest: format!("digest-of-{name}"),
+            undo: Some(undo.into()),
+            sends: format!("POST https://cache.example/{name}"),
+            success: None,
+        };
+        HOOKS.map(of).to_vec()
+    }
+    async fn rehearse(&self, _: &str) -> Result<String, ClusterError> {
+        self.luck.dawdle().await;
+        match self.luck.fault(1, 14) {
+            Some(_) => Err(ClusterError::Unavailable("connection refused".into())),
+            None => Ok("reachable".into()),
+        }
+    }
+    async fn call(&self, name: &str, mark: &str) -> Result<String, ClusterError> {
+        self.switch.sees(format!("{mark}: call {name}"));
+        self.luck.dawdle().await;
+        let fault = self.luck.fault(5, 3);
+        match fault {
+            Some(0) => return Err(ClusterError::Unavailable("connection refused".into())),
+            Some(1) => return Err(ClusterError::Unknown("the request may have been lost".into())),
+            _ => {}
+        }
+        self.calls.lock().unwrap().push((name.to_owned(), mark.to_owned()));
+        self.luck.dawdle().await;
+        match fault {
+            // It has begun, and says that it is busy.
+            Some(2) => Err(ClusterError::Conflict("409".into())),
+            Some(_) => Err(ClusterError::Unknown("the answer was lost".into())),
+            None => Ok("200".into()),
+        }
+    }
+    async fn dump(&self, _: &str) -> Option<Result<String, ClusterError>> {
+        None
     }
 }
 

@@ -28,7 +28,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
-use super::around::{CHAT, Gossip, Luck, Shaky, Turned};
+use super::around::{CHAT, Gossip, HOOKS, KillSwitch, Luck, Phones, Shaky, Turned};
 use super::truth;
 
 #[derive(Debug, Default, Clone)]
@@ -37,6 +37,7 @@ pub struct Sums {
     pub incidents: usize,
     pub plans: usize,
     pub writes: usize,
+    pub calls: usize,
     pub verified: usize,
     pub undone: usize,
     pub failed: usize,
@@ -58,6 +59,7 @@ impl Sums {
             (&mut self.incidents, other.incidents),
             (&mut self.plans, other.plans),
             (&mut self.writes, other.writes),
+            (&mut self.calls, other.calls),
             (&mut self.verified, other.verified),
             (&mut self.undone, other.undone),
             (&mut self.failed, other.failed),
@@ -124,6 +126,8 @@ pub struct Night {
     pub state: Arc<Mutex<KubeState>>,
     url: String,
     under_way: Arc<AtomicU64>,
+    pub switch: Arc<KillSwitch>,
+    pub calls: Arc<Mutex<Vec<(String, String)>>>,
     pub chat: Arc<Gossip>,
     alive: Option<Alive>,
     /// Whether what is done to the cluster makes anything better.
@@ -135,19 +139,50 @@ pub struct Night {
     pub fired: BTreeSet<&'static str>,
 }
 
-pub fn play(seed: u64) -> (Vec<String>, Sums) {
+/// In a world whose clock stands still.
+fn with_night<T>(seed: u64, spend: impl AsyncFnOnce(&mut Night) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
         // While a blocking task is under way the runtime does not skip ahead by itself.
         let (end, ended) = std::sync::mpsc::channel::<()>();
         let holding = tokio::task::spawn_blocking(move || ended.recv().is_ok());
         let mut night = Night::new(seed).await;
-        let violations = night.live().await;
-        let sums = night.sums.clone();
+        let spent = spend(&mut night).await;
         night.alive = None;
         drop(end);
         holding.await.unwrap();
-        (violations, sums)
+        spent
+    })
+}
+
+pub fn play(seed: u64) -> (Vec<String>, Sums) {
+    with_night(seed, async |night| (night.live().await, night.sums.clone()))
+}
+
+/// Scales with everybody's leave, dies as soon as it is written, and is away until long after the
+/// deadline of its effect; how that ended.
+pub fn away_after_the_write() -> (Outcome, String) {
+    with_night(1, async |night| {
+        night.luck.on.store(false, Ordering::SeqCst);
+        night.helps = true;
+        night.alert("web", true).await;
+        night.until(|incident| matches!(incident.state, State::HandedOver { .. })).await;
+        night.says(ANN, "act INC-1 scale web/web 4".into()).await;
+        let plan = night.until(|incident| !incident.plans.is_empty()).await.plans.remove(0).plan;
+        for who in [BOB, ANN] {
+            let value = format!("{}.{}", plan.id, plan.digest.short());
+            night.presses(who, ButtonAction::Approve, value).await;
+        }
+        night.until(|incident| incident.plans[0].outcome == Outcome::Written).await;
+        night.die().await;
+        for _ in 0..20 {
+            tokio::time::advance(Duration::from_secs(60)).await;
+            night.step();
+        }
+        night.boot().await;
+        night.alert("web", false).await;
+        let record = night.until(|incident| is_final(&incident.plans[0].outcome)).await.plans.remove(0);
+        (record.outcome, format!("{:?}", record.facts))
     })
 }
 
@@ -180,6 +215,8 @@ impl Night {
             state,
             url,
             under_way: Arc::default(),
+            switch: Arc::default(),
+            calls: Arc::default(),
             chat,
             alive: None,
             helps,
@@ -203,7 +240,9 @@ impl Night {
         let store = Arc::new(Store::open(&config.store_address()).await.unwrap());
         let access = Access::Url { url: self.url.clone(), token: None };
         let inner = KubernetesCluster::connect(&access, Some(&access)).await.unwrap();
-        let cluster = Shaky { inner, luck: self.luck.clone(), under_way: self.under_way.clone() };
+        let (luck, switch) = (self.luck.clone(), self.switch.clone());
+        let hooks = Phones { luck: luck.clone(), switch: switch.clone(), calls: self.calls.clone() };
+        let cluster = Shaky { inner, luck, under_way: self.under_way.clone(), switch };
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let desk = Arc::new(Desk {
             store,
@@ -213,7 +252,7 @@ impl Night {
             authority: Arc::new(Authority::new(None)),
             signals: None,
             cluster: Some(Arc::new(cluster)),
-            hooks: None,
+            hooks: Some(Arc::new(hooks)),
             traces: None,
             tools: Arc::new(midwatch::app::toolbox(&config).await.unwrap()),
             model: None,
@@ -268,8 +307,19 @@ impl Night {
         }
     }
 
-    async fn turn(&mut self, span: Duration) {
-        tokio::time::advance(span).await;
+    /// The one incident, once it is so.
+    async fn until(&mut self, is_so: impl Fn(&Incident) -> bool) -> Incident {
+        for _ in 0..600 {
+            if let Some(incident) = self.incidents().await.into_iter().find(|incident| is_so(incident)) {
+                return incident;
+            }
+            self.turn(Duration::from_millis(500)).await;
+        }
+        panic!("it does not come to that: {:#?}", self.incidents().await);
+    }
+
+    /// What controllers and pods do meanwhile.
+    fn step(&mut self) {
         let (now, helps) = (self.clock.true_millis(), self.helps);
         let mut health =
             |pod: &midwatch::world::kubernetes::PodView| match !helps && pod.started_at > super::around::START {
@@ -277,16 +327,28 @@ impl Night {
                 false => PodHealth::Ready,
             };
         self.state.lock().unwrap().step(now, &mut health);
+    }
+
+    async fn turn(&mut self, span: Duration) {
+        // All that is begun from here on could have read it.
+        let paused = self.desk().paused().await.is_some();
+        self.switch.thrown.store(paused, Ordering::SeqCst);
+        tokio::time::advance(span).await;
+        self.step();
         self.settle().await;
     }
 
     /// As `kill -9` would: wherever each task stands, it goes no further.
-    async fn crash(&mut self) {
+    async fn die(&mut self) {
         let Some(mut alive) = self.alive.take() else { return };
         alive.tasks.abort_all();
         while alive.tasks.join_next().await.is_some() {}
         drop(alive);
         self.under_way.store(0, Ordering::SeqCst);
+    }
+
+    async fn crash(&mut self) {
+        self.die().await;
         self.sums.crashes += 1;
         self.boot().await;
     }
@@ -322,6 +384,11 @@ impl Night {
             let inbox = DeskInbox { desk: self.desk(), chat: CHAT.into() };
             let _ = inbox.accept(&format!("act-{}", self.acts), act.clone()).await;
         }
+    }
+
+    async fn resume(&mut self) {
+        self.switch.thrown.store(false, Ordering::SeqCst);
+        self.says(ANN, "resume".into()).await;
     }
 
     async fn says(&mut self, who: &str, text: String) {
@@ -365,8 +432,9 @@ impl Night {
             Some(record) if !is_final(&record.outcome) => {}
             _ if matches!(incident.state, State::HandedOver { .. }) => {
                 let Some(service) = incident.subjects().into_iter().next() else { return };
-                let wish = match self.random.random_range(0..4) {
+                let wish = match self.random.random_range(0..5) {
                     0 => format!("restart {service}/{service}"),
+                    1 => HOOKS[self.random.random_range(0..2)].0.to_owned(),
                     _ => format!("scale {service}/{service} {}", self.random.random_range(3..7)),
                 };
                 self.says(who, format!("act {} {wish}", incident.id)).await;
@@ -412,7 +480,7 @@ impl Night {
                     self.says(GUEST, "pause because of the test".into()).await;
                     self.sums.pauses += 1;
                 }
-                41..=43 => self.says(ANN, "resume".into()).await,
+                41..=43 => self.resume().await,
                 44..=46 => self.crash().await,
                 47 => {
                     let hour = if self.random.random_bool(0.5) { 3_600_000 } else { -3_600_000 };
@@ -430,7 +498,7 @@ impl Night {
         }
         self.luck.on.store(false, Ordering::SeqCst);
         self.clock.jump_millis.store(0, Ordering::SeqCst);
-        self.says(ANN, "resume".into()).await;
+        self.resume().await;
         self.turn(Duration::from_secs(1)).await;
         let calm = tokio::time::Instant::now();
         let mut ends = vec![];

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use midwatch::domain::action::Action;
+use midwatch::domain::action::{Action, Undo};
 use midwatch::domain::incident::{Incident, Outcome, State};
 use midwatch::world::kubernetes::Write;
 
@@ -54,7 +54,11 @@ pub async fn check(night: &mut Night) -> Vec<String> {
     let incidents = night.incidents().await;
     alerts(night, &incidents, &mut broken);
     writes(night, &incidents, &mut broken);
+    calls(night, &incidents, &mut broken);
     messages(night, &incidents, &mut broken);
+    for what in night.switch.ignored.lock().unwrap().iter() {
+        broken.push(format!("P6: {what} was begun while everything was paused{}", told(&incidents)));
+    }
     let report = night.desk().store.verify_audit().await;
     match report {
         Ok(report) if report.fault.is_none() => {}
@@ -156,6 +160,34 @@ fn writes(night: &mut Night, incidents: &[Incident], broken: &mut Vec<String>) {
         if seen < *count {
             broken
                 .push(format!("P5: {effect:?} is told {count} times and was written {seen} times{}", told(incidents)));
+        }
+    }
+}
+
+/// P5, P6 of declared hooks: one call for a plan at most, and one of its undo.
+fn calls(night: &mut Night, incidents: &[Incident], broken: &mut Vec<String>) {
+    let calls = night.calls.lock().unwrap();
+    night.sums.calls = calls.len();
+    let plans: BTreeMap<String, _> =
+        incidents.iter().flat_map(|one| &one.plans).map(|record| (record.plan.id.to_string(), record)).collect();
+    let mut seen: BTreeMap<&(String, String), usize> = BTreeMap::new();
+    calls.iter().for_each(|call| *seen.entry(call).or_default() += 1);
+    for ((hook, mark), count) in seen {
+        let record = plans.get(mark.trim_end_matches("-undo"));
+        let Some(record) = record.filter(|record| !record.approved_by.is_empty()) else {
+            broken.push(format!("P6: {hook} was called for {mark}, which nobody approved"));
+            continue;
+        };
+        let undo = match &record.plan.undo {
+            Undo::By(action) => Some(action.as_ref()),
+            Undo::None(_) => None,
+        };
+        let meant = if mark.ends_with("-undo") { undo } else { Some(&record.plan.action) };
+        if meant.is_none_or(|action| action.target().name != *hook) {
+            broken.push(format!("P5: {mark} called {hook}: {}", record.plan.action));
+        }
+        if count > 1 {
+            broken.push(format!("P5: {hook} was called {count} times for {mark}{}", told(incidents)));
         }
     }
 }
