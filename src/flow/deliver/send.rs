@@ -52,7 +52,12 @@ pub(super) async fn send(desk: &Desk, seat: &ChatSeat, parcel: Parcel<'_>) -> Re
         false => vec![],
     };
     let (message, twice) = match found.into_iter().next() {
-        Some(message) => (message, true),
+        Some(message) => {
+            // It says what was so when it was posted: an approval may have been decided since.
+            sure(desk).await?;
+            seat.chat.edit(&message, &card).await.map_err(Failure::Chat)?;
+            (message, true)
+        }
         None => {
             if !seat.chat.is_idempotent() {
                 desk.store.outbox_begun(parcel.row).await.map_err(Failure::store)?;
