@@ -96,8 +96,12 @@ fn without_secrets(text: &str) -> Option<String> {
 /// what is already a mark stays.
 fn merged(text: &str, mut found: Vec<Found>) -> Vec<Found> {
     // Stable: readers that know more come first.
-    let mut ranked: Vec<(usize, Found)> =
-        found.drain(..).filter(|secret| secret.start < secret.end).enumerate().collect();
+    let mut ranked: Vec<(usize, Found)> = found
+        .drain(..)
+        .filter(|secret| secret.start < secret.end)
+        .enumerate()
+        .map(|(rank, secret)| (if secret.mark == formats::BEARER { usize::MAX } else { rank }, secret))
+        .collect();
     ranked.sort_by_key(|(_, secret)| secret.start);
     let mut apart: Vec<(usize, Found)> = vec![];
     for (rank, secret) in ranked {

@@ -45,6 +45,9 @@ const fn with(also: Also, gate: &'static str, pattern: &'static str, mark: &'sta
     Format { gate, pattern, mark, also }
 }
 
+/// Where a header tells of it, that is the better mark.
+pub const BEARER: &str = "bearer token";
+
 /// Whole blocks first: where two formats overlap, the earlier gives the mark.
 const FORMATS: &[Format] = &[
     // RFC 7468, RFC 4716 (four dashes and a space), OpenPGP armour; in one line, escaped or indented.
@@ -210,7 +213,7 @@ const FORMATS: &[Format] = &[
     plain(r"(?i-u:login\s)", r"(?i)\blogin\s+\S+\s+password\s+(\S{3,})", "secret"),
     plain(r":(?:\d{4,5}|\*):[\w*.-]+:", r"(?m)^[\w.*-]+:(?:\d{4,5}|\*):[\w*.-]+:[\w*.-]+:(\S{3,})$", "secret"),
     // RFC 6750, RFC 7617.
-    plain(r"(?i-u:bearer)", r"(?i)\bbearer[\s:=]+[\x22']?([A-Za-z0-9._~+/=-]{12,})", "bearer token"),
+    plain(r"(?i-u:bearer)", r"(?i)\bbearer[\s:=]+[\x22']?([A-Za-z0-9._~+/=-]{12,})", BEARER),
     with(Also::Pair, r"(?i-u:basic)", r"(?i)\bbasic\s+([A-Za-z0-9+/_-]{6,}={0,2})", "credential"),
     // Commands that take a password without a telling name; curl(1), mysql(1), sshpass(1), redis-cli, ldapsearch(1).
     plain(
@@ -265,8 +268,8 @@ pub fn find(text: &str, found: &mut Vec<Found>) {
                 Also::Random => shape::is_random(secret.as_str(), 8),
                 Also::NotPort => {
                     let rest = secret.as_str().trim_start_matches(|char: char| char.is_ascii_digit());
-                    !(rest.len() < secret.len() && rest.starts_with(['/', '?', '#']))
-                        && !shape::is_placeholder(secret.as_str())
+                    let port = rest.len() < secret.len() && rest.starts_with(['/', '?', '#']);
+                    !(port || shape::is_placeholder(secret.as_str()))
                 }
                 Also::Userinfo => shape::is_random(secret.as_str(), 12) || shape::is_hex(secret.as_str(), 16),
                 Also::Opaque => shape::decoded(secret.as_str()).is_none(),

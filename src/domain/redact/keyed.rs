@@ -169,7 +169,9 @@ fn assigned(text: &str, key: &Key, found: &mut Vec<Found>) -> bool {
         }
         return true;
     }
-    let line = text.get(..key.start).unwrap_or_default().rsplit('\n').next().unwrap_or_default();
+    // Of a line without an end only what is near.
+    let near = (key.start.saturating_sub(256)..=key.start).find(|at| text.is_char_boundary(*at)).unwrap_or(key.start);
+    let line = text[near..key.start].rsplit('\n').next().unwrap_or_default();
     if line.contains('<')
         && let Some(element) = after(&ELEMENT, text, key.end)
     {
@@ -292,7 +294,7 @@ fn header(text: &str, key: &Key, found: &mut Vec<Found>) {
         }
     }
     let end = if many {
-        let rest = &text[at..];
+        let rest = value::near(text, at, 4096);
         let ends = quote(&joined).and_then(|quote| rest.find(quote)).or_else(|| rest.find(['\n', '\'', '`']));
         at + ends.unwrap_or(rest.len())
     } else {
@@ -320,7 +322,7 @@ fn cookies(text: &str, key: &Key, found: &mut Vec<Found>) {
         return;
     };
     let start = key.end + end_of(&joined);
-    let rest = &text[start..];
+    let rest = value::near(text, start, 4096);
     let end = quote(&joined).and_then(|quote| rest.find(quote)).or_else(|| rest.find('\n')).unwrap_or(rest.len());
     for pair in crumb.captures_iter(&rest[..end]) {
         let (Some(name), Some(value)) = (pair.get(1), pair.get(2)) else { continue };

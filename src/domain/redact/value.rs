@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::keyed::{Key, SECRET, is_ideographic};
-use super::words::Sense;
+use super::words::{self, Sense};
 use super::{Found, compiled, shape};
 
 /// How a value was joined to its key: the looser, the more it must look like a secret.
@@ -28,151 +28,15 @@ pub enum Written {
 }
 
 /// What follows a key in prose and is no secret, though the key is a strong one.
-const PROSE: &[&str] = &[
-    "a",
-    "an",
-    "and",
-    "are",
-    "as",
-    "at",
-    "auth",
-    "authentication",
-    "authorization",
-    "bad",
-    "be",
-    "been",
-    "both",
-    "but",
-    "by",
-    "can",
-    "cannot",
-    "check",
-    "closed",
-    "could",
-    "created",
-    "deleted",
-    "denied",
-    "does",
-    "doesn",
-    "empty",
-    "error",
-    "err",
-    "exists",
-    "expected",
-    "expired",
-    "expires",
-    "failed",
-    "failure",
-    "for",
-    "found",
-    "from",
-    "get",
-    "given",
-    "got",
-    "has",
-    "have",
-    "if",
-    "in",
-    "incorrect",
-    "invalid",
-    "is",
-    "it",
-    "its",
-    "length",
-    "login",
-    "malformed",
-    "manual",
-    "mismatch",
-    "missing",
-    "must",
-    "need",
-    "needs",
-    "new",
-    "no",
-    "not",
-    "nothing",
-    "of",
-    "ok",
-    "old",
-    "only",
-    "optional",
-    "or",
-    "our",
-    "please",
-    "present",
-    "provided",
-    "read",
-    "received",
-    "refresh",
-    "refused",
-    "required",
-    "requested",
-    "reset",
-    "revoked",
-    "rotate",
-    "rotated",
-    "see",
-    "set",
-    "should",
-    "some",
-    "string",
-    "succeeded",
-    "success",
-    "than",
-    "that",
-    "the",
-    "their",
-    "then",
-    "there",
-    "this",
-    "to",
-    "too",
-    "type",
-    "unable",
-    "unauthorized",
-    "unexpected",
-    "unknown",
-    "unset",
-    "updated",
-    "use",
-    "used",
-    "user",
-    "using",
-    "valid",
-    "wait",
-    "was",
-    "we",
-    "were",
-    "when",
-    "which",
-    "will",
-    "with",
-    "wrong",
-    "you",
-    "your",
-    "und",
-    "oder",
-    "ist",
-    "nicht",
-    "falsch",
-    "wurde",
-    "der",
-    "die",
-    "das",
-    "el",
-    "la",
-    "le",
-    "les",
-    "est",
-    "es",
-    "incorrecta",
-    "eof",
-    "int",
-    "bool",
-    "str",
-    "bytes",
-    "object",
-];
+const PROSE: &str = "\
+    a an and are as at auth authentication authorization bad be been both but by can cannot check closed could \
+    created deleted denied does doesn empty error err exists expected expired expires failed failure for found \
+    from get given got has have if in incorrect invalid is it its length login malformed manual mismatch missing \
+    must need needs new no not nothing of ok old only optional or our please present provided read received \
+    refresh refused required requested reset revoked rotate rotated see set should some string succeeded success \
+    than that the their then there this to too type unable unauthorized unexpected unknown unset updated use \
+    used user using valid wait was we were when which will with wrong you your und oder ist nicht falsch wurde \
+    der die das el la le les est es incorrecta eof int bool str bytes object";
 
 /// The value's span, or nothing where there is none.
 pub fn read(text: &str, start: usize, quote: Option<&str>, written: Written) -> Option<(usize, usize)> {
@@ -187,9 +51,15 @@ pub fn read(text: &str, start: usize, quote: Option<&str>, written: Written) -> 
     (end > start).then_some((start, end))
 }
 
+/// What follows, but not all of a line without an end, that many keys in it take no time squared.
+pub fn near(text: &str, start: usize, bytes: usize) -> &str {
+    let end = start.saturating_add(bytes).min(text.len());
+    (end..=text.len()).find_map(|end| text.get(start..end)).unwrap_or_default()
+}
+
 /// Up to the closing quote, which is escaped as the opening one is; an open quote ends with its line.
 pub fn quoted(text: &str, start: usize, quote: &str) -> usize {
-    let rest = &text[start..];
+    let rest = near(text, start, 8192);
     let limit =
         if quote.len() >= 3 && !quote.contains('\\') { rest.len() } else { rest.find('\n').unwrap_or(rest.len()) };
     let mut from = 0;
@@ -265,7 +135,7 @@ pub fn holds(value: &str, sense: Sense, written: Written) -> bool {
     }
     let lower = value.to_lowercase();
     let word = lower.trim_end_matches(|char: char| !char.is_alphanumeric());
-    if PROSE.contains(&word) || written != Written::Quoted && value.ends_with('(') {
+    if words::is_in(PROSE, word) || written != Written::Quoted && value.ends_with('(') {
         return false;
     }
     let number = value.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'/' | b'%'));
@@ -288,11 +158,13 @@ pub fn holds(value: &str, sense: Sense, written: Written) -> bool {
                 || value.contains("://");
             let plain =
                 written == Written::Colon && value.len() <= 24 && value.bytes().all(|byte| byte.is_ascii_alphabetic());
-            value.len() >= 4 && !(number && value.len() <= 5) && !named && !plain
+            let short = value.len() < if number { 6 } else { 4 };
+            !(short || named || plain)
         }
         Sense::Password => {
             let path = value.starts_with('/') && value[1..].contains('/') && shape::is_harmless(value);
-            value.len() >= 3 && !(number && value.len() <= 3) && !path && !value.starts_with("://")
+            let short = value.len() < if number { 4 } else { 3 };
+            !(short || path || value.starts_with("://"))
         }
     }
 }
@@ -317,7 +189,7 @@ pub fn told(text: &str, key: &Key, found: &mut Vec<Found>) {
         "=", ":", "->", "=>", "from", "von", "auf", "with", "mit", "este", "é", "è", "это", "son", "sono", "becomes",
         "wurde", "as",
     ];
-    let Some(rest) = text.get(key.end..) else { return };
+    let rest = near(text, key.end, 600);
     if key.sense == Sense::Hint && !has_long_word(rest) {
         return;
     }
@@ -393,8 +265,7 @@ fn is_told(core: &str, sense: Sense, told: bool, quoted: bool, verb: bool) -> bo
                 || shape::is_hex(core, if told { 16 } else { 32 })
                 || told
                     && sense == Sense::Password
-                    && (digits && !harmless && core.len() >= 5
-                        || quoted && !PROSE.contains(&core.to_lowercase().as_str()))
+                    && (digits && !harmless && core.len() >= 5 || quoted && !words::is_in(PROSE, &core.to_lowercase()))
                 || verb && shape::is_uuid(core)
         }
     }

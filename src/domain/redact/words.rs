@@ -169,324 +169,34 @@ const ELSEWHERE: &[(&str, Sense)] = &[
 ];
 
 /// Before `key`: whose key it is tells that it is secret.
-const KEY_OF: &[&str] = &[
-    "api",
-    "access",
-    "auth",
-    "private",
-    "secret",
-    "signing",
-    "encryption",
-    "decryption",
-    "encrypt",
-    "cipher",
-    "crypto",
-    "master",
-    "account",
-    "shared",
-    "license",
-    "service",
-    "deploy",
-    "app",
-    "application",
-    "storage",
-    "client",
-    "consumer",
-    "hmac",
-    "aes",
-    "rsa",
-    "ssh",
-    "ssl",
-    "tls",
-    "pgp",
-    "gpg",
-    "webhook",
-    "write",
-    "ingest",
-    "integration",
-    "routing",
-    "functions",
-    "function",
-    "subscription",
-    "admin",
-    "root",
-    "host",
-    "preshared",
-    "wg",
-    "vapid",
-    "jwt",
-    "session",
-    "security",
-    "recovery",
-    "unseal",
-    "bot",
-    "user",
-    "apikey",
-    "secretkey",
-    "dd",
-    "stripe",
-    "openai",
-];
+const KEY_OF: &str = "\
+    api access auth private secret signing encryption decryption encrypt cipher crypto master account shared \
+    license service deploy app application storage client consumer hmac aes rsa ssh ssl tls pgp gpg webhook \
+    write ingest integration routing functions function subscription admin root host preshared wg vapid jwt \
+    session security recovery unseal bot user apikey secretkey dd stripe openai";
 
 /// Before a word: it names something else.
-const NOT_AFTER: &[&str] = &[
-    "no",
-    "without",
-    "max",
-    "min",
-    "num",
-    "total",
-    "prompt",
-    "completion",
-    "page",
-    "next",
-    "continuation",
-    "continue",
-    "sync",
-    "public",
-    "pub",
-    "foreign",
-    "primary",
-    "partition",
-    "sort",
-    "cache",
-    "row",
-    "idx",
-    "index",
-    "unique",
-    "natural",
-    "idempotency",
-    "dedup",
-    "dedupe",
-    "group",
-    "grouping",
-    "translation",
-    "registry",
-    "status",
-    "exit",
-    "error",
-    "response",
-    "country",
-    "zip",
-    "postal",
-    "http",
-    "return",
-    "reason",
-    "lang",
-    "currency",
-    "event",
-    "input",
-    "output",
-    "missing",
-    "invalid",
-    "object",
-    "cluster",
-    "label",
-    "map",
-    "host_key",
-    "per",
-    "cursor",
-];
+const NOT_AFTER: &str = "\
+    no without max min num total prompt completion page next continuation continue sync public pub foreign \
+    primary partition sort cache row idx index unique natural idempotency dedup dedupe group grouping \
+    translation registry status exit error response country zip postal http return reason lang currency event \
+    input output missing invalid object cluster label map host_key per cursor";
 
 /// After a word: the value is about the secret, not the secret.
-const NOT_BEFORE: &[&str] = &[
-    "name",
-    "names",
-    "file",
-    "files",
-    "filename",
-    "path",
-    "paths",
-    "dir",
-    "url",
-    "uri",
-    "urls",
-    "endpoint",
-    "endpoints",
-    "host",
-    "port",
-    "user",
-    "username",
-    "id",
-    "ids",
-    "ref",
-    "refs",
-    "count",
-    "counts",
-    "total",
-    "num",
-    "number",
-    "length",
-    "len",
-    "size",
-    "min",
-    "max",
-    "limit",
-    "limits",
-    "ttl",
-    "expiry",
-    "expires",
-    "expired",
-    "expire",
-    "expiration",
-    "exp",
-    "age",
-    "lifetime",
-    "duration",
-    "timeout",
-    "interval",
-    "period",
-    "type",
-    "types",
-    "kind",
-    "format",
-    "policy",
-    "policies",
-    "version",
-    "versions",
-    "provider",
-    "store",
-    "storage",
-    "manager",
-    "mode",
-    "enabled",
-    "disabled",
-    "required",
-    "valid",
-    "validity",
-    "invalid",
-    "status",
-    "state",
-    "reset",
-    "resets",
-    "change",
-    "changed",
-    "updated",
-    "created",
-    "rotation",
-    "rotate",
-    "rotated",
-    "cache",
-    "bucket",
-    "buckets",
-    "usage",
-    "used",
-    "use",
-    "rate",
-    "algo",
-    "algorithm",
-    "class",
-    "owner",
-    "group",
-    "namespace",
-    "prefix",
-    "suffix",
-    "field",
-    "label",
-    "hint",
-    "mount",
-    "mounts",
-    "volume",
-    "volumes",
-    "server",
-    "service",
-    "issuer",
-    "audience",
-    "scope",
-    "scopes",
-    "error",
-    "errors",
-    "failure",
-    "failures",
-    "failed",
-    "success",
-    "seconds",
-    "sec",
-    "ms",
-    "bytes",
-    "time",
-    "at",
-    "by",
-    "date",
-    "review",
-    "reviews",
-    "request",
-    "requests",
-    "response",
-    "budget",
-    "window",
-    "index",
-    "selector",
-    "controller",
-    "operator",
-    "agent",
-    "vault",
-    "engine",
-    "backend",
-    "lease",
-    "handler",
-    "factory",
-    "filter",
-    "exception",
-    "list",
-    "present",
-    "missing",
-    "empty",
-    "set",
-    "exists",
-    "found",
-    "source",
-    "sources",
-    "space",
-    "method",
-    "methods",
-    "attempts",
-    "alias",
-    "board",
-    "pair",
-    "ring",
-    "word",
-    "words",
-    "code",
-    "info",
-    "domain",
-    "samesite",
-    "jar",
-    "consent",
-    "yaml",
-    "yml",
-    "json",
-    "rb",
-    "py",
-    "go",
-    "java",
-    "rs",
-    "ts",
-    "js",
-    "md",
-    "sh",
-    "conf",
-    "txt",
-    "pem",
-    "crt",
-    "metadata",
-    "validation",
-    "validator",
-    "generator",
-    "revoked",
-    "refresh",
-    "sync",
-    "syncs",
-    "projection",
-    "template",
-    "templates",
-    "tool",
-    "module",
-    "plugin",
-    "plane",
-    "per",
-    "remaining",
-];
+const NOT_BEFORE: &str = "\
+    name names file files filename path paths dir url uri urls endpoint endpoints host port user username id ids \
+    ref refs count counts total num number length len size min max limit limits ttl expiry expires expired \
+    expire expiration exp age lifetime duration timeout interval period type types kind format policy policies \
+    version versions provider store storage manager mode enabled disabled required valid validity invalid status \
+    state reset resets change changed updated created rotation rotate rotated cache bucket buckets usage used \
+    use rate algo algorithm class owner group namespace prefix suffix field label hint mount mounts volume \
+    volumes server service issuer audience scope scopes error errors failure failures failed success seconds sec \
+    ms bytes time at by date review reviews request requests response budget window index selector controller \
+    operator agent vault engine backend lease handler factory filter exception list present missing empty set \
+    exists found source sources space method methods attempts alias board pair ring word words code info domain \
+    samesite jar consent yaml yml json rb py go java rs ts js md sh conf txt pem crt metadata validation \
+    validator generator revoked refresh sync syncs projection template templates tool module plugin plane per \
+    remaining";
 
 /// Every place where a name may hold one of the words.
 pub static ANYWHERE: LazyLock<Option<Regex>> = LazyLock::new(|| {
@@ -543,8 +253,8 @@ pub fn sense(name: &str) -> Option<Sense> {
         if at
             .checked_sub(1)
             .and_then(|before| words.get(before))
-            .is_some_and(|before| NOT_AFTER.contains(&before.as_str()))
-            || !itself && after.iter().any(|word| NOT_BEFORE.contains(&word.as_str()))
+            .is_some_and(|before| is_in(NOT_AFTER, before.as_str()))
+            || !itself && after.iter().any(|word| is_in(NOT_BEFORE, word.as_str()))
         {
             continue;
         }
@@ -558,16 +268,16 @@ fn of_word(word: &str, before: Option<&str>) -> Option<Sense> {
     {
         let rest = &word[at + stem.len()..];
         let other = ["iz", "is", "ary", "ari", "ing", "ly", "less", "ed"].iter().any(|end| rest.starts_with(end));
-        let about = NOT_BEFORE.contains(&rest);
+        let about = is_in(NOT_BEFORE, rest);
         // `tokens` are counted more often than shown.
         return (!other && !about).then_some(if stem == "token" && rest == "s" { Sense::Hint } else { sense });
     }
     if let Some((_, sense)) = WORDS.iter().find(|(known, _)| *known == word) {
-        let qualified = matches!(word, "key" | "keys") && before.is_some_and(|before| KEY_OF.contains(&before));
+        let qualified = matches!(word, "key" | "keys") && before.is_some_and(|before| is_in(KEY_OF, before));
         return Some(if qualified { Sense::Secret } else { *sense });
     }
     if let Some(of) = word.strip_suffix("key").or_else(|| word.strip_suffix("keys")) {
-        return KEY_OF.contains(&of).then_some(Sense::Secret);
+        return is_in(KEY_OF, of).then_some(Sense::Secret);
     }
     let ends = |end: &str| word.len() > end.len() && word.ends_with(end);
     let other = ["bypass", "compass", "surpass", "trespass", "overpass", "underpass", "encompass", "impass"];
@@ -582,9 +292,14 @@ fn position(word: &str, stem: &str) -> Option<usize> {
     word.as_bytes().windows(stem.len()).position(|window| window == stem.as_bytes())
 }
 
+/// Of a list of words with a space between.
+pub fn is_in(words: &str, word: &str) -> bool {
+    words.split(' ').any(|known| known == word)
+}
+
 /// `api key` as `api_key`.
 pub fn is_key_of(word: &str) -> bool {
-    KEY_OF.contains(&word)
+    is_in(KEY_OF, word)
 }
 
 /// `dbPassword2`, `DB_PASSWORD`, `db.password` to lower-case words.
