@@ -1,6 +1,7 @@
 //! Touch the outside world on behalf of the ports.
 
 pub mod command;
+mod database_health;
 mod declared;
 pub mod egress;
 pub mod elsewhere;

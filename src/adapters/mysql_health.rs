@@ -6,28 +6,14 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlRow};
 use sqlx::{AssertSqlSafe, Column as _, Executor as _, MySqlPool, Row as _, ValueRef as _};
 
+use super::database_health::{Asked, Kind, Look, away};
 use crate::config::DatabaseConfig;
-use crate::domain::evidence::{EvidenceKind, Taint};
-use crate::domain::speciality::Speciality;
+use crate::domain::evidence::Taint;
 use crate::ports::{Handling, Instrument, InstrumentError, Observation, ToolSchema};
-
-/// One look: a row of its answer is one line.
-struct Look {
-    name: &'static str,
-    shows: &'static str,
-    sql: &'static str,
-    /// Said instead by servers that do not know the first.
-    or: Option<&'static str>,
-    /// Columns that are told; all when empty.
-    columns: &'static [&'static str],
-    /// Whether applications can write what it shows, such as the text of a query.
-    taint: Taint,
-}
 
 const LOOKS: [Look; 8] = [
     Look {
@@ -144,15 +130,16 @@ const LOOKS: [Look; 8] = [
 ];
 
 pub struct MysqlHealth {
-    databases: Vec<(DatabaseConfig, MySqlPool)>,
+    databases: Vec<Asked<MySqlPool>>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Arguments {
-    database: Option<String>,
-    look: String,
-}
+const KIND: Kind = Kind {
+    tool: "mysql_health",
+    server: "MySQL or MariaDB",
+    source: "mysql",
+    looks: &LOOKS,
+    lacking: &["42S02", "42S22", "42000"],
+};
 
 impl MysqlHealth {
     /// Connects when it is first asked.
@@ -196,10 +183,6 @@ impl MysqlHealth {
         Ok(Self { databases: databases.iter().map(open).collect::<Result<_, String>>()? })
     }
 
-    fn names(&self) -> Vec<&str> {
-        self.databases.iter().map(|(config, _)| config.name.as_str()).collect()
-    }
-
     async fn rows(pool: &MySqlPool, look: &Look) -> Result<Vec<String>, sqlx::Error> {
         let mut rows = pool.fetch_all(sqlx::raw_sql(AssertSqlSafe(look.sql))).await;
         if let (Err(sqlx::Error::Database(_)), Some(or)) = (&rows, look.or)
@@ -215,61 +198,17 @@ impl MysqlHealth {
 #[async_trait]
 impl Instrument for MysqlHealth {
     fn schema(&self) -> ToolSchema {
-        let looks: Vec<String> = LOOKS.iter().map(|look| format!("{}: {}", look.name, look.shows)).collect();
-        ToolSchema {
-            name: "mysql_health".to_owned(),
-            description: format!("What a MySQL or MariaDB says of itself. Looks: {}.", looks.join("; ")),
-            parameters: json!({
-                "type": "object",
-                "properties": {
-                    "database": {"type": "string", "enum": self.names()},
-                    "look": {"type": "string", "enum": LOOKS.iter().map(|look| look.name).collect::<Vec<_>>()},
-                },
-                "required": if self.databases.len() > 1 { json!(["database", "look"]) } else { json!(["look"]) },
-                "additionalProperties": false,
-            }),
-        }
+        KIND.schema(&self.databases)
     }
 
     fn handling(&self) -> Handling {
-        let statement = self.databases.iter().map(|(config, _)| config.statement_seconds).max().unwrap_or_default();
-        Handling {
-            source: "mysql",
-            kind: EvidenceKind::Database,
-            timeout: Duration::from_secs(statement + 7),
-            shown: 4_000,
-            specialities: vec![Speciality::Database],
-        }
+        KIND.handling(&self.databases)
     }
 
     async fn ask(&self, arguments: Value) -> Result<Observation, InstrumentError> {
-        let refused = InstrumentError::Refused;
-        let Arguments { database, look } =
-            serde_json::from_value(arguments).map_err(|why| refused(format!("the arguments do not fit: {why}")))?;
-        let look = LOOKS.iter().find(|one| one.name == look).ok_or_else(|| {
-            let names: Vec<_> = LOOKS.iter().map(|look| look.name).collect();
-            refused(format!("there is no look {look:?}; there are {}", names.join(", ")))
-        })?;
-        let found = match &database {
-            Some(name) => self.databases.iter().find(|(config, _)| config.name == *name),
-            None => self.databases.first().filter(|_| self.databases.len() == 1),
-        };
-        let (config, pool) =
-            found.ok_or_else(|| refused(format!("`database` must be one of {}", self.names().join(", "))))?;
-        let lines = match Self::rows(pool, look).await {
-            Ok(lines) => lines,
-            // No such table or column, no right to read it.
-            Err(sqlx::Error::Database(error))
-                if error.code().is_some_and(|code| matches!(&*code, "42S02" | "42S22" | "42000")) =>
-            {
-                return Err(refused(format!("{} does not have what `{}` needs: {error}", config.name, look.name)));
-            }
-            Err(error) => return Err(InstrumentError::Unavailable(format!("{}: {error}", config.name))),
-        };
-        let first = lines.first().map(|line| format!("; {line}")).unwrap_or_default();
-        let summary = format!("{} of {}: {} rows{first}", look.name, config.name, lines.len());
-        let body = if lines.is_empty() { "no rows".to_owned() } else { lines.join("\n") };
-        Ok(Observation { query: format!("{} of {}", look.name, config.name), summary, body, taint: look.taint })
+        let (look, config, pool) = KIND.chosen(arguments, &self.databases)?;
+        let lines = Self::rows(pool, look).await;
+        KIND.told(look, config, lines)
     }
 
     async fn check(&self) -> Result<String, InstrumentError> {
@@ -283,9 +222,7 @@ impl Instrument for MysqlHealth {
         };
         let mut told = vec![];
         for (config, pool) in &self.databases {
-            let lines = Self::rows(pool, &asked)
-                .await
-                .map_err(|error| InstrumentError::Unavailable(format!("{}: {error}", config.name)))?;
+            let lines = Self::rows(pool, &asked).await.map_err(|error| away(config, &error))?;
             let said = lines.first().map(String::as_str).unwrap_or_default();
             let version = said.split(' ').next().unwrap_or_default().trim_start_matches("version=");
             let without = if said.ends_with("statements=0") { ", without performance_schema" } else { "" };
@@ -315,6 +252,8 @@ fn line(row: &MySqlRow, columns: &[&str]) -> Result<String, sqlx::Error> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -6,24 +6,14 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
+use super::database_health::{Asked, Kind, Look, away};
 use crate::config::DatabaseConfig;
-use crate::domain::evidence::{EvidenceKind, Taint};
-use crate::domain::speciality::Speciality;
+use crate::domain::evidence::Taint;
 use crate::ports::{Handling, Instrument, InstrumentError, Observation, ToolSchema};
-
-/// One look: a row of its answer is one line.
-struct Look {
-    name: &'static str,
-    shows: &'static str,
-    sql: &'static str,
-    /// Whether applications can write what it shows, such as the text of a query.
-    taint: Taint,
-}
 
 const LOOKS: [Look; 9] = [
     Look {
@@ -38,6 +28,8 @@ const LOOKS: [Look; 9] = [
               count(*) FILTER (WHERE state LIKE 'idle in transaction%') AS idle_in_transaction \
               FROM pg_stat_activity WHERE backend_type = 'client backend' \
               GROUP BY 4, 5, 6 ORDER BY 7 DESC LIMIT 30",
+        or: None,
+        columns: &[],
         taint: Taint::UserWritable,
     },
     Look {
@@ -47,6 +39,8 @@ const LOOKS: [Look; 9] = [
               coalesce(wait_event, '-') AS wait_event, count(*) AS sessions, \
               round(max(extract(epoch FROM clock_timestamp() - state_change))::numeric, 1) AS longest_seconds \
               FROM pg_stat_activity WHERE pid <> pg_backend_pid() GROUP BY 1, 2, 3 ORDER BY 4 DESC LIMIT 40",
+        or: None,
+        columns: &[],
         taint: Taint::Observed,
     },
     Look {
@@ -57,6 +51,8 @@ const LOOKS: [Look; 9] = [
               coalesce(wait_event_type || ':' || wait_event, '-') AS waits_for, left(query, 200) AS query \
               FROM pg_stat_activity WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid() \
               ORDER BY xact_start LIMIT 10",
+        or: None,
+        columns: &[],
         taint: Taint::UserWritable,
     },
     Look {
@@ -70,6 +66,8 @@ const LOOKS: [Look; 9] = [
               FROM pg_stat_activity waiting LEFT JOIN pg_stat_activity holder \
               ON holder.pid = (pg_blocking_pids(waiting.pid))[1] \
               WHERE cardinality(pg_blocking_pids(waiting.pid)) > 0 ORDER BY 3 DESC LIMIT 20",
+        or: None,
+        columns: &[],
         taint: Taint::UserWritable,
     },
     Look {
@@ -86,6 +84,8 @@ const LOOKS: [Look; 9] = [
               THEN pg_wal_lsn_diff(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())::bigint END, \
               CASE WHEN pg_is_in_recovery() THEN \
               round(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::numeric, 1) END",
+        or: None,
+        columns: &[],
         taint: Taint::Observed,
     },
     Look {
@@ -97,6 +97,8 @@ const LOOKS: [Look; 9] = [
               date_trunc('second', last_autovacuum) AS last_autovacuum, \
               date_trunc('second', last_autoanalyze) AS last_autoanalyze \
               FROM pg_stat_user_tables ORDER BY n_dead_tup DESC, pg_total_relation_size(relid) DESC LIMIT 10",
+        or: None,
+        columns: &[],
         taint: Taint::Observed,
     },
     Look {
@@ -107,6 +109,8 @@ const LOOKS: [Look; 9] = [
               left(regexp_replace(query, '\\s+', ' ', 'g'), 200) AS query \
               FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
               ORDER BY total_exec_time DESC LIMIT 10",
+        or: None,
+        columns: &[],
         taint: Taint::UserWritable,
     },
     Look {
@@ -119,6 +123,8 @@ const LOOKS: [Look; 9] = [
               age(base.datfrozenxid) AS transaction_age \
               FROM pg_stat_database stat JOIN pg_database base ON base.oid = stat.datid \
               WHERE NOT base.datistemplate ORDER BY numbackends DESC LIMIT 20",
+        or: None,
+        columns: &[],
         taint: Taint::Observed,
     },
     Look {
@@ -130,20 +136,23 @@ const LOOKS: [Look; 9] = [
               UNION ALL SELECT 'oldest transaction', coalesce(application_name, '-'), coalesce(state, '-'), \
               age(backend_xmin)::text || ' transactions behind' FROM (SELECT * FROM pg_stat_activity \
               WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid() ORDER BY age(backend_xmin) DESC LIMIT 3) held",
+        or: None,
+        columns: &[],
         taint: Taint::UserWritable,
     },
 ];
 
 pub struct SqlHealth {
-    databases: Vec<(DatabaseConfig, PgPool)>,
+    databases: Vec<Asked<PgPool>>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Arguments {
-    database: Option<String>,
-    look: String,
-}
+const KIND: Kind = Kind {
+    tool: "sql_health",
+    server: "PostgreSQL",
+    source: "postgres",
+    looks: &LOOKS,
+    lacking: &["42P01", "42703", "42501"],
+};
 
 impl SqlHealth {
     /// Connects when it is first asked.
@@ -161,10 +170,6 @@ impl SqlHealth {
             Ok((config.clone(), pool))
         };
         Ok(Self { databases: databases.iter().map(open).collect::<Result<_, String>>()? })
-    }
-
-    fn names(&self) -> Vec<&str> {
-        self.databases.iter().map(|(config, _)| config.name.as_str()).collect()
     }
 
     /// Each row as JSON, in the order of the columns.
@@ -185,62 +190,17 @@ impl SqlHealth {
 #[async_trait]
 impl Instrument for SqlHealth {
     fn schema(&self) -> ToolSchema {
-        let looks: Vec<String> = LOOKS.iter().map(|look| format!("{}: {}", look.name, look.shows)).collect();
-        ToolSchema {
-            name: "sql_health".to_owned(),
-            description: format!("What a PostgreSQL says of itself. Looks: {}.", looks.join("; ")),
-            parameters: json!({
-                "type": "object",
-                "properties": {
-                    "database": {"type": "string", "enum": self.names()},
-                    "look": {"type": "string", "enum": LOOKS.iter().map(|look| look.name).collect::<Vec<_>>()},
-                },
-                "required": if self.databases.len() > 1 { json!(["database", "look"]) } else { json!(["look"]) },
-                "additionalProperties": false,
-            }),
-        }
+        KIND.schema(&self.databases)
     }
 
     fn handling(&self) -> Handling {
-        let statement = self.databases.iter().map(|(config, _)| config.statement_seconds).max().unwrap_or_default();
-        Handling {
-            source: "postgres",
-            kind: EvidenceKind::Database,
-            timeout: Duration::from_secs(statement + 7),
-            shown: 4_000,
-            specialities: vec![Speciality::Database],
-        }
+        KIND.handling(&self.databases)
     }
 
     async fn ask(&self, arguments: Value) -> Result<Observation, InstrumentError> {
-        let refused = InstrumentError::Refused;
-        let Arguments { database, look } =
-            serde_json::from_value(arguments).map_err(|why| refused(format!("the arguments do not fit: {why}")))?;
-        let look = LOOKS.iter().find(|one| one.name == look).ok_or_else(|| {
-            let names: Vec<_> = LOOKS.iter().map(|look| look.name).collect();
-            refused(format!("there is no look {look:?}; there are {}", names.join(", ")))
-        })?;
-        let found = match &database {
-            Some(name) => self.databases.iter().find(|(config, _)| config.name == *name),
-            None => self.databases.first().filter(|_| self.databases.len() == 1),
-        };
-        let (config, pool) =
-            found.ok_or_else(|| refused(format!("`database` must be one of {}", self.names().join(", "))))?;
-        let rows = match Self::rows(config, pool, look.sql).await {
-            Ok(rows) => rows,
-            // No such relation or column, no right to read it: an extension or a newer server is missing.
-            Err(sqlx::Error::Database(error))
-                if error.code().is_some_and(|code| matches!(&*code, "42P01" | "42703" | "42501")) =>
-            {
-                return Err(refused(format!("{} does not have what `{}` needs: {error}", config.name, look.name)));
-            }
-            Err(error) => return Err(InstrumentError::Unavailable(format!("{}: {error}", config.name))),
-        };
-        let lines: Vec<String> = rows.iter().map(|row| line(row)).collect();
-        let first = lines.first().map(|line| format!("; {line}")).unwrap_or_default();
-        let summary = format!("{} of {}: {} rows{first}", look.name, config.name, lines.len());
-        let body = if lines.is_empty() { "no rows".to_owned() } else { lines.join("\n") };
-        Ok(Observation { query: format!("{} of {}", look.name, config.name), summary, body, taint: look.taint })
+        let (look, config, pool) = KIND.chosen(arguments, &self.databases)?;
+        let lines = Self::rows(config, pool, look.sql).await.map(|rows| rows.iter().map(|row| line(row)).collect());
+        KIND.told(look, config, lines)
     }
 
     async fn check(&self) -> Result<String, InstrumentError> {
@@ -249,9 +209,7 @@ impl Instrument for SqlHealth {
             let asked = "SELECT current_setting('server_version') AS version, \
                          pg_has_role(current_user, 'pg_monitor', 'MEMBER') AS monitor, \
                          EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_stat_statements') AS statements";
-            let rows = Self::rows(config, pool, asked)
-                .await
-                .map_err(|error| InstrumentError::Unavailable(format!("{}: {error}", config.name)))?;
+            let rows = Self::rows(config, pool, asked).await.map_err(|error| away(config, &error))?;
             let row: Value = rows.first().and_then(|row| serde_json::from_str(row).ok()).unwrap_or_default();
             let mut line = format!("{} is PostgreSQL {}", config.name, row["version"].as_str().unwrap_or("?"));
             if row["monitor"] == false {
@@ -278,6 +236,8 @@ fn line(row: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

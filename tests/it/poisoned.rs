@@ -109,7 +109,7 @@ fn alert(at: usize, poison: &Poison) -> Value {
 }
 
 /// How many services stand in the cluster at once: all that look at it read all of them.
-const ESTATE: usize = 10 * BATCH;
+const ESTATE: usize = 3 * BATCH;
 
 /// What the watch has counted since its start.
 async fn counted(talking: &Talking, metric: &str) -> usize {

@@ -22,7 +22,11 @@ use crate::harness::{free_address, real};
 use crate::real::fresh_database;
 use crate::seeded::now;
 
-const ROUNDS: i64 = 1_000;
+/// `MIDWATCH_RACES=1000` plays a thousand, which takes some minutes.
+fn rounds() -> i64 {
+    std::env::var("MIDWATCH_RACES").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(120)
+}
+
 const CLICKS: usize = 50;
 const PEOPLE: [&str; 7] = ["ada", "bob", "eve", "ian", "joe", "kim", "rita"];
 /// Asked for every third plan, so that her approvals of it do not count.
@@ -170,8 +174,8 @@ async fn race(name: &str, url: Option<&str>, folder: &Path) {
             }
         }
     });
-    for first in (1..=ROUNDS).step_by(100) {
-        let drafts = (first..first + 100).map(waiting).collect();
+    for first in (1..=rounds()).step_by(100) {
+        let drafts = (first..=rounds().min(first + 99)).map(waiting).collect();
         store.commit(Batch { drafts, ..Batch::default() }, now()).await.unwrap();
     }
     let ids: Vec<String> = PEOPLE.iter().map(|name| format!("\"local/{name}\"")).collect();
@@ -193,7 +197,7 @@ async fn race(name: &str, url: Option<&str>, folder: &Path) {
     let doors = [apps[0].desk.clone(), apps[1].desk.clone()];
     assert!(doors.iter().all(|desk| !desk.leads.load(std::sync::atomic::Ordering::Acquire)));
     let all: Vec<Counts> =
-        stream::iter(1..=ROUNDS).map(|number| round(&doors, number)).buffer_unordered(2).collect().await;
+        stream::iter(1..=rounds()).map(|number| round(&doors, number)).buffer_unordered(2).collect().await;
     let sum = |of: fn(&Counts) -> usize| all.iter().map(of).sum::<usize>();
     let report = store.verify_audit().await.unwrap();
     assert!(report.fault.is_none(), "{:?}", report.fault);
@@ -207,7 +211,8 @@ async fn race(name: &str, url: Option<&str>, folder: &Path) {
         sum(|one| one.votes),
         began.elapsed().as_secs_f64()
     );
-    assert!(sum(|one| one.by_two) > 100 && sum(|one| one.rejected) > 100, "both kinds of end are tried");
+    let few = all.len() / 10;
+    assert!(sum(|one| one.by_two) > few && sum(|one| one.rejected) > few, "both kinds of end are tried");
     renewing.abort();
     drop(sign);
     for app in apps {
@@ -217,15 +222,13 @@ async fn race(name: &str, url: Option<&str>, folder: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "not seen to end yet on a busy machine: cargo test --test it races:: -- --ignored --nocapture"]
-async fn a_thousand_times_fifty_clicks_on_the_embedded_store() {
+async fn fifty_clicks_at_once_decide_once_on_the_embedded_store() {
     let folder = tempfile::tempdir().unwrap();
     race("sqlite", None, folder.path()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "not seen to end yet on a busy machine: cargo test --test it races:: -- --ignored --nocapture"]
-async fn a_thousand_times_fifty_clicks_on_postgres() {
+async fn fifty_clicks_at_once_decide_once_on_postgres() {
     let Some(server) = real("MIDWATCH_TEST_POSTGRES") else { return };
     let (folder, url) = (tempfile::tempdir().unwrap(), fresh_database(&server, "races").await);
     race("postgres", Some(&url), folder.path()).await;

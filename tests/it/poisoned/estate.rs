@@ -87,7 +87,7 @@ pub fn cluster(services: &[usize]) -> KubeState {
         let spec = DeploymentSpec {
             namespace: namespace(*at),
             name: service(*at),
-            replicas: 2,
+            replicas: 1,
             image: "registry/app:1".into(),
             cpu_limit: "100m".into(),
             mem_limit: "64Mi".into(),
@@ -102,7 +102,7 @@ pub fn cluster(services: &[usize]) -> KubeState {
     for at in services {
         state.roll_out(&namespace(*at), &service(*at), &change, now().millis() - 900_000).unwrap();
     }
-    for minute in 1..6 {
+    for minute in 1..4 {
         state.step(now().millis() - 900_000 + minute * 60_000, &mut |_| PodHealth::Ready);
     }
     state
