@@ -114,17 +114,29 @@ impl Edge {
         self.on_shard(move |shard| scroll(shard, &select)).await
     }
 
-    /// In one go on one thread: each change of thread costs more than a search among few.
+    /// Two threads, one for each kind of answer, that stay with it: each change of thread costs more
+    /// than a search among few.
     pub(super) async fn gather(&self, query: Query) -> Result<(Query, Question, Found), MemoryError> {
         let indexer = self.indexer.clone();
         self.on_shard(move |shard| {
             let asked = indexer.question(&query)?;
             let wanted = Wanted::by(&query);
-            let chunks = nearest(shard, &asked, &wanted.chunks)?;
-            let documents = nearest(shard, &asked, &wanted.documents)?;
-            let standing = Standing::of(&asked, &documents, &ballots(shard, &asked, wanted.ballots.clone())?);
-            let mut named = Vec::new();
-            for select in wanted.named.iter().cloned().chain(wanted.favoured(&standing)) {
+            let (of_documents, of_chunks) = std::thread::scope(|scope| {
+                let documents = scope.spawn(|| -> Result<_, MemoryError> {
+                    let documents = nearest(shard, &asked, &wanted.documents)?;
+                    let standing = Standing::of(&asked, &documents, &ballots(shard, &asked, wanted.ballots.clone())?);
+                    Ok((documents, standing))
+                });
+                let chunks = || -> Result<_, MemoryError> {
+                    let chunks = nearest(shard, &asked, &wanted.chunks)?;
+                    let named = wanted.named.as_ref().map(|select| nearest(shard, &asked, select)).transpose()?;
+                    Ok((chunks, named.unwrap_or_default()))
+                };
+                let chunks = chunks();
+                (documents.join().unwrap_or_else(|_| Err(store("a search was broken off"))), chunks)
+            });
+            let ((documents, standing), (chunks, mut named)) = (of_documents?, of_chunks?);
+            if let Some(select) = wanted.favoured(&standing) {
                 named.extend(nearest(shard, &asked, &select)?);
             }
             Ok((query, asked, Found { chunks, documents, named, standing }))
