@@ -232,11 +232,7 @@ impl Memory {
 
     async fn points_of(&self, documents: Vec<Vec<Chunk>>) -> Result<Vec<Point>, MemoryError> {
         let indexer = self.indexer().clone();
-        blocking(move || {
-            let points = documents.into_iter().map(|group| indexer.points(group)).collect::<Result<Vec<_>, _>>()?;
-            Ok(points.into_iter().flatten().collect())
-        })
-        .await
+        blocking(move || Ok(indexer.points_of_all(documents)?)).await
     }
 
     /// Writers of this process take turns, so that what one has read is still so when it writes.

@@ -1,19 +1,21 @@
 //! Memory in this process: one Qdrant Edge shard in a folder that nobody else may use.
 //!
 //! Edge is synchronous and has no lock of its own, so each call goes to a blocking thread and the
-//! folder is locked before the shard is touched. What is written is flushed before a call returns.
+//! folder is locked before the shard is touched. What is written is flushed before a call returns,
+//! and writers take turns: a flush does not wait for another one.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fs2::FileExt as _;
 use qdrant_edge::{
-    CreateIndex, Distance, EdgeConfigBuilder, EdgeShard, EdgeSparseVectorParamsBuilder, EdgeVectorParamsBuilder,
-    Expression, FieldIndexOperations, Filter, Formula, Modifier, NamedQuery, Payload, PayloadFieldSchema, PayloadOps,
-    PayloadSchemaType, PointId, PointInsertOperations, PointOperations, PointStruct, Prefetch, QueryEnum, QueryRequest,
-    ScoredPoint, ScoringQuery, ScrollRequest, SetPayloadOp, SparseVector, UpdateOperation, Vector, VectorInternal,
-    VectorStructInternal, Vectors, WalOptions, WithPayloadInterface, WithVector,
+    CreateIndex, Distance, EdgeConfigBuilder, EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParamsBuilder,
+    EdgeVectorParamsBuilder, Expression, FieldIndexOperations, Filter, Formula, HnswIndexConfig, Modifier, NamedQuery,
+    Payload, PayloadFieldSchema, PayloadOps, PayloadSchemaType, PointId, PointInsertOperations, PointOperations,
+    PointStruct, Prefetch, QueryEnum, QueryRequest, ScoredPoint, ScoringQuery, ScrollRequest, SearchParams,
+    SetPayloadOp, SparseVector, UpdateOperation, Vector, VectorInternal, VectorStructInternal, Vectors, WalOptions,
+    WithPayloadInterface, WithVector,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -29,6 +31,22 @@ use crate::memory::{CANDIDATES, MemoryError, blocking};
 const WAL_BYTES: usize = 4 * 1024 * 1024;
 const PAGE: usize = 1_000;
 
+/// Where so many kilobytes of vectors pass the filter, the graph of neighbours is asked instead of every one of
+/// them: to look at all 20,000 documents of 100,000 chunks takes longer than the rest of a search.
+const LOOKED_AT_KB: usize = 2_500;
+/// Candidates that a walk through the graph keeps in view. Twice what Qdrant keeps by itself: at 100,000 chunks
+/// it then finds as many of the true neighbours as looking at every document did.
+const IN_VIEW: usize = 256;
+
+/// Points that are written before they are put away in a segment of their own. To add a point to a
+/// segment that can still grow takes time in proportion to how many it holds with the same words;
+/// to put away costs about as much as writing so many does.
+const SHELF: usize = 5_000;
+/// Segments that are put away stay as they are until `settle` makes one of all.
+const SHELVES: usize = 1_000;
+/// Vectors of fewer kilobytes are not worth a segment of their own.
+const SHELF_KB: usize = 256;
+
 pub struct Edge {
     held: Arc<Held>,
     indexer: Arc<Indexer>,
@@ -38,6 +56,8 @@ pub struct Edge {
 /// The shard is dropped, and with it flushed, before the lock is given back.
 struct Held {
     shard: EdgeShard,
+    /// Points that were written since the last ones were put away. Locked while something is written.
+    loose: Mutex<usize>,
     _lock: File,
 }
 
@@ -69,40 +89,30 @@ impl Edge {
     }
 
     pub(super) async fn upsert(&self, points: Vec<Point>) -> Result<(), MemoryError> {
-        self.on_shard(move |shard| {
-            upsert(shard, points)?;
-            shard.flush();
-            Ok(())
-        })
-        .await
+        self.write(move |shard, loose| upsert(shard, loose, points)).await
     }
 
     pub(super) async fn delete(&self, select: Select) -> Result<(), MemoryError> {
-        self.on_shard(move |shard| {
+        self.write(move |shard, _| {
             let delete = PointOperations::DeletePointsByFilter(filter(&select)?);
-            shard.update(UpdateOperation::PointOperation(delete)).map_err(store)?;
-            shard.flush();
-            Ok(())
+            shard.update(UpdateOperation::PointOperation(delete)).map_err(store)
         })
         .await
     }
 
     pub(super) async fn set_payload(&self, select: Select, fields: Value) -> Result<(), MemoryError> {
-        self.on_shard(move |shard| {
+        self.write(move |shard, _| {
             let payload = serde_json::from_value::<Payload>(fields).map_err(store)?;
             let set = SetPayloadOp { payload, points: None, filter: Some(filter(&select)?), key: None };
-            shard.update(UpdateOperation::PayloadOperation(PayloadOps::SetPayload(set))).map_err(store)?;
-            shard.flush();
-            Ok(())
+            shard.update(UpdateOperation::PayloadOperation(PayloadOps::SetPayload(set))).map_err(store)
         })
         .await
     }
 
     pub(super) async fn settle(&self) -> Result<(), MemoryError> {
-        self.on_shard(|shard| {
-            shard.optimize().map_err(store)?;
-            shard.flush();
-            Ok(())
+        self.write(|shard, loose| {
+            *loose = 0;
+            optimize(shard, EdgeOptimizersConfig::default())
         })
         .await
     }
@@ -111,20 +121,46 @@ impl Edge {
         self.on_shard(move |shard| scroll(shard, &select)).await
     }
 
-    /// In one go on one thread: each change of thread costs more than a search among few.
+    /// Two threads, one for each kind of answer, that stay with it: each change of thread costs more
+    /// than a search among few.
     pub(super) async fn gather(&self, query: Query) -> Result<(Query, Question, Found), MemoryError> {
         let indexer = self.indexer.clone();
         self.on_shard(move |shard| {
             let asked = indexer.question(&query)?;
             let wanted = Wanted::by(&query);
-            let chunks = nearest(shard, &asked, &wanted.chunks)?;
-            let documents = nearest(shard, &asked, &wanted.documents)?;
-            let standing = Standing::of(&asked, &documents, &ballots(shard, &asked, wanted.ballots.clone())?);
-            let mut named = Vec::new();
-            for select in wanted.named.iter().cloned().chain(wanted.favoured(&standing)) {
+            let (of_documents, of_chunks) = std::thread::scope(|scope| {
+                let documents = scope.spawn(|| -> Result<_, MemoryError> {
+                    let documents = nearest(shard, &asked, &wanted.documents)?;
+                    let standing = Standing::of(&asked, &documents, &ballots(shard, &asked, wanted.ballots.clone())?);
+                    Ok((documents, standing))
+                });
+                let chunks = || -> Result<_, MemoryError> {
+                    let chunks = nearest(shard, &asked, &wanted.chunks)?;
+                    let named = wanted.named.as_ref().map(|select| nearest(shard, &asked, select)).transpose()?;
+                    Ok((chunks, named.unwrap_or_default()))
+                };
+                let chunks = chunks();
+                (documents.join().unwrap_or_else(|_| Err(store("a search was broken off"))), chunks)
+            });
+            let ((documents, standing), (chunks, mut named)) = (of_documents?, of_chunks?);
+            if let Some(select) = wanted.favoured(&standing) {
                 named.extend(nearest(shard, &asked, &select)?);
             }
             Ok((query, asked, Found { chunks, documents, named, standing }))
+        })
+        .await
+    }
+
+    async fn write(
+        &self,
+        work: impl FnOnce(&EdgeShard, &mut usize) -> Result<(), MemoryError> + Send + 'static,
+    ) -> Result<(), MemoryError> {
+        let held = self.held.clone();
+        blocking(move || {
+            let mut loose = held.loose.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&held.shard, &mut loose)?;
+            held.shard.flush();
+            Ok(())
         })
         .await
     }
@@ -158,14 +194,27 @@ impl Held {
         };
         let shard = match made_with(&current) {
             None => create(&current, &wanted)?,
-            Some(found) if found == wanted => EdgeShard::load(&current, None).map_err(store)?,
+            Some(found) if found == wanted => load(&current)?,
             Some(found) => {
                 tracing::info!(from = found.embedder, to = wanted.embedder, "indexing the memory anew");
                 index_anew(dir, &wanted, indexer)?
             }
         };
-        Ok(Self { shard, _lock: lock })
+        Ok(Self { shard, loose: Mutex::new(0), _lock: lock })
     }
+}
+
+/// What was built with another graph is built anew when the shard next settles.
+fn load(at: &Path) -> Result<EdgeShard, MemoryError> {
+    let shard = EdgeShard::load(at, None).map_err(store)?;
+    if shard.config().hnsw_config != graph() {
+        shard.set_hnsw_config(graph()).map_err(store)?;
+    }
+    Ok(shard)
+}
+
+fn graph() -> HnswIndexConfig {
+    HnswIndexConfig { full_scan_threshold: LOOKED_AT_KB, ..HnswIndexConfig::default() }
 }
 
 fn made_with(shard: &Path) -> Option<MadeWith> {
@@ -183,6 +232,7 @@ fn create(at: &Path, made_with: &MadeWith) -> Result<EdgeShard, MemoryError> {
         .vector(DENSE, EdgeVectorParamsBuilder::new(made_with.dimension, Distance::Cosine).build())
         .sparse_vector(BM25, EdgeSparseVectorParamsBuilder::new().modifier(Modifier::Idf).build())
         .sparse_vector(ASKED, EdgeSparseVectorParamsBuilder::new().modifier(Modifier::Idf).build())
+        .hnsw_config(graph())
         .wal_options(WalOptions { segment_capacity: WAL_BYTES, ..WalOptions::default() })
         .build();
     let shard = EdgeShard::new(at, config).map_err(store)?;
@@ -212,13 +262,14 @@ fn index_anew(dir: &Path, wanted: &MadeWith, indexer: &Indexer) -> Result<EdgeSh
     kept.sort_by(|a, b| (&a.chunk.doc, a.part).cmp(&(&b.chunk.doc, b.part)));
     {
         let shard = create(&next, wanted)?;
+        let mut loose = 0;
         for (_, documents) in by_document(kept.into_iter().map(|stored| stored.chunk).collect()) {
             for group in documents {
-                upsert(&shard, indexer.points(group)?)?;
+                upsert(&shard, &mut loose, indexer.points(group)?)?;
             }
         }
         for ballot in ballots {
-            upsert(&shard, vec![indexer.ballot(ballot.chunk)?])?;
+            upsert(&shard, &mut loose, vec![indexer.ballot(ballot.chunk)?])?;
         }
     }
     if former.exists() {
@@ -227,10 +278,11 @@ fn index_anew(dir: &Path, wanted: &MadeWith, indexer: &Indexer) -> Result<EdgeSh
     fs::rename(&current, &former).map_err(folder)?;
     fs::rename(&next, &current).map_err(folder)?;
     fs::remove_dir_all(&former).map_err(folder)?;
-    EdgeShard::load(&current, None).map_err(store)
+    load(&current)
 }
 
-fn upsert(shard: &EdgeShard, points: Vec<Point>) -> Result<(), MemoryError> {
+fn upsert(shard: &EdgeShard, loose: &mut usize, points: Vec<Point>) -> Result<(), MemoryError> {
+    let many = points.len();
     let mut persisted = Vec::with_capacity(points.len());
     for point in points {
         let payload = serde_json::to_value(&point.stored).map_err(store)?;
@@ -243,7 +295,29 @@ fn upsert(shard: &EdgeShard, points: Vec<Point>) -> Result<(), MemoryError> {
         return Ok(());
     }
     let insert = PointOperations::UpsertPoints(PointInsertOperations::PointsList(persisted));
-    shard.update(UpdateOperation::PointOperation(insert)).map_err(store)
+    shard.update(UpdateOperation::PointOperation(insert)).map_err(store)?;
+    *loose += many;
+    if *loose >= SHELF {
+        put_away(shard)?;
+        *loose = 0;
+    }
+    Ok(())
+}
+
+/// Makes a segment of the points that were written last, which searches read from an index and
+/// which no longer grows.
+fn put_away(shard: &EdgeShard) -> Result<(), MemoryError> {
+    let shelves = EdgeOptimizersConfig {
+        default_segment_number: Some(SHELVES),
+        indexing_threshold: Some(SHELF_KB),
+        ..EdgeOptimizersConfig::default()
+    };
+    optimize(shard, shelves)
+}
+
+fn optimize(shard: &EdgeShard, how: EdgeOptimizersConfig) -> Result<(), MemoryError> {
+    shard.set_optimizers_config(how).map_err(store)?;
+    shard.optimize().map(|_| ()).map_err(store)
 }
 
 fn scroll(shard: &EdgeShard, select: &Select) -> Result<Vec<Stored>, MemoryError> {
@@ -291,7 +365,7 @@ fn nearest(shard: &EdgeShard, asked: &Question, select: &Select) -> Result<Vec<H
         prefetches: Vec::new(),
         query: Some(ScoringQuery::Vector(QueryEnum::Nearest(NamedQuery::new(vector, name)))),
         limit: CANDIDATES,
-        params: None,
+        params: Some(SearchParams { hnsw_ef: Some(IN_VIEW), ..SearchParams::default() }),
         filter: Some(filter.clone()),
         score_threshold: None,
     };

@@ -4,6 +4,7 @@
 //! weighted as in BM25; the backend multiplies by how rare they are.
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use qdrant_edge::bm25_embed::{EdgeBm25, EdgeBm25Config};
@@ -28,6 +29,9 @@ const B: f32 = 0.75;
 
 /// A new one means that everything is indexed anew, whatever the texts say.
 const READING: u32 = 2;
+
+/// Documents that are worth a thread of their own.
+const SHARE: usize = 16;
 
 /// Beyond this a question is a log dump; its head says what it is about.
 const QUESTION_CHARS: usize = 4_000;
@@ -59,6 +63,32 @@ impl Indexer {
 
     pub fn embedder(&self) -> &dyn Embedder {
         self.embedder.as_ref()
+    }
+
+    /// The points of several documents, in their order.
+    pub fn points_of_all(&self, mut documents: Vec<Vec<Chunk>>) -> Result<Vec<Point>, EmbedError> {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let share = documents.len().div_ceil(cores).max(SHARE);
+        let one_share = |documents: Vec<Vec<Chunk>>| -> Result<Vec<Point>, EmbedError> {
+            let points = documents.into_iter().map(|group| self.points(group)).collect::<Result<Vec<_>, _>>()?;
+            Ok(points.into_iter().flatten().collect())
+        };
+        std::thread::scope(|scope| {
+            let mut others = Vec::new();
+            while documents.len() > share {
+                let last = documents.split_off(documents.len() - share);
+                others.push(scope.spawn(move || one_share(last)));
+            }
+            let mut points = one_share(documents)?;
+            for other in others.into_iter().rev() {
+                points.extend(other.join().unwrap_or_else(|_| Err(self.broken_off()))?);
+            }
+            Ok(points)
+        })
+    }
+
+    fn broken_off(&self) -> EmbedError {
+        EmbedError::Failed { model: self.embedder.name().to_owned(), problem: "the work was broken off".into() }
     }
 
     /// The points of one document: the document itself and its chunks.

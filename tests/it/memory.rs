@@ -291,6 +291,39 @@ async fn runbooks_are_kept_in_line_with_their_folder() {
     .await;
 }
 
+/// More points than one segment takes before it is put away, some of them written again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_put_away_is_found_replaced_and_voted_on_while_all_settles() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = Memory::open(&edge(dir.path()), embedder()).await.unwrap();
+    let filler = |doc: usize| {
+        let parts = (0..200).map(move |part| format!("{doc} {part}"));
+        parts.map(move |part| chunk(&format!("filler {doc}"), &part, &format!("Of no interest, number {part}.")))
+    };
+    let written = |first: usize| (first..first + 13).flat_map(filler).collect::<Vec<_>>();
+    memory.remember([library(), written(0)].concat()).await.unwrap();
+    memory.remember([written(13), written(0)].concat()).await.unwrap();
+    memory.remember(vec![chunk("queue", "Confirm", "Kafka consumer lag grows on one partition only.")]).await.unwrap();
+
+    let lag = "consumer lag grows";
+    let on_queue = vote("ann", "inc-1", lag, true);
+    let everyone = Tenant::everyone();
+    let (settled, voted) = tokio::join!(memory.settle(), memory.vote(&everyone, "queue", on_queue));
+    settled.unwrap();
+    assert!(voted.unwrap());
+    for _ in 0..2 {
+        let found = memory.recall(ask(lag)).await.unwrap();
+        assert_eq!(docs(&found)[0], "queue");
+        let kept = memory.document(&everyone, "queue").await.unwrap();
+        assert_eq!(
+            kept.iter().map(|chunk| (chunk.text.as_str(), chunk.votes)).collect::<Vec<_>>(),
+            [("Kafka consumer lag grows on one partition only.", 1)]
+        );
+        assert_eq!(memory.document(&everyone, "filler 12").await.unwrap().len(), 200);
+        memory.settle().await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_belongs_to_one_process_and_survives_it() {
     let dir = tempfile::tempdir().unwrap();
