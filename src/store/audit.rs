@@ -1,5 +1,6 @@
 //! The audit chain and its verifier.
 
+use futures::TryStreamExt as _;
 use serde::Serialize;
 
 use super::{Store, StoreError, on};
@@ -43,20 +44,32 @@ pub struct Fault {
 
 type EventLink = (String, i64, String, i64, String, String, String);
 
+/// Rows of the chain that are worth a reader of their own.
+const SHARE: i64 = 10_000;
+
+/// A stretch of the audit chain, sound in itself.
+struct Stretch {
+    /// The row before the first, and what the first says that it follows.
+    follows: Option<String>,
+    last: Digest,
+    /// Name and digest of the incident events that it records.
+    anchored: Vec<(String, String)>,
+}
+
 impl Store {
     /// Recomputes both chains from the first row and compares them with each other, as they stand at one
-    /// moment: the watch goes on writing meanwhile.
+    /// moment: the watch goes on writing meanwhile. Every core reads a stretch; rows are only ever added,
+    /// so that stretches below the head of that moment do not change.
     pub async fn verify_audit(&self) -> Result<AuditReport, StoreError> {
         let is_postgres = self.kind() == "postgres";
-        let (rows, (head_seq, head), events, incidents) = on!(self, pool => {
+        let (count, (head_seq, head), events, incidents) = on!(self, pool => {
             async {
                 let mut tx = pool.begin().await?;
                 if is_postgres {
                     // SQLite's transactions read one moment by themselves.
                     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *tx).await?;
                 }
-                let rows: Vec<AuditRow> =
-                    sqlx::query_as("SELECT * FROM audit ORDER BY seq").fetch_all(&mut *tx).await?;
+                let count: i64 = sqlx::query_scalar("SELECT count(*) FROM audit").fetch_one(&mut *tx).await?;
                 let head: (i64, String) =
                     sqlx::query_as("SELECT seq, hash FROM audit_head WHERE one=1").fetch_one(&mut *tx).await?;
                 let events: Vec<EventLink> = sqlx::query_as(
@@ -67,18 +80,66 @@ impl Store {
                 let incidents: Vec<(String, i64)> =
                     sqlx::query_as("SELECT id, version FROM incident").fetch_all(&mut *tx).await?;
                 tx.rollback().await?;
-                Ok::<_, sqlx::Error>((rows, head, events, incidents))
+                Ok::<_, sqlx::Error>((count, head, events, incidents))
             }
             .await
         })?;
-        let fault = chain_fault(&rows, head_seq, &head).or_else(|| event_fault(&rows, &events, &incidents));
-        Ok(AuditReport {
-            rows: rows.len() as i64,
-            incidents: incidents.len() as i64,
-            events: events.len() as i64,
-            head,
-            fault,
-        })
+        let fault = match self.chain(count.max(head_seq), count).await? {
+            Ok((last, _)) if head_seq != count || head != last.as_str() => Some(Fault {
+                row: format!("audit row {}", count + 1),
+                what: format!("the head says {head_seq} rows, {count} are there: rows were removed at the end"),
+            }),
+            Ok((_, anchored)) => event_fault(&anchored, &events, &incidents),
+            Err(fault) => Some(fault),
+        };
+        let (incidents, events) = (incidents.len() as i64, events.len() as i64);
+        Ok(AuditReport { rows: count, incidents, events, head, fault })
+    }
+
+    /// The last link up to that row, and what is anchored in the rows; or the first that does not fit.
+    async fn chain(&self, upto: i64, count: i64) -> Result<Result<(Digest, Vec<(String, String)>), Fault>, StoreError> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get) as i64;
+        let share = (upto / cores + 1).max(SHARE);
+        let readers: Vec<_> = (0..upto.max(1))
+            .step_by(share as usize)
+            .map(|from| {
+                let store = Self { core: self.core.clone(), fence: None };
+                tokio::spawn(async move { store.stretch(from, (from + share).min(upto)).await })
+            })
+            .collect();
+        let (mut last, mut all, mut row) = (Digest::genesis(), vec![], 0);
+        for reader in readers {
+            let stretch = match reader.await.map_err(|error| StoreError::Busy(format!("a reader ended: {error}")))?? {
+                Ok(stretch) => stretch,
+                Err(fault) => return Ok(Err(fault)),
+            };
+            if stretch.follows.as_ref().is_some_and(|follows| follows != last.as_str()) {
+                let row = format!("audit row {}", row + 1);
+                return Ok(Err(Fault { row, what: "does not follow the row before it".into() }));
+            }
+            if stretch.follows.is_some() {
+                last = stretch.last;
+            }
+            all.extend(stretch.anchored);
+            row = (row + share).min(count);
+        }
+        Ok(Ok((last, all)))
+    }
+
+    /// Rows after `from` up to `to`. Fewer at the very end are none of its business.
+    async fn stretch(&self, from: i64, to: i64) -> Result<Result<Stretch, Fault>, StoreError> {
+        const ROWS: &str = "SELECT seq,at,kind,subject,body,prev,hash FROM audit WHERE seq>$1 AND seq<=$2 ORDER BY seq";
+        let mut links = Links { expected: from + 1, stretch: None };
+        on!(self, pool => {
+            let mut rows = sqlx::query_as::<_, AuditLink>(ROWS).bind(from).bind(to).fetch(pool);
+            while let Some(row) = rows.try_next().await? {
+                if let Err(fault) = links.read(row) {
+                    return Ok(Err(fault));
+                }
+            }
+        });
+        let nothing = || Stretch { follows: None, last: Digest::genesis(), anchored: vec![] };
+        Ok(Ok(links.stretch.unwrap_or_else(nothing)))
     }
 
     pub async fn audit_head(&self) -> Result<(i64, String), StoreError> {
@@ -86,38 +147,46 @@ impl Store {
     }
 }
 
-fn chain_fault(rows: &[AuditRow], head_seq: i64, head: &str) -> Option<Fault> {
-    let mut previous = Digest::genesis();
-    for (at, row) in rows.iter().enumerate() {
-        let expected = at as i64 + 1;
-        let fault = |what: String| Some(Fault { row: format!("audit row {}", row.seq), what });
-        if row.seq != expected {
-            return Some(Fault {
-                row: format!("audit row {expected}"),
-                what: format!("is missing; the next one found is {}", row.seq),
-            });
-        }
-        if row.prev != previous.as_str() {
-            return fault("does not follow the row before it".into());
-        }
-        let link = audit_link(&previous, row.seq, row.at, &row.kind, &row.subject, &row.body);
-        if link.as_str() != row.hash {
-            return fault(format!("was altered ({} {})", row.kind, row.subject));
-        }
-        previous = link;
-    }
-    (head_seq != rows.len() as i64 || head != previous.as_str()).then(|| Fault {
-        row: format!("audit row {}", rows.len() + 1),
-        what: format!("the head says {head_seq} rows, {} are there: rows were removed at the end", rows.len()),
-    })
+type AuditLink = (i64, i64, String, String, String, String, String);
+
+struct Links {
+    expected: i64,
+    stretch: Option<Stretch>,
 }
 
-fn event_fault(rows: &[AuditRow], events: &[EventLink], incidents: &[(String, i64)]) -> Option<Fault> {
-    let mut anchored: std::collections::HashMap<&str, &str> = rows
-        .iter()
-        .filter(|row| row.kind.starts_with("incident."))
-        .map(|row| (row.subject.as_str(), row.body.as_str()))
-        .collect();
+impl Links {
+    fn read(&mut self, (seq, at, kind, subject, body, prev, hash): AuditLink) -> Result<(), Fault> {
+        let fault = |what: String| Err(Fault { row: format!("audit row {seq}"), what });
+        if seq != self.expected {
+            return Err(Fault {
+                row: format!("audit row {}", self.expected),
+                what: format!("is missing; the next one found is {seq}"),
+            });
+        }
+        let stretch = self.stretch.get_or_insert_with(|| Stretch {
+            follows: Some(prev.clone()),
+            last: Digest::from_hex(prev.clone()),
+            anchored: vec![],
+        });
+        if prev != stretch.last.as_str() {
+            return fault("does not follow the row before it".into());
+        }
+        let link = audit_link(&stretch.last, seq, at, &kind, &subject, &body);
+        if link.as_str() != hash {
+            return fault(format!("was altered ({kind} {subject})"));
+        }
+        stretch.last = link;
+        self.expected += 1;
+        if kind.starts_with("incident.") {
+            stretch.anchored.push((subject, body));
+        }
+        Ok(())
+    }
+}
+
+fn event_fault(recorded: &[(String, String)], events: &[EventLink], incidents: &[(String, i64)]) -> Option<Fault> {
+    let mut anchored: std::collections::HashMap<&str, &str> =
+        recorded.iter().map(|(name, digest)| (name.as_str(), digest.as_str())).collect();
     let mut previous: (String, i64, Digest) = (String::new(), 0, Digest::genesis());
     let mut last: std::collections::HashMap<&str, i64> = std::collections::HashMap::new();
     for (incident, seq, kind, at, body, prev, hash) in events {
@@ -151,4 +220,53 @@ fn event_fault(rows: &[AuditRow], events: &[EventLink], incidents: &[(String, i6
         row: format!("incident {id}"),
         what: format!("is at version {version}, its events say {:?}", last.get(id.as_str())),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Connection as _;
+
+    use super::*;
+    use crate::domain::time::Timestamp;
+    use crate::store::{AuditEntry, Batch};
+
+    /// A whole stretch written anew, sound in itself and with its head: only that it does not follow the
+    /// one before gives it away.
+    #[tokio::test]
+    async fn stretches_must_follow_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.db").display().to_string();
+        let store = Store::open(&path).await.unwrap();
+        let rows = SHARE + SHARE / 4;
+        let entry = |number: i64| AuditEntry {
+            kind: "test".into(),
+            subject: format!("entry {number}"),
+            body: serde_json::json!({"number": number}),
+        };
+        for from in (0..rows).step_by(5_000) {
+            let audit = (from..rows.min(from + 5_000)).map(entry).collect();
+            store.commit(Batch { audit, ..Batch::default() }, Timestamp::from_secs(1_763_776_800)).await.unwrap();
+        }
+        let report = store.verify_audit().await.unwrap();
+        assert!(report.fault.is_none() && report.rows == rows, "{report:?}");
+
+        let mut raw = sqlx::SqliteConnection::connect(&format!("sqlite://{path}")).await.unwrap();
+        let mut tx = raw.begin().await.unwrap();
+        let forged: Vec<AuditRow> = sqlx::query_as("SELECT * FROM audit WHERE seq>$1 ORDER BY seq")
+            .bind(SHARE)
+            .fetch_all(&mut *tx)
+            .await
+            .unwrap();
+        let mut last = Digest::of(b"another history");
+        for row in &forged {
+            let link = audit_link(&last, row.seq, row.at, &row.kind, &row.subject, &row.body);
+            let update = sqlx::query("UPDATE audit SET prev=$1, hash=$2 WHERE seq=$3");
+            update.bind(last.as_str()).bind(link.as_str()).bind(row.seq).execute(&mut *tx).await.unwrap();
+            last = link;
+        }
+        sqlx::query("UPDATE audit_head SET hash=$1").bind(last.as_str()).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+        let fault = store.verify_audit().await.unwrap().fault.unwrap();
+        assert_eq!((fault.row, fault.what.as_str()), ("audit row 10001".into(), "does not follow the row before it"));
+    }
 }
