@@ -26,7 +26,8 @@ pub(super) async fn draft(desk: &Desk, topology: &Topology, wanted: Wanted<'_>) 
     let Wanted { incident, service, action, because, checks, evidence, requester } = wanted;
     let hands = Hands::of(desk);
     let blast = blast(&hands, topology, service, &action).await.map_err(|error| error.to_string())?;
-    let about = About { incident, service, action: &action, blast: blast.clone(), requester: requester.as_deref() };
+    let (blast_now, requester_now) = (blast.clone(), requester.as_deref());
+    let about = About { incident, service, action: &action, blast: blast_now, requester: requester_now, own: None };
     let facts = facts(desk, about, Stage::Propose).await.map_err(|error| error.to_string())?;
     let ruling = desk.policy.rule(&action, &facts);
     let approvals_needed = match &ruling {

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
-use contested::Leave;
+use contested::{Leave, NotNow};
 pub(super) use facts::{About, facts};
 pub(super) use hands::{Hands, patiently};
 use preserve::preserve;
@@ -122,8 +122,9 @@ async fn start(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &Ha
         // It stood behind others, or this process was away: what people saw is too long ago.
         return void(desk, id, plan, "it could not be begun in time after its approval; a new card is needed").await;
     }
-    if let Err(because) = may_run(desk, incident, plan, hands).await? {
-        return void(desk, id, plan, &because).await;
+    match may_run(desk, incident, plan, hands).await? {
+        Leeway::Yes => {}
+        Leeway::No(because) | Leeway::Unread(because) => return void(desk, id, plan, &because).await,
     }
     let dry_run = match hands.rehearse(&plan.action).await {
         Ok(dry_run) => dry_run,
@@ -186,33 +187,44 @@ struct Approved<'a> {
 
 #[async_trait]
 impl Leave for Approved<'_> {
-    async fn to_go_on(&self) -> Result<(), String> {
+    async fn of_the_rules(&self) -> Result<(), NotNow> {
         let Self { desk, incident, plan, hands } = self;
-        let unread = |why: String| format!("whether it may go on cannot be read: {why}");
-        may_run(desk, incident, plan, hands).await.map_err(|error| unread(error.to_string()))??;
-        // Last, for people throw it in a hurry.
-        let pauses = pause::names_for(&plan.action, Some(&plan.service));
-        match desk.pause_of(&pauses).await.map_err(|error| unread(error.to_string()))? {
-            Some(why) => Err(format!("midwatch was paused before anything was written: {why}")),
-            None => Ok(()),
+        match may_run(desk, incident, plan, hands).await {
+            Ok(Leeway::Yes) => Ok(()),
+            Ok(Leeway::No(because)) => Err(NotNow::Withheld(because)),
+            Ok(Leeway::Unread(why)) => Err(NotNow::Unread(why)),
+            Err(error) => Err(NotNow::Unread(error.to_string())),
+        }
+    }
+
+    async fn of_the_switch(&self) -> Result<(), NotNow> {
+        let pauses = pause::names_for(&self.plan.action, Some(&self.plan.service));
+        match self.desk.pause_of(&pauses).await {
+            Ok(None) => Ok(()),
+            Ok(Some(why)) => Err(NotNow::Withheld(format!("midwatch was paused before anything was written: {why}"))),
+            Err(error) => Err(NotNow::Unread(error.to_string())),
         }
     }
 }
 
+/// What the rules say at this moment.
+enum Leeway {
+    Yes,
+    No(String),
+    /// What they need to know cannot be read now.
+    Unread(String),
+}
+
 /// The rules as they are now, and the votes that count now.
-async fn may_run(
-    desk: &Desk,
-    incident: &Incident,
-    plan: &Plan,
-    hands: &Hands,
-) -> Result<Result<(), String>, FlowError> {
+async fn may_run(desk: &Desk, incident: &Incident, plan: &Plan, hands: &Hands) -> Result<Leeway, FlowError> {
     let topology = desk.topology().await;
     let blast = match draft::blast(hands, &topology, &plan.service, &plan.action).await {
         Ok(blast) => blast,
-        Err(error) => return Ok(Err(format!("its reach cannot be told now: {error}"))),
+        Err(error) => return Ok(Leeway::Unread(format!("its reach cannot be told now: {error}"))),
     };
     let (service, action, requester) = (plan.service.as_str(), &plan.action, plan.requester.as_deref());
-    let facts = facts(desk, About { incident, service, action, blast, requester }, Stage::Execute).await?;
+    let about = About { incident, service, action, blast, requester, own: Some(&plan.id) };
+    let facts = facts(desk, about, Stage::Execute).await?;
     let votes = desk.store.votes(plan.id.as_str()).await?;
     let mut valid = 0;
     for (person, _) in votes.iter().filter(|(_, decision)| decision == "approve") {
@@ -221,11 +233,11 @@ async fn may_run(
         valid += usize::from(counts && desk.authority_of(&PersonId::new(person.clone())).await.is_ok());
     }
     Ok(match desk.policy.rule(&plan.action, &facts) {
-        Ruling::Refused { because, .. } => Err(because),
-        Ruling::Unattended { .. } => Ok(()),
-        Ruling::NeedsApproval { approvals, .. } if valid >= approvals => Ok(()),
+        Ruling::Refused { because, .. } => Leeway::No(because),
+        Ruling::Unattended { .. } => Leeway::Yes,
+        Ruling::NeedsApproval { approvals, .. } if valid >= approvals => Leeway::Yes,
         Ruling::NeedsApproval { approvals, because } => {
-            Err(format!("{valid} of {approvals} approvals are valid now ({because})"))
+            Leeway::No(format!("{valid} of {approvals} approvals are valid now ({because})"))
         }
     })
 }

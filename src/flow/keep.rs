@@ -45,6 +45,9 @@ struct Version {
 struct Seen {
     shown: Data,
     digests: BTreeMap<String, String>,
+    /// Its values are not kept.
+    #[serde(default)]
+    large: bool,
 }
 
 impl Seen {
@@ -56,6 +59,7 @@ impl Seen {
             line.strip_prefix(&format!("{key}: ")).map_or(line.clone(), str::to_owned)
         };
         Self {
+            large: bytes > MAX_BYTES,
             // Of a large one only that it changed: its lines are no settings that anybody reads.
             shown: match bytes > MAX_BYTES {
                 true => data.keys().map(|key| (key.clone(), String::new())).collect(),
@@ -68,10 +72,19 @@ impl Seen {
         }
     }
 
+    fn without_values(&self) -> Data {
+        self.shown.keys().map(|key| (key.clone(), String::new())).collect()
+    }
+
     fn touched_since(&self, before: &Self) -> Vec<Touched> {
-        let mut touched = compare_config(&before.shown, &self.shown);
+        let mut touched = match self.large == before.large {
+            true => compare_config(&before.shown, &self.shown),
+            // Of one of them no value is known.
+            false => compare_config(&before.without_values(), &self.without_values()),
+        };
         let hidden = self.digests.iter().filter(|(key, digest)| {
-            before.digests.get(*key).is_some_and(|old| old != *digest) && before.shown.get(*key) == self.shown.get(*key)
+            let same_shown = self.large != before.large || before.shown.get(*key) == self.shown.get(*key);
+            before.digests.get(*key).is_some_and(|old| old != *digest) && same_shown
         });
         touched.extend(hidden.map(|(key, _)| configuration(format!("{key}: a value that is not shown changed"))));
         touched
@@ -97,10 +110,12 @@ async fn versions(desk: &Desk, name: &str) -> Result<Vec<Version>, FlowError> {
         .map_err(|error| FlowError::Outside(format!("the earlier data of ConfigMap {name} cannot be read: {error}")))
 }
 
-/// The newest data before the present one.
+/// The newest remembered data that is not the present one, which may be younger than the last look.
 pub(super) async fn earlier(desk: &Desk, namespace: &str, name: &str) -> Result<Option<Data>, FlowError> {
+    let Some(cluster) = &desk.cluster else { return Ok(None) };
     let versions = versions(desk, &format!("{namespace}/{name}")).await?;
-    Ok(versions.iter().rev().nth(1).map(|version| version.data.clone()))
+    let present = cluster.config_data(namespace, name).await.map_err(|error| FlowError::Outside(error.to_string()))?;
+    Ok(versions.into_iter().rev().map(|version| version.data).find(|data| *data != present))
 }
 
 pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
@@ -315,5 +330,10 @@ mod tests {
         assert!(serde_json::to_string(&before).unwrap().len() < 200);
         let told: Vec<String> = after.touched_since(&before).into_iter().map(|one| one.detail).collect();
         assert_eq!(told, ["rules: a value that is not shown changed"]);
+        let small = Seen::of(&data(&[("rules", "x"), ("size", "large")]));
+        for (before, after) in [(&small, &after), (&after, &small)] {
+            let told: Vec<String> = after.touched_since(before).into_iter().map(|one| one.detail).collect();
+            assert_eq!(told, ["rules: a value that is not shown changed"], "what is not known is not told");
+        }
     }
 }

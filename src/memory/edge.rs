@@ -33,10 +33,10 @@ const PAGE: usize = 1_000;
 
 /// Where so many kilobytes of vectors pass the filter, the graph of neighbours is asked instead of every one of
 /// them: to look at all 20,000 documents of 100,000 chunks takes longer than the rest of a search.
-const LOOKED_AT_KB: usize = 2_500;
-/// Candidates that a walk through the graph keeps in view. Twice what Qdrant keeps by itself: at 100,000 chunks
-/// it then finds as many of the true neighbours as looking at every document did.
-const IN_VIEW: usize = 256;
+const LOOKED_AT_KB: usize = 1_000;
+/// Candidates that a walk through the graph keeps in view. A little more than Qdrant by itself: at 100,000 chunks
+/// it then finds as many of the true neighbours as looking at every document did, within what a draw differs.
+const IN_VIEW: usize = 128;
 
 /// Points that are written before they are put away in a segment of their own. To add a point to a
 /// segment that can still grow takes time in proportion to how many it holds with the same words;

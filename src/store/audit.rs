@@ -47,11 +47,15 @@ type EventLink = (String, i64, String, i64, String, String, String);
 /// Rows of the chain that are worth a reader of their own.
 const SHARE: i64 = 10_000;
 
+const READERS: i64 = 3;
+
 /// A stretch of the audit chain, sound in itself.
 struct Stretch {
     /// The row before the first, and what the first says that it follows.
     follows: Option<String>,
     last: Digest,
+    /// The number that would come next.
+    next: i64,
     /// Name and digest of the incident events that it records.
     anchored: Vec<(String, String)>,
 }
@@ -62,14 +66,15 @@ impl Store {
     /// so that stretches below the head of that moment do not change.
     pub async fn verify_audit(&self) -> Result<AuditReport, StoreError> {
         let is_postgres = self.kind() == "postgres";
-        let (count, (head_seq, head), events, incidents) = on!(self, pool => {
+        let ((count, first, newest), (head_seq, head), events, incidents) = on!(self, pool => {
             async {
                 let mut tx = pool.begin().await?;
                 if is_postgres {
                     // SQLite's transactions read one moment by themselves.
                     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *tx).await?;
                 }
-                let count: i64 = sqlx::query_scalar("SELECT count(*) FROM audit").fetch_one(&mut *tx).await?;
+                let count: (i64, Option<i64>, Option<i64>) =
+                    sqlx::query_as("SELECT count(*), min(seq), max(seq) FROM audit").fetch_one(&mut *tx).await?;
                 let head: (i64, String) =
                     sqlx::query_as("SELECT seq, hash FROM audit_head WHERE one=1").fetch_one(&mut *tx).await?;
                 let events: Vec<EventLink> = sqlx::query_as(
@@ -84,7 +89,13 @@ impl Store {
             }
             .await
         })?;
-        let fault = match self.chain(count.max(head_seq), count).await? {
+        // A head that claims more than a stretch too many is a fault all the same.
+        let upto = count.max(head_seq.min(count.saturating_add(SHARE)));
+        let fault = match self.chain(upto, count).await? {
+            Ok(_) if count > 0 && (first, newest) != (Some(1), Some(count)) => Some(Fault {
+                row: "audit rows".into(),
+                what: format!("{count} are there, numbered {first:?} to {newest:?}: not one after the other"),
+            }),
             Ok((last, _)) if head_seq != count || head != last.as_str() => Some(Fault {
                 row: format!("audit row {}", count + 1),
                 what: format!("the head says {head_seq} rows, {count} are there: rows were removed at the end"),
@@ -99,6 +110,8 @@ impl Store {
     /// The last link up to that row, and what is anchored in the rows; or the first that does not fit.
     async fn chain(&self, upto: i64, count: i64) -> Result<Result<(Digest, Vec<(String, String)>), Fault>, StoreError> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get) as i64;
+        // The watch needs connections meanwhile.
+        let cores = cores.min(READERS);
         let share = (upto / cores + 1).max(SHARE);
         let readers: Vec<_> = (0..upto.max(1))
             .step_by(share as usize)
@@ -117,11 +130,15 @@ impl Store {
                 let row = format!("audit row {}", row + 1);
                 return Ok(Err(Fault { row, what: "does not follow the row before it".into() }));
             }
+            row += share;
+            if row <= count && stretch.next != row + 1 {
+                let row = format!("audit row {}", stretch.next);
+                return Ok(Err(Fault { row, what: "is missing at the end of what was read at once".into() }));
+            }
             if stretch.follows.is_some() {
                 last = stretch.last;
             }
             all.extend(stretch.anchored);
-            row = (row + share).min(count);
         }
         Ok(Ok((last, all)))
     }
@@ -138,8 +155,8 @@ impl Store {
                 }
             }
         });
-        let nothing = || Stretch { follows: None, last: Digest::genesis(), anchored: vec![] };
-        Ok(Ok(links.stretch.unwrap_or_else(nothing)))
+        let nothing = Stretch { follows: None, last: Digest::genesis(), next: from + 1, anchored: vec![] };
+        Ok(Ok(links.stretch.unwrap_or(nothing)))
     }
 
     pub async fn audit_head(&self) -> Result<(i64, String), StoreError> {
@@ -166,6 +183,7 @@ impl Links {
         let stretch = self.stretch.get_or_insert_with(|| Stretch {
             follows: Some(prev.clone()),
             last: Digest::from_hex(prev.clone()),
+            next: seq,
             anchored: vec![],
         });
         if prev != stretch.last.as_str() {
@@ -177,6 +195,7 @@ impl Links {
         }
         stretch.last = link;
         self.expected += 1;
+        stretch.next = self.expected;
         if kind.starts_with("incident.") {
             stretch.anchored.push((subject, body));
         }

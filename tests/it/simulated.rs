@@ -67,3 +67,13 @@ fn a_deadline_that_passed_while_nobody_looked_is_no_verdict() {
     let (outcome, facts) = night::away_after_the_write();
     assert_eq!(outcome, midwatch::domain::incident::Outcome::Verified, "{facts}");
 }
+
+#[test]
+fn what_runs_by_itself_outlasts_a_status_writer() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _alone = crate::harness::one_night_at_a_time();
+    for conflicts in [0, 3] {
+        let (outcome, writes) = night::restarted_by_itself(conflicts);
+        assert_eq!((outcome, writes), (midwatch::domain::incident::Outcome::Verified, 1), "{conflicts} conflicts");
+    }
+}

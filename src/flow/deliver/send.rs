@@ -5,7 +5,7 @@ use super::Failure;
 use super::lane::Suspect;
 use crate::domain::card::Card;
 use crate::domain::id::IncidentId;
-use crate::ports::{MessageRef, crash};
+use crate::ports::{ChatError, MessageRef, crash};
 use crate::store::{Batch, OutboxRow, PostedRow};
 
 /// Where and as what a card goes.
@@ -55,8 +55,12 @@ pub(super) async fn send(desk: &Desk, seat: &ChatSeat, parcel: Parcel<'_>) -> Re
         Some(message) => {
             // It says what was so when it was posted: an approval may have been decided since.
             sure(desk).await?;
-            seat.chat.edit(&message, &card).await.map_err(Failure::Chat)?;
-            (message, true)
+            match seat.chat.edit(&message, &card).await {
+                // What may not be edited any more is there all the same.
+                Ok(()) | Err(ChatError::Refused(_)) => (message, true),
+                // Found again by the next try.
+                Err(error) => return Err(Failure::Chat(error)),
+            }
         }
         None => {
             if !seat.chat.is_idempotent() {

@@ -23,11 +23,22 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Why it may not be written any more.
 pub(super) type Withheld = String;
 
-/// Asked before each further try: the kill switch and the rules as they are then, not as they were when
+/// Why a further try is not made at this moment.
+#[derive(Debug)]
+pub(super) enum NotNow {
+    Withheld(Withheld),
+    /// What the rules need to know cannot be read: asked again before the next try.
+    Unread(String),
+}
+
+/// Asked before each further try: the rules and the kill switch as they are then, not as they were when
 /// it was begun.
 #[async_trait]
 pub(super) trait Leave: Sync {
-    async fn to_go_on(&self) -> Result<(), Withheld>;
+    /// May take its time: the object is looked at after it.
+    async fn of_the_rules(&self) -> Result<(), NotNow>;
+    /// Directly before the write, so quickly that nobody comes between.
+    async fn of_the_switch(&self) -> Result<(), NotNow>;
 }
 
 pub(super) async fn apply(
@@ -42,9 +53,10 @@ pub(super) async fn apply(
         // Whoever answers that it is busy may have begun: what was called once is not called again.
         return hands.apply(action, version, mark).await.map(Ok);
     }
-    let (mut version, mut tries, began) = (version.to_owned(), 1, tokio::time::Instant::now());
+    let (mut tries, began) = (1, tokio::time::Instant::now());
+    let mut ended = hands.apply(action, version, mark).await;
     loop {
-        match hands.apply(action, &version, mark).await {
+        match ended {
             // It never arrived, or found another version there. What comes before the next try waits until
             // the cluster is back.
             Err(ClusterError::Conflict(_) | ClusterError::Unavailable(_))
@@ -53,16 +65,34 @@ pub(super) async fn apply(
         }
         tokio::time::sleep((PAUSE * tries).min(LONGEST)).await;
         tries += 1;
-        let fresh = hands.rehearse(action).await?;
-        if !is_as_approved(&fresh) {
-            return Err(ClusterError::Conflict("what was approved has changed meanwhile".into()));
-        }
-        // Last, for the rehearsal may have waited long.
-        if let Err(why) = leave.to_go_on().await {
-            return Ok(Err(why));
-        }
-        version = fresh.resource_version;
+        ended = match again(hands, action, mark, &is_as_approved, leave).await {
+            Err(NotNow::Withheld(why)) => return Ok(Err(why)),
+            Err(NotNow::Unread(why)) => Err(ClusterError::Unavailable(why)),
+            Ok(Err(ClusterError::Conflict(why))) if why == CHANGED => return Err(ClusterError::Conflict(why)),
+            Ok(ended) => ended,
+        };
     }
+}
+
+const CHANGED: &str = "what was approved has changed meanwhile";
+
+async fn again(
+    hands: &Hands,
+    action: &Action,
+    mark: &str,
+    is_as_approved: impl Fn(&DryRun) -> bool,
+    leave: &dyn Leave,
+) -> Result<Result<Applied, ClusterError>, NotNow> {
+    leave.of_the_rules().await?;
+    let fresh = match hands.rehearse(action).await {
+        Ok(fresh) => fresh,
+        Err(error) => return Ok(Err(error)),
+    };
+    if !is_as_approved(&fresh) {
+        return Ok(Err(ClusterError::Conflict(CHANGED.into())));
+    }
+    leave.of_the_switch().await?;
+    Ok(hands.apply(action, &fresh.resource_version, mark).await)
 }
 
 #[cfg(test)]
@@ -78,8 +108,8 @@ mod tests {
     use crate::domain::plan::Surroundings;
     use crate::flow::lead::Term;
     use crate::ports::{
-        Cluster, ClusterEvent, DeclaredHook, Grant, Hooks, Identity, NodeState, PodLogs, PodState, Revision, Settled, Took,
-        Wish, Workload,
+        Cluster, ClusterEvent, DeclaredHook, Grant, Hooks, Identity, NodeState, PodLogs, PodState, Revision, Settled,
+        Took, Wish, Workload,
     };
 
     /// An API server whose object somebody else writes so many times, each just before our write.
@@ -89,6 +119,7 @@ mod tests {
         changes_spec: bool,
         is_away: bool,
         writes: AtomicU32,
+        dry_runs: AtomicU32,
     }
 
     #[async_trait]
@@ -112,6 +143,7 @@ mod tests {
             Ok(String::new())
         }
         async fn dry_run(&self, _: &Action) -> Result<DryRun, ClusterError> {
+            self.dry_runs.fetch_add(1, Ordering::SeqCst);
             let version = self.writes.load(Ordering::SeqCst).min(self.others);
             let before = if self.changes_spec { json!("another image") } else { json!("old") };
             let resource_version = version.to_string();
@@ -195,9 +227,15 @@ mod tests {
 
     #[async_trait]
     impl Leave for Until {
-        async fn to_go_on(&self) -> Result<(), Withheld> {
+        async fn of_the_rules(&self) -> Result<(), NotNow> {
+            // Others go on writing while the rules are read.
+            self.cluster.dry_runs.store(0, Ordering::SeqCst);
+            Ok(())
+        }
+        async fn of_the_switch(&self) -> Result<(), NotNow> {
+            assert_eq!(self.cluster.dry_runs.load(Ordering::SeqCst), 1, "the object was looked at after the rules");
             match self.cluster.writes.load(Ordering::SeqCst) >= self.paused_after {
-                true => Err("paused".to_owned()),
+                true => Err(NotNow::Withheld("paused".to_owned())),
                 false => Ok(()),
             }
         }
@@ -207,9 +245,37 @@ mod tests {
 
     #[async_trait]
     impl Leave for Always {
-        async fn to_go_on(&self) -> Result<(), Withheld> {
+        async fn of_the_rules(&self) -> Result<(), NotNow> {
             Ok(())
         }
+        async fn of_the_switch(&self) -> Result<(), NotNow> {
+            Ok(())
+        }
+    }
+
+    /// The API server does not answer the first question of the rules.
+    struct Blinking(AtomicU32);
+
+    #[async_trait]
+    impl Leave for Blinking {
+        async fn of_the_rules(&self) -> Result<(), NotNow> {
+            match self.0.fetch_add(1, Ordering::SeqCst) {
+                0 => Err(NotNow::Unread("connection refused".into())),
+                _ => Ok(()),
+            }
+        }
+        async fn of_the_switch(&self) -> Result<(), NotNow> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_rules_cannot_read_now_is_asked_again() {
+        let cluster = Arc::new(written_by(2));
+        let hands = Hands { cluster: Some(cluster.clone()), hooks: None, term: Term::endless() };
+        let action = Action::Restart { target: somewhere("Deployment") };
+        let ended = apply(&hands, &action, "0", "P", |_| true, &Blinking(AtomicU32::new(0))).await;
+        assert!(matches!(ended, Ok(Ok(_))), "{ended:?}");
     }
 
     fn written_by(others: u32) -> Contested {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::domain::action::Action;
 use crate::domain::autonomy::Subject;
+use crate::domain::id::PlanId;
 use crate::domain::incident::{Incident, Outcome, PlanRecord, State};
 use crate::domain::plan::BlastRadius;
 use crate::domain::policy::{Facts, Stage};
@@ -23,6 +24,8 @@ pub(in crate::flow) struct About<'a> {
     pub action: &'a Action,
     pub blast: BlastRadius,
     pub requester: Option<&'a str>,
+    /// Of a plan that is begun: it is no earlier one that it would have to wait for.
+    pub own: Option<&'a PlanId>,
 }
 
 pub(in crate::flow) async fn facts(desk: &Desk, about: About<'_>, stage: Stage) -> Result<Facts, FlowError> {
@@ -32,7 +35,11 @@ pub(in crate::flow) async fn facts(desk: &Desk, about: About<'_>, stage: Stage) 
     let done = |within: Duration| {
         let records = begun.iter().filter(move |(_, _, at)| wall_now.since(*at) < within);
         records.filter_map(|(plan, incident, _)| {
-            acted.iter().find(|one| one.id.as_str() == incident)?.plans.iter().find(|one| one.plan.id.as_str() == plan)
+            let plans = &acted.iter().find(|one| one.id.as_str() == incident)?.plans;
+            let record = plans.iter().find(|one| one.plan.id.as_str() == plan)?;
+            // What was withheld before anything was written was not done.
+            let was_done = about.own != Some(&record.plan.id) && !matches!(record.outcome, Outcome::Voided { .. });
+            was_done.then_some(record)
         })
     };
     let is_same = |record: &&PlanRecord| {

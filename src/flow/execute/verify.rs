@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tracing::{info, warn};
 
-use super::contested::{Leave, Withheld};
+use super::contested::{Leave, NotNow, Withheld};
 use super::hands::{Hands, patiently};
 use super::tell_plan;
 use crate::domain::action::{Action, Undo};
@@ -225,11 +225,15 @@ struct Switch<'a> {
 
 #[async_trait]
 impl Leave for Switch<'_> {
-    async fn to_go_on(&self) -> Result<(), String> {
+    async fn of_the_rules(&self) -> Result<(), NotNow> {
+        Ok(())
+    }
+
+    async fn of_the_switch(&self) -> Result<(), NotNow> {
         match self.desk.pause_of(&self.pauses).await {
             Ok(None) => Ok(()),
-            Ok(Some(_)) => Err(PAUSED.to_owned()),
-            Err(error) => Err(format!("not undone: whether midwatch is paused cannot be read: {error}")),
+            Ok(Some(_)) => Err(NotNow::Withheld(PAUSED.to_owned())),
+            Err(error) => Err(NotNow::Unread(format!("whether midwatch is paused cannot be read: {error}"))),
         }
     }
 }
@@ -296,8 +300,11 @@ async fn put_back(
     let now = hands.rehearse(&action).await?;
     crash::point("undo.before_write");
     // The rehearsal may have waited for the cluster.
-    if let Err(withheld) = leave.to_go_on().await {
-        return Ok(Err(withheld));
+    match leave.of_the_switch().await {
+        Ok(()) => {}
+        Err(NotNow::Withheld(why)) => return Ok(Err(why)),
+        // The next round reads the cluster first.
+        Err(NotNow::Unread(why)) => return Err(ClusterError::Unknown(why)),
     }
     // Status writers come between as in the action itself; the fields it touches must stay as they are.
     let same = |fresh: &DryRun| fresh.before == now.before && fresh.after == now.after;

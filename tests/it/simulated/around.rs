@@ -57,12 +57,14 @@ pub struct Luck {
     random: Mutex<StdRng>,
     pub on: std::sync::atomic::AtomicBool,
     pub faults: AtomicU64,
+    /// Writes that find another version, whatever the luck.
+    pub conflicts: AtomicU64,
 }
 
 impl Luck {
     pub fn of(seed: u64) -> Self {
         let random = Mutex::new(StdRng::seed_from_u64(seed));
-        Self { random, on: true.into(), faults: AtomicU64::new(0) }
+        Self { random, on: true.into(), faults: AtomicU64::new(0), conflicts: AtomicU64::new(0) }
     }
 
     pub fn upto(&self, most: u64) -> u64 {
@@ -163,6 +165,10 @@ impl Cluster for Shaky {
     async fn apply(&self, action: &Action, version: &str, mark: &str) -> Result<Applied, ClusterError> {
         self.switch.sees(format!("{mark}: {action}"));
         self.luck.dawdle().await;
+        let one_less = |left: u64| left.checked_sub(1);
+        if self.luck.conflicts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
+            return Err(ClusterError::Conflict("the object has been modified".into()));
+        }
         let fault = self.luck.fault(5, 4);
         match fault {
             Some(0) => return Err(ClusterError::Unavailable("connection refused".into())),

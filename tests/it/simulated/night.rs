@@ -140,13 +140,13 @@ pub struct Night {
 }
 
 /// In a world whose clock stands still.
-fn with_night<T>(seed: u64, spend: impl AsyncFnOnce(&mut Night) -> T) -> T {
+fn with_night<T>(seed: u64, policy: &str, spend: impl AsyncFnOnce(&mut Night) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
         // While a blocking task is under way the runtime does not skip ahead by itself.
         let (end, ended) = std::sync::mpsc::channel::<()>();
         let holding = tokio::task::spawn_blocking(move || ended.recv().is_ok());
-        let mut night = Night::new(seed).await;
+        let mut night = Night::new(seed, policy).await;
         let spent = spend(&mut night).await;
         night.alive = None;
         drop(end);
@@ -156,13 +156,13 @@ fn with_night<T>(seed: u64, spend: impl AsyncFnOnce(&mut Night) -> T) -> T {
 }
 
 pub fn play(seed: u64) -> (Vec<String>, Sums) {
-    with_night(seed, async |night| (night.live().await, night.sums.clone()))
+    with_night(seed, "", async |night| (night.live().await, night.sums.clone()))
 }
 
 /// Scales with everybody's leave, dies as soon as it is written, and is away until long after the
 /// deadline of its effect; how that ended.
 pub fn away_after_the_write() -> (Outcome, String) {
-    with_night(1, async |night| {
+    with_night(1, "", async |night| {
         night.luck.on.store(false, Ordering::SeqCst);
         night.helps = true;
         night.alert("web", true).await;
@@ -186,8 +186,25 @@ pub fn away_after_the_write() -> (Outcome, String) {
     })
 }
 
+/// Restarts without anybody's leave, while a status writer comes between so many times.
+pub fn restarted_by_itself(conflicts: u64) -> (Outcome, usize) {
+    with_night(1, "low = \"automatic\"\n", async |night| {
+        night.luck.on.store(false, Ordering::SeqCst);
+        night.luck.conflicts.store(conflicts, Ordering::SeqCst);
+        night.helps = true;
+        night.alert("web", true).await;
+        night.until(|incident| matches!(incident.state, State::HandedOver { .. })).await;
+        night.says(ANN, "act INC-1 restart web/web".into()).await;
+        night.until(|incident| incident.plans.iter().any(|record| record.outcome != Outcome::Proposed)).await;
+        night.alert("web", false).await;
+        let record = night.until(|incident| is_final(&incident.plans[0].outcome)).await.plans.remove(0);
+        let writes = night.state.lock().unwrap().writes();
+        (record.outcome, writes.iter().filter(|write| write.status < 300).count())
+    })
+}
+
 impl Night {
-    async fn new(seed: u64) -> Self {
+    async fn new(seed: u64, policy: &str) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let clock = Arc::new(Turned::new());
         let luck = Arc::new(Luck::of(seed ^ 0x5eed));
@@ -200,7 +217,7 @@ impl Night {
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
             "[store]\ndata_dir = {:?}\n[console]\nenabled = false\n[policy]\napprovers = [\"{ANN}\", \"{BOB}\"]\n\
-             approval_seconds = 40\n[investigation]\nsettle_seconds = 1\nverify_seconds = 40\n\
+             approval_seconds = 40\n{policy}[investigation]\nsettle_seconds = 1\nverify_seconds = 40\n\
              [remediation]\nlook_seconds = 3\n[kubernetes]\ncluster = \"c\"\nurl = \"{url}\"\n",
             folder.path().join("data"),
         );
