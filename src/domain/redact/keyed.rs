@@ -57,7 +57,7 @@ static SQL_AFTER: LazyLock<Option<Regex>> =
 
 pub fn find(text: &str, found: &mut Vec<Found>) {
     let Some(anywhere) = words::ANYWHERE.as_ref() else { return };
-    let (mut read, mut secrets) = (0, false);
+    let (mut read, mut crumbs, mut secrets) = (0, 0, false);
     let mut at = 0;
     while let Some(word) = anywhere.find_at(text, at) {
         if words::is_within(text, word.start(), word.end()) {
@@ -75,12 +75,15 @@ pub fn find(text: &str, found: &mut Vec<Found>) {
         let before = found.len();
         match key.sense {
             Sense::Header => header(text, &key, found),
-            Sense::Cookie => cookies(text, &key, found),
+            Sense::Cookie => crumbs = cookies(text, &key, crumbs, found),
             Sense::Hint | Sense::Secret | Sense::Password => {
                 if !assigned(text, &key, found) && !paired(text, &key, found) {
                     value::told(text, &key, found);
                 }
             }
+        }
+        for secret in found.iter_mut().skip(before) {
+            secret.end = value::whole(text, secret.start, secret.end);
         }
         // A word within a value is no key.
         if let Some(last) = found.get(before..).and_then(<[Found]>::last) {
@@ -141,7 +144,7 @@ pub fn is_ideographic(char: char) -> bool {
 }
 
 fn after<'t>(regex: &LazyLock<Option<Regex>>, text: &'t str, at: usize) -> Option<Captures<'t>> {
-    regex.as_ref()?.captures(text.get(at..)?)
+    regex.as_ref()?.captures(value::near(text, at, value::REACH))
 }
 
 fn end_of(captures: &Captures<'_>) -> usize {
@@ -163,8 +166,11 @@ fn assigned(text: &str, key: &Key, found: &mut Vec<Found>) -> bool {
             _ => false,
         };
     }
-    if let Some(all) = after(&CHANGED, text, key.end).as_ref().and_then(|changed| changed.name("all")) {
-        if key.sense > Sense::Hint && !text[key.end + all.start()..].starts_with(super::shadow::BLANK) {
+    if text[key.end..].starts_with("/value:") {
+        if key.sense > Sense::Hint
+            && let Some(all) = after(&CHANGED, text, key.end).as_ref().and_then(|changed| changed.name("all"))
+            && !text[key.end + all.start()..].starts_with(super::shadow::BLANK)
+        {
             push(key.end + all.start(), key.end + all.end(), found);
         }
         return true;
@@ -173,18 +179,22 @@ fn assigned(text: &str, key: &Key, found: &mut Vec<Found>) -> bool {
     let near = (key.start.saturating_sub(256)..=key.start).find(|at| text.is_char_boundary(*at)).unwrap_or(key.start);
     let line = text[near..key.start].rsplit('\n').next().unwrap_or_default();
     if line.contains('<')
-        && let Some(element) = after(&ELEMENT, text, key.end)
+        && let Some(element) =
+            ELEMENT.as_ref().and_then(|element| element.captures(value::near(text, key.end, value::WORD)))
     {
         let start = key.end + end_of(&element);
         if text[start..].starts_with(super::shadow::BLANK) {
             return true;
         }
+        let rest = value::near(text, start, value::REACH);
         let end = match quote(&element) {
-            Some("<![CDATA[") => text[start..].find("]]>"),
-            Some(quote) => text[start..].find(quote),
-            None => text[start..].find('<'),
+            Some("<![CDATA[") => rest.find("]]>"),
+            Some(quote) => rest.find(quote),
+            None => rest.find('<'),
         };
-        if let Some(length) = end
+        // Cut, or longer than is read: what opened here is a value.
+        let end = end.or_else(|| quote(&element).map(|_| value::bare(rest, value::Written::Quoted)));
+        if let Some(length) = end.filter(|length| *length > 0)
             && value::holds(&text[start..start + length], key.sense, value::Written::Quoted)
         {
             push(start, start + length, found);
@@ -262,7 +272,10 @@ fn paired(text: &str, key: &Key, found: &mut Vec<Found>) -> bool {
     let start = key.end + end_of(&pair);
     let end = match quote(&pair) {
         Some(quote) => value::quoted(text, start, quote),
-        None => text[start..].find(['\n', ',', '}', '"']).map_or(text.len(), |length| start + length),
+        None => {
+            let rest = value::near(text, start, value::REACH);
+            start + rest.find(['\n', ',', '}', '"']).unwrap_or(rest.len())
+        }
     };
     if start < end && !shape::is_placeholder(text[start..end].trim()) {
         found.push(Found { start, end, mark: SECRET });
@@ -314,14 +327,15 @@ fn header(text: &str, key: &Key, found: &mut Vec<Found>) {
 }
 
 /// RFC 6265: `Cookie: a=1; b=2` and `Set-Cookie: a=1; Path=/`. What is short and plain stays.
-fn cookies(text: &str, key: &Key, found: &mut Vec<Found>) {
+/// Nothing before `from` is read again; returns where reading ended.
+fn cookies(text: &str, key: &Key, from: usize, found: &mut Vec<Found>) -> usize {
     static CRUMB: LazyLock<Option<Regex>> = LazyLock::new(|| compiled(r#"([\w!#$%&*+.^|~-]+)=([^\s;,"'\\]+)"#));
     let (Some(joined), Some(crumb)) =
         (after(&JOINED, text, key.end).or_else(|| after(&FLAG, text, key.end)), CRUMB.as_ref())
     else {
-        return;
+        return from;
     };
-    let start = key.end + end_of(&joined);
+    let start = from.max(key.end + end_of(&joined));
     let rest = value::near(text, start, 4096);
     let end = quote(&joined).and_then(|quote| rest.find(quote)).or_else(|| rest.find('\n')).unwrap_or(rest.len());
     for pair in crumb.captures_iter(&rest[..end]) {
@@ -338,6 +352,7 @@ fn cookies(text: &str, key: &Key, found: &mut Vec<Found>) {
             found.push(Found { start: start + value.start(), end: start + value.end(), mark: COOKIE });
         }
     }
+    start + end
 }
 
 /// Every value of a Kubernetes Secret, whatever its name (gitleaks' `kubernetes-secret-yaml`).

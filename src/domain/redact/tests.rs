@@ -426,3 +426,50 @@ fn what_was_redacted_stays_as_it_is() {
         }
     }
 }
+
+/// Text made to be slow costs what its length costs: every search from a key has a limit.
+#[test]
+fn hostile_text_takes_no_time_squared() {
+    const BYTES: usize = 300_000;
+    let hostile = [
+        "<password><![CDATA[\n",
+        "<password value=\"\n",
+        "<a password ",
+        "password=$(",
+        "name: password value: <",
+        "key/value: ",
+        "key=",
+        "key=$(",
+        "Cookie: ",
+        "Cookie: a=1; ",
+        "Authorization: ",
+        "Authorization: digest a ",
+        "password ",
+        "password:\n",
+        "key: |\n ",
+        "| key ",
+        "密码",
+        "mysql -u ",
+        "-----BEGIN PRIVATE KEY-----\n",
+        "http://a:",
+        "eyJ.",
+    ];
+    for unit in hostile {
+        let text = unit.repeat(BYTES / unit.len());
+        let begun = std::time::Instant::now();
+        redact(&text);
+        let took = begun.elapsed();
+        // Squared, the first take minutes.
+        assert!(took.as_secs() < 20, "{unit:?}: {took:?}");
+    }
+}
+
+#[test]
+fn a_value_longer_than_is_judged_is_hidden_whole() {
+    let long = "Gannet77Kestrel42".repeat(1_000);
+    assert_eq!(redact(&format!("password={long} n=1")), "password=[secret redacted] n=1");
+    assert_eq!(
+        redact(&format!("<password><![CDATA[{long}]]></password>")),
+        "<password><![CDATA[[secret redacted]]]></password>"
+    );
+}
