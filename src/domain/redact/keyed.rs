@@ -242,6 +242,14 @@ fn assigned(text: &str, key: &Key, found: &mut Vec<Found>) -> bool {
     if text[start..].starts_with(super::shadow::BLANK) {
         return true;
     }
+    if let Some(sign) = joined.name("sign").filter(|sign| matches!(sign.as_str(), ":" | "="))
+        && let Some(members) = members(text, key, key.end + sign.end())
+    {
+        if let Some((start, end)) = member(text, &members, key.sense) {
+            push(start, end, found);
+        }
+        return true;
+    }
     let written = match (quote(&joined), joined.name("next"), &joined["sign"]) {
         (Some(_), _, _) => value::Written::Quoted,
         (None, Some(next), _) => value::Written::NextLine {
@@ -262,6 +270,62 @@ fn assigned(text: &str, key: &Key, found: &mut Vec<Found>) -> bool {
     true
 }
 
+/// Where the members of the mapping are that a key has instead of a value: `secret:\n  secretName: x`,
+/// `"secret": {"name": "x"}`. Their keys are no secrets, and most of their values name one.
+fn members(text: &str, key: &Key, at: usize) -> Option<std::ops::Range<usize>> {
+    static FIRST: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        compiled(concat!(
+            r"^[ \t]*(?:(?P<brace>\[?\{)\s*|\r?\n[ \t+]*(?:[-+][ \t]+)?)",
+            r#"(?:[A-Za-z_][\w./-]*[ \t]*:(?:\s|$)|\\*["'][A-Za-z_][\w./-]*\\*["'][ \t]*:)"#
+        ))
+    });
+    let body = value::near(text, at, value::WORD);
+    let first = FIRST.as_ref()?.captures(body)?;
+    let length = match first.name("brace") {
+        Some(_) => body.find('}').unwrap_or(body.len()),
+        None => {
+            let outer = value::indent(text, key.start);
+            let mut lines = body.split_inclusive('\n');
+            let mut length = lines.next().map_or(0, str::len);
+            for line in lines {
+                let inner = value::indent(line, line.trim_end().len());
+                let item = inner == outer && line[inner..].starts_with("- ");
+                if !line.trim().is_empty() && inner <= outer && !item {
+                    break;
+                }
+                length += line.len();
+            }
+            length
+        }
+    };
+    Some(at..at + length)
+}
+
+/// The value itself among the members of its key: `password:\n  value: x`.
+fn member(text: &str, members: &std::ops::Range<usize>, sense: Sense) -> Option<(usize, usize)> {
+    static VALUE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        compiled(concat!(
+            r#"(?i)[\s{,"'-](?:value|val|content|data|default|stringValue)(?:\\*["'])?[ \t]*:"#,
+            r#"[ \t]*(?:(?P<block>[|>][+-]?\d?[ \t]*\r?\n)|(?P<quote>\\*["']+)|[^\s\x01{\[&*#])"#
+        ))
+    });
+    for value in VALUE.as_ref()?.captures_iter(text.get(members.clone())?) {
+        let all = value.get(0)?;
+        let (from, to) = (members.start + all.start(), members.start + all.end());
+        let span = match (value.name("block"), quote(&value)) {
+            (Some(_), _) => value::block(text, from + 1, to),
+            (None, Some(quote)) => value::read(text, to, Some(quote), value::Written::Quoted),
+            (None, None) => value::read(text, to - 1, None, value::Written::Sign),
+        };
+        if let Some((start, end)) =
+            span.filter(|(start, end)| value::holds(&text[*start..*end], sense, value::Written::Sign))
+        {
+            return Some((start, end));
+        }
+    }
+    None
+}
+
 /// `name: DB_PASSWORD` and `value: x`: whatever the value, as nobody puts a word of prose there.
 fn paired(text: &str, key: &Key, found: &mut Vec<Found>) -> bool {
     let from = (key.start.saturating_sub(24)..=key.start).find(|at| text.is_char_boundary(*at)).unwrap_or(key.start);
@@ -273,7 +337,7 @@ fn paired(text: &str, key: &Key, found: &mut Vec<Found>) -> bool {
     let end = match quote(&pair) {
         Some(quote) => value::quoted(text, start, quote),
         None => {
-            let rest = value::near(text, start, value::REACH);
+            let rest = value::near(text, start, value::WORD);
             start + rest.find(['\n', ',', '}', '"']).unwrap_or(rest.len())
         }
     };

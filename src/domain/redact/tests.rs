@@ -140,6 +140,75 @@ metadata:
     );
 }
 
+/// A mapping below a key: its keys stay, and so do the names that an engineer follows.
+#[test]
+fn members_of_a_key() {
+    let named = r##"volumes:
+- name: tls
+  secret:
+    secretName: checkout-tls
+imagePullSecrets:
+  - name: regcred
+env:
+  DB_PASSWORD:
+    valueFrom:
+      secretKeyRef:
+        name: checkout-db
+        key: password
+credentials:
+  provider: vault
+  path: kv/checkout
+token:
+  audience: checkout
+{"secret": {"secretName": "checkout-tls", "optional": false}}
+secret: {secretName: checkout-tls}
+"credentials": {
+  "provider": "vault"
+}"##;
+    assert_eq!(redact(named), named);
+    check(
+        r##"password:
+  value: hunter22
+user: bob
+password:
+  description: of the database
+  value: "two words 7"
+value: 5
+secret:
+  stringValue: hunter
+token:
+  value: |
+    gannet77gannet
+  other: 1
+{"password": {"value": "hunter22", "type": "plain"}}
+{"password":{"description":"db","value":"hunter22"}}
+admin_password: {value: hunter22, n: 1}
+credentials:
+  username: bob
+  password: hunter22"##,
+        expect_test::expect![[r#"
+            password:
+              value: [secret redacted]
+            user: bob
+            password:
+              description: of the database
+              value: "[secret redacted]"
+            value: 5
+            secret:
+              stringValue: [secret redacted]
+            token:
+              value: |
+                [secret redacted]
+              other: 1
+            {"password": {"value": "[secret redacted]", "type": "plain"}}
+            {"password":{"description":"db","value":"[secret redacted]"}}
+            admin_password: {value: [secret redacted], n: 1}
+            credentials:
+              username: bob
+              password: [secret redacted]"#]],
+    );
+}
+
 #[test]
 fn headers_and_cookies() {
     check(
@@ -430,7 +499,7 @@ fn what_was_redacted_stays_as_it_is() {
 /// Text made to be slow costs what its length costs: every search from a key has a limit.
 #[test]
 fn hostile_text_takes_no_time_squared() {
-    const BYTES: usize = 300_000;
+    const BYTES: usize = 150_000;
     let hostile = [
         "<password><![CDATA[\n",
         "<password value=\"\n",
@@ -446,6 +515,7 @@ fn hostile_text_takes_no_time_squared() {
         "Authorization: digest a ",
         "password ",
         "password:\n",
+        "password:\n a: b\n",
         "key: |\n ",
         "| key ",
         "密码",

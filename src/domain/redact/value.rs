@@ -54,7 +54,7 @@ pub fn read(text: &str, start: usize, quote: Option<&str>, written: Written) -> 
 pub const REACH: usize = 8192;
 
 /// How much of a word is judged, in bytes. A line of nothing but keys costs that much for each.
-pub const WORD: usize = 1024;
+pub const WORD: usize = 512;
 
 /// What follows, but not all of a line without an end, that many keys in it take no time squared.
 pub fn near(text: &str, start: usize, bytes: usize) -> &str {
@@ -136,7 +136,8 @@ pub fn block(text: &str, key: usize, at: usize) -> Option<(usize, usize)> {
     (start < end && !text[start..].starts_with(super::shadow::BLANK)).then_some((start, end))
 }
 
-fn indent(text: &str, at: usize) -> usize {
+/// Of the line up to here.
+pub fn indent(text: &str, at: usize) -> usize {
     let line = text.get(..at).unwrap_or_default().rsplit('\n').next().unwrap_or_default();
     line.len() - line.trim_start_matches([' ', '\t', '+']).len()
 }
