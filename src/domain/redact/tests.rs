@@ -416,7 +416,12 @@ docker run -p 8080:80 cart:1.2.3 && mkdir -p /var/lib/cart && kubectl logs cart-
 max_tokens: 4096, tokens_used=512, token bucket empty, key=orders-42, code: 503, session cart-17 closed
 config: cG9vbF9zaXplPTIwIHJlZ2lvbj1ldS1jZW50cmFsLTEgc2VydmljZT1jYXJ0IGxvZ19sZXZlbD1pbmZv
 checksum/config: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
-rate(oauth2_token_requests_total{job="auth",code=~"5.."}[5m]) > 0.05"#;
+rate(oauth2_token_requests_total{job="auth",code=~"5.."}[5m]) > 0.05
+image shop/pay:v1.0-20261126-1f3c9ab, index pk_order_line_items_archive, pod sk-recommendation-7d9f8b6c5-x2k4p
+rate(live_sessions_by_region_5m[5m]) / ops_requests_total_rate5m, rk_line_items_by_region_2026
+helm upgrade cart --set secret_name=checkout-credentials-v2, re_index_orders_2026_11_26_done
+AUTH checkout-7d9f8b6c5-x2k4p accepted
+check: PASS checkout-api"#;
     assert_eq!(redact(text), text);
 }
 
