@@ -61,6 +61,8 @@ Server=db;User ID=app;Password=C2!Or#Lan;Encrypt=True
 config.set("password", "gannet")
 tool --db-password gannet77 --verbose
 | password | gannet77 |
+user: bob pass: gannet77
+{user: bob, pass: gannet}
 CREATE USER bob IDENTIFIED BY 'gannet77';
 ALTER ROLE app WITH ENCRYPTED PASSWORD 'gannet77' VALID UNTIL 'infinity'
 ENV={PATH:/bin,ADMIN_TOKEN:gannet77,PORT:8080}
@@ -81,6 +83,8 @@ STRIPE_PASSWORD: old7old -> new7new"##,
             config.set("password", "[secret redacted]")
             tool --db-password [secret redacted] --verbose
             | password | [secret redacted] |
+            user: bob pass: [secret redacted]
+            {user: bob, pass: [secret redacted]}
             CREATE USER bob IDENTIFIED BY '[secret redacted]';
             ALTER ROLE app WITH ENCRYPTED PASSWORD '[secret redacted]' VALID UNTIL 'infinity'
             ENV={PATH:/bin,ADMIN_TOKEN:[secret redacted],PORT:8080}
@@ -421,7 +425,12 @@ image shop/pay:v1.0-20261126-1f3c9ab, index pk_order_line_items_archive, pod sk-
 rate(live_sessions_by_region_5m[5m]) / ops_requests_total_rate5m, rk_line_items_by_region_2026
 helm upgrade cart --set secret_name=checkout-credentials-v2, re_index_orders_2026_11_26_done
 AUTH checkout-7d9f8b6c5-x2k4p accepted
-check: PASS checkout-api"#;
+check: PASS checkout-api
+--- PASS: TestCheckout (0.02s)
+token-gateway: checkout-db timeouts
+token-svc: v2.3.1 -> v2.4.0
+secret-rotator: cart-7d9f8b6c5, credential-broker: orders-eu-1, token-issuer: pool-20 full
+smoke tests pass: checkout, cart"#;
     assert_eq!(redact(text), text);
 }
 
