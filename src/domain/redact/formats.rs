@@ -27,6 +27,10 @@ enum Also {
     Mixed,
     /// It looks as if drawn by chance: the prefix is short.
     Random,
+    /// Its parts are not all words, numbers and the short hashes of workloads: the prefix may begin a name.
+    Unnamed,
+    /// Both: behind a word.
+    MixedUnnamed,
     /// Random, or the digits of a project's key (Sentry).
     Userinfo,
     /// `user:password` once decoded.
@@ -141,23 +145,31 @@ const FORMATS: &[Format] = &[
     with(Also::Mixed, r"LTAI|AKID", r"\bLTAI[A-Za-z0-9]{12,}|\bAKID[A-Za-z0-9]{28,}", "cloud key id"),
     plain(r"T3BlbkFJ", r"[\w-]{6,}T3BlbkFJ[\w-]{6,}", "API key"),
     plain(
-        r"\b[srpe]k[-_]|whsec_",
-        r"\b(?:sk|rk|pk|ek)_(?:live|test|prod)_[A-Za-z0-9]{10,}|\bwhsec_[A-Za-z0-9+/=]{16,}|\b(?:sk|rk|pk)[-_](?:[a-z]+[-_])*[A-Za-z0-9_-]{20,}",
+        r"\b[srpe]k_[ltp]|whsec_|\bsk-(?:proj|ant|or|svcacct|admin|live|test)",
+        r"\b(?:sk|rk|pk|ek)_(?:live|test|prod)_[A-Za-z0-9]{10,}|\bwhsec_[A-Za-z0-9+/=]{16,}|\bsk-(?:proj|ant|or|svcacct|admin|live|test)-[A-Za-z0-9_-]{20,}",
         "API key",
     ),
+    with(Also::Unnamed, r"\b[srp]k[-_]", r"\b[srp]k[-_]((?:[a-z]+[-_])*[A-Za-z0-9_-]{20,})", "API key"),
     // Underscored prefixes of many vendors, each from its page on tokens.
     with(
         Also::Mixed,
-        r"\b(?:gsk|r8|do[opr]_v1|lin_api|lin_oauth|secret|ntn|fig[a-z]{1,2}|sb[psv]|sb_secret|sb_publishable|pscale_(?:tkn|oauth|pw)|shp(?:at|ca|pa|ss|tka|ua)|shippo_(?:live|test)|sntry[su]|sgp|fo1|fm[12][ar]?|nf[pcoub]|vc[piark]|cf(?:k|ut|at)|pnu|rdme|tfp|duffel_(?:live|test)|sq[pau]|snyk(?:_[a-z]+)?|bk(?:ua|at|ct|a|pi)|hc[a-z]{2,3}|essu|lsv2_(?:pt|sk)|pcsk|napi|rnd|re|sm_[aps]at|clojars|authress|live|dp_live|wandb|ops|phc|phx|ctx7sk|cal_live|tr_(?:dev|prod)|xoxd|dop)_",
-        r"\b(?:gsk|r8|do[opr]_v1|lin_api|lin_oauth|secret|ntn|fig[a-z]{1,2}|sb[psv]|sb_secret|sb_publishable|pscale_(?:tkn|oauth|pw)|shp(?:at|ca|pa|ss|tka|ua)|shippo_(?:live|test)|sntry[su]|sgp|fo1|fm[12][ar]?|nf[pcoub]|vc[piark]|cf(?:k|ut|at)|pnu|rdme|tfp|duffel_(?:live|test)|sq[pau]|snyk(?:_[a-z]+)?|bk(?:ua|at|ct|a|pi)|hc[a-z]{2,3}|essu|lsv2_(?:pt|sk)|pcsk|napi|rnd|re|sm_[aps]at|clojars|authress|live|dp_live|wandb|ops|phc|phx|ctx7sk|cal_live|tr_(?:dev|prod)|xoxd|dop)_[\w.=+/-]{16,}",
+        r"\b(?:gsk|r8|do[opr]_v1|lin_api|lin_oauth|ntn|fig[a-z]{1,2}|sb[psv]|sb_secret|sb_publishable|pscale_(?:tkn|oauth|pw)|shp(?:at|ca|pa|ss|tka|ua)|shippo_(?:live|test)|sntry[su]|sgp|fo1|fm[12][ar]?|nf[pcoub]|vc[piark]|cf(?:k|ut|at)|pnu|rdme|tfp|duffel_(?:live|test)|sq[pau]|snyk(?:_[a-z]+)?|bk(?:ua|at|ct|a|pi)|hc[a-z]{2,3}|essu|lsv2_(?:pt|sk)|pcsk|sm_[aps]at|clojars|authress|dp_live|wandb|phc|phx|ctx7sk|cal_live|tr_(?:dev|prod)|xoxd|dop)_",
+        r"\b(?:gsk|r8|do[opr]_v1|lin_api|lin_oauth|ntn|fig[a-z]{1,2}|sb[psv]|sb_secret|sb_publishable|pscale_(?:tkn|oauth|pw)|shp(?:at|ca|pa|ss|tka|ua)|shippo_(?:live|test)|sntry[su]|sgp|fo1|fm[12][ar]?|nf[pcoub]|vc[piark]|cf(?:k|ut|at)|pnu|rdme|tfp|duffel_(?:live|test)|sq[pau]|snyk(?:_[a-z]+)?|bk(?:ua|at|ct|a|pi)|hc[a-z]{2,3}|essu|lsv2_(?:pt|sk)|pcsk|sm_[aps]at|clojars|authress|dp_live|wandb|phc|phx|ctx7sk|cal_live|tr_(?:dev|prod)|xoxd|dop)_[\w.=+/-]{16,}",
         "API token",
     ),
     plain(r"CCIP|CLOJARS_|HRKU", r"\bCCI(?:PAT|PRJ)_\w{16,}|\bCLOJARS_\w{20,}|\bHRKU-AA[\w-]{20,}", "API token"),
+    // Words as well.
+    with(
+        Also::MixedUnnamed,
+        r"\b(?:secret|napi|rnd|re|live|ops)_",
+        r"\b(?:secret|napi|rnd|re|live|ops)_([\w.-]{16,})",
+        "API token",
+    ),
     // Prefixes that end in a dash or a dot.
     with(
         Also::Mixed,
-        r"\b(?:PMAK-|pplx-|xai-|pul-|sq0|v1\.0-|p8e-|x(?:key|smtp)sib-|CFPAT-|tskey-|nvapi-|tvly-|ico-|tk-us-|fio-u-|dnkey-|API-|FLW|bedrock-api-key|s-s4t2|fc-|A3-|pat-(?:na|eu)|access-(?:sand|dev|prod))",
-        r"\b(?:PMAK|pplx|xai|pul|sq0[a-z]{3}|v1\.0|p8e|xkeysib|xsmtpsib|CFPAT|tskey(?:-[a-z]+)?|nvapi|tvly(?:-[a-z]+)?|ico|tk-us|fio-u|dnkey|FLW(?:SECK|PUBK)(?:_TEST)?|bedrock-api-key|s-s4t2(?:ud|af)|pat-(?:na|eu)\d|access-(?:sandbox|development|production))-[\w=+/-]{16,}|\bAPI-[A-Z0-9]{26}\b|\bfc-[0-9a-f]{32}\b|\bA3-[A-Z0-9]{6}-[A-Z0-9-]{20,}",
+        r"\b(?:PMAK-|pplx-|xai-|pul-|sq0|v1\.0-[0-9a-f]|p8e-|x(?:key|smtp)sib-|CFPAT-|tskey-|nvapi-|tvly-|ico-|tk-us-|fio-u-|dnkey-|API-|FLW|bedrock-api-key|s-s4t2|fc-|A3-|pat-(?:na|eu)|access-(?:sand|dev|prod))",
+        r"\b(?:PMAK|pplx|xai|pul|sq0[a-z]{3}|p8e|xkeysib|xsmtpsib|CFPAT|tskey(?:-[a-z]+)?|nvapi|tvly(?:-[a-z]+)?|ico|tk-us|fio-u|dnkey|FLW(?:SECK|PUBK)(?:_TEST)?|bedrock-api-key|s-s4t2(?:ud|af)|pat-(?:na|eu)\d|access-(?:sandbox|development|production))-[\w=+/-]{16,}|\bv1\.0-[0-9a-f]{24}-[0-9a-f]{16,}|\bAPI-[A-Z0-9]{26}\b|\bfc-[0-9a-f]{32}\b|\bA3-[A-Z0-9]{6}-[A-Z0-9-]{20,}",
         "API token",
     ),
     with(
@@ -204,9 +216,9 @@ const FORMATS: &[Format] = &[
     ),
     with(Also::Mixed, r"LOGIN ", r#"\b[A-Za-z]+\d+ LOGIN \S+ ("[^"\n]+"|\S{4,})"#, "secret"),
     plain(r" auth ", r"\b(?:stats|proxy|basic|http|user) auth\s+[\w.-]+:(\S{3,})", "secret"),
-    plain(r"PASS ", r"(?m)(?:^|[>:] ?)PASS (\S{4,})", "secret"),
+    with(Also::Unnamed, r"PASS ", r"(?m)(?:^|[>:] ?)PASS (\S{4,})", "secret"),
     plain(r"requirepass|masterauth", r#"\b(?:requirepass|masterauth)\\?["']?\s+\\?["']?([^\s"'\\]{3,})"#, "secret"),
-    with(Also::Mixed, r"AUTH", r#""?\bAUTH"?\s+(?:"\w+"\s+)?"?([^\s"']{6,})"#, "secret"),
+    with(Also::MixedUnnamed, r"AUTH", r#""?\bAUTH"?\s+(?:"\w+"\s+)?"?([^\s"']{6,})"#, "secret"),
     plain(r"ConvertTo-SecureString", r#"ConvertTo-SecureString\s+(?:-String\s+)?["']([^"'\n]+)"#, "secret"),
     plain(r"AAAA[\w-]{7}:", r"\bAAAA[\w-]{7}:[\w-]{60,}", "Firebase key"),
     // netrc(5), pgpass.
@@ -266,6 +278,8 @@ pub fn find(text: &str, found: &mut Vec<Found>) {
                 Also::Nothing => !shape::is_placeholder(secret.as_str()),
                 Also::Mixed => shape::is_mixed(secret.as_str()),
                 Also::Random => shape::is_random(secret.as_str(), 8),
+                Also::MixedUnnamed => shape::is_mixed(secret.as_str()) && !shape::is_name(secret.as_str()),
+                Also::Unnamed => !shape::is_placeholder(secret.as_str()) && !shape::is_name(secret.as_str()),
                 Also::NotPort => {
                     let rest = secret.as_str().trim_start_matches(|char: char| char.is_ascii_digit());
                     let port = rest.len() < secret.len() && rest.starts_with(['/', '?', '#']);

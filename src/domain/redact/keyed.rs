@@ -57,7 +57,7 @@ static SQL_AFTER: LazyLock<Option<Regex>> =
 
 pub fn find(text: &str, found: &mut Vec<Found>) {
     let Some(anywhere) = words::ANYWHERE.as_ref() else { return };
-    let (mut read, mut secrets) = (0, false);
+    let (mut read, mut crumbs, mut secrets) = (0, 0, false);
     let mut at = 0;
     while let Some(word) = anywhere.find_at(text, at) {
         if words::is_within(text, word.start(), word.end()) {
@@ -75,12 +75,15 @@ pub fn find(text: &str, found: &mut Vec<Found>) {
         let before = found.len();
         match key.sense {
             Sense::Header => header(text, &key, found),
-            Sense::Cookie => cookies(text, &key, found),
+            Sense::Cookie => crumbs = cookies(text, &key, crumbs, found),
             Sense::Hint | Sense::Secret | Sense::Password => {
                 if !assigned(text, &key, found) && !paired(text, &key, found) {
                     value::told(text, &key, found);
                 }
             }
+        }
+        for secret in found.iter_mut().skip(before) {
+            secret.end = value::whole(text, secret.start, secret.end);
         }
         // A word within a value is no key.
         if let Some(last) = found.get(before..).and_then(<[Found]>::last) {
@@ -141,7 +144,7 @@ pub fn is_ideographic(char: char) -> bool {
 }
 
 fn after<'t>(regex: &LazyLock<Option<Regex>>, text: &'t str, at: usize) -> Option<Captures<'t>> {
-    regex.as_ref()?.captures(text.get(at..)?)
+    regex.as_ref()?.captures(value::near(text, at, value::REACH))
 }
 
 fn end_of(captures: &Captures<'_>) -> usize {
@@ -163,8 +166,11 @@ fn assigned(text: &str, key: &Key, found: &mut Vec<Found>) -> bool {
             _ => false,
         };
     }
-    if let Some(all) = after(&CHANGED, text, key.end).as_ref().and_then(|changed| changed.name("all")) {
-        if key.sense > Sense::Hint && !text[key.end + all.start()..].starts_with(super::shadow::BLANK) {
+    if text[key.end..].starts_with("/value:") {
+        if key.sense > Sense::Hint
+            && let Some(all) = after(&CHANGED, text, key.end).as_ref().and_then(|changed| changed.name("all"))
+            && !text[key.end + all.start()..].starts_with(super::shadow::BLANK)
+        {
             push(key.end + all.start(), key.end + all.end(), found);
         }
         return true;
@@ -173,18 +179,22 @@ fn assigned(text: &str, key: &Key, found: &mut Vec<Found>) -> bool {
     let near = (key.start.saturating_sub(256)..=key.start).find(|at| text.is_char_boundary(*at)).unwrap_or(key.start);
     let line = text[near..key.start].rsplit('\n').next().unwrap_or_default();
     if line.contains('<')
-        && let Some(element) = after(&ELEMENT, text, key.end)
+        && let Some(element) =
+            ELEMENT.as_ref().and_then(|element| element.captures(value::near(text, key.end, value::WORD)))
     {
         let start = key.end + end_of(&element);
         if text[start..].starts_with(super::shadow::BLANK) {
             return true;
         }
+        let rest = value::near(text, start, value::REACH);
         let end = match quote(&element) {
-            Some("<![CDATA[") => text[start..].find("]]>"),
-            Some(quote) => text[start..].find(quote),
-            None => text[start..].find('<'),
+            Some("<![CDATA[") => rest.find("]]>"),
+            Some(quote) => rest.find(quote),
+            None => rest.find('<'),
         };
-        if let Some(length) = end
+        // Cut, or longer than is read: what opened here is a value.
+        let end = end.or_else(|| quote(&element).map(|_| value::bare(rest, value::Written::Quoted)));
+        if let Some(length) = end.filter(|length| *length > 0)
             && value::holds(&text[start..start + length], key.sense, value::Written::Quoted)
         {
             push(start, start + length, found);
@@ -232,6 +242,14 @@ fn assigned(text: &str, key: &Key, found: &mut Vec<Found>) -> bool {
     if text[start..].starts_with(super::shadow::BLANK) {
         return true;
     }
+    if let Some(sign) = joined.name("sign").filter(|sign| matches!(sign.as_str(), ":" | "="))
+        && let Some(members) = members(text, key, key.end + sign.end())
+    {
+        if let Some((start, end)) = member(text, &members, key.sense) {
+            push(start, end, found);
+        }
+        return true;
+    }
     let written = match (quote(&joined), joined.name("next"), &joined["sign"]) {
         (Some(_), _, _) => value::Written::Quoted,
         (None, Some(next), _) => value::Written::NextLine {
@@ -242,7 +260,9 @@ fn assigned(text: &str, key: &Key, found: &mut Vec<Found>) -> bool {
         (None, None, _) => value::Written::Colon,
     };
     let Some((start, end)) = value::read(text, start, quote(&joined), written) else { return false };
-    if !value::holds(&text[start..end], key.sense, written) {
+    if !value::holds(&text[start..end], key.sense, written)
+        || written == value::Written::Colon && is_outcome(text, key, line, &text[start..end])
+    {
         return false;
     }
     push(start, end, found);
@@ -250,6 +270,71 @@ fn assigned(text: &str, key: &Key, found: &mut Vec<Found>) -> bool {
         push(start, end, found);
     }
     true
+}
+
+/// `smoke tests pass: checkout`, `--- PASS: TestCart`: what passed, not what lets pass.
+fn is_outcome(text: &str, key: &Key, line: &str, value: &str) -> bool {
+    let name = text.get(key.start..key.end).unwrap_or_default();
+    let told = name == "PASS" || line.trim_end().ends_with(|char: char| char.is_ascii_alphanumeric());
+    name.eq_ignore_ascii_case("pass")
+        && told
+        && (shape::is_harmless(value) || value.bytes().all(|byte| byte.is_ascii_alphabetic()))
+}
+
+/// Where the members of the mapping are that a key has instead of a value: `secret:\n  secretName: x`,
+/// `"secret": {"name": "x"}`. Their keys are no secrets, and most of their values name one.
+fn members(text: &str, key: &Key, at: usize) -> Option<std::ops::Range<usize>> {
+    static FIRST: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        compiled(concat!(
+            r"^[ \t]*(?:(?P<brace>\[?\{)\s*|\r?\n[ \t+]*(?:[-+][ \t]+)?)",
+            r#"(?:[A-Za-z_][\w./-]*[ \t]*:(?:\s|$)|\\*["'][A-Za-z_][\w./-]*\\*["'][ \t]*:)"#
+        ))
+    });
+    let body = value::near(text, at, value::WORD);
+    let first = FIRST.as_ref()?.captures(body)?;
+    let length = match first.name("brace") {
+        Some(_) => body.find('}').unwrap_or(body.len()),
+        None => {
+            let outer = value::indent(text, key.start);
+            let mut lines = body.split_inclusive('\n');
+            let mut length = lines.next().map_or(0, str::len);
+            for line in lines {
+                let inner = value::indent(line, line.trim_end().len());
+                let item = inner == outer && line[inner..].starts_with("- ");
+                if !line.trim().is_empty() && inner <= outer && !item {
+                    break;
+                }
+                length += line.len();
+            }
+            length
+        }
+    };
+    Some(at..at + length)
+}
+
+/// The value itself among the members of its key: `password:\n  value: x`.
+fn member(text: &str, members: &std::ops::Range<usize>, sense: Sense) -> Option<(usize, usize)> {
+    static VALUE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        compiled(concat!(
+            r#"(?i)[\s{,"'-](?:value|val|content|data|default|stringValue)(?:\\*["'])?[ \t]*:"#,
+            r#"[ \t]*(?:(?P<block>[|>][+-]?\d?[ \t]*\r?\n)|(?P<quote>\\*["']+)|[^\s\x01{\[&*#])"#
+        ))
+    });
+    for value in VALUE.as_ref()?.captures_iter(text.get(members.clone())?) {
+        let all = value.get(0)?;
+        let (from, to) = (members.start + all.start(), members.start + all.end());
+        let span = match (value.name("block"), quote(&value)) {
+            (Some(_), _) => value::block(text, from + 1, to),
+            (None, Some(quote)) => value::read(text, to, Some(quote), value::Written::Quoted),
+            (None, None) => value::read(text, to - 1, None, value::Written::Sign),
+        };
+        if let Some((start, end)) =
+            span.filter(|(start, end)| value::holds(&text[*start..*end], sense, value::Written::Sign))
+        {
+            return Some((start, end));
+        }
+    }
+    None
 }
 
 /// `name: DB_PASSWORD` and `value: x`: whatever the value, as nobody puts a word of prose there.
@@ -262,7 +347,10 @@ fn paired(text: &str, key: &Key, found: &mut Vec<Found>) -> bool {
     let start = key.end + end_of(&pair);
     let end = match quote(&pair) {
         Some(quote) => value::quoted(text, start, quote),
-        None => text[start..].find(['\n', ',', '}', '"']).map_or(text.len(), |length| start + length),
+        None => {
+            let rest = value::near(text, start, value::WORD);
+            start + rest.find(['\n', ',', '}', '"']).unwrap_or(rest.len())
+        }
     };
     if start < end && !shape::is_placeholder(text[start..end].trim()) {
         found.push(Found { start, end, mark: SECRET });
@@ -314,14 +402,15 @@ fn header(text: &str, key: &Key, found: &mut Vec<Found>) {
 }
 
 /// RFC 6265: `Cookie: a=1; b=2` and `Set-Cookie: a=1; Path=/`. What is short and plain stays.
-fn cookies(text: &str, key: &Key, found: &mut Vec<Found>) {
+/// Nothing before `from` is read again; returns where reading ended.
+fn cookies(text: &str, key: &Key, from: usize, found: &mut Vec<Found>) -> usize {
     static CRUMB: LazyLock<Option<Regex>> = LazyLock::new(|| compiled(r#"([\w!#$%&*+.^|~-]+)=([^\s;,"'\\]+)"#));
     let (Some(joined), Some(crumb)) =
         (after(&JOINED, text, key.end).or_else(|| after(&FLAG, text, key.end)), CRUMB.as_ref())
     else {
-        return;
+        return from;
     };
-    let start = key.end + end_of(&joined);
+    let start = from.max(key.end + end_of(&joined));
     let rest = value::near(text, start, 4096);
     let end = quote(&joined).and_then(|quote| rest.find(quote)).or_else(|| rest.find('\n')).unwrap_or(rest.len());
     for pair in crumb.captures_iter(&rest[..end]) {
@@ -338,6 +427,7 @@ fn cookies(text: &str, key: &Key, found: &mut Vec<Found>) {
             found.push(Found { start: start + value.start(), end: start + value.end(), mark: COOKIE });
         }
     }
+    start + end
 }
 
 /// Every value of a Kubernetes Secret, whatever its name (gitleaks' `kubernetes-secret-yaml`).

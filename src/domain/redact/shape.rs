@@ -108,6 +108,18 @@ pub fn is_harmless(token: &str) -> bool {
         || HARMLESS.as_ref().is_some_and(|harmless| harmless.is_match(token))
 }
 
+/// The name of a thing: more than one word, or harmless in another way.
+pub fn is_name(token: &str) -> bool {
+    // One run of letters and digits behind a prefix is a token.
+    let joined = token.contains(['-', '_', '.', '/']);
+    let parts = || token.split(['-', '_', '.', '/']);
+    joined && is_harmless(token) && parts().all(|part| part.len() < 16 || !is_hex(part, 16)) && parts().any(is_word)
+}
+
+fn is_word(part: &str) -> bool {
+    part.len() >= 3 && part.bytes().all(|byte| byte.is_ascii_lowercase())
+}
+
 /// Words, numbers and the short hashes of workloads, joined: `checkout-7d9f8b6c5-x2k4p`,
 /// `kube-system/coredns`, `jvm_memory_used_bytes`, `com.acme.Cart`.
 fn is_slug(token: &str) -> bool {

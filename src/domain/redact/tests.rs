@@ -61,6 +61,8 @@ Server=db;User ID=app;Password=C2!Or#Lan;Encrypt=True
 config.set("password", "gannet")
 tool --db-password gannet77 --verbose
 | password | gannet77 |
+user: bob pass: gannet77
+{user: bob, pass: gannet}
 CREATE USER bob IDENTIFIED BY 'gannet77';
 ALTER ROLE app WITH ENCRYPTED PASSWORD 'gannet77' VALID UNTIL 'infinity'
 ENV={PATH:/bin,ADMIN_TOKEN:gannet77,PORT:8080}
@@ -81,6 +83,8 @@ STRIPE_PASSWORD: old7old -> new7new"##,
             config.set("password", "[secret redacted]")
             tool --db-password [secret redacted] --verbose
             | password | [secret redacted] |
+            user: bob pass: [secret redacted]
+            {user: bob, pass: [secret redacted]}
             CREATE USER bob IDENTIFIED BY '[secret redacted]';
             ALTER ROLE app WITH ENCRYPTED PASSWORD '[secret redacted]' VALID UNTIL 'infinity'
             ENV={PATH:/bin,ADMIN_TOKEN:[secret redacted],PORT:8080}
@@ -137,6 +141,75 @@ metadata:
               anything: [secret redacted]
             metadata:
               name: cart"#]],
+    );
+}
+
+/// A mapping below a key: its keys stay, and so do the names that an engineer follows.
+#[test]
+fn members_of_a_key() {
+    let named = r##"volumes:
+- name: tls
+  secret:
+    secretName: checkout-tls
+imagePullSecrets:
+  - name: regcred
+env:
+  DB_PASSWORD:
+    valueFrom:
+      secretKeyRef:
+        name: checkout-db
+        key: password
+credentials:
+  provider: vault
+  path: kv/checkout
+token:
+  audience: checkout
+{"secret": {"secretName": "checkout-tls", "optional": false}}
+secret: {secretName: checkout-tls}
+"credentials": {
+  "provider": "vault"
+}"##;
+    assert_eq!(redact(named), named);
+    check(
+        r##"password:
+  value: hunter22
+user: bob
+password:
+  description: of the database
+  value: "two words 7"
+value: 5
+secret:
+  stringValue: hunter
+token:
+  value: |
+    gannet77gannet
+  other: 1
+{"password": {"value": "hunter22", "type": "plain"}}
+{"password":{"description":"db","value":"hunter22"}}
+admin_password: {value: hunter22, n: 1}
+credentials:
+  username: bob
+  password: hunter22"##,
+        expect_test::expect![[r#"
+            password:
+              value: [secret redacted]
+            user: bob
+            password:
+              description: of the database
+              value: "[secret redacted]"
+            value: 5
+            secret:
+              stringValue: [secret redacted]
+            token:
+              value: |
+                [secret redacted]
+              other: 1
+            {"password": {"value": "[secret redacted]", "type": "plain"}}
+            {"password":{"description":"db","value":"[secret redacted]"}}
+            admin_password: {value: [secret redacted], n: 1}
+            credentials:
+              username: bob
+              password: [secret redacted]"#]],
     );
 }
 
@@ -347,7 +420,17 @@ docker run -p 8080:80 cart:1.2.3 && mkdir -p /var/lib/cart && kubectl logs cart-
 max_tokens: 4096, tokens_used=512, token bucket empty, key=orders-42, code: 503, session cart-17 closed
 config: cG9vbF9zaXplPTIwIHJlZ2lvbj1ldS1jZW50cmFsLTEgc2VydmljZT1jYXJ0IGxvZ19sZXZlbD1pbmZv
 checksum/config: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
-rate(oauth2_token_requests_total{job="auth",code=~"5.."}[5m]) > 0.05"#;
+rate(oauth2_token_requests_total{job="auth",code=~"5.."}[5m]) > 0.05
+image shop/pay:v1.0-20261126-1f3c9ab, index pk_order_line_items_archive, pod sk-recommendation-7d9f8b6c5-x2k4p
+rate(live_sessions_by_region_5m[5m]) / ops_requests_total_rate5m, rk_line_items_by_region_2026
+helm upgrade cart --set secret_name=checkout-credentials-v2, re_index_orders_2026_11_26_done
+AUTH checkout-7d9f8b6c5-x2k4p accepted
+check: PASS checkout-api
+--- PASS: TestCheckout (0.02s)
+token-gateway: checkout-db timeouts
+token-svc: v2.3.1 -> v2.4.0
+secret-rotator: cart-7d9f8b6c5, credential-broker: orders-eu-1, token-issuer: pool-20 full
+smoke tests pass: checkout, cart"#;
     assert_eq!(redact(text), text);
 }
 
@@ -425,4 +508,52 @@ fn what_was_redacted_stays_as_it_is() {
             assert_eq!(redact(&once), once, "{}", record.id);
         }
     }
+}
+
+/// Text made to be slow costs what its length costs: every search from a key has a limit.
+#[test]
+fn hostile_text_takes_no_time_squared() {
+    const BYTES: usize = 150_000;
+    let hostile = [
+        "<password><![CDATA[\n",
+        "<password value=\"\n",
+        "<a password ",
+        "password=$(",
+        "name: password value: <",
+        "key/value: ",
+        "key=",
+        "key=$(",
+        "Cookie: ",
+        "Cookie: a=1; ",
+        "Authorization: ",
+        "Authorization: digest a ",
+        "password ",
+        "password:\n",
+        "password:\n a: b\n",
+        "key: |\n ",
+        "| key ",
+        "密码",
+        "mysql -u ",
+        "-----BEGIN PRIVATE KEY-----\n",
+        "http://a:",
+        "eyJ.",
+    ];
+    for unit in hostile {
+        let text = unit.repeat(BYTES / unit.len());
+        let begun = std::time::Instant::now();
+        redact(&text);
+        let took = begun.elapsed();
+        // Squared, the first take minutes.
+        assert!(took.as_secs() < 20, "{unit:?}: {took:?}");
+    }
+}
+
+#[test]
+fn a_value_longer_than_is_judged_is_hidden_whole() {
+    let long = "Gannet77Kestrel42".repeat(1_000);
+    assert_eq!(redact(&format!("password={long} n=1")), "password=[secret redacted] n=1");
+    assert_eq!(
+        redact(&format!("<password><![CDATA[{long}]]></password>")),
+        "<password><![CDATA[[secret redacted]]]></password>"
+    );
 }

@@ -40,16 +40,21 @@ const PROSE: &str = "\
 
 /// The value's span, or nothing where there is none.
 pub fn read(text: &str, start: usize, quote: Option<&str>, written: Written) -> Option<(usize, usize)> {
-    let rest = text.get(start..)?;
-    if rest.starts_with(super::shadow::BLANK) {
+    if near(text, start, 1).starts_with(super::shadow::BLANK) {
         return None;
     }
     let end = match quote {
         Some(quote) => quoted(text, start, quote),
-        None => start + bare(rest, written),
+        None => start + bare(near(text, start, WORD), written),
     };
     (end > start).then_some((start, end))
 }
+
+/// How far the end of a value is looked for, in bytes: keys and tokens have some KiB.
+pub const REACH: usize = 8192;
+
+/// How much of a word is judged, in bytes. A line of nothing but keys costs that much for each.
+pub const WORD: usize = 512;
 
 /// What follows, but not all of a line without an end, that many keys in it take no time squared.
 pub fn near(text: &str, start: usize, bytes: usize) -> &str {
@@ -59,7 +64,7 @@ pub fn near(text: &str, start: usize, bytes: usize) -> &str {
 
 /// Up to the closing quote, which is escaped as the opening one is; an open quote ends with its line.
 pub fn quoted(text: &str, start: usize, quote: &str) -> usize {
-    let rest = near(text, start, 8192);
+    let rest = near(text, start, REACH);
     let limit =
         if quote.len() >= 3 && !quote.contains('\\') { rest.len() } else { rest.find('\n').unwrap_or(rest.len()) };
     let mut from = 0;
@@ -74,7 +79,19 @@ pub fn quoted(text: &str, start: usize, quote: &str) -> usize {
     start + bare(&rest[..limit], Written::Sign)
 }
 
-fn bare(rest: &str, written: Written) -> usize {
+/// What was judged by its beginning goes on to the end of the word; only a secret is read so far, and
+/// none of it twice.
+pub fn whole(text: &str, start: usize, end: usize) -> usize {
+    // What stands at the cut may have been trimmed.
+    if end - start + 16 < WORD {
+        return end;
+    }
+    let ends = |char: char| char.is_whitespace() || char == super::shadow::BLANK || "\"'`<>,;&)]}\\".contains(char);
+    let rest = text.get(end..).unwrap_or_default();
+    end + rest.find(ends).unwrap_or(rest.len())
+}
+
+pub fn bare(rest: &str, written: Written) -> usize {
     static ANOTHER: LazyLock<Option<Regex>> =
         LazyLock::new(|| compiled(r#"^[,;&|][ \t]*(?:["'`]?[A-Za-z_][\w. -]{0,40}["'`]?[=:]|$|[\s"'`)}\]])"#));
     let closes = |at: usize| {
@@ -119,7 +136,8 @@ pub fn block(text: &str, key: usize, at: usize) -> Option<(usize, usize)> {
     (start < end && !text[start..].starts_with(super::shadow::BLANK)).then_some((start, end))
 }
 
-fn indent(text: &str, at: usize) -> usize {
+/// Of the line up to here.
+pub fn indent(text: &str, at: usize) -> usize {
     let line = text.get(..at).unwrap_or_default().rsplit('\n').next().unwrap_or_default();
     line.len() - line.trim_start_matches([' ', '\t', '+']).len()
 }

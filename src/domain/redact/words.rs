@@ -196,7 +196,7 @@ const NOT_BEFORE: &str = "\
     exists found source sources space method methods attempts alias board pair ring word words code info domain \
     samesite jar consent yaml yml json rb py go java rs ts js md sh conf txt pem crt metadata validation \
     validator generator revoked refresh sync syncs projection template templates tool module plugin plane per \
-    remaining";
+    remaining gateway proxy api svc worker exchange broker issuance issuer sidecar minter rotator";
 
 /// Every place where a name may hold one of the words.
 pub static ANYWHERE: LazyLock<Option<Regex>> = LazyLock::new(|| {
