@@ -12,7 +12,8 @@ use midwatch::api::DeskInbox;
 use midwatch::config::Config;
 use midwatch::domain::card::ButtonAction;
 use midwatch::domain::id::PersonId;
-use midwatch::domain::incident::{Incident, Outcome, State};
+use midwatch::domain::incident::{Incident, IncidentEvent, Outcome, State};
+use midwatch::domain::plan::Plan;
 use midwatch::domain::topology::Topology;
 use midwatch::flow::authority::Authority;
 use midwatch::flow::desk::{ChatSeat, FlowError};
@@ -20,7 +21,7 @@ use midwatch::flow::lead::{self, Term};
 use midwatch::flow::{self, Desk};
 use midwatch::ports::{Clock as _, FromPeople, Inbox as _, Person, Place};
 use midwatch::prompt::Prompts;
-use midwatch::store::{Scope, Store};
+use midwatch::store::{Batch, Draft, Scope, Store};
 use midwatch::world::kubernetes::{DeploymentSpec, KubeState, PodHealth, router};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -195,9 +196,20 @@ pub fn restarted_by_itself(conflicts: u64) -> (Outcome, usize) {
         night.alert("web", true).await;
         night.until(|incident| matches!(incident.state, State::HandedOver { .. })).await;
         night.says(ANN, "act INC-1 restart web/web".into()).await;
-        night.until(|incident| incident.plans.iter().any(|record| record.outcome != Outcome::Proposed)).await;
+        let asked = night.until(|incident| !incident.plans.is_empty()).await.plans.remove(0).plan;
+        night.presses(ANN, ButtonAction::Reject, format!("{}.{}", asked.id, asked.digest.short())).await;
+        let incident = night.until(|incident| incident.plans[0].outcome == Outcome::Rejected).await;
+        // The same, as a diagnosis proposes it, which nobody asked for.
+        let plan = Plan { id: incident.id.plan(2), requester: None, approvals_needed: 0, ..asked };
+        let approved = IncidentEvent::PlanApproved { plan: plan.id.clone(), by: vec![], digest: plan.digest.clone() };
+        let proposed = IncidentEvent::PlanProposed { plan: Box::new(plan), ruling: "low risk".into() };
+        let (mut draft, wall_now) = (Draft::of(incident), night.clock.wall_now());
+        draft.record(proposed, wall_now).unwrap();
+        draft.record(approved, wall_now).unwrap();
+        night.desk().store.commit(Batch { drafts: vec![draft], ..Batch::default() }, wall_now).await.unwrap();
+        night.until(|incident| incident.plans[1].outcome != Outcome::Approved).await;
         night.alert("web", false).await;
-        let record = night.until(|incident| is_final(&incident.plans[0].outcome)).await.plans.remove(0);
+        let record = night.until(|incident| is_final(&incident.plans[1].outcome)).await.plans.remove(1);
         let writes = night.state.lock().unwrap().writes();
         (record.outcome, writes.iter().filter(|write| write.status < 300).count())
     })
