@@ -151,16 +151,15 @@ impl Store {
             remedy: "Check host, port, user, password and database (key: store.url).",
         };
         let options = |connections| {
-            PgPoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(Duration::from_secs(5))
-                .after_connect(|connection, _| {
+            PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(5)).after_connect(
+                |connection, _| {
                     Box::pin(async move {
                         // Whoever is stopped within a transaction must not keep its locks from the others.
                         let limit = "SET idle_in_transaction_session_timeout = '4s'";
                         sqlx::query(limit).execute(connection).await.map(|_| ())
                     })
-                })
+                },
+            )
         };
         let pool = options(8).connect(address).await.map_err(|error| failed(error.to_string()))?;
         let lease = options(1).connect(address).await.map_err(|error| failed(error.to_string()))?;
