@@ -42,7 +42,13 @@ async fn all(jobs: Vec<Job>, at_once: usize) -> Vec<(String, Outcome)> {
             let name = format!("{:?} {at}", job.scenario);
             // A machine that is too busy to verify in time ends as one where nothing helped. What was
             // written twice, or lost, was written twice or lost: that is never tried again.
-            let late = |one: &String| one.starts_with("it does not come to an end") || one.contains(" ended as ");
+            // Nor is another test's that took its port before it was started.
+            let taken = outcome.log.contains("Address already in use");
+            let late = |one: &String| {
+                one.starts_with("it does not come to an end")
+                    || one.contains(" ended as ")
+                    || (taken && one.starts_with("it ended by itself"))
+            };
             if !outcome.violations.is_empty() && outcome.violations.iter().all(late) {
                 eprintln!("{name}: once more, for {:?}", outcome.violations);
                 outcome = run(job.scenario, Some(&at)).await;

@@ -5,8 +5,8 @@ use super::Failure;
 use super::lane::Suspect;
 use crate::domain::card::Card;
 use crate::domain::id::IncidentId;
-use crate::ports::{ChatError, MessageRef, crash};
-use crate::store::{Batch, OutboxRow, PostedRow};
+use crate::ports::{MessageRef, crash};
+use crate::store::{Batch, NewEffect, OutboxRow, PostedRow};
 
 /// Where and as what a card goes.
 pub(super) struct Parcel<'a> {
@@ -51,17 +51,9 @@ pub(super) async fn send(desk: &Desk, seat: &ChatSeat, parcel: Parcel<'_>) -> Re
         true => seat.chat.find(parcel.channel, parcel.thread, &key).await.map_err(Failure::Chat)?,
         false => vec![],
     };
+    let adopted = !found.is_empty();
     let (message, twice) = match found.into_iter().next() {
-        Some(message) => {
-            // It says what was so when it was posted: an approval may have been decided since.
-            sure(desk).await?;
-            match seat.chat.edit(&message, &card).await {
-                // What may not be edited any more is there all the same.
-                Ok(()) | Err(ChatError::Refused(_)) => (message, true),
-                // Found again by the next try.
-                Err(error) => return Err(Failure::Chat(error)),
-            }
-        }
+        Some(message) => (message, true),
         None => {
             if !seat.chat.is_idempotent() {
                 desk.store.outbox_begun(parcel.row).await.map_err(Failure::store)?;
@@ -83,7 +75,14 @@ pub(super) async fn send(desk: &Desk, seat: &ChatSeat, parcel: Parcel<'_>) -> Re
         incident: parcel.incident.map(ToString::to_string),
         card: card.fallback,
     };
-    let batch = Batch { posted: vec![posted], ..Batch::default() };
+    let row = parcel.row;
+    let mut batch = Batch { posted: vec![posted], ..Batch::default() };
+    if adopted {
+        // It says what was so when it was posted, and an approval may have been decided since: told once more,
+        // as an edit.
+        let again = NewEffect { key: row.key.clone(), incident: row.incident.clone(), body: row.body.clone() };
+        batch.effects.push(again);
+    }
     desk.store.commit(batch, desk.clock.wall_now()).await.map_err(Failure::store)?;
     crash::point("deliver.recorded");
     Ok(Sent::Posted { message, thread: parcel.thread.cloned(), twice })
