@@ -95,11 +95,12 @@ fn without_secrets(text: &str) -> Option<String> {
     let mut shown = 0;
     for secret in found {
         let (start, end) = (shadow.origin(secret.start), shadow.origin(secret.end));
-        safe.push_str(text.get(shown..start)?);
+        // What cannot be cut there is left out rather than shown.
+        safe.push_str(text.get(shown..start).unwrap_or_default());
         safe.push_str(&format!("[{} redacted]", secret.mark));
         shown = end;
     }
-    safe.push_str(text.get(shown..)?);
+    safe.push_str(text.get(shown..).unwrap_or_default());
     Some(safe)
 }
 

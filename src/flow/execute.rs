@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
-use contested::{Leave, NotNow};
+use contested::{NotNow, Permission};
 pub(super) use facts::{About, facts};
 pub(super) use hands::{Hands, patiently};
 use preserve::preserve;
@@ -123,8 +123,8 @@ async fn start(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &Ha
         return void(desk, id, plan, "it could not be begun in time after its approval; a new card is needed").await;
     }
     match may_run(desk, incident, plan, hands).await? {
-        Leeway::Yes => {}
-        Leeway::No(because) | Leeway::Unread(because) => return void(desk, id, plan, &because).await,
+        MayRun::Yes => {}
+        MayRun::No(because) | MayRun::Unread(because) => return void(desk, id, plan, &because).await,
     }
     let dry_run = match hands.rehearse(&plan.action).await {
         Ok(dry_run) => dry_run,
@@ -186,18 +186,18 @@ struct Approved<'a> {
 }
 
 #[async_trait]
-impl Leave for Approved<'_> {
-    async fn of_the_rules(&self) -> Result<(), NotNow> {
+impl Permission for Approved<'_> {
+    async fn by_policy(&self) -> Result<(), NotNow> {
         let Self { desk, incident, plan, hands } = self;
         match may_run(desk, incident, plan, hands).await {
-            Ok(Leeway::Yes) => Ok(()),
-            Ok(Leeway::No(because)) => Err(NotNow::Withheld(because)),
-            Ok(Leeway::Unread(why)) => Err(NotNow::Unread(why)),
+            Ok(MayRun::Yes) => Ok(()),
+            Ok(MayRun::No(because)) => Err(NotNow::Withheld(because)),
+            Ok(MayRun::Unread(why)) => Err(NotNow::Unread(why)),
             Err(error) => Err(NotNow::Unread(error.to_string())),
         }
     }
 
-    async fn of_the_switch(&self) -> Result<(), NotNow> {
+    async fn by_kill_switch(&self) -> Result<(), NotNow> {
         let pauses = pause::names_for(&self.plan.action, Some(&self.plan.service));
         match self.desk.pause_of(&pauses).await {
             Ok(None) => Ok(()),
@@ -208,7 +208,7 @@ impl Leave for Approved<'_> {
 }
 
 /// What the rules say at this moment.
-enum Leeway {
+enum MayRun {
     Yes,
     No(String),
     /// What they need to know cannot be read now.
@@ -216,11 +216,11 @@ enum Leeway {
 }
 
 /// The rules as they are now, and the votes that count now.
-async fn may_run(desk: &Desk, incident: &Incident, plan: &Plan, hands: &Hands) -> Result<Leeway, FlowError> {
+async fn may_run(desk: &Desk, incident: &Incident, plan: &Plan, hands: &Hands) -> Result<MayRun, FlowError> {
     let topology = desk.topology().await;
     let blast = match draft::blast(hands, &topology, &plan.service, &plan.action).await {
         Ok(blast) => blast,
-        Err(error) => return Ok(Leeway::Unread(format!("its reach cannot be told now: {error}"))),
+        Err(error) => return Ok(MayRun::Unread(format!("its reach cannot be told now: {error}"))),
     };
     let (service, action, requester) = (plan.service.as_str(), &plan.action, plan.requester.as_deref());
     let about = About { incident, service, action, blast, requester, own: Some(&plan.id) };
@@ -233,11 +233,11 @@ async fn may_run(desk: &Desk, incident: &Incident, plan: &Plan, hands: &Hands) -
         valid += usize::from(counts && desk.authority_of(&PersonId::new(person.clone())).await.is_ok());
     }
     Ok(match desk.policy.rule(&plan.action, &facts) {
-        Ruling::Refused { because, .. } => Leeway::No(because),
-        Ruling::Unattended { .. } => Leeway::Yes,
-        Ruling::NeedsApproval { approvals, .. } if valid >= approvals => Leeway::Yes,
+        Ruling::Refused { because, .. } => MayRun::No(because),
+        Ruling::Unattended { .. } => MayRun::Yes,
+        Ruling::NeedsApproval { approvals, .. } if valid >= approvals => MayRun::Yes,
         Ruling::NeedsApproval { approvals, because } => {
-            Leeway::No(format!("{valid} of {approvals} approvals are valid now ({because})"))
+            MayRun::No(format!("{valid} of {approvals} approvals are valid now ({because})"))
         }
     })
 }
@@ -253,8 +253,8 @@ async fn write(
     let approved = |now: &DryRun| is_as_approved(desk, plan, now);
     crash::point("execute.before_write");
     let mark = plan.id.as_str();
-    let leave = Approved { desk, incident, plan, hands };
-    let ended = contested::apply(hands, &plan.action, &dry_run.resource_version, mark, approved, &leave).await;
+    let permission = Approved { desk, incident, plan, hands };
+    let ended = contested::apply(hands, &plan.action, &dry_run.resource_version, mark, approved, &permission).await;
     crash::point("execute.after_write");
     match ended {
         Ok(Ok(applied)) => finish(desk, id, plan, hands, &format!("generation {}", applied.generation)).await,

@@ -29,16 +29,18 @@ pub(super) enum NotNow {
     Withheld(Withheld),
     /// What the rules need to know cannot be read: asked again before the next try.
     Unread(String),
+    /// No further try can help.
+    Over(ClusterError),
 }
 
 /// Asked before each further try: the rules and the kill switch as they are then, not as they were when
 /// it was begun.
 #[async_trait]
-pub(super) trait Leave: Sync {
+pub(super) trait Permission: Sync {
     /// May take its time: the object is looked at after it.
-    async fn of_the_rules(&self) -> Result<(), NotNow>;
+    async fn by_policy(&self) -> Result<(), NotNow>;
     /// Directly before the write, so quickly that nobody comes between.
-    async fn of_the_switch(&self) -> Result<(), NotNow>;
+    async fn by_kill_switch(&self) -> Result<(), NotNow>;
 }
 
 pub(super) async fn apply(
@@ -47,7 +49,7 @@ pub(super) async fn apply(
     version: &str,
     mark: &str,
     is_as_approved: impl Fn(&DryRun) -> bool,
-    leave: &dyn Leave,
+    permission: &dyn Permission,
 ) -> Result<Result<Applied, Withheld>, ClusterError> {
     if let Action::CallHook { .. } = action {
         // Whoever answers that it is busy may have begun: what was called once is not called again.
@@ -65,33 +67,31 @@ pub(super) async fn apply(
         }
         tokio::time::sleep((PAUSE * tries).min(LONGEST)).await;
         tries += 1;
-        ended = match again(hands, action, mark, &is_as_approved, leave).await {
+        ended = match again(hands, action, mark, &is_as_approved, permission).await {
             Err(NotNow::Withheld(why)) => return Ok(Err(why)),
             Err(NotNow::Unread(why)) => Err(ClusterError::Unavailable(why)),
-            Ok(Err(ClusterError::Conflict(why))) if why == CHANGED => return Err(ClusterError::Conflict(why)),
+            Err(NotNow::Over(error)) => return Err(error),
             Ok(ended) => ended,
         };
     }
 }
-
-const CHANGED: &str = "what was approved has changed meanwhile";
 
 async fn again(
     hands: &Hands,
     action: &Action,
     mark: &str,
     is_as_approved: impl Fn(&DryRun) -> bool,
-    leave: &dyn Leave,
+    permission: &dyn Permission,
 ) -> Result<Result<Applied, ClusterError>, NotNow> {
-    leave.of_the_rules().await?;
+    permission.by_policy().await?;
     let fresh = match hands.rehearse(action).await {
         Ok(fresh) => fresh,
         Err(error) => return Ok(Err(error)),
     };
     if !is_as_approved(&fresh) {
-        return Ok(Err(ClusterError::Conflict(CHANGED.into())));
+        return Err(NotNow::Over(ClusterError::Conflict("what was approved has changed meanwhile".into())));
     }
-    leave.of_the_switch().await?;
+    permission.by_kill_switch().await?;
     Ok(hands.apply(action, &fresh.resource_version, mark).await)
 }
 
@@ -215,8 +215,8 @@ mod tests {
         let cluster = Arc::new(cluster);
         let hands = Hands { cluster: Some(cluster.clone()), hooks: None, term: Term::endless() };
         let action = Action::Restart { target: somewhere("Deployment") };
-        let leave = Until { cluster: cluster.clone(), paused_after };
-        let ended = apply(&hands, &action, "0", "P", |now| now.before == json!("old"), &leave).await;
+        let permission = Until { cluster: cluster.clone(), paused_after };
+        let ended = apply(&hands, &action, "0", "P", |now| now.before == json!("old"), &permission).await;
         (ended, cluster.writes.load(Ordering::SeqCst))
     }
 
@@ -226,13 +226,13 @@ mod tests {
     }
 
     #[async_trait]
-    impl Leave for Until {
-        async fn of_the_rules(&self) -> Result<(), NotNow> {
+    impl Permission for Until {
+        async fn by_policy(&self) -> Result<(), NotNow> {
             // Others go on writing while the rules are read.
             self.cluster.dry_runs.store(0, Ordering::SeqCst);
             Ok(())
         }
-        async fn of_the_switch(&self) -> Result<(), NotNow> {
+        async fn by_kill_switch(&self) -> Result<(), NotNow> {
             assert_eq!(self.cluster.dry_runs.load(Ordering::SeqCst), 1, "the object was looked at after the rules");
             match self.cluster.writes.load(Ordering::SeqCst) >= self.paused_after {
                 true => Err(NotNow::Withheld("paused".to_owned())),
@@ -244,11 +244,11 @@ mod tests {
     struct Always;
 
     #[async_trait]
-    impl Leave for Always {
-        async fn of_the_rules(&self) -> Result<(), NotNow> {
+    impl Permission for Always {
+        async fn by_policy(&self) -> Result<(), NotNow> {
             Ok(())
         }
-        async fn of_the_switch(&self) -> Result<(), NotNow> {
+        async fn by_kill_switch(&self) -> Result<(), NotNow> {
             Ok(())
         }
     }
@@ -257,14 +257,14 @@ mod tests {
     struct Blinking(AtomicU32);
 
     #[async_trait]
-    impl Leave for Blinking {
-        async fn of_the_rules(&self) -> Result<(), NotNow> {
+    impl Permission for Blinking {
+        async fn by_policy(&self) -> Result<(), NotNow> {
             match self.0.fetch_add(1, Ordering::SeqCst) {
                 0 => Err(NotNow::Unread("connection refused".into())),
                 _ => Ok(()),
             }
         }
-        async fn of_the_switch(&self) -> Result<(), NotNow> {
+        async fn by_kill_switch(&self) -> Result<(), NotNow> {
             Ok(())
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tracing::{info, warn};
 
-use super::contested::{Leave, NotNow, Withheld};
+use super::contested::{NotNow, Permission, Withheld};
 use super::hands::{Hands, patiently};
 use super::tell_plan;
 use crate::domain::action::{Action, Undo};
@@ -224,12 +224,12 @@ struct Switch<'a> {
 }
 
 #[async_trait]
-impl Leave for Switch<'_> {
-    async fn of_the_rules(&self) -> Result<(), NotNow> {
+impl Permission for Switch<'_> {
+    async fn by_policy(&self) -> Result<(), NotNow> {
         Ok(())
     }
 
-    async fn of_the_switch(&self) -> Result<(), NotNow> {
+    async fn by_kill_switch(&self) -> Result<(), NotNow> {
         match self.desk.pause_of(&self.pauses).await {
             Ok(None) => Ok(()),
             Ok(Some(_)) => Err(NotNow::Withheld(PAUSED.to_owned())),
@@ -267,7 +267,7 @@ async fn interrupted(hands: &Hands, action: &Action, mark: &str, begun: bool) ->
 
 /// Once: a round after the first writes only what the cluster says was not written, and a request of
 /// an earlier round that arrives late finds another version there.
-async fn undo(hands: &Hands, action: &Action, mark: &str, leave: &dyn Leave) -> String {
+async fn undo(hands: &Hands, action: &Action, mark: &str, permission: &dyn Permission) -> String {
     let mut unknown = String::new();
     for round in 0..UNDO_ROUNDS {
         if round > 0
@@ -275,7 +275,7 @@ async fn undo(hands: &Hands, action: &Action, mark: &str, leave: &dyn Leave) -> 
         {
             return found;
         }
-        match put_back(hands, action, mark, leave).await {
+        match put_back(hands, action, mark, permission).await {
             Ok(Ok(_)) => return UNDONE.into(),
             Ok(Err(withheld)) => return withheld,
             Err(ClusterError::Unknown(why)) => unknown = why,
@@ -289,7 +289,7 @@ async fn put_back(
     hands: &Hands,
     action: &Action,
     mark: &str,
-    leave: &dyn Leave,
+    permission: &dyn Permission,
 ) -> Result<Result<Applied, Withheld>, ClusterError> {
     let action = match action {
         Action::RollBack { target, .. } => restorable(hands, action)
@@ -300,15 +300,16 @@ async fn put_back(
     let now = hands.rehearse(&action).await?;
     crash::point("undo.before_write");
     // The rehearsal may have waited for the cluster.
-    match leave.of_the_switch().await {
+    match permission.by_kill_switch().await {
         Ok(()) => {}
         Err(NotNow::Withheld(why)) => return Ok(Err(why)),
         // The next round reads the cluster first.
         Err(NotNow::Unread(why)) => return Err(ClusterError::Unknown(why)),
+        Err(NotNow::Over(error)) => return Err(error),
     }
     // Status writers come between as in the action itself; the fields it touches must stay as they are.
     let same = |fresh: &DryRun| fresh.before == now.before && fresh.after == now.after;
-    let ended = super::contested::apply(hands, &action, &now.resource_version, mark, same, leave).await;
+    let ended = super::contested::apply(hands, &action, &now.resource_version, mark, same, permission).await;
     crash::point("undo.after_write");
     ended
 }
