@@ -14,7 +14,7 @@ use crate::domain::incident::{Incident, State};
 use crate::domain::narrative::{self, Answer, Home};
 use crate::domain::route::{Routing, Telling};
 use crate::domain::time::Timestamp;
-use crate::ports::{ChatError, Drawing, crash};
+use crate::ports::{Drawing, crash};
 use crate::store::{OutboxRow, Scope};
 
 pub(super) async fn tell(
@@ -174,11 +174,9 @@ async fn picture(
     let (Some(root), Some(artist)) = (root, desk.artist.get()) else { return Ok(Sent::Nothing) };
     let Some(picture) = artist.draw(id, what).await else { return Ok(Sent::Nothing) };
     sure(desk).await?;
-    match seat.chat.picture(root, &picture).await {
-        Ok(()) => {}
-        // It did not arrive: an upload that was not completed is shown nowhere.
-        Err(error @ (ChatError::RateLimited(_) | ChatError::Unavailable(_))) => return Err(Failure::Chat(error)),
-        Err(error) => debug!(incident = %id, %error, "a picture was dropped"),
+    // Not tried again: the approval card that stands behind it in the thread must not wait for a picture.
+    if let Err(error) = seat.chat.picture(root, &picture).await {
+        debug!(incident = %id, %error, "a picture was dropped");
     }
     Ok(Sent::Nothing)
 }
