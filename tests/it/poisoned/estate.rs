@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use axum::extract::{Query, State};
+use axum::extract::{Form, State};
 use axum::routing::{any, get};
 use axum::{Json, Router};
 use midwatch::world::kubernetes::{DeploymentSpec, KubeState, PodHealth, TemplateChange};
@@ -29,7 +29,7 @@ pub async fn listen(app: Router) -> String {
 }
 
 /// A rise ten minutes ago in whatever is asked of the services that alert now; one query of a range.
-async fn range(State(estate): State<Shared>, Query(asked): Query<BTreeMap<String, String>>) -> Json<Value> {
+async fn range(State(estate): State<Shared>, Form(asked): Form<BTreeMap<String, String>>) -> Json<Value> {
     let number = |name: &str| asked.get(name).and_then(|text| text.parse::<f64>().ok()).unwrap_or_default();
     let (start, end, step) = (number("start"), number("end"), number("step").max(1.0));
     let onset = now().millis() as f64 / 1000.0 - 600.0;
@@ -47,7 +47,7 @@ async fn range(State(estate): State<Shared>, Query(asked): Query<BTreeMap<String
     Json(json!({"status": "success", "data": {"resultType": "matrix", "result": series}}))
 }
 
-async fn logs(State(estate): State<Shared>, Query(asked): Query<BTreeMap<String, String>>) -> Json<Value> {
+async fn logs(State(estate): State<Shared>, Form(asked): Form<BTreeMap<String, String>>) -> Json<Value> {
     let query = asked.get("query").cloned().unwrap_or_default();
     let at = (now().millis() - 60_000).to_string() + "000000";
     let estate = estate.lock().unwrap();
@@ -122,6 +122,6 @@ pub fn backend(estate: Shared) -> Router {
     Router::new()
         .route("/api/v1/query_range", get(range).post(range))
         .route("/api/v1/query", any(nothing))
-        .route("/loki/api/v1/query_range", get(logs))
+        .route("/loki/api/v1/query_range", get(logs).post(logs))
         .with_state(estate)
 }
