@@ -73,7 +73,8 @@ fn what_runs_by_itself_outlasts_a_status_writer() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let _alone = crate::harness::one_night_at_a_time();
     for conflicts in [0, 3] {
-        let (outcome, writes) = night::restarted_by_itself(conflicts);
-        assert_eq!((outcome, writes), (midwatch::domain::incident::Outcome::Verified, 1), "{conflicts} conflicts");
+        let (outcome, writes, facts) = night::restarted_by_itself(conflicts);
+        let wanted = (midwatch::domain::incident::Outcome::Verified, 1);
+        assert_eq!((outcome, writes), wanted, "{conflicts} conflicts: {facts}");
     }
 }
