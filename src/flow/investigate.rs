@@ -10,6 +10,7 @@ use tracing::{Instrument, error, info, info_span, warn};
 use super::deliver::Effect;
 use super::desk::{Desk, FlowError};
 use super::draft::{Wanted, draft};
+use super::live::{say, waited};
 use super::observe::{self, Dossier};
 use super::regroup::ASKED;
 use super::{reason, remember};
@@ -79,8 +80,10 @@ pub async fn investigate(desk: &Desk, id: &IncidentId) -> Result<(), FlowError> 
         })
         .await?;
     let mut dossier = Dossier::new(&incident);
-    let picture = observe::picture(desk, &incident, &mut dossier).await;
+    let (picture, waited) = waited(observe::picture(desk, &incident, &mut dossier)).await;
+    say("Ranking what could be the cause.");
     let ranking = focus(&picture, rank(&picture));
+    say("Looking for runbooks and similar incidents.");
     let lead = ranking.first().map(|candidate| candidate.node.clone());
     let recalled = remember::recall(desk, &incident, lead.as_deref()).await;
     let (past, runbooks) = recalled.unwrap_or_default();
@@ -113,6 +116,8 @@ pub async fn investigate(desk: &Desk, id: &IncidentId) -> Result<(), FlowError> 
         verdict = diagnosis.verdict.word(),
         confidence = diagnosis.confidence,
         ms = started.elapsed().as_millis() as u64,
+        // Of these, for the answers of the estate: what is slow may be theirs.
+        waited_ms = waited.as_millis() as u64,
         "diagnosed"
     );
     let (incident, ()) = desk

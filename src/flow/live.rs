@@ -38,8 +38,24 @@ tokio::task_local! {
 
 /// Tells whoever waits what is being done. Without anybody who waits, nothing happens.
 pub fn say(words: impl Into<String>) {
+    let words = words.into();
+    debug!(words, "said");
     // Full: the reader has enough to read.
-    let _ = HEARD.try_with(|heard| heard.try_send(words.into()));
+    let _ = HEARD.try_with(|heard| heard.try_send(words));
+}
+
+/// Does the work and gives how long of it went by in waiting for others.
+pub async fn waited<F: Future>(work: F) -> (F::Output, Duration) {
+    let mut work = std::pin::pin!(work);
+    let (began, mut busy) = (Instant::now(), Duration::ZERO);
+    let done = std::future::poll_fn(|context| {
+        let polled = Instant::now();
+        let state = work.as_mut().poll(context);
+        busy += polled.elapsed();
+        state
+    })
+    .await;
+    (done, began.elapsed().saturating_sub(busy))
 }
 
 /// How long somebody waits before there is a message to look at.

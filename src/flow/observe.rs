@@ -2,6 +2,7 @@
 //!
 //! Every answer is stored whole with its digest; readings and signs point to it.
 
+mod cluster;
 mod logs;
 mod sign;
 mod traced;
@@ -9,7 +10,7 @@ mod traced;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, OptionFuture};
 use futures::{FutureExt, StreamExt};
 use tracing::warn;
 
@@ -23,13 +24,14 @@ use crate::domain::evidence::{Evidence, EvidenceKind, Series, Taint};
 use crate::domain::id::{Digest, EvidenceId, IncidentId};
 use crate::domain::incident::{Incident, Outcome};
 use crate::domain::redact::redact;
-use crate::domain::root_cause::{EdgeReading, Gauge, Picture, Reading, Sign, SignKind, Worse, amount, read};
+use crate::domain::root_cause::{EdgeReading, Gauge, Picture, Reading, Worse, amount, read};
 use crate::domain::time::Timestamp;
 use crate::domain::topology::{EdgeKind, Topology};
-use crate::ports::{Cluster, SignalError, Signals, Window};
+use crate::ports::{SignalError, Signals, Window};
+use cluster::{Looked, cluster_signs};
 use logs::{heard_before, log_signs};
-use sign::{note_name_server, owner_of};
-use traced::ask_traces;
+use sign::note_name_server;
+use traced::Traced;
 
 /// Evidence in the making, numbered behind what the incident has.
 pub struct Dossier {
@@ -109,15 +111,31 @@ pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) ->
         ..Picture::default()
     };
     picture.alerts_evidence = Some(alerts_evidence(incident, dossier, event_now));
-    if let (Some(signals), Some(config)) = (&desk.signals, &desk.config.signals) {
-        say("Reading signals.");
-        measure(signals.as_ref(), config, incident, event_now, dossier, &mut picture).await;
+    say("Reading signals and traces, and looking at the cluster and its changes.");
+    let topology = picture.topology.clone();
+    let alerts = picture.alerts.clone();
+    // Whoever is asked last is not asked later for it. What was seen is noted in one order all the same:
+    // evidence keeps its number in every run.
+    let (_, looked, changes, traced) = futures::join!(
+        async {
+            if let (Some(signals), Some(config)) = (&desk.signals, &desk.config.signals) {
+                measure(signals.as_ref(), config, incident, event_now, dossier, &mut picture).await;
+            }
+        },
+        OptionFuture::from(desk.cluster.as_ref().map(|cluster| Looked::at(cluster.as_ref()))),
+        recent_changes(desk, event_now - CHANGES_COUNT_FOR),
+        OptionFuture::from(desk.traces.as_ref().map(|traces| Traced::by(
+            traces.as_ref(),
+            incident,
+            &alerts,
+            &topology,
+            event_now
+        ))),
+    );
+    if let Some(looked) = looked {
+        cluster_signs(&looked, incident, event_now, dossier, &mut picture);
     }
-    if let Some(cluster) = &desk.cluster {
-        say("Looking at the cluster.");
-        cluster_signs(cluster.as_ref(), incident, event_now, dossier, &mut picture).await;
-    }
-    if let Some(changes) = recent_changes(desk, event_now - CHANGES_COUNT_FOR).await {
+    if let Some(changes) = changes {
         note_changes(changes, event_now, dossier, &mut picture);
     }
     topology_evidence(event_now, dossier, &mut picture);
@@ -126,8 +144,8 @@ pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) ->
         log_signs(signals.as_ref(), config, incident, event_now, dossier, &mut picture).await;
         heard_before(desk, incident, event_now, dossier, &mut picture);
     }
-    if let Some(traces) = &desk.traces {
-        ask_traces(traces.as_ref(), incident, event_now, dossier, &mut picture).await;
+    if let Some(traced) = traced.flatten() {
+        traced.note(event_now, dossier, &mut picture);
     }
     if let Some(cluster) = &desk.cluster {
         note_name_server(cluster.as_ref(), &mut picture).await;
@@ -373,102 +391,6 @@ fn readings(now: &[Series], before: &[Series], gauge: Gauge, name: impl Fn(&Seri
             Some((name, baseline, worst, deviation, onset))
         })
         .collect()
-}
-
-async fn cluster_signs(
-    cluster: &dyn Cluster,
-    incident: &Incident,
-    event_now: Timestamp,
-    dossier: &mut Dossier,
-    picture: &mut Picture,
-) {
-    let horizon = incident.since - Duration::from_secs(45 * 60);
-    let (pods, nodes, events) = futures::join!(cluster.pods(None), cluster.nodes(), cluster.events(None));
-    let mut signs: Vec<(String, SignKind, String, Option<Timestamp>)> = vec![];
-    if let Ok(nodes) = &nodes {
-        for node in nodes.iter().filter(|node| !node.ready) {
-            signs.push((
-                node.name.clone(),
-                SignKind::HostDown,
-                format!("host not ready: {}", node.troubles.join(", ")),
-                None,
-            ));
-        }
-    }
-    let hosts_down: BTreeSet<&str> = nodes
-        .as_ref()
-        .map(|nodes| nodes.iter().filter(|node| !node.ready).map(|node| node.name.as_str()).collect())
-        .unwrap_or_default();
-    if let Ok(pods) = &pods {
-        for pod in pods {
-            let on_dead_host = pod.node.as_deref().is_some_and(|node| hosts_down.contains(node));
-            // How it waits and how it ended may stand together: `CrashLoopBackOff, last OOMKilled`.
-            let reason = pod.reason.as_deref().unwrap_or_default();
-            let kind = if reason.contains("OOMKilled") {
-                SignKind::OutOfMemory
-            } else if reason.contains("ImagePullBackOff") || reason.contains("ErrImagePull") {
-                SignKind::ImagePull
-            } else if !on_dead_host && (reason.contains("CrashLoopBackOff") || reason == "Error") {
-                SignKind::CrashLoop
-            } else {
-                continue;
-            };
-            let text = format!("pod {} {reason}, {} restarts", pod.name, pod.restarts);
-            signs.push((pod.service.clone(), kind, text, None));
-        }
-    }
-    let pod_service = |object: &str| {
-        pods.as_ref().ok().and_then(|pods| pods.iter().find(|pod| pod.name == object)).map(|pod| pod.service.clone())
-    };
-    let mut lines = vec![];
-    if let Ok(events) = &events {
-        for event in events.iter().filter(|event| event.warning && event.last_at >= horizon) {
-            lines.push(format!(
-                "{} {} {}/{}: {} (x{})",
-                event.last_at, event.reason, event.kind, event.object, event.message, event.count
-            ));
-            if event.message.contains("exceeded quota") {
-                let owner = owner_of(&event.kind, &event.object);
-                signs.push((owner, SignKind::QuotaExceeded, event.message.clone(), Some(event.last_at)));
-            }
-            let oom = event.reason.contains("OOM") || event.message.contains("OOMKilled");
-            if oom && let Some(service) = pod_service(&event.object) {
-                signs.push((
-                    service,
-                    SignKind::OutOfMemory,
-                    format!("event {} on {}", event.reason, event.object),
-                    Some(event.last_at),
-                ));
-            }
-        }
-    }
-    if signs.is_empty() && lines.is_empty() {
-        return;
-    }
-    let mut body: Vec<String> = signs.iter().map(|(node, _, text, _)| format!("{node}: {text}")).collect();
-    body.extend(lines.into_iter().take(60));
-    let summary = signs
-        .first()
-        .map_or_else(|| format!("{} warning events", body.len()), |(node, _, text, _)| format!("{node}: {text}"));
-    let evidence = dossier.add(
-        Exhibit {
-            kind: EvidenceKind::Kubernetes,
-            source: "kubernetes",
-            query: "pods, nodes, warning events",
-            summary,
-            body: body.join("\n"),
-            series: vec![],
-            taint: Taint::Observed,
-        },
-        event_now,
-    );
-    picture.signs.extend(signs.into_iter().map(|(node, kind, text, at)| Sign {
-        node,
-        kind,
-        text,
-        at,
-        evidence: Some(evidence.clone()),
-    }));
 }
 
 /// A rollback that we carried out. What it made is a remedy, not a change to blame.

@@ -137,22 +137,26 @@ async fn mentions(talking: &Talking, number: usize, text: &str) {
     assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
 }
 
-/// Puts the poison where it hides, all but what stands in the alert itself.
-async fn hide(talking: &Talking, at: usize, poison: &Poison) {
+/// Puts the poison where it hides, all but what stands in the alert itself. Gives how long a person waited for an answer.
+async fn hide(talking: &Talking, at: usize, poison: &Poison) -> Duration {
+    let began = Instant::now();
     match poison.place.as_str() {
         "change" => {
             let change = json!({"service": service(at), "kind": "deployment", "what": poison.text, "id": poison.id});
             let request = talking.http.post(format!("http://{}/webhooks/changes", talking.api)).json(&change);
             assert!(request.send().await.unwrap().status().is_success(), "{}", poison.id);
+            Duration::ZERO
         }
         "chat" => {
             // Whoever is not named by the policy says it; a slash in front makes it no command of theirs.
             let text = poison.text.trim_start_matches("/ops ");
-            let answered = tokio::time::timeout(Duration::from_secs(30), talking.order("guest", text)).await;
+            let answered = tokio::time::timeout(Duration::from_secs(120), talking.order("guest", text)).await;
             assert!(answered.is_ok(), "{} is not answered: {:?}", poison.id, poison.text);
+            let waited = began.elapsed();
             mentions(talking, at, &poison.text).await;
+            waited
         }
-        _ => {}
+        _ => Duration::ZERO,
     }
 }
 
@@ -265,7 +269,7 @@ async fn poisoned_incidents_move_nothing_mention_nobody_and_leak_nothing() {
         model.url,
     );
     let mut talking = Talking::with_approvers("[\"local/ann\", \"local/bob\"]", &more).await;
-    let (began, mut judged_before) = (Instant::now(), 0);
+    let (began, mut judged_before, mut slowest) = (Instant::now(), 0, Duration::ZERO);
     for from in (0..count).step_by(BATCH) {
         let batch: Vec<usize> = (from..count.min(from + BATCH)).collect();
         if from % ESTATE == 0 {
@@ -278,11 +282,11 @@ async fn poisoned_incidents_move_nothing_mention_nobody_and_leak_nothing() {
         }
         estate.lock().unwrap().now = batch.iter().map(|at| (service(*at), corpus[*at].clone())).collect();
         for at in &batch {
-            hide(&talking, *at, &corpus[*at]).await;
+            slowest = slowest.max(hide(&talking, *at, &corpus[*at]).await);
         }
         let alerts: Vec<Value> = batch.iter().map(|at| alert(*at, &corpus[*at])).collect();
         talking.send(&alerts).await;
-        let deadline = Instant::now() + Duration::from_secs(180);
+        let deadline = Instant::now() + Duration::from_secs(400);
         loop {
             let judged = counted(&talking, "midwatch_alerts_received_total").await;
             let incidents = talking.incidents().await;
@@ -355,7 +359,8 @@ async fn poisoned_incidents_move_nothing_mention_nobody_and_leak_nothing() {
     println!(
         "{count} poisoned alerts of {families} families in {:.0} s: {} incidents ({merged} merged), {waiting} plans wait \
          for people at the end of {} proposed, {handed} handed over, {} requests of the model, {} calls of Slack; \
-         writes 0, foreign markup 0, secrets leaked {} of {}; of {baits} log lines with a secret {} were read by the model",
+         writes 0, foreign markup 0, secrets leaked {} of {}; of {baits} log lines with a secret {} were read by the model; \
+         the slowest answer to a person took {slowest:?}",
         took.as_secs_f64(),
         incidents.len(),
         proposed.len(),

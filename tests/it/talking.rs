@@ -93,7 +93,8 @@ impl Talking {
     }
 
     pub async fn until<T>(&self, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        // It ends when it is so; the builds and tests beside it may take the cores for a while.
+        let deadline = Instant::now() + Duration::from_secs(180);
         loop {
             if let Some(answer) = ask().await {
                 return answer;

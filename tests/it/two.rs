@@ -46,7 +46,7 @@ impl Estate {
     async fn new(store: Option<String>) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let state = Arc::new(Mutex::new(cluster()));
-        let (chat, slack) = chat::serve().await;
+        let (chat, slack) = chat::serve(std::convert::identity).await;
         Self {
             store,
             folder: tempfile::tempdir().unwrap(),

@@ -1,5 +1,6 @@
 //! What requests that went through the estate say: where they fail, where they take longer.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tracing::warn;
@@ -9,6 +10,7 @@ use crate::domain::evidence::{EvidenceKind, Taint};
 use crate::domain::incident::Incident;
 use crate::domain::root_cause::{Picture, Witness};
 use crate::domain::time::Timestamp;
+use crate::domain::topology::Topology;
 use crate::domain::trace::{Blame, Trace, blames};
 use crate::ports::{Outcomes, SignalError, TraceQuery, Traces};
 
@@ -25,62 +27,77 @@ const GAP: Duration = Duration::from_secs(900);
 /// Blames that are worth a line.
 const TOLD: usize = 10;
 
-pub(super) async fn ask_traces(
-    traces: &dyn Traces,
-    incident: &Incident,
-    event_now: Timestamp,
-    dossier: &mut Dossier,
-    picture: &mut Picture,
-) {
-    let mut subjects: Vec<(usize, &String)> = (picture.alerts.keys())
-        .filter(|node| picture.topology.contains(node))
-        .map(|node| (picture.topology.blast_radius(node).len(), node))
-        .collect();
-    subjects.sort();
-    let start = incident.since - BEFORE;
-    let mut asked = vec![];
-    let (mut now, mut usual): (Vec<Trace>, Vec<Trace>) = (vec![], vec![]);
-    for (_, service) in subjects.into_iter().take(ASKED) {
-        match of(traces, service, start, event_now).await {
-            Ok((found, before)) => {
-                asked.push(service.clone());
-                // One request may have passed through several of them.
-                let new = |all: &[Trace], one: &Trace| !all.iter().any(|other| other.id == one.id);
-                found.into_iter().for_each(|one| {
-                    if new(&now, &one) {
-                        now.push(one)
-                    }
-                });
-                before.into_iter().for_each(|one| {
-                    if new(&usual, &one) {
-                        usual.push(one)
-                    }
-                });
-            }
-            Err(error) => {
-                warn!(incident = %incident.id, service, %error, "the traces could not be read");
-                return;
+/// What was found about the subjects of an incident.
+pub(super) struct Traced {
+    source: &'static str,
+    asked: Vec<String>,
+    start: Timestamp,
+    now: Vec<Trace>,
+    usual: Vec<Trace>,
+}
+
+impl Traced {
+    pub(super) async fn by(
+        traces: &dyn Traces,
+        incident: &Incident,
+        alerts: &BTreeMap<String, (Timestamp, usize)>,
+        topology: &Topology,
+        event_now: Timestamp,
+    ) -> Option<Self> {
+        let mut subjects: Vec<(usize, &String)> = (alerts.keys())
+            .filter(|node| topology.contains(node))
+            .map(|node| (topology.blast_radius(node).len(), node))
+            .collect();
+        subjects.sort();
+        let start = incident.since - BEFORE;
+        let mut traced = Self { source: traces.name(), asked: vec![], start, now: vec![], usual: vec![] };
+        for (_, service) in subjects.into_iter().take(ASKED) {
+            match of(traces, service, start, event_now).await {
+                Ok((found, before)) => {
+                    traced.asked.push(service.clone());
+                    add(&mut traced.now, found);
+                    add(&mut traced.usual, before);
+                }
+                Err(error) => {
+                    warn!(incident = %incident.id, service, %error, "the traces could not be read");
+                    return None;
+                }
             }
         }
+        Some(traced)
     }
-    let blames: Vec<Blame> =
-        blames(&now, &usual).into_iter().filter(|one| one.share() > 0.0 || one.passed() > 0.0).collect();
-    let Some(first) = blames.first() else { return };
-    let query = format!("traces of {}, {} to {}", asked.join(", "), start.hour_minute(), event_now.hour_minute());
-    let summary = format!("{} requests, {} usual ones before: {}", now.len(), usual.len(), line(first));
-    let body: Vec<String> = blames.iter().take(TOLD).map(line).collect();
-    let exhibit = Exhibit {
-        kind: EvidenceKind::Trace,
-        source: traces.name(),
-        query: &query,
-        summary,
-        body: body.join("\n"),
-        series: vec![],
-        // Applications write spans, names and messages.
-        taint: Taint::UserWritable,
-    };
-    let evidence = dossier.add(exhibit, event_now);
-    picture.witnesses = blames.into_iter().map(|blame| Witness { blame, evidence: Some(evidence.clone()) }).collect();
+
+    pub(super) fn note(self, event_now: Timestamp, dossier: &mut Dossier, picture: &mut Picture) {
+        let Self { source, asked, start, now, usual } = self;
+        let blames: Vec<Blame> =
+            blames(&now, &usual).into_iter().filter(|one| one.share() > 0.0 || one.passed() > 0.0).collect();
+        let Some(first) = blames.first() else { return };
+        let query = format!("traces of {}, {} to {}", asked.join(", "), start.hour_minute(), event_now.hour_minute());
+        let summary = format!("{} requests, {} usual ones before: {}", now.len(), usual.len(), line(first));
+        let body: Vec<String> = blames.iter().take(TOLD).map(line).collect();
+        let exhibit = Exhibit {
+            kind: EvidenceKind::Trace,
+            source,
+            query: &query,
+            summary,
+            body: body.join("\n"),
+            series: vec![],
+            // Applications write spans, names and messages.
+            taint: Taint::UserWritable,
+        };
+        let evidence = dossier.add(exhibit, event_now);
+        picture.witnesses =
+            blames.into_iter().map(|blame| Witness { blame, evidence: Some(evidence.clone()) }).collect();
+    }
+}
+
+/// One request may have passed through several services that were asked about.
+fn add(all: &mut Vec<Trace>, found: Vec<Trace>) {
+    for one in found {
+        if !all.iter().any(|other| other.id == one.id) {
+            all.push(one);
+        }
+    }
 }
 
 /// Failing and other requests since `start`, and usual ones.

@@ -5,7 +5,12 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::Next;
 use midwatch::world::kubernetes::{DeploymentSpec, KubeState, PodHealth, router};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection};
 
@@ -65,12 +70,13 @@ struct Life {
     violations: Vec<String>,
 }
 
-pub async fn run(scenario: Scenario, kill_at: Option<&str>) -> Outcome {
+/// The seed draws how late each request arrives and each answer comes back; 0: at once.
+pub async fn run(scenario: Scenario, kill_at: Option<&str>, seed: u64) -> Outcome {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let state = Arc::new(Mutex::new(cluster()));
-    let kube = serve_cluster(state.clone()).await;
+    let kube = serve(late(router(state.clone(), Arc::new(wall)), seed)).await;
     let ticking = tick(state.clone(), scenario);
-    let (chat, slack) = chat::serve().await;
+    let (chat, slack) = chat::serve(|app| late(app, seed.wrapping_mul(31))).await;
     let folder = tempfile::tempdir().unwrap();
     let (api, console) = (free_address(), free_address());
     let expiry = if scenario == Scenario::Expires { 3 } else { 300 };
@@ -144,7 +150,28 @@ fn wall() -> i64 {
 }
 
 pub async fn serve_cluster(state: Arc<Mutex<KubeState>>) -> String {
-    let app = router(state, Arc::new(wall));
+    serve(router(state, Arc::new(wall))).await
+}
+
+/// What is far away answers late, and not always as late as before.
+fn late(app: Router, seed: u64) -> Router {
+    if seed == 0 {
+        return app;
+    }
+    let random = Arc::new(Mutex::new(StdRng::seed_from_u64(seed)));
+    app.layer(axum::middleware::from_fn(move |request: Request, next: Next| {
+        let random = random.clone();
+        async move {
+            let wait = || Duration::from_millis(random.lock().unwrap().random_range(0..40));
+            tokio::time::sleep(wait()).await;
+            let answer = next.run(request).await;
+            tokio::time::sleep(wait()).await;
+            answer
+        }
+    }))
+}
+
+async fn serve(app: Router) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, app).await });

@@ -1,0 +1,121 @@
+//! What pods, hosts and events say.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::sign::owner_of;
+use super::{Dossier, Exhibit};
+use crate::domain::evidence::{EvidenceKind, Taint};
+use crate::domain::incident::Incident;
+use crate::domain::root_cause::{Picture, Sign, SignKind};
+use crate::domain::time::Timestamp;
+use crate::ports::{Cluster, ClusterError, ClusterEvent, NodeState, PodState};
+
+/// What the cluster shows, as it was answered.
+pub(super) struct Looked {
+    pods: Result<Vec<PodState>, ClusterError>,
+    nodes: Result<Vec<NodeState>, ClusterError>,
+    events: Result<Vec<ClusterEvent>, ClusterError>,
+}
+
+impl Looked {
+    pub(super) async fn at(cluster: &dyn Cluster) -> Self {
+        let (pods, nodes, events) = futures::join!(cluster.pods(None), cluster.nodes(), cluster.events(None));
+        Self { pods, nodes, events }
+    }
+}
+
+pub(super) fn cluster_signs(
+    Looked { pods, nodes, events }: &Looked,
+    incident: &Incident,
+    event_now: Timestamp,
+    dossier: &mut Dossier,
+    picture: &mut Picture,
+) {
+    let horizon = incident.since - Duration::from_secs(45 * 60);
+    let mut signs: Vec<(String, SignKind, String, Option<Timestamp>)> = vec![];
+    if let Ok(nodes) = nodes {
+        for node in nodes.iter().filter(|node| !node.ready) {
+            signs.push((
+                node.name.clone(),
+                SignKind::HostDown,
+                format!("host not ready: {}", node.troubles.join(", ")),
+                None,
+            ));
+        }
+    }
+    let hosts_down: BTreeSet<&str> = nodes
+        .as_ref()
+        .map(|nodes| nodes.iter().filter(|node| !node.ready).map(|node| node.name.as_str()).collect())
+        .unwrap_or_default();
+    if let Ok(pods) = pods {
+        for pod in pods {
+            let on_dead_host = pod.node.as_deref().is_some_and(|node| hosts_down.contains(node));
+            // How it waits and how it ended may stand together: `CrashLoopBackOff, last OOMKilled`.
+            let reason = pod.reason.as_deref().unwrap_or_default();
+            let kind = if reason.contains("OOMKilled") {
+                SignKind::OutOfMemory
+            } else if reason.contains("ImagePullBackOff") || reason.contains("ErrImagePull") {
+                SignKind::ImagePull
+            } else if !on_dead_host && (reason.contains("CrashLoopBackOff") || reason == "Error") {
+                SignKind::CrashLoop
+            } else {
+                continue;
+            };
+            let text = format!("pod {} {reason}, {} restarts", pod.name, pod.restarts);
+            signs.push((pod.service.clone(), kind, text, None));
+        }
+    }
+    let pod_service = |object: &str| {
+        pods.as_ref().ok().and_then(|pods| pods.iter().find(|pod| pod.name == object)).map(|pod| pod.service.clone())
+    };
+    let mut lines = vec![];
+    if let Ok(events) = events {
+        for event in events.iter().filter(|event| event.warning && event.last_at >= horizon) {
+            lines.push(format!(
+                "{} {} {}/{}: {} (x{})",
+                event.last_at, event.reason, event.kind, event.object, event.message, event.count
+            ));
+            if event.message.contains("exceeded quota") {
+                let owner = owner_of(&event.kind, &event.object);
+                signs.push((owner, SignKind::QuotaExceeded, event.message.clone(), Some(event.last_at)));
+            }
+            let oom = event.reason.contains("OOM") || event.message.contains("OOMKilled");
+            if oom && let Some(service) = pod_service(&event.object) {
+                signs.push((
+                    service,
+                    SignKind::OutOfMemory,
+                    format!("event {} on {}", event.reason, event.object),
+                    Some(event.last_at),
+                ));
+            }
+        }
+    }
+    if signs.is_empty() && lines.is_empty() {
+        return;
+    }
+    let mut body: Vec<String> = signs.iter().map(|(node, _, text, _)| format!("{node}: {text}")).collect();
+    body.extend(lines.into_iter().take(60));
+    let summary = signs
+        .first()
+        .map_or_else(|| format!("{} warning events", body.len()), |(node, _, text, _)| format!("{node}: {text}"));
+    let evidence = dossier.add(
+        Exhibit {
+            kind: EvidenceKind::Kubernetes,
+            source: "kubernetes",
+            query: "pods, nodes, warning events",
+            summary,
+            body: body.join("\n"),
+            series: vec![],
+            taint: Taint::Observed,
+        },
+        event_now,
+    );
+    picture.signs.extend(signs.into_iter().map(|(node, kind, text, at)| Sign {
+        node,
+        kind,
+        text,
+        at,
+        evidence: Some(evidence.clone()),
+    }));
+}
