@@ -9,6 +9,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::time::Timestamp;
 
+mod reading;
+
+pub use reading::Reading;
+
 pub type Labels = BTreeMap<String, String>;
 
 /// Bounds of one alert; what is longer is cut (annotations) or refused (labels), never stored whole.

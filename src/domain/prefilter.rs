@@ -16,7 +16,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use super::alert::{Alert, Fingerprint, Severity, Status};
+use super::alert::{Alert, Fingerprint, Reading, Severity, Status};
 use super::anomaly::{AuditRules, Bound, Calibration, Setting};
 use super::time::Timestamp;
 pub use debounce::Debounce;
@@ -205,6 +205,10 @@ impl Prefilter {
     }
 
     pub fn judge(&mut self, alert: &Alert, event_now: Timestamp) -> Verdict {
+        self.judge_as_read(&Reading::of(alert), event_now)
+    }
+
+    pub fn judge_as_read(&mut self, alert: &Reading<'_>, event_now: Timestamp) -> Verdict {
         if self.seen.len() > MAX_SEEN {
             self.forget(event_now);
         }
@@ -214,7 +218,7 @@ impl Prefilter {
         }
     }
 
-    fn resolve(&mut self, alert: &Alert, event_now: Timestamp) -> Verdict {
+    fn resolve(&mut self, alert: &Reading<'_>, event_now: Timestamp) -> Verdict {
         let Some(seen) = self.seen.get_mut(&alert.fingerprint) else {
             let mut seen = Seen::new(alert, Place::of(alert), event_now);
             seen.resolved_unseen(alert, event_now);
@@ -233,7 +237,7 @@ impl Prefilter {
         Verdict::Resolve
     }
 
-    fn fire(&mut self, alert: &Alert, event_now: Timestamp) -> Verdict {
+    fn fire(&mut self, alert: &Reading<'_>, event_now: Timestamp) -> Verdict {
         let threshold = self.threshold();
         let mut starts_at = None;
         if let Some(seen) = self.seen.get_mut(&alert.fingerprint) {

@@ -10,7 +10,8 @@ use super::super::topology::{NodeKind, Topology};
 
 #[derive(Debug, Clone)]
 pub(super) struct Node {
-    pub cluster: Arc<str>,
+    /// Cluster and environment, by number.
+    pub scope: u32,
     pub subject: Arc<str>,
     pub host: bool,
     /// Whether an alert has ever been about it.
@@ -42,12 +43,22 @@ pub(super) struct Node {
 #[derive(Debug, Default)]
 pub(super) struct Graph {
     nodes: Vec<Node>,
-    numbers: FxHashMap<Arc<str>, FxHashMap<Arc<str>, u32>>,
+    scopes: Vec<Scope>,
+    scope_numbers: FxHashMap<Arc<str>, u32>,
     topology: Arc<Topology>,
     /// Hashes of all names here and in the topology: most words of a text are none of them.
     names: FxHashSet<u64>,
+    /// Services not heard of whose instances spoke, in all scopes.
+    orphaned: usize,
+}
+
+/// Within one, equal names are one subject.
+#[derive(Debug)]
+struct Scope {
+    name: Arc<str>,
+    subjects: FxHashMap<Arc<str>, u32>,
     /// Instances that spoke before the service that they are instances of was known, by its name.
-    orphans: FxHashMap<(Arc<str>, String), Vec<u32>>,
+    orphans: FxHashMap<String, Vec<u32>>,
 }
 
 /// Instances of services not heard of that are remembered.
@@ -97,53 +108,71 @@ impl Graph {
                 }
             }
         }
-        let number = match self.known(cluster, subject) {
+        let scope = self.scope(cluster);
+        let number = match self.known(scope, subject) {
             Some(known) => known,
-            None => self.meet(cluster, subject),
+            None => self.meet(scope, subject),
         };
         self.charted(number);
         number
     }
 
+    fn scope(&mut self, cluster: &str) -> u32 {
+        if let Some(known) = self.scope_numbers.get(cluster) {
+            return *known;
+        }
+        let next = self.scopes.len() as u32;
+        let name: Arc<str> = cluster.into();
+        self.scope_numbers.insert(name.clone(), next);
+        self.scopes.push(Scope { name, subjects: FxHashMap::default(), orphans: FxHashMap::default() });
+        next
+    }
+
+    /// Cluster and environment of the node's scope, as `super::scope` says it.
+    pub fn scope_of(&self, node: u32) -> &Arc<str> {
+        &self.scopes[self.at(node).scope as usize].name
+    }
+
     /// A subject that is not known by this name: it may be by another way to write it.
-    fn meet(&mut self, cluster: &str, subject: &str) -> u32 {
+    fn meet(&mut self, scope: u32, subject: &str) -> u32 {
         if self.is_charted(subject) {
-            return self.intern(cluster, subject);
+            return self.intern(scope, subject);
         }
         let named = |graph: &Self, name: &str| {
             let charted = graph.is_charted(name);
-            let speaks = graph.known(cluster, name).is_some_and(|number| graph.at(number).speaks);
+            let speaks = graph.known(scope, name).is_some_and(|number| graph.at(number).speaks);
             charted || speaks
         };
         let base = base_of(subject);
         for name in spellings(subject).chain(base.into_iter().flat_map(spellings)) {
             if named(self, &name) {
-                let number = self.intern(cluster, &name);
-                if let Some(subjects) = self.numbers.get_mut(cluster) {
-                    subjects.insert(subject.into(), number);
-                }
+                let number = self.intern(scope, &name);
+                self.scopes[scope as usize].subjects.insert(subject.into(), number);
                 self.names.insert(hash(subject));
                 return number;
             }
         }
-        let number = self.intern(cluster, subject);
-        let cluster = self.at(number).cluster.clone();
-        if let Some(instances) = self.orphans.remove(&(cluster.clone(), subject.to_owned())) {
+        let number = self.intern(scope, subject);
+        if let Some(instances) = self.scopes[scope as usize].orphans.remove(subject) {
+            self.orphaned -= 1;
             for instance in instances {
                 self.named(number, instance);
             }
         }
         if let Some(base) = base
-            && self.orphans.len() < MAX_ORPHANS
+            && self.orphaned < MAX_ORPHANS
         {
-            self.orphans.entry((cluster, base.to_owned())).or_default().push(number);
+            let orphans = &mut self.scopes[scope as usize].orphans;
+            let known = orphans.len();
+            orphans.entry(base.to_owned()).or_default().push(number);
+            self.orphaned += orphans.len() - known;
         }
         number
     }
 
     /// A subject or a neighbour of one that is known already.
-    pub fn known(&self, cluster: &str, subject: &str) -> Option<u32> {
-        self.numbers.get(cluster)?.get(subject).copied()
+    pub fn known(&self, scope: u32, subject: &str) -> Option<u32> {
+        self.scopes[scope as usize].subjects.get(subject).copied()
     }
 
     /// False when the word is no subject of any cluster and not in the topology.
@@ -198,19 +227,15 @@ impl Graph {
         }
     }
 
-    pub fn intern(&mut self, cluster: &str, subject: &str) -> u32 {
-        if let Some(number) = self.numbers.get(cluster).and_then(|subjects| subjects.get(subject)) {
-            return *number;
+    pub fn intern(&mut self, scope: u32, subject: &str) -> u32 {
+        if let Some(known) = self.known(scope, subject) {
+            return known;
         }
         let number = self.nodes.len() as u32;
-        let cluster: Arc<str> = match self.numbers.get_key_value(cluster) {
-            Some((known, _)) => known.clone(),
-            None => cluster.into(),
-        };
         self.names.insert(hash(subject));
         let subject: Arc<str> = subject.into();
         self.nodes.push(Node {
-            cluster: cluster.clone(),
+            scope,
             subject: subject.clone(),
             host: false,
             speaks: false,
@@ -229,15 +254,15 @@ impl Graph {
             critical: false,
             cause: false,
         });
-        self.numbers.entry(cluster).or_default().insert(subject, number);
+        self.scopes[scope as usize].subjects.insert(subject, number);
         number
     }
 
     fn chart(&mut self, number: u32) {
         let topology = self.topology.clone();
-        let (cluster, subject) = (self.at(number).cluster.clone(), self.at(number).subject.clone());
-        let callees: Vec<u32> = topology.dependencies(&subject).map(|name| self.intern(&cluster, name)).collect();
-        let callers: Vec<u32> = topology.dependents(&subject).map(|name| self.intern(&cluster, name)).collect();
+        let (scope, subject) = (self.at(number).scope, self.at(number).subject.clone());
+        let callees: Vec<u32> = topology.dependencies(&subject).map(|name| self.intern(scope, name)).collect();
+        let callers: Vec<u32> = topology.dependents(&subject).map(|name| self.intern(scope, name)).collect();
         let node = self.at_mut(number);
         node.charted = topology.contains(&subject);
         node.queue = topology.kind(&subject) == Some(NodeKind::Queue);

@@ -4,7 +4,7 @@ use std::hash::{Hash as _, Hasher as _};
 
 use rustc_hash::{FxHashMap, FxHasher};
 
-use super::super::alert::Alert;
+use super::super::alert::Reading;
 use super::super::time::Timestamp;
 
 /// The label, if its value names one place; a namespace is one where nobody knows who calls whom.
@@ -48,8 +48,31 @@ const MAX_PLACES: usize = 200_000;
 
 #[derive(Debug)]
 struct Place {
-    subjects: Vec<u32>,
+    subjects: Subjects,
     last_at: Timestamp,
+}
+
+/// Most places have one subject, which needs no list.
+#[derive(Debug)]
+enum Subjects {
+    One(u32),
+    Several(Vec<u32>),
+}
+
+impl Subjects {
+    fn all(&self) -> &[u32] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Several(all) => all,
+        }
+    }
+
+    fn add(&mut self, node: u32) {
+        match self {
+            Self::One(one) => *self = Self::Several(vec![*one, node]),
+            Self::Several(all) => all.push(node),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -75,7 +98,7 @@ pub(super) fn family(subject: &str) -> Option<&str> {
     (first.len() >= 3 && named).then_some(first)
 }
 
-fn places_of(alert: &Alert) -> impl Iterator<Item = (&'static str, &str)> {
+fn places_of<'a>(alert: &'a Reading<'_>) -> impl Iterator<Item = (&'static str, &'a str)> {
     let family = family(alert.about()).map(|family| (FAMILY, family));
     let labels = alert.labels.iter().filter(|(_, value)| !value.is_empty());
     let labels = labels.filter_map(|(name, value)| Some((place_label(name)?, value.as_str())));
@@ -103,7 +126,7 @@ pub(super) fn weight(label: &str) -> f64 {
 }
 
 impl Places {
-    pub fn note(&mut self, alert: &Alert, node: u32, at: Timestamp) {
+    pub fn note(&mut self, alert: &Reading<'_>, node: u32, at: Timestamp) {
         if self.known.len() > MAX_PLACES {
             let mut ages: Vec<Timestamp> = self.known.values().map(|place| place.last_at).collect();
             ages.sort_unstable();
@@ -112,21 +135,23 @@ impl Places {
         }
         for (name, value) in places_of(alert) {
             let entry = self.known.entry(key(alert.cluster(), name, value));
-            let place = entry.or_insert(Place { subjects: vec![], last_at: at });
+            let place = entry.or_insert(Place { subjects: Subjects::One(node), last_at: at });
             place.last_at = place.last_at.max(at);
-            if place.subjects.len() <= MAX_SUBJECTS && !place.subjects.contains(&node) {
-                place.subjects.push(node);
+            let subjects = place.subjects.all();
+            if subjects.len() <= MAX_SUBJECTS && !subjects.contains(&node) {
+                place.subjects.add(node);
             }
         }
     }
 
     /// Other subjects that share a place with the alert, and the label that says so.
-    pub fn shared(&self, alert: &Alert, node: u32) -> Vec<(u32, &'static str)> {
+    pub fn shared(&self, alert: &Reading<'_>, node: u32) -> Vec<(u32, &'static str)> {
         let mut shared = vec![];
         for (name, value) in places_of(alert) {
             let Some(place) = self.known.get(&key(alert.cluster(), name, value)) else { continue };
-            if place.subjects.len() <= MAX_SUBJECTS {
-                shared.extend(place.subjects.iter().filter(|other| **other != node).map(|other| (*other, name)));
+            let subjects = place.subjects.all();
+            if subjects.len() <= MAX_SUBJECTS {
+                shared.extend(subjects.iter().filter(|other| **other != node).map(|other| (*other, name)));
             }
         }
         shared
