@@ -9,9 +9,11 @@
 //! grow with the number of open incidents or of alerts seen.
 
 mod because;
+mod book;
 #[cfg(test)]
 mod click_tests;
 mod clicks;
+mod few;
 mod graph;
 mod lessons;
 mod mention;

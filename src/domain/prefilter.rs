@@ -129,7 +129,8 @@ impl Rules {
 
 pub struct Prefilter {
     rules: Rules,
-    seen: FxHashMap<Fingerprint, Seen>,
+    /// Each in a place of its own: a map that grows in a storm moves addresses only.
+    seen: FxHashMap<Fingerprint, Box<Seen>>,
     past: Past,
     debouncer: Debouncer,
     setting: Setting,
@@ -222,7 +223,7 @@ impl Prefilter {
         let Some(seen) = self.seen.get_mut(&alert.fingerprint) else {
             let mut seen = Seen::new(alert, Place::of(alert), event_now);
             seen.resolved_unseen(alert, event_now);
-            self.seen.insert(alert.fingerprint, seen);
+            self.seen.insert(alert.fingerprint, Box::new(seen));
             return Verdict::Resolve;
         };
         let due = seen.due;
@@ -261,7 +262,8 @@ impl Prefilter {
                 }
             }
         }
-        let seen = self.seen.entry(alert.fingerprint).or_insert_with(|| Seen::new(alert, Place::of(alert), event_now));
+        let entry = self.seen.entry(alert.fingerprint);
+        let seen = entry.or_insert_with(|| Box::new(Seen::new(alert, Place::of(alert), event_now)));
         let starts_at = starts_at.unwrap_or_else(|| seen.newest_start());
         let transitions = seen.fire(alert, starts_at);
         let place = seen.place;

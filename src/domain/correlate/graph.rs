@@ -1,12 +1,13 @@
 //! Subjects by number, with their neighbours: strings are compared once per alert.
 
-use std::hash::Hasher as _;
 use std::sync::Arc;
 
-use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::super::time::Timestamp;
 use super::super::topology::{NodeKind, Topology};
+use super::book::{Book, hash};
+use super::few::Few;
 
 #[derive(Debug, Clone)]
 pub(super) struct Node {
@@ -22,10 +23,10 @@ pub(super) struct Node {
     callees: Vec<u32>,
     callers: Vec<u32>,
     /// What its alerts named as failing, beyond the topology; and who named it.
-    names: Vec<u32>,
+    names: Few,
     /// Those of its charted callees that its alerts have named.
-    blamed: Vec<u32>,
-    named_by: Vec<u32>,
+    blamed: Few,
+    named_by: Few,
     /// The name of the newest alert about it.
     pub name: Arc<str>,
     /// Whether that name says that it is broken in itself: read once for each name.
@@ -43,6 +44,7 @@ pub(super) struct Node {
 #[derive(Debug, Default)]
 pub(super) struct Graph {
     nodes: Vec<Node>,
+    subjects: Book,
     scopes: Vec<Scope>,
     scope_numbers: FxHashMap<Arc<str>, u32>,
     topology: Arc<Topology>,
@@ -52,11 +54,10 @@ pub(super) struct Graph {
     orphaned: usize,
 }
 
-/// Within one, equal names are one subject.
+/// Within one scope, equal names are one subject.
 #[derive(Debug)]
 struct Scope {
     name: Arc<str>,
-    subjects: FxHashMap<Arc<str>, u32>,
     /// Instances that spoke before the service that they are instances of was known, by its name.
     orphans: FxHashMap<String, Vec<u32>>,
 }
@@ -67,12 +68,6 @@ const MAX_ORPHANS: usize = 20_000;
 /// What alerts about one subject name; more is no list of needs but a text about everything.
 const MAX_NAMED: usize = 16;
 const MAX_NAMED_BY: usize = 256;
-
-fn hash(name: &str) -> u64 {
-    let mut hasher = FxHasher::default();
-    hasher.write(name.as_bytes());
-    hasher.finish()
-}
 
 /// `pay` of `pay-02`, `pay_2` and `pay-02.prod.example.com`.
 fn base_of(subject: &str) -> Option<&str> {
@@ -124,7 +119,7 @@ impl Graph {
         let next = self.scopes.len() as u32;
         let name: Arc<str> = cluster.into();
         self.scope_numbers.insert(name.clone(), next);
-        self.scopes.push(Scope { name, subjects: FxHashMap::default(), orphans: FxHashMap::default() });
+        self.scopes.push(Scope { name, orphans: FxHashMap::default() });
         next
     }
 
@@ -147,7 +142,7 @@ impl Graph {
         for name in spellings(subject).chain(base.into_iter().flat_map(spellings)) {
             if named(self, &name) {
                 let number = self.intern(scope, &name);
-                self.scopes[scope as usize].subjects.insert(subject.into(), number);
+                self.subjects.add(scope, subject.into(), number);
                 self.names.insert(hash(subject));
                 return number;
             }
@@ -172,7 +167,7 @@ impl Graph {
 
     /// A subject or a neighbour of one that is known already.
     pub fn known(&self, scope: u32, subject: &str) -> Option<u32> {
-        self.scopes[scope as usize].subjects.get(subject).copied()
+        self.subjects.find(scope, subject)
     }
 
     /// False when the word is no subject of any cluster and not in the topology.
@@ -192,13 +187,13 @@ impl Graph {
     /// What the node needs: by the topology, and by what its alerts have named.
     pub fn callees(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
         let node = self.at(node);
-        node.callees.iter().chain(&node.names).copied()
+        node.callees.iter().chain(&*node.names).copied()
     }
 
     /// Who needs the node.
     pub fn callers(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
         let node = self.at(node);
-        node.callers.iter().chain(&node.named_by).copied()
+        node.callers.iter().chain(&*node.named_by).copied()
     }
 
     /// Whether an alert about `node` has named `other` as failing.
@@ -243,9 +238,9 @@ impl Graph {
             charted: false,
             callees: vec![],
             callers: vec![],
-            names: vec![],
-            blamed: vec![],
-            named_by: vec![],
+            names: Few::None,
+            blamed: Few::None,
+            named_by: Few::None,
             name: Arc::default(),
             newest_is_cause: false,
             incident: None,
@@ -254,7 +249,7 @@ impl Graph {
             critical: false,
             cause: false,
         });
-        self.scopes[scope as usize].subjects.insert(subject, number);
+        self.subjects.add(scope, subject, number);
         number
     }
 
@@ -263,10 +258,10 @@ impl Graph {
         let (scope, subject) = (self.at(number).scope, self.at(number).subject.clone());
         let callees: Vec<u32> = topology.dependencies(&subject).map(|name| self.intern(scope, name)).collect();
         let callers: Vec<u32> = topology.dependents(&subject).map(|name| self.intern(scope, name)).collect();
-        let node = self.at_mut(number);
-        node.charted = topology.contains(&subject);
-        node.queue = topology.kind(&subject) == Some(NodeKind::Queue);
-        node.host |= topology.kind(&subject) == Some(NodeKind::Host);
+        let (kind, node) = (topology.kind(&subject), self.at_mut(number));
+        node.charted = kind.is_some();
+        node.queue = kind == Some(NodeKind::Queue);
+        node.host |= kind == Some(NodeKind::Host);
         node.callees = callees;
         node.callers = callers;
     }

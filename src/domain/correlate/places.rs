@@ -6,6 +6,7 @@ use rustc_hash::{FxHashMap, FxHasher};
 
 use super::super::alert::Reading;
 use super::super::time::Timestamp;
+use super::few::Few;
 
 /// The label, if its value names one place; a namespace is one where nobody knows who calls whom.
 /// Environments, regions, teams and the like hold everything. A `match`, because every label of every
@@ -48,31 +49,8 @@ const MAX_PLACES: usize = 200_000;
 
 #[derive(Debug)]
 struct Place {
-    subjects: Subjects,
+    subjects: Few,
     last_at: Timestamp,
-}
-
-/// Most places have one subject, which needs no list.
-#[derive(Debug)]
-enum Subjects {
-    One(u32),
-    Several(Vec<u32>),
-}
-
-impl Subjects {
-    fn all(&self) -> &[u32] {
-        match self {
-            Self::One(one) => std::slice::from_ref(one),
-            Self::Several(all) => all,
-        }
-    }
-
-    fn add(&mut self, node: u32) {
-        match self {
-            Self::One(one) => *self = Self::Several(vec![*one, node]),
-            Self::Several(all) => all.push(node),
-        }
-    }
 }
 
 #[derive(Debug, Default)]
@@ -135,11 +113,10 @@ impl Places {
         }
         for (name, value) in places_of(alert) {
             let entry = self.known.entry(key(alert.cluster(), name, value));
-            let place = entry.or_insert(Place { subjects: Subjects::One(node), last_at: at });
+            let place = entry.or_insert(Place { subjects: Few::None, last_at: at });
             place.last_at = place.last_at.max(at);
-            let subjects = place.subjects.all();
-            if subjects.len() <= MAX_SUBJECTS && !subjects.contains(&node) {
-                place.subjects.add(node);
+            if place.subjects.len() <= MAX_SUBJECTS && !place.subjects.contains(&node) {
+                place.subjects.push(node);
             }
         }
     }
@@ -149,9 +126,8 @@ impl Places {
         let mut shared = vec![];
         for (name, value) in places_of(alert) {
             let Some(place) = self.known.get(&key(alert.cluster(), name, value)) else { continue };
-            let subjects = place.subjects.all();
-            if subjects.len() <= MAX_SUBJECTS {
-                shared.extend(subjects.iter().filter(|other| **other != node).map(|other| (*other, name)));
+            if place.subjects.len() <= MAX_SUBJECTS {
+                shared.extend(place.subjects.iter().filter(|other| **other != node).map(|other| (*other, name)));
             }
         }
         shared
