@@ -20,6 +20,7 @@ mod mention;
 mod merging;
 pub(in crate::domain) mod names;
 mod order;
+mod pages;
 mod places;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::ops::Deref;
 
-use super::{Alert, Severity};
+use super::{Alert, DEFAULT_CLUSTER, Severity, UNNAMED};
 
 /// Reads as the alert itself. What is looked up in its labels is looked up when it is first asked for,
 /// and then known: repeats, which are most of what arrives, ask for nothing.
@@ -19,7 +19,39 @@ struct Said<'a> {
     subject: Option<&'a str>,
     cluster: &'a str,
     namespace: Option<&'a str>,
+    environment: Option<&'a str>,
     severity: Severity,
+}
+
+impl<'a> Said<'a> {
+    /// In one pass over the labels, but for the subject: one name of many says it, the first of them mostly.
+    fn by(alert: &'a Alert) -> Self {
+        let (mut name, mut cluster, mut namespace) = (None, None, None);
+        let (mut environment, mut env) = (None, None);
+        let (mut severity, mut priority, mut level) = (None, None, None);
+        for (label, value) in alert.labels.iter().filter(|(_, value)| !value.is_empty()) {
+            let slot = match label.as_str() {
+                "alertname" => &mut name,
+                "cluster" => &mut cluster,
+                "namespace" => &mut namespace,
+                "environment" => &mut environment,
+                "env" => &mut env,
+                "severity" => &mut severity,
+                "priority" => &mut priority,
+                "level" => &mut level,
+                _ => continue,
+            };
+            *slot = Some(value.as_str());
+        }
+        Self {
+            name: name.unwrap_or(UNNAMED),
+            subject: alert.subject(),
+            cluster: cluster.unwrap_or(DEFAULT_CLUSTER),
+            namespace,
+            environment: environment.or(env),
+            severity: Severity::said([severity, priority, level]),
+        }
+    }
 }
 
 impl<'a> Reading<'a> {
@@ -28,14 +60,7 @@ impl<'a> Reading<'a> {
     }
 
     fn said(&self) -> &Said<'a> {
-        let alert = self.alert;
-        self.said.get_or_init(|| Said {
-            name: alert.name(),
-            subject: alert.subject(),
-            cluster: alert.cluster(),
-            namespace: alert.namespace(),
-            severity: alert.severity(),
-        })
+        self.said.get_or_init(|| Said::by(self.alert))
     }
 
     pub fn name(&self) -> &'a str {
@@ -56,6 +81,10 @@ impl<'a> Reading<'a> {
 
     pub fn namespace(&self) -> Option<&'a str> {
         self.said().namespace
+    }
+
+    pub fn environment(&self) -> Option<&'a str> {
+        self.said().environment
     }
 
     pub fn severity(&self) -> Severity {
@@ -81,8 +110,9 @@ mod tests {
     fn it_says_what_the_alert_says() {
         let none = Labels::new();
         let some = [("alertname", "Slow"), ("pod", "pay-0"), ("cluster", "eu"), ("namespace", "shop"), ("level", "p1")];
-        let some: Labels = some.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        for labels in [none, some] {
+        let other = [("severity", "odd"), ("priority", "low"), ("level", "p1"), ("env", "qa"), ("environment", "")];
+        let of = |pairs: [(&str, &str); 5]| pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        for labels in [none, of(some), of(other)] {
             let alert = Alert {
                 fingerprint: Fingerprint::of(&labels),
                 status: Status::Firing,
@@ -95,6 +125,7 @@ mod tests {
             let read = Reading::of(&alert);
             assert_eq!((read.name(), read.about(), read.subject()), (alert.name(), alert.about(), alert.subject()));
             assert_eq!((read.cluster(), read.namespace()), (alert.cluster(), alert.namespace()));
+            assert_eq!(read.environment(), alert.environment());
             assert_eq!((read.severity(), read.fingerprint), (alert.severity(), alert.fingerprint));
         }
     }

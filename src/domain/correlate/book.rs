@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHasher};
 
+use super::pages::Pages;
+
 #[derive(Debug, Default)]
 pub(super) struct Book {
     /// By the hash of scope and name, the newest entry.
     newest: FxHashMap<u64, u32>,
-    entries: Vec<Entry>,
+    entries: Pages<Entry>,
 }
 
 #[derive(Debug)]
@@ -41,7 +43,7 @@ fn key(scope: u32, name: &str) -> u64 {
 impl Book {
     pub fn find(&self, scope: u32, name: &str) -> Option<u32> {
         let mut at = self.newest.get(&key(scope, name)).copied();
-        while let Some(entry) = at.and_then(|at| self.entries.get(at as usize)) {
+        while let Some(entry) = at.map(|at| self.entries.at(at)) {
             if entry.scope == scope && *entry.name == *name {
                 return Some(entry.number);
             }
@@ -78,7 +80,7 @@ mod tests {
             book.add(0, name.into(), number);
         }
         // As if both had the hash of `cart`.
-        book.entries[1].before = Some(0);
+        book.entries.at_mut(1).before = Some(0);
         book.newest.insert(key(0, "pay"), 1);
         assert_eq!((book.find(0, "pay"), book.find(0, "cart")), (Some(1), Some(2)));
     }

@@ -8,6 +8,7 @@ use super::super::time::Timestamp;
 use super::super::topology::{NodeKind, Topology};
 use super::book::{Book, hash};
 use super::few::Few;
+use super::pages::Pages;
 
 #[derive(Debug, Clone)]
 pub(super) struct Node {
@@ -20,13 +21,10 @@ pub(super) struct Node {
     pub queue: bool,
     /// Whether the topology knows it.
     pub charted: bool,
-    callees: Vec<u32>,
-    callers: Vec<u32>,
-    /// What its alerts named as failing, beyond the topology; and who named it.
-    names: Few,
-    /// Those of its charted callees that its alerts have named.
-    blamed: Few,
+    /// Whose alerts named it as failing, beyond the topology.
     named_by: Few,
+    /// `None`: nothing else. So it is for most, which are machines that an alert names.
+    around: Option<Box<Neighbours>>,
     /// The name of the newest alert about it.
     pub name: Arc<str>,
     /// Whether that name says that it is broken in itself: read once for each name.
@@ -41,9 +39,31 @@ pub(super) struct Node {
     pub cause: bool,
 }
 
+#[derive(Debug, Clone, Default)]
+struct Neighbours {
+    callees: Vec<u32>,
+    callers: Vec<u32>,
+    /// What its alerts named as failing, beyond the topology.
+    names: Few,
+    /// Those of its charted callees that its alerts have named.
+    blamed: Few,
+}
+
+static NOBODY: Neighbours = Neighbours { callees: vec![], callers: vec![], names: Few::None, blamed: Few::None };
+
+impl Node {
+    fn around(&self) -> &Neighbours {
+        self.around.as_deref().unwrap_or(&NOBODY)
+    }
+
+    fn around_mut(&mut self) -> &mut Neighbours {
+        self.around.get_or_insert_default()
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Graph {
-    nodes: Vec<Node>,
+    nodes: Pages<Node>,
     subjects: Book,
     scopes: Vec<Scope>,
     scope_numbers: FxHashMap<Arc<str>, u32>,
@@ -84,11 +104,11 @@ fn spellings(name: &str) -> impl Iterator<Item = String> {
 
 impl Graph {
     pub fn at(&self, node: u32) -> &Node {
-        &self.nodes[node as usize]
+        self.nodes.at(node)
     }
 
     pub fn at_mut(&mut self, node: u32) -> &mut Node {
-        &mut self.nodes[node as usize]
+        self.nodes.at_mut(node)
     }
 
     /// The node of a subject. A topology that has changed is charted anew.
@@ -187,37 +207,38 @@ impl Graph {
     /// What the node needs: by the topology, and by what its alerts have named.
     pub fn callees(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
         let node = self.at(node);
-        node.callees.iter().chain(&*node.names).copied()
+        node.around().callees.iter().chain(&*node.around().names).copied()
     }
 
     /// Who needs the node.
     pub fn callers(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
         let node = self.at(node);
-        node.callers.iter().chain(&*node.named_by).copied()
+        node.around().callers.iter().chain(&*node.named_by).copied()
     }
 
     /// Whether an alert about `node` has named `other` as failing.
     pub fn names(&self, node: u32, other: u32) -> bool {
-        let known = self.at(node);
+        let known = self.at(node).around();
         known.names.contains(&other) || known.blamed.contains(&other)
     }
 
     /// An alert about `node` named `other` as what fails. The topology's word on the direction counts more.
     pub fn named(&mut self, node: u32, other: u32) {
-        let known = self.at(node);
+        let named_it = self.at(node).named_by.contains(&other);
+        let known = self.at(node).around();
         if known.callees.contains(&other) && !known.blamed.contains(&other) && known.blamed.len() < MAX_NAMED {
-            self.at_mut(node).blamed.push(other);
+            self.at_mut(node).around_mut().blamed.push(other);
             return;
         }
         if node == other || known.callees.contains(&other) || known.callers.contains(&other) {
             return;
         }
-        if known.names.contains(&other) || known.named_by.contains(&other) {
+        if known.names.contains(&other) || named_it {
             return;
         }
         let (names, named_by) = (known.names.len(), self.at(other).named_by.len());
         if names < MAX_NAMED && named_by < MAX_NAMED_BY {
-            self.at_mut(node).names.push(other);
+            self.at_mut(node).around_mut().names.push(other);
             self.at_mut(other).named_by.push(node);
         }
     }
@@ -226,21 +247,17 @@ impl Graph {
         if let Some(known) = self.known(scope, subject) {
             return known;
         }
-        let number = self.nodes.len() as u32;
         self.names.insert(hash(subject));
         let subject: Arc<str> = subject.into();
-        self.nodes.push(Node {
+        let number = self.nodes.push(Node {
             scope,
             subject: subject.clone(),
             host: false,
             speaks: false,
             queue: false,
             charted: false,
-            callees: vec![],
-            callers: vec![],
-            names: Few::None,
-            blamed: Few::None,
             named_by: Few::None,
+            around: None,
             name: Arc::default(),
             newest_is_cause: false,
             incident: None,
@@ -262,8 +279,10 @@ impl Graph {
         node.charted = kind.is_some();
         node.queue = kind == Some(NodeKind::Queue);
         node.host |= kind == Some(NodeKind::Host);
-        node.callees = callees;
-        node.callers = callers;
+        if !callees.is_empty() || !callers.is_empty() || node.around.is_some() {
+            let around = node.around_mut();
+            (around.callees, around.callers) = (callees, callers);
+        }
     }
 
     /// A neighbour is met as a name first; its own neighbours are looked up when they matter.

@@ -46,9 +46,13 @@ const MAX_NODES: usize = 200_000;
 
 /// The environment where it is not production: equal names in staging are other services.
 pub fn environment(alert: &Alert) -> Option<&'static str> {
-    match alert.environment() {
+    environment_said(alert.environment(), alert.namespace())
+}
+
+fn environment_said(said: Option<&str>, namespace: Option<&str>) -> Option<&'static str> {
+    match said {
         Some(said) => known(said),
-        None => alert.namespace().and_then(environment_of),
+        None => namespace.and_then(environment_of),
     }
 }
 
@@ -68,11 +72,7 @@ pub fn scope(alert: &Alert) -> Cow<'_, str> {
 }
 
 pub fn scope_as_read<'a>(alert: &Reading<'a>) -> Cow<'a, str> {
-    let environment = match alert.environment() {
-        Some(said) => known(said),
-        None => alert.namespace().and_then(environment_of),
-    };
-    scope_of(alert.cluster(), environment)
+    scope_of(alert.cluster(), environment_said(alert.environment(), alert.namespace()))
 }
 
 fn scope_of<'a>(cluster: &'a str, environment: Option<&'static str>) -> Cow<'a, str> {
