@@ -39,6 +39,7 @@ use super::time::Timestamp;
 use super::topology::Topology;
 use graph::Graph;
 use lessons::Lessons;
+use names::Names;
 use order::Order;
 use places::Places;
 use waiting::{Waiting, WaitingRoom};
@@ -156,6 +157,7 @@ struct Place {
 pub struct Correlator {
     rules: Rules,
     graph: Graph,
+    names: Names,
     places: Places,
     order: Order,
     open: FxHashMap<u32, Open>,
@@ -184,6 +186,7 @@ impl Correlator {
         Self {
             rules,
             graph: Graph::default(),
+            names: Names::default(),
             places: Places::default(),
             order: Order::default(),
             open: FxHashMap::default(),
@@ -216,7 +219,7 @@ impl Correlator {
         let known = self.graph.at_mut(node);
         known.speaks = true;
         if &*known.name != alert.name() {
-            (known.name, known.newest_is_cause) = (alert.name().into(), names::is_cause(alert.name()));
+            (known.name, known.newest_is_cause) = self.names.read(alert.name());
         }
         let cause = known.newest_is_cause;
         let mut named = std::mem::take(&mut self.named);
@@ -352,8 +355,8 @@ impl Correlator {
         self.waiting.remove(heard.fingerprint);
         let known = self.graph.at_mut(node);
         if &*known.name != heard.name {
-            (known.name, known.speaks) = (heard.name.into(), true);
-            known.newest_is_cause = names::is_cause(heard.name);
+            (known.name, known.newest_is_cause) = self.names.read(heard.name);
+            known.speaks = true;
         }
         let cause = known.newest_is_cause;
         self.admit(key, node, heard.fingerprint, heard.at, Weight { critical: heard.critical, cause });
