@@ -51,7 +51,9 @@ impl Order {
         if earlier.clone().next().is_some() {
             let followed = self.followed.entry(node).or_default();
             self.pairs -= followed.len();
-            followed.reserve(self.recent.len());
+            if followed.is_empty() {
+                followed.reserve(self.recent.len());
+            }
             earlier.for_each(|(before, _)| *followed.entry(*before).or_default() += 1);
             self.pairs += followed.len();
         }
@@ -132,5 +134,42 @@ impl Precedence {
             self.names.insert(name.clone(), next as u32);
             next as u32
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_secs(second)
+    }
+
+    #[test]
+    fn who_has_come_after_another_three_times_follows_it() {
+        let mut order = Order::default();
+        assert!(!order.has_followed(2));
+        for hour in 0..4 {
+            order.activated(1, at(hour * 3_600));
+            order.activated(2, at(hour * 3_600 + 60));
+            assert_eq!(order.share(1, 2), (hour >= 2).then_some((1.0, hour as u32 + 1)));
+        }
+        assert!(order.has_followed(2) && !order.has_followed(1));
+        assert_eq!((order.share(2, 1), order.pairs), (None, 1));
+    }
+
+    #[test]
+    fn pairs_are_bounded_and_those_that_came_back_stay() {
+        let mut order = Order::default();
+        for hour in 0..3 {
+            order.activated(1, at(hour * 3_600));
+            order.activated(2, at(hour * 3_600 + 1));
+        }
+        for node in 10..10_000 {
+            order.activated(node, at(100_000 + i64::from(node)));
+            assert!(order.pairs <= MAX_PAIRS);
+        }
+        assert_eq!(order.pairs, order.followed.values().map(FxHashMap::len).sum::<usize>());
+        assert_eq!(order.share(1, 2), Some((1.0, 3)));
     }
 }
