@@ -9,12 +9,20 @@ use sha2::{Digest as _, Sha256};
 
 use super::time::Timestamp;
 
+mod reading;
+
+pub use reading::Reading;
+
 pub type Labels = BTreeMap<String, String>;
 
 /// Bounds of one alert; what is longer is cut (annotations) or refused (labels), never stored whole.
 pub const MAX_LABEL_VALUE: usize = 2_048;
 pub const MAX_LABELS: usize = 128;
 pub const MAX_ANNOTATION: usize = 8_192;
+
+/// What an alert without a name is called, and where one comes from that names no cluster.
+const UNNAMED: &str = "unnamed";
+const DEFAULT_CLUSTER: &str = "default";
 
 /// Labels that name what an alert is about, from the name people use to the name machines use.
 const SUBJECTS: [&str; 37] = [
@@ -160,6 +168,12 @@ impl Severity {
         }
     }
 
+    /// Of the labels that may say it, the one that counts first.
+    fn said(labels: [Option<&str>; 3]) -> Self {
+        // An author who gives no severity did not say that it is unimportant.
+        labels.into_iter().flatten().find_map(Self::parse).unwrap_or(Self::Warning)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Info => "info",
@@ -190,7 +204,7 @@ pub struct Alert {
 
 impl Alert {
     pub fn name(&self) -> &str {
-        self.label("alertname").unwrap_or("unnamed")
+        self.label("alertname").unwrap_or(UNNAMED)
     }
 
     pub fn label(&self, name: &str) -> Option<&str> {
@@ -234,7 +248,7 @@ impl Alert {
     }
 
     pub fn cluster(&self) -> &str {
-        self.label("cluster").unwrap_or("default")
+        self.label("cluster").unwrap_or(DEFAULT_CLUSTER)
     }
 
     pub fn namespace(&self) -> Option<&str> {
@@ -250,9 +264,7 @@ impl Alert {
     }
 
     pub fn severity(&self) -> Severity {
-        // An author who gives no severity did not say that it is unimportant.
-        let said = ["severity", "priority", "level"].iter().find_map(|name| self.label(name).and_then(Severity::parse));
-        said.unwrap_or(Severity::Warning)
+        Severity::said(["severity", "priority", "level"].map(|name| self.label(name)))
     }
 
     pub fn summary(&self) -> &str {

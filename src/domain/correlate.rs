@@ -9,15 +9,18 @@
 //! grow with the number of open incidents or of alerts seen.
 
 mod because;
+mod book;
 #[cfg(test)]
 mod click_tests;
 mod clicks;
+mod few;
 mod graph;
 mod lessons;
 mod mention;
 mod merging;
 pub(in crate::domain) mod names;
 mod order;
+mod pages;
 mod places;
 #[cfg(test)]
 mod tests;
@@ -29,20 +32,21 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::alert::{Alert, Fingerprint, Severity};
+use super::alert::{Alert, Fingerprint, Reading, Severity};
 use super::id::IncidentId;
 use super::severity::Said;
 use super::time::Timestamp;
 use super::topology::Topology;
 use graph::Graph;
 use lessons::Lessons;
+use names::Names;
 use order::Order;
 use places::Places;
 use waiting::{Waiting, WaitingRoom};
 
 pub use because::{Because, Company};
 pub use lessons::{Kind, Lesson};
-pub use mention::{cluster_of, environment, environment_of, scope};
+pub use mention::{cluster_of, environment, environment_of, scope, scope_as_read};
 pub use names::{is_cause, is_machine_down};
 pub use voices::{Link, Voices, Why};
 
@@ -153,6 +157,7 @@ struct Place {
 pub struct Correlator {
     rules: Rules,
     graph: Graph,
+    names: Names,
     places: Places,
     order: Order,
     open: FxHashMap<u32, Open>,
@@ -181,6 +186,7 @@ impl Correlator {
         Self {
             rules,
             graph: Graph::default(),
+            names: Names::default(),
             places: Places::default(),
             order: Order::default(),
             open: FxHashMap::default(),
@@ -198,6 +204,10 @@ impl Correlator {
 
     /// Where the alert belongs. The caller names a new incident with `opened` and `joined`.
     pub fn place(&mut self, alert: &Alert, topology: &Arc<Topology>) -> Placement {
+        self.place_as_read(&Reading::of(alert), topology)
+    }
+
+    pub fn place_as_read(&mut self, alert: &Reading<'_>, topology: &Arc<Topology>) -> Placement {
         let at = alert.starts_at;
         if let Some(key) = self.member.get(&alert.fingerprint).map(|place| self.resolve(place.key))
             && let Some(open) = self.open.get_mut(&key)
@@ -205,11 +215,11 @@ impl Correlator {
             open.last_at = open.last_at.max(at);
             return Placement::Join { incident: open.id.clone(), why: Why::again() };
         }
-        let node = self.graph.node(&scope(alert), alert.about(), topology);
+        let node = self.graph.node(&scope_as_read(alert), alert.about(), topology);
         let known = self.graph.at_mut(node);
         known.speaks = true;
         if &*known.name != alert.name() {
-            (known.name, known.newest_is_cause) = (alert.name().into(), names::is_cause(alert.name()));
+            (known.name, known.newest_is_cause) = self.names.read(alert.name());
         }
         let cause = known.newest_is_cause;
         let mut named = std::mem::take(&mut self.named);
@@ -219,7 +229,7 @@ impl Correlator {
         placement
     }
 
-    fn place_node(&mut self, node: u32, alert: &Alert, cause: bool, named: &[u32]) -> Placement {
+    fn place_node(&mut self, node: u32, alert: &Reading<'_>, cause: bool, named: &[u32]) -> Placement {
         let at = alert.starts_at;
         if let Some(key) = self.active(node, at).filter(|key| self.stays(*key, node, alert, cause)) {
             let why = self.why(Link::Same, node, None, at, Voices::same());
@@ -234,7 +244,7 @@ impl Correlator {
     /// Whether another alert about a member belongs where the member is. A subject that was only
     /// swept in by a warning is looked at afresh when it turns critical; and so is one that seemed to
     /// suffer from others and proves to be broken in itself.
-    fn stays(&self, key: u32, node: u32, alert: &Alert, cause: bool) -> bool {
+    fn stays(&self, key: u32, node: u32, alert: &Reading<'_>, cause: bool) -> bool {
         let known = self.graph.at(node);
         if cause && !known.cause && !self.open.get(&key).is_some_and(|open| open.roots.contains(&node)) {
             return false;
@@ -244,7 +254,7 @@ impl Correlator {
             || self.open.get(&key).is_some_and(|open| open.nodes.first() == Some(&node))
     }
 
-    fn join(&mut self, key: u32, node: u32, alert: &Alert, cause: bool, why: Why) -> Placement {
+    fn join(&mut self, key: u32, node: u32, alert: &Reading<'_>, cause: bool, why: Why) -> Placement {
         let critical = alert.severity() == Severity::Critical;
         // What was critical here before has explained already whom it explains.
         let news = critical && !(why.link == Link::Same && self.graph.at(node).critical);
@@ -265,7 +275,7 @@ impl Correlator {
         }
     }
 
-    fn without_incident(&mut self, node: u32, alert: &Alert, cause: bool) -> Placement {
+    fn without_incident(&mut self, node: u32, alert: &Reading<'_>, cause: bool) -> Placement {
         let at = alert.starts_at;
         self.waiting.expire(at, self.rules.window);
         let mut near: Vec<Waiting> = self.waiting_near(node, at, COMPANY);
@@ -345,8 +355,8 @@ impl Correlator {
         self.waiting.remove(heard.fingerprint);
         let known = self.graph.at_mut(node);
         if &*known.name != heard.name {
-            (known.name, known.speaks) = (heard.name.into(), true);
-            known.newest_is_cause = names::is_cause(heard.name);
+            (known.name, known.newest_is_cause) = self.names.read(heard.name);
+            known.speaks = true;
         }
         let cause = known.newest_is_cause;
         self.admit(key, node, heard.fingerprint, heard.at, Weight { critical: heard.critical, cause });
@@ -396,18 +406,19 @@ impl Correlator {
 
     /// After a restart: it waited, and nothing has become of it.
     pub fn waits_again(&mut self, alert: &Alert, topology: &Arc<Topology>) {
-        let node = self.graph.node(&scope(alert), alert.about(), topology);
-        self.wait(alert, node);
+        let alert = Reading::of(alert);
+        let node = self.graph.node(&scope_as_read(&alert), alert.about(), topology);
+        self.wait(&alert, node);
     }
 
-    fn wait(&mut self, alert: &Alert, node: u32) {
-        let Alert { fingerprint, starts_at: at, .. } = *alert;
+    fn wait(&mut self, alert: &Reading<'_>, node: u32) {
+        let Alert { fingerprint, starts_at: at, .. } = **alert;
         self.waiting.add(Waiting { fingerprint, node, name: alert.name().into(), at, said: Said::by(alert) });
     }
 
     pub fn cluster_of_waiting(&self, fingerprint: Fingerprint) -> Option<Arc<str>> {
         let found = self.waiting.get(fingerprint)?;
-        Some(self.graph.at(found.node).cluster.clone())
+        Some(self.graph.scope_of(found.node).clone())
     }
 
     pub fn incident_of(&self, fingerprint: Fingerprint) -> Option<&IncidentId> {

@@ -1,6 +1,8 @@
-//! Names of things. Each is a newtype so that an incident is never mistaken for a plan.
+//! Names of things. Each is a newtype so that an incident is never mistaken for a plan. Their text is
+//! shared: each alert that is judged carries the name of its incident.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -10,11 +12,11 @@ macro_rules! text_id {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             pub fn new(text: impl Into<String>) -> Self {
-                Self(text.into())
+                Self(text.into().into())
             }
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -54,7 +56,7 @@ text_id!(
 
 impl IncidentId {
     pub fn numbered(number: i64) -> Self {
-        Self(format!("INC-{number}"))
+        Self::new(format!("INC-{number}"))
     }
 
     /// Accepts what people type: `inc-214`, `INC214`, `214`.
@@ -64,11 +66,11 @@ impl IncidentId {
     }
 
     pub fn evidence(&self, number: usize) -> EvidenceId {
-        EvidenceId(format!("{self}.E{number}"))
+        EvidenceId::new(format!("{self}.E{number}"))
     }
 
     pub fn plan(&self, number: usize) -> PlanId {
-        PlanId(format!("{self}.P{number}"))
+        PlanId::new(format!("{self}.P{number}"))
     }
 }
 

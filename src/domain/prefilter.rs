@@ -16,7 +16,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use super::alert::{Alert, Fingerprint, Severity, Status};
+use super::alert::{Alert, Fingerprint, Reading, Severity, Status};
 use super::anomaly::{AuditRules, Bound, Calibration, Setting};
 use super::time::Timestamp;
 pub use debounce::Debounce;
@@ -129,7 +129,8 @@ impl Rules {
 
 pub struct Prefilter {
     rules: Rules,
-    seen: FxHashMap<Fingerprint, Seen>,
+    /// Each in a place of its own: a map that grows in a storm moves addresses only.
+    seen: FxHashMap<Fingerprint, Box<Seen>>,
     past: Past,
     debouncer: Debouncer,
     setting: Setting,
@@ -205,6 +206,10 @@ impl Prefilter {
     }
 
     pub fn judge(&mut self, alert: &Alert, event_now: Timestamp) -> Verdict {
+        self.judge_as_read(&Reading::of(alert), event_now)
+    }
+
+    pub fn judge_as_read(&mut self, alert: &Reading<'_>, event_now: Timestamp) -> Verdict {
         if self.seen.len() > MAX_SEEN {
             self.forget(event_now);
         }
@@ -214,11 +219,11 @@ impl Prefilter {
         }
     }
 
-    fn resolve(&mut self, alert: &Alert, event_now: Timestamp) -> Verdict {
+    fn resolve(&mut self, alert: &Reading<'_>, event_now: Timestamp) -> Verdict {
         let Some(seen) = self.seen.get_mut(&alert.fingerprint) else {
             let mut seen = Seen::new(alert, Place::of(alert), event_now);
             seen.resolved_unseen(alert, event_now);
-            self.seen.insert(alert.fingerprint, seen);
+            self.seen.insert(alert.fingerprint, Box::new(seen));
             return Verdict::Resolve;
         };
         let due = seen.due;
@@ -233,7 +238,7 @@ impl Prefilter {
         Verdict::Resolve
     }
 
-    fn fire(&mut self, alert: &Alert, event_now: Timestamp) -> Verdict {
+    fn fire(&mut self, alert: &Reading<'_>, event_now: Timestamp) -> Verdict {
         let threshold = self.threshold();
         let mut starts_at = None;
         if let Some(seen) = self.seen.get_mut(&alert.fingerprint) {
@@ -257,7 +262,8 @@ impl Prefilter {
                 }
             }
         }
-        let seen = self.seen.entry(alert.fingerprint).or_insert_with(|| Seen::new(alert, Place::of(alert), event_now));
+        let entry = self.seen.entry(alert.fingerprint);
+        let seen = entry.or_insert_with(|| Box::new(Seen::new(alert, Place::of(alert), event_now)));
         let starts_at = starts_at.unwrap_or_else(|| seen.newest_start());
         let transitions = seen.fire(alert, starts_at);
         let place = seen.place;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::alert::{Alert, Fingerprint, Severity};
-use super::correlate::{self, Correlator, Heard, Merge, Patient, Placement, Why};
+use super::alert::{Alert, Fingerprint, Reading, Severity};
+use super::correlate::{self, Correlator, Heard, Link, Merge, Patient, Placement, Why};
 use super::id::IncidentId;
 use super::intake::{Knowledge, Known};
 use super::intent::Intent;
@@ -105,7 +105,8 @@ impl Triage {
 
     pub fn judge(&mut self, alert: &Alert, event_now: Timestamp, topology: &Arc<Topology>) -> Judged {
         self.intent.observe(alert, event_now);
-        match self.prefilter.judge(alert, event_now) {
+        let alert = &Reading::of(alert);
+        match self.prefilter.judge_as_read(alert, event_now) {
             Verdict::Suppress { reason } => {
                 Judged::Suppressed { reason, incident: self.correlator.incident_of(alert.fingerprint).cloned() }
             }
@@ -158,14 +159,16 @@ impl Triage {
         self.elsewhere.insert(fact.about, (mute, until));
     }
 
-    fn place(&mut self, alert: &Alert, because: Because, topology: &Arc<Topology>) -> Judged {
-        let again = self.correlator.incident_of(alert.fingerprint).is_some();
-        match self.correlator.place(alert, topology) {
+    fn place(&mut self, alert: &Reading<'_>, because: Because, topology: &Arc<Topology>) -> Judged {
+        match self.correlator.place_as_read(alert, topology) {
             Placement::Wait { because: why } => Judged::Waits { because, why },
-            Placement::Join { incident, why } => Judged::Joined { incident, why, because, again },
+            Placement::Join { incident, why } => {
+                let again = why.link == Link::Again;
+                Judged::Joined { incident, why, because, again }
+            }
             Placement::Open { because: why, gathers } => {
                 let incident = self.next_incident();
-                let scope = correlate::scope(alert);
+                let scope = correlate::scope_as_read(alert);
                 self.correlator.opened(&incident, alert.starts_at);
                 let heard = Heard {
                     fingerprint: alert.fingerprint,
@@ -261,7 +264,7 @@ impl Triage {
                 alert,
                 because,
             };
-            match self.place(&alert, because, topology) {
+            match self.place(&Reading::of(&alert), because, topology) {
                 // The correlator brings it up when it stays without company.
                 Judged::Waits { .. } | Judged::Suppressed { .. } | Judged::Resolved { .. } => {}
                 Judged::Joined { incident, why, because, .. } => {

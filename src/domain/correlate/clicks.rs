@@ -127,9 +127,9 @@ impl Correlator {
 
     fn lessons_between(&self, ones: &[u32], others: &[u32], lesson: impl Fn(Kind, Kind) -> Lesson) -> Vec<Lesson> {
         let kind = |node: u32| {
-            let node = self.graph.at(node);
+            let (cluster, node) = (self.graph.scope_of(node), self.graph.at(node));
             let text = |text: &Arc<str>| text.to_string();
-            Kind { cluster: text(&node.cluster), subject: text(&node.subject), name: text(&node.name) }
+            Kind { cluster: text(cluster), subject: text(&node.subject), name: text(&node.name) }
         };
         let pairs = ones.iter().flat_map(|one| others.iter().map(move |other| (*one, *other)));
         pairs.filter(|(one, other)| one != other).take(MAX_LESSONS).map(|(a, b)| lesson(kind(a), kind(b))).collect()

@@ -1,16 +1,19 @@
 //! Subjects by number, with their neighbours: strings are compared once per alert.
 
-use std::hash::Hasher as _;
 use std::sync::Arc;
 
-use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::super::time::Timestamp;
 use super::super::topology::{NodeKind, Topology};
+use super::book::{Book, hash};
+use super::few::Few;
+use super::pages::Pages;
 
 #[derive(Debug, Clone)]
 pub(super) struct Node {
-    pub cluster: Arc<str>,
+    /// Cluster and environment, by number.
+    pub scope: u32,
     pub subject: Arc<str>,
     pub host: bool,
     /// Whether an alert has ever been about it.
@@ -18,13 +21,10 @@ pub(super) struct Node {
     pub queue: bool,
     /// Whether the topology knows it.
     pub charted: bool,
-    callees: Vec<u32>,
-    callers: Vec<u32>,
-    /// What its alerts named as failing, beyond the topology; and who named it.
-    names: Vec<u32>,
-    /// Those of its charted callees that its alerts have named.
-    blamed: Vec<u32>,
-    named_by: Vec<u32>,
+    /// Whose alerts named it as failing, beyond the topology.
+    named_by: Few,
+    /// `None`: nothing else. So it is for most, which are machines that an alert names.
+    around: Option<Box<Neighbours>>,
     /// The name of the newest alert about it.
     pub name: Arc<str>,
     /// Whether that name says that it is broken in itself: read once for each name.
@@ -39,15 +39,47 @@ pub(super) struct Node {
     pub cause: bool,
 }
 
+#[derive(Debug, Clone, Default)]
+struct Neighbours {
+    callees: Vec<u32>,
+    callers: Vec<u32>,
+    /// What its alerts named as failing, beyond the topology.
+    names: Few,
+    /// Those of its charted callees that its alerts have named.
+    blamed: Few,
+}
+
+static NOBODY: Neighbours = Neighbours { callees: vec![], callers: vec![], names: Few::None, blamed: Few::None };
+
+impl Node {
+    fn around(&self) -> &Neighbours {
+        self.around.as_deref().unwrap_or(&NOBODY)
+    }
+
+    fn around_mut(&mut self) -> &mut Neighbours {
+        self.around.get_or_insert_default()
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Graph {
-    nodes: Vec<Node>,
-    numbers: FxHashMap<Arc<str>, FxHashMap<Arc<str>, u32>>,
+    nodes: Pages<Node>,
+    subjects: Book,
+    scopes: Vec<Scope>,
+    scope_numbers: FxHashMap<Arc<str>, u32>,
     topology: Arc<Topology>,
     /// Hashes of all names here and in the topology: most words of a text are none of them.
     names: FxHashSet<u64>,
+    /// Services not heard of whose instances spoke, in all scopes.
+    orphaned: usize,
+}
+
+/// Within one scope, equal names are one subject.
+#[derive(Debug)]
+struct Scope {
+    name: Arc<str>,
     /// Instances that spoke before the service that they are instances of was known, by its name.
-    orphans: FxHashMap<(Arc<str>, String), Vec<u32>>,
+    orphans: FxHashMap<String, Vec<u32>>,
 }
 
 /// Instances of services not heard of that are remembered.
@@ -56,12 +88,6 @@ const MAX_ORPHANS: usize = 20_000;
 /// What alerts about one subject name; more is no list of needs but a text about everything.
 const MAX_NAMED: usize = 16;
 const MAX_NAMED_BY: usize = 256;
-
-fn hash(name: &str) -> u64 {
-    let mut hasher = FxHasher::default();
-    hasher.write(name.as_bytes());
-    hasher.finish()
-}
 
 /// `pay` of `pay-02`, `pay_2` and `pay-02.prod.example.com`.
 fn base_of(subject: &str) -> Option<&str> {
@@ -78,11 +104,11 @@ fn spellings(name: &str) -> impl Iterator<Item = String> {
 
 impl Graph {
     pub fn at(&self, node: u32) -> &Node {
-        &self.nodes[node as usize]
+        self.nodes.at(node)
     }
 
     pub fn at_mut(&mut self, node: u32) -> &mut Node {
-        &mut self.nodes[node as usize]
+        self.nodes.at_mut(node)
     }
 
     /// The node of a subject. A topology that has changed is charted anew.
@@ -97,53 +123,71 @@ impl Graph {
                 }
             }
         }
-        let number = match self.known(cluster, subject) {
+        let scope = self.scope(cluster);
+        let number = match self.known(scope, subject) {
             Some(known) => known,
-            None => self.meet(cluster, subject),
+            None => self.meet(scope, subject),
         };
         self.charted(number);
         number
     }
 
+    fn scope(&mut self, cluster: &str) -> u32 {
+        if let Some(known) = self.scope_numbers.get(cluster) {
+            return *known;
+        }
+        let next = self.scopes.len() as u32;
+        let name: Arc<str> = cluster.into();
+        self.scope_numbers.insert(name.clone(), next);
+        self.scopes.push(Scope { name, orphans: FxHashMap::default() });
+        next
+    }
+
+    /// Cluster and environment of the node's scope, as `super::scope` says it.
+    pub fn scope_of(&self, node: u32) -> &Arc<str> {
+        &self.scopes[self.at(node).scope as usize].name
+    }
+
     /// A subject that is not known by this name: it may be by another way to write it.
-    fn meet(&mut self, cluster: &str, subject: &str) -> u32 {
+    fn meet(&mut self, scope: u32, subject: &str) -> u32 {
         if self.is_charted(subject) {
-            return self.intern(cluster, subject);
+            return self.intern(scope, subject);
         }
         let named = |graph: &Self, name: &str| {
             let charted = graph.is_charted(name);
-            let speaks = graph.known(cluster, name).is_some_and(|number| graph.at(number).speaks);
+            let speaks = graph.known(scope, name).is_some_and(|number| graph.at(number).speaks);
             charted || speaks
         };
         let base = base_of(subject);
         for name in spellings(subject).chain(base.into_iter().flat_map(spellings)) {
             if named(self, &name) {
-                let number = self.intern(cluster, &name);
-                if let Some(subjects) = self.numbers.get_mut(cluster) {
-                    subjects.insert(subject.into(), number);
-                }
+                let number = self.intern(scope, &name);
+                self.subjects.add(scope, subject.into(), number);
                 self.names.insert(hash(subject));
                 return number;
             }
         }
-        let number = self.intern(cluster, subject);
-        let cluster = self.at(number).cluster.clone();
-        if let Some(instances) = self.orphans.remove(&(cluster.clone(), subject.to_owned())) {
+        let number = self.intern(scope, subject);
+        if let Some(instances) = self.scopes[scope as usize].orphans.remove(subject) {
+            self.orphaned -= 1;
             for instance in instances {
                 self.named(number, instance);
             }
         }
         if let Some(base) = base
-            && self.orphans.len() < MAX_ORPHANS
+            && self.orphaned < MAX_ORPHANS
         {
-            self.orphans.entry((cluster, base.to_owned())).or_default().push(number);
+            let orphans = &mut self.scopes[scope as usize].orphans;
+            let known = orphans.len();
+            orphans.entry(base.to_owned()).or_default().push(number);
+            self.orphaned += orphans.len() - known;
         }
         number
     }
 
     /// A subject or a neighbour of one that is known already.
-    pub fn known(&self, cluster: &str, subject: &str) -> Option<u32> {
-        self.numbers.get(cluster)?.get(subject).copied()
+    pub fn known(&self, scope: u32, subject: &str) -> Option<u32> {
+        self.subjects.find(scope, subject)
     }
 
     /// False when the word is no subject of any cluster and not in the topology.
@@ -163,64 +207,57 @@ impl Graph {
     /// What the node needs: by the topology, and by what its alerts have named.
     pub fn callees(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
         let node = self.at(node);
-        node.callees.iter().chain(&node.names).copied()
+        node.around().callees.iter().chain(&*node.around().names).copied()
     }
 
     /// Who needs the node.
     pub fn callers(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
         let node = self.at(node);
-        node.callers.iter().chain(&node.named_by).copied()
+        node.around().callers.iter().chain(&*node.named_by).copied()
     }
 
     /// Whether an alert about `node` has named `other` as failing.
     pub fn names(&self, node: u32, other: u32) -> bool {
-        let known = self.at(node);
+        let known = self.at(node).around();
         known.names.contains(&other) || known.blamed.contains(&other)
     }
 
     /// An alert about `node` named `other` as what fails. The topology's word on the direction counts more.
     pub fn named(&mut self, node: u32, other: u32) {
-        let known = self.at(node);
+        let named_it = self.at(node).named_by.contains(&other);
+        let known = self.at(node).around();
         if known.callees.contains(&other) && !known.blamed.contains(&other) && known.blamed.len() < MAX_NAMED {
-            self.at_mut(node).blamed.push(other);
+            self.at_mut(node).around_mut().blamed.push(other);
             return;
         }
         if node == other || known.callees.contains(&other) || known.callers.contains(&other) {
             return;
         }
-        if known.names.contains(&other) || known.named_by.contains(&other) {
+        if known.names.contains(&other) || named_it {
             return;
         }
         let (names, named_by) = (known.names.len(), self.at(other).named_by.len());
         if names < MAX_NAMED && named_by < MAX_NAMED_BY {
-            self.at_mut(node).names.push(other);
+            self.at_mut(node).around_mut().names.push(other);
             self.at_mut(other).named_by.push(node);
         }
     }
 
-    pub fn intern(&mut self, cluster: &str, subject: &str) -> u32 {
-        if let Some(number) = self.numbers.get(cluster).and_then(|subjects| subjects.get(subject)) {
-            return *number;
+    pub fn intern(&mut self, scope: u32, subject: &str) -> u32 {
+        if let Some(known) = self.known(scope, subject) {
+            return known;
         }
-        let number = self.nodes.len() as u32;
-        let cluster: Arc<str> = match self.numbers.get_key_value(cluster) {
-            Some((known, _)) => known.clone(),
-            None => cluster.into(),
-        };
         self.names.insert(hash(subject));
         let subject: Arc<str> = subject.into();
-        self.nodes.push(Node {
-            cluster: cluster.clone(),
+        let number = self.nodes.push(Node {
+            scope,
             subject: subject.clone(),
             host: false,
             speaks: false,
             queue: false,
             charted: false,
-            callees: vec![],
-            callers: vec![],
-            names: vec![],
-            blamed: vec![],
-            named_by: vec![],
+            named_by: Few::None,
+            around: None,
             name: Arc::default(),
             newest_is_cause: false,
             incident: None,
@@ -229,21 +266,23 @@ impl Graph {
             critical: false,
             cause: false,
         });
-        self.numbers.entry(cluster).or_default().insert(subject, number);
+        self.subjects.add(scope, subject, number);
         number
     }
 
     fn chart(&mut self, number: u32) {
         let topology = self.topology.clone();
-        let (cluster, subject) = (self.at(number).cluster.clone(), self.at(number).subject.clone());
-        let callees: Vec<u32> = topology.dependencies(&subject).map(|name| self.intern(&cluster, name)).collect();
-        let callers: Vec<u32> = topology.dependents(&subject).map(|name| self.intern(&cluster, name)).collect();
-        let node = self.at_mut(number);
-        node.charted = topology.contains(&subject);
-        node.queue = topology.kind(&subject) == Some(NodeKind::Queue);
-        node.host |= topology.kind(&subject) == Some(NodeKind::Host);
-        node.callees = callees;
-        node.callers = callers;
+        let (scope, subject) = (self.at(number).scope, self.at(number).subject.clone());
+        let callees: Vec<u32> = topology.dependencies(&subject).map(|name| self.intern(scope, name)).collect();
+        let callers: Vec<u32> = topology.dependents(&subject).map(|name| self.intern(scope, name)).collect();
+        let (kind, node) = (topology.kind(&subject), self.at_mut(number));
+        node.charted = kind.is_some();
+        node.queue = kind == Some(NodeKind::Queue);
+        node.host |= kind == Some(NodeKind::Host);
+        if !callees.is_empty() || !callers.is_empty() || node.around.is_some() {
+            let around = node.around_mut();
+            (around.callees, around.callers) = (callees, callers);
+        }
     }
 
     /// A neighbour is met as a name first; its own neighbours are looked up when they matter.

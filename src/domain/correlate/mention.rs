@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::super::alert::{Alert, Severity};
+use super::super::alert::{Alert, Reading, Severity};
 use super::graph::Graph;
 
 /// Separates the cluster from an environment that is not production.
@@ -46,9 +46,13 @@ const MAX_NODES: usize = 200_000;
 
 /// The environment where it is not production: equal names in staging are other services.
 pub fn environment(alert: &Alert) -> Option<&'static str> {
-    match alert.environment() {
+    environment_said(alert.environment(), alert.namespace())
+}
+
+fn environment_said(said: Option<&str>, namespace: Option<&str>) -> Option<&'static str> {
+    match said {
         Some(said) => known(said),
-        None => alert.namespace().and_then(environment_of),
+        None => namespace.and_then(environment_of),
     }
 }
 
@@ -64,9 +68,17 @@ fn known(environment: &str) -> Option<&'static str> {
 
 /// Cluster and environment: names mean the same within one scope only.
 pub fn scope(alert: &Alert) -> Cow<'_, str> {
-    match environment(alert) {
-        None => Cow::Borrowed(alert.cluster()),
-        Some(environment) => Cow::Owned(format!("{}{BETWEEN}{environment}", alert.cluster())),
+    scope_of(alert.cluster(), environment(alert))
+}
+
+pub fn scope_as_read<'a>(alert: &Reading<'a>) -> Cow<'a, str> {
+    scope_of(alert.cluster(), environment_said(alert.environment(), alert.namespace()))
+}
+
+fn scope_of<'a>(cluster: &'a str, environment: Option<&'static str>) -> Cow<'a, str> {
+    match environment {
+        None => Cow::Borrowed(cluster),
+        Some(environment) => Cow::Owned(format!("{cluster}{BETWEEN}{environment}")),
     }
 }
 
@@ -91,14 +103,14 @@ fn short(word: &str) -> &str {
 }
 
 /// Notes whom the alert about `node` names, and returns them.
-pub(super) fn read(graph: &mut Graph, alert: &Alert, node: u32, into: &mut Vec<u32>) {
+pub(super) fn read(graph: &mut Graph, alert: &Reading<'_>, node: u32, into: &mut Vec<u32>) {
     into.clear();
-    let (cluster, subject) = (graph.at(node).cluster.clone(), graph.at(node).subject.clone());
+    let scope = graph.at(node).scope;
     for (name, value) in &alert.labels {
         if is_thing(name) {
             let value = short(value.split(':').next().unwrap_or(value));
-            if value != &*subject && !value.is_empty() && graph.len() < MAX_NODES {
-                let thing = graph.intern(&cluster, value);
+            if value != &*graph.at(node).subject && !value.is_empty() && graph.len() < MAX_NODES {
+                let thing = graph.intern(scope, value);
                 note(thing, node, into);
                 if is_machine(name) {
                     graph.at_mut(thing).host = true;
@@ -115,15 +127,14 @@ pub(super) fn read(graph: &mut Graph, alert: &Alert, node: u32, into: &mut Vec<u
             if into.len() >= MOST || word.len() < 3 || !(graph.has_heard(word) || is_name(word)) {
                 continue;
             }
-            if word == &*subject || own_instance(word, &subject) {
+            let subject = &*graph.at(node).subject;
+            if word == subject || own_instance(word, subject) {
                 continue;
             }
-            let known = graph.known(&cluster, word).filter(|other| graph.at(*other).speaks);
+            let known = graph.known(scope, word).filter(|other| graph.at(*other).speaks);
             let other = match known {
                 Some(other) => other,
-                None if graph.is_charted(word) || is_name(word) && graph.len() < MAX_NODES => {
-                    graph.intern(&cluster, word)
-                }
+                None if graph.is_charted(word) || is_name(word) && graph.len() < MAX_NODES => graph.intern(scope, word),
                 None => continue,
             };
             note(other, node, into);

@@ -3,6 +3,34 @@
 //! General words of operations, in the name that the rule's author chose. A crash, a full disk or an
 //! expired certificate begins where it is noticed; latency and errors travel.
 
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+/// Names that have been read, each with whether it says that its subject is broken in itself.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    read: FxHashMap<Arc<str>, bool>,
+}
+
+/// Beyond it all are read anew.
+const MAX_NAMES: usize = 5_000;
+
+impl Names {
+    /// The name, to be kept, and whether it `is_cause`.
+    pub fn read(&mut self, name: &str) -> (Arc<str>, bool) {
+        if let Some((known, cause)) = self.read.get_key_value(name) {
+            return (known.clone(), *cause);
+        }
+        if self.read.len() >= MAX_NAMES {
+            self.read.clear();
+        }
+        let (known, cause): (Arc<str>, bool) = (name.into(), is_cause(name));
+        self.read.insert(known.clone(), cause);
+        (known, cause)
+    }
+}
+
 /// Beginnings of words for what begins where it is noticed. Connections are not among them: callers use them up.
 const CAUSES: [&str; 34] = [
     "crash",
@@ -119,6 +147,17 @@ pub fn is_cause(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_read_once_and_the_memory_for_it_is_bounded() {
+        let mut names = Names::default();
+        let (first, again) = (names.read("DiskFull"), names.read("DiskFull"));
+        assert!(Arc::ptr_eq(&first.0, &again.0) && first.1 && again.1);
+        for number in 0..2 * MAX_NAMES {
+            assert!(!names.read(&format!("Slow{number}")).1);
+        }
+        assert!(names.read.len() <= MAX_NAMES && names.read("DiskFull").1);
+    }
 
     #[test]
     fn causes_and_effects_are_told_apart() {

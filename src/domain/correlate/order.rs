@@ -13,7 +13,10 @@ use super::super::time::Timestamp;
 pub(super) struct Order {
     recent: VecDeque<(u32, Timestamp)>,
     times: FxHashMap<u32, u32>,
-    followed: FxHashMap<(u32, u32), u32>,
+    /// By who came after: who had come before, and how often. Together, since an alert asks for all of one.
+    followed: FxHashMap<u32, FxHashMap<u32, u32>>,
+    /// In `followed`.
+    pairs: usize,
     kinds: Precedence,
 }
 
@@ -44,21 +47,33 @@ impl Order {
         while self.recent.len() >= RECENT || self.recent.front().is_some_and(|(_, then)| at.since(*then) > FOLLOWS) {
             self.recent.pop_front();
         }
-        for (before, then) in &self.recent {
-            if *before != node && *then <= at {
-                *self.followed.entry((*before, node)).or_default() += 1;
+        let earlier = self.recent.iter().filter(|(before, then)| *before != node && *then <= at);
+        if earlier.clone().next().is_some() {
+            let followed = self.followed.entry(node).or_default();
+            self.pairs -= followed.len();
+            if followed.is_empty() {
+                followed.reserve(self.recent.len());
             }
+            earlier.for_each(|(before, _)| *followed.entry(*before).or_default() += 1);
+            self.pairs += followed.len();
         }
         *self.times.entry(node).or_default() += 1;
         self.recent.push_back((node, at));
-        if self.followed.len() > MAX_PAIRS {
-            self.followed.retain(|_, times| *times > 1);
+        if self.pairs > MAX_PAIRS {
+            self.followed.values_mut().for_each(|followed| followed.retain(|_, times| *times > 1));
+            self.followed.retain(|_, followed| !followed.is_empty());
+            self.pairs = self.followed.values().map(FxHashMap::len).sum();
         }
+    }
+
+    /// Whether the node has followed anybody. What alerts for the first time has not.
+    pub fn has_followed(&self, node: u32) -> bool {
+        self.followed.contains_key(&node)
     }
 
     /// The share of `before`'s alerts that `after` followed, once there are enough of them; and how many.
     pub fn share(&self, before: u32, after: u32) -> Option<(f64, u32)> {
-        let followed = *self.followed.get(&(before, after))?;
+        let followed = *self.followed.get(&after)?.get(&before)?;
         let times = *self.times.get(&before)?;
         (followed >= MIN_TIMES).then(|| ((f64::from(followed) / f64::from(times.max(1))).min(1.0), followed))
     }
@@ -119,5 +134,42 @@ impl Precedence {
             self.names.insert(name.clone(), next as u32);
             next as u32
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_secs(second)
+    }
+
+    #[test]
+    fn who_has_come_after_another_three_times_follows_it() {
+        let mut order = Order::default();
+        assert!(!order.has_followed(2));
+        for hour in 0..4 {
+            order.activated(1, at(hour * 3_600));
+            order.activated(2, at(hour * 3_600 + 60));
+            assert_eq!(order.share(1, 2), (hour >= 2).then_some((1.0, hour as u32 + 1)));
+        }
+        assert!(order.has_followed(2) && !order.has_followed(1));
+        assert_eq!((order.share(2, 1), order.pairs), (None, 1));
+    }
+
+    #[test]
+    fn pairs_are_bounded_and_those_that_came_back_stay() {
+        let mut order = Order::default();
+        for hour in 0..3 {
+            order.activated(1, at(hour * 3_600));
+            order.activated(2, at(hour * 3_600 + 1));
+        }
+        for node in 10..10_000 {
+            order.activated(node, at(100_000 + i64::from(node)));
+            assert!(order.pairs <= MAX_PAIRS);
+        }
+        assert_eq!(order.pairs, order.followed.values().map(FxHashMap::len).sum::<usize>());
+        assert_eq!(order.share(1, 2), Some((1.0, 3)));
     }
 }

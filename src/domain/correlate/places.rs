@@ -4,8 +4,9 @@ use std::hash::{Hash as _, Hasher as _};
 
 use rustc_hash::{FxHashMap, FxHasher};
 
-use super::super::alert::Alert;
+use super::super::alert::Reading;
 use super::super::time::Timestamp;
+use super::few::Few;
 
 /// The label, if its value names one place; a namespace is one where nobody knows who calls whom.
 /// Environments, regions, teams and the like hold everything. A `match`, because every label of every
@@ -48,7 +49,7 @@ const MAX_PLACES: usize = 200_000;
 
 #[derive(Debug)]
 struct Place {
-    subjects: Vec<u32>,
+    subjects: Few,
     last_at: Timestamp,
 }
 
@@ -75,7 +76,7 @@ pub(super) fn family(subject: &str) -> Option<&str> {
     (first.len() >= 3 && named).then_some(first)
 }
 
-fn places_of(alert: &Alert) -> impl Iterator<Item = (&'static str, &str)> {
+fn places_of<'a>(alert: &'a Reading<'_>) -> impl Iterator<Item = (&'static str, &'a str)> {
     let family = family(alert.about()).map(|family| (FAMILY, family));
     let labels = alert.labels.iter().filter(|(_, value)| !value.is_empty());
     let labels = labels.filter_map(|(name, value)| Some((place_label(name)?, value.as_str())));
@@ -103,7 +104,7 @@ pub(super) fn weight(label: &str) -> f64 {
 }
 
 impl Places {
-    pub fn note(&mut self, alert: &Alert, node: u32, at: Timestamp) {
+    pub fn note(&mut self, alert: &Reading<'_>, node: u32, at: Timestamp) {
         if self.known.len() > MAX_PLACES {
             let mut ages: Vec<Timestamp> = self.known.values().map(|place| place.last_at).collect();
             ages.sort_unstable();
@@ -112,7 +113,7 @@ impl Places {
         }
         for (name, value) in places_of(alert) {
             let entry = self.known.entry(key(alert.cluster(), name, value));
-            let place = entry.or_insert(Place { subjects: vec![], last_at: at });
+            let place = entry.or_insert(Place { subjects: Few::None, last_at: at });
             place.last_at = place.last_at.max(at);
             if place.subjects.len() <= MAX_SUBJECTS && !place.subjects.contains(&node) {
                 place.subjects.push(node);
@@ -121,7 +122,7 @@ impl Places {
     }
 
     /// Other subjects that share a place with the alert, and the label that says so.
-    pub fn shared(&self, alert: &Alert, node: u32) -> Vec<(u32, &'static str)> {
+    pub fn shared(&self, alert: &Reading<'_>, node: u32) -> Vec<(u32, &'static str)> {
         let mut shared = vec![];
         for (name, value) in places_of(alert) {
             let Some(place) = self.known.get(&key(alert.cluster(), name, value)) else { continue };

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::alert::{Alert, Severity};
+use super::super::alert::{Reading, Severity};
 use super::super::time::{Timestamp, spoken};
 use super::{Correlator, places};
 
@@ -163,7 +163,7 @@ impl Correlator {
     }
 
     /// The incident that the alert belongs to most, if it belongs to one. `named` is whom it names.
-    pub(super) fn best(&mut self, node: u32, alert: &Alert, cause: bool, named: &[u32]) -> Option<(u32, Why)> {
+    pub(super) fn best(&mut self, node: u32, alert: &Reading<'_>, cause: bool, named: &[u32]) -> Option<(u32, Why)> {
         let mut heard = std::mem::take(&mut self.heard);
         heard.clear();
         self.listen(node, alert, cause, named, &mut heard);
@@ -201,7 +201,7 @@ impl Correlator {
     }
 
     /// All that speaks for one incident or another.
-    fn listen(&mut self, node: u32, alert: &Alert, cause: bool, named: &[u32], heard: &mut Vec<Said>) {
+    fn listen(&mut self, node: u32, alert: &Reading<'_>, cause: bool, named: &[u32], heard: &mut Vec<Said>) {
         let at = alert.starts_at;
         let critical = alert.severity() == Severity::Critical;
         let mut silent: Vec<u32> = vec![];
@@ -262,8 +262,9 @@ impl Correlator {
                 heard.push(Said { pattern, ..said });
             }
         }
-        for other in self.order.recent(at) {
-            if self.graph.at(other).cluster == self.graph.at(node).cluster
+        let taught = !self.lessons.is_empty();
+        for other in self.order.recent(at).filter(|_| taught || self.order.has_followed(node)) {
+            if self.graph.at(other).scope == self.graph.at(node).scope
                 && let Some(key) = self.active(other, at)
             {
                 let said = Said::topology(key, Link::Follows, other, 0.0, self.time_voice(other, at));
@@ -283,17 +284,17 @@ impl Correlator {
                 said.order = said.order.max(KINDS * self.order.leads(&other.name, alert.name()));
             }
         }
-        if !self.lessons.is_empty() {
+        if taught {
             heard.retain(|said| self.lesson(node, said.other) >= 0.0);
         }
     }
 
     /// What a namespace or a family of names says. Where calls are known, they say more; what is broken
     /// in itself is not so because of its relatives.
-    fn kinship(&self, node: u32, other: u32, label: &str, alert: &Alert, cause: bool) -> f64 {
+    fn kinship(&self, node: u32, other: u32, label: &str, alert: &Reading<'_>, cause: bool) -> f64 {
         let (one, relative) = (self.graph.at(node), self.graph.at(other));
         let apart = relative.first_at.abs_diff(alert.starts_at);
-        if one.charted || cause || one.cluster != relative.cluster || !relative.critical || apart > SOON {
+        if one.charted || cause || one.scope != relative.scope || !relative.critical || apart > SOON {
             return 0.0;
         }
         let namesakes = places::family(&one.subject).is_some_and(|own| places::family(&relative.subject) == Some(own));
@@ -326,7 +327,7 @@ impl Correlator {
             return 0.0;
         }
         let (one, other) = (self.graph.at(node), self.graph.at(other));
-        self.lessons.say(&one.cluster, &one.subject, &other.subject)
+        self.lessons.say(self.graph.scope_of(node), &one.subject, &other.subject)
     }
 
     /// Whether what fell ill at `at` may be why `caller` is ill: effects do not come long before causes

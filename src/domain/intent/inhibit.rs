@@ -129,6 +129,9 @@ impl Inhibitions {
 
     /// Learns that an alert fires or has resolved, whether or not anything mutes it.
     pub fn observe(&mut self, alert: &Alert, at: Timestamp) {
+        if self.rules.is_empty() {
+            return;
+        }
         self.drop_ended(at);
         let known = self.known.get(&alert.fingerprint);
         // A late delivery of an earlier firing says nothing of the present one.

@@ -12,7 +12,7 @@ use rustc_hash::{FxHashMap, FxHasher};
 
 use super::verdict::Facts;
 use super::window::Window;
-use crate::domain::alert::Alert;
+use crate::domain::alert::Reading;
 use crate::domain::series::{Detector, Distances, Reason};
 use crate::domain::time::Timestamp;
 
@@ -46,7 +46,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn of(alert: &Alert) -> Self {
+    pub(super) fn of(alert: &Reading<'_>) -> Self {
         let subject = alert.subject().unwrap_or_default();
         Self { name: hash(alert.name()), series: hash((alert.cluster(), alert.namespace(), subject)) }
     }
@@ -288,7 +288,7 @@ fn calendar(at: Timestamp) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::alert::{Fingerprint, Labels, Status};
+    use crate::domain::alert::{Alert, Fingerprint, Labels, Status};
 
     fn alert(name: &str, service: &str) -> Alert {
         let labels = Labels::from([("alertname".into(), name.into()), ("service".into(), service.into())]);
@@ -304,7 +304,7 @@ mod tests {
     }
 
     fn place(name: &str, service: &str) -> Place {
-        Place::of(&alert(name, service))
+        Place::of(&Reading::of(&alert(name, service)))
     }
 
     #[test]
