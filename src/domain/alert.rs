@@ -202,6 +202,22 @@ pub struct Alert {
     pub value: Option<f64>,
 }
 
+#[cfg(test)]
+impl Alert {
+    /// As most tests want one: it fires, and has labels only.
+    pub(in crate::domain) fn firing(labels: Labels, starts_at: Timestamp) -> Self {
+        Self {
+            fingerprint: Fingerprint::of(&labels),
+            status: Status::Firing,
+            labels,
+            annotations: Labels::new(),
+            starts_at,
+            ends_at: None,
+            value: None,
+        }
+    }
+}
+
 impl Alert {
     pub fn name(&self) -> &str {
         self.label("alertname").unwrap_or(UNNAMED)

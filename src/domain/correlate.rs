@@ -46,7 +46,7 @@ use waiting::{Waiting, WaitingRoom};
 
 pub use because::{Because, Company};
 pub use lessons::{Kind, Lesson};
-pub use mention::{cluster_of, environment, environment_of, scope, scope_as_read};
+pub use mention::{cluster_of, environment, environment_of, scope};
 pub use names::{is_cause, is_machine_down};
 pub use voices::{Link, Voices, Why};
 
@@ -203,11 +203,7 @@ impl Correlator {
     }
 
     /// Where the alert belongs. The caller names a new incident with `opened` and `joined`.
-    pub fn place(&mut self, alert: &Alert, topology: &Arc<Topology>) -> Placement {
-        self.place_as_read(&Reading::of(alert), topology)
-    }
-
-    pub fn place_as_read(&mut self, alert: &Reading<'_>, topology: &Arc<Topology>) -> Placement {
+    pub fn place(&mut self, alert: &Reading<'_>, topology: &Arc<Topology>) -> Placement {
         let at = alert.starts_at;
         if let Some(key) = self.member.get(&alert.fingerprint).map(|place| self.resolve(place.key))
             && let Some(open) = self.open.get_mut(&key)
@@ -215,7 +211,7 @@ impl Correlator {
             open.last_at = open.last_at.max(at);
             return Placement::Join { incident: open.id.clone(), why: Why::again() };
         }
-        let node = self.graph.node(&scope_as_read(alert), alert.about(), topology);
+        let node = self.graph.node(&scope(alert), alert.about(), topology);
         let known = self.graph.at_mut(node);
         known.speaks = true;
         if &*known.name != alert.name() {
@@ -407,7 +403,7 @@ impl Correlator {
     /// After a restart: it waited, and nothing has become of it.
     pub fn waits_again(&mut self, alert: &Alert, topology: &Arc<Topology>) {
         let alert = Reading::of(alert);
-        let node = self.graph.node(&scope_as_read(&alert), alert.about(), topology);
+        let node = self.graph.node(&scope(&alert), alert.about(), topology);
         self.wait(&alert, node);
     }
 

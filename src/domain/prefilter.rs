@@ -205,11 +205,7 @@ impl Prefilter {
         None
     }
 
-    pub fn judge(&mut self, alert: &Alert, event_now: Timestamp) -> Verdict {
-        self.judge_as_read(&Reading::of(alert), event_now)
-    }
-
-    pub fn judge_as_read(&mut self, alert: &Reading<'_>, event_now: Timestamp) -> Verdict {
+    pub fn judge(&mut self, alert: &Reading<'_>, event_now: Timestamp) -> Verdict {
         if self.seen.len() > MAX_SEEN {
             self.forget(event_now);
         }

@@ -106,7 +106,7 @@ impl Triage {
     pub fn judge(&mut self, alert: &Alert, event_now: Timestamp, topology: &Arc<Topology>) -> Judged {
         self.intent.observe(alert, event_now);
         let alert = &Reading::of(alert);
-        match self.prefilter.judge_as_read(alert, event_now) {
+        match self.prefilter.judge(alert, event_now) {
             Verdict::Suppress { reason } => {
                 Judged::Suppressed { reason, incident: self.correlator.incident_of(alert.fingerprint).cloned() }
             }
@@ -160,7 +160,7 @@ impl Triage {
     }
 
     fn place(&mut self, alert: &Reading<'_>, because: Because, topology: &Arc<Topology>) -> Judged {
-        match self.correlator.place_as_read(alert, topology) {
+        match self.correlator.place(alert, topology) {
             Placement::Wait { because: why } => Judged::Waits { because, why },
             Placement::Join { incident, why } => {
                 let again = why.link == Link::Again;
@@ -168,7 +168,7 @@ impl Triage {
             }
             Placement::Open { because: why, gathers } => {
                 let incident = self.next_incident();
-                let scope = correlate::scope_as_read(alert);
+                let scope = correlate::scope(alert);
                 self.correlator.opened(&incident, alert.starts_at);
                 let heard = Heard {
                     fingerprint: alert.fingerprint,

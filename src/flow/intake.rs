@@ -20,7 +20,7 @@ use super::gate::Waiting;
 use super::regroup::{self, lesson_of};
 use super::silence::SILENCES;
 use super::{elsewhere, label};
-use crate::domain::alert::{Alert, Fingerprint, Severity};
+use crate::domain::alert::{Alert, Fingerprint, Reading, Severity};
 use crate::domain::anomaly::Audit;
 use crate::domain::correlate;
 use crate::domain::id::IncidentId;
@@ -133,7 +133,7 @@ impl Watchkeeper {
                 Standing::HeldBack { over: false } | Standing::Waits { .. } | Standing::Judged => {}
             }
             // The past teaches the prefilter again; its verdicts of then are in the ledger.
-            keeper.triage.prefilter.judge(&alert, alert.starts_at);
+            keeper.triage.prefilter.judge(&Reading::of(&alert), alert.starts_at);
         }
         let mut clusters: HashMap<IncidentId, String> = HashMap::new();
         let open = desk.store.incidents(crate::store::Scope::NotOver).await?;
@@ -152,7 +152,7 @@ impl Watchkeeper {
             let cluster = clusters.get(&incident).map_or("default", String::as_str);
             // Where it was heard of when it joined: another environment is another estate.
             let alert = member.alert();
-            let scope = alert.as_ref().map_or(cluster.into(), correlate::scope);
+            let scope = alert.as_ref().map_or(cluster.into(), |alert| correlate::scope(&Reading::of(alert)));
             let at = Timestamp::from_millis(member.starts_at);
             let (subject, name) = (&member.subject, &member.name);
             let heard = correlate::Heard { fingerprint, cluster: &scope, subject, name, at, critical: true };

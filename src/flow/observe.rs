@@ -104,18 +104,18 @@ const GAP: Duration = Duration::from_secs(3600);
 /// Everything that the ranking needs, and the evidence for it.
 pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) -> Picture {
     let event_now = desk.clock.event_now();
+    let topology = desk.topology().await;
     let mut picture = Picture {
-        topology: (*desk.topology().await).clone(),
+        topology: (*topology).clone(),
         since: incident.since,
         alerts: first_alerts(incident),
         ..Picture::default()
     };
     picture.alerts_evidence = Some(alerts_evidence(incident, dossier, event_now));
     say("Reading signals and traces, and looking at the cluster and its changes.");
-    let topology = picture.topology.clone();
     let alerts = picture.alerts.clone();
-    // Whoever is asked last is not asked later for it. What was seen is noted in one order all the same:
-    // evidence keeps its number in every run.
+    // All answer at their own pace; what was seen is noted in one order, so that evidence is numbered
+    // alike in every run.
     let (_, looked, changes, traced) = futures::join!(
         async {
             if let (Some(signals), Some(config)) = (&desk.signals, &desk.config.signals) {
@@ -133,7 +133,7 @@ pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) ->
         ))),
     );
     if let Some(looked) = looked {
-        cluster_signs(&looked, incident, event_now, dossier, &mut picture);
+        cluster_signs(looked, incident, event_now, dossier, &mut picture);
     }
     if let Some(changes) = changes {
         note_changes(changes, event_now, dossier, &mut picture);

@@ -103,7 +103,7 @@ impl Deref for Reading<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::alert::{Fingerprint, Labels, Status};
+    use crate::domain::alert::Labels;
     use crate::domain::time::Timestamp;
 
     #[test]
@@ -113,15 +113,7 @@ mod tests {
         let other = [("severity", "odd"), ("priority", "low"), ("level", "p1"), ("env", "qa"), ("environment", "")];
         let of = |pairs: [(&str, &str); 5]| pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         for labels in [none, of(some), of(other)] {
-            let alert = Alert {
-                fingerprint: Fingerprint::of(&labels),
-                status: Status::Firing,
-                labels,
-                annotations: Labels::new(),
-                starts_at: Timestamp::default(),
-                ends_at: None,
-                value: None,
-            };
+            let alert = Alert::firing(labels, Timestamp::default());
             let read = Reading::of(&alert);
             assert_eq!((read.name(), read.about(), read.subject()), (alert.name(), alert.about(), alert.subject()));
             assert_eq!((read.cluster(), read.namespace()), (alert.cluster(), alert.namespace()));

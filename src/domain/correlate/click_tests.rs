@@ -18,7 +18,7 @@ fn with_text(mut alert: Alert, text: &str) -> Alert {
 }
 
 fn check_reason(correlator: &mut Correlator, alert: &Alert, topology: &Arc<Topology>, expected: Expect) {
-    match correlator.place(alert, topology) {
+    match correlator.place(&Reading::of(alert), topology) {
         Placement::Join { why, .. } => expected.assert_eq(&why.to_string()),
         Placement::Open { because, .. } | Placement::Wait { because } => expected.assert_eq(&because.to_string()),
     }
@@ -69,7 +69,7 @@ fn staging_is_another_estate() {
     let mut staged = alert("cart", "Errors", "critical", 30);
     staged.labels.insert("env".into(), "staging".into());
     staged.fingerprint = Fingerprint::of(&staged.labels);
-    assert!(matches!(correlator.place(&staged, &topology), Placement::Open { .. }));
+    assert!(matches!(correlator.place(&Reading::of(&staged), &topology), Placement::Open { .. }));
     assert_eq!(take(&mut correlator, &alert("cart", "Errors", "critical", 40), &topology), first);
 }
 

@@ -67,11 +67,7 @@ fn known(environment: &str) -> Option<&'static str> {
 }
 
 /// Cluster and environment: names mean the same within one scope only.
-pub fn scope(alert: &Alert) -> Cow<'_, str> {
-    scope_of(alert.cluster(), environment(alert))
-}
-
-pub fn scope_as_read<'a>(alert: &Reading<'a>) -> Cow<'a, str> {
+pub fn scope<'a>(alert: &Reading<'a>) -> Cow<'a, str> {
     scope_of(alert.cluster(), environment_said(alert.environment(), alert.namespace()))
 }
 

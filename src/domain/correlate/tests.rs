@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::alert::{Labels, Status};
+use crate::domain::alert::Labels;
 use crate::domain::topology::EdgeKind;
 
 const NOW: i64 = 1_795_000_000;
@@ -10,15 +10,7 @@ pub(super) fn alert(service: &str, name: &str, severity: &str, second: i64) -> A
         ("service".into(), service.into()),
         ("severity".into(), severity.into()),
     ]);
-    Alert {
-        fingerprint: Fingerprint::of(&labels),
-        status: Status::Firing,
-        labels,
-        annotations: Labels::new(),
-        starts_at: Timestamp::from_secs(NOW + second),
-        ends_at: None,
-        value: None,
-    }
+    Alert::firing(labels, Timestamp::from_secs(NOW + second))
 }
 
 pub(super) fn chart(edges: &[(&str, &str)]) -> Arc<Topology> {
@@ -31,7 +23,7 @@ pub(super) fn chart(edges: &[(&str, &str)]) -> Arc<Topology> {
 
 /// Places the alert and names the incident that it opens.
 pub(super) fn take(correlator: &mut Correlator, alert: &Alert, topology: &Arc<Topology>) -> Option<String> {
-    match correlator.place(alert, topology) {
+    match correlator.place(&Reading::of(alert), topology) {
         Placement::Join { incident, .. } => Some(incident.to_string()),
         Placement::Wait { .. } => None,
         Placement::Open { gathers, .. } => {
@@ -143,7 +135,7 @@ fn store_and_caller(correlator: &mut Correlator, topology: &Arc<Topology>, pair:
     for name in ["SlowReads", "SlowWrites", "Compaction"] {
         let warning = alert(&store, name, "warning", second);
         warned.push((warning.fingerprint, name));
-        if let Placement::Open { .. } = correlator.place(&warning, topology) {
+        if let Placement::Open { .. } = correlator.place(&Reading::of(&warning), topology) {
             let id = IncidentId::numbered(i64::from(correlator.next_key) + 1);
             correlator.opened(&id, warning.starts_at);
             for (fingerprint, name) in &warned {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::alert::{Labels, Status};
+use super::super::alert::Labels;
 use super::matcher::{Matcher, Matchers, Op};
 use super::silence::{Consent, Reach, Silence};
 use super::window::{Kind, Schedule, Window};
@@ -24,15 +24,7 @@ pub(super) fn alert(labels: &str) -> Alert {
 }
 
 pub(super) fn alert_of(labels: Labels) -> Alert {
-    Alert {
-        fingerprint: Fingerprint::of(&labels),
-        status: Status::Firing,
-        labels,
-        annotations: Labels::new(),
-        starts_at: at(0),
-        ends_at: None,
-        value: None,
-    }
+    Alert::firing(labels, at(0))
 }
 
 pub(super) fn set(text: &str) -> Matchers {

@@ -288,19 +288,11 @@ fn calendar(at: Timestamp) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::alert::{Alert, Fingerprint, Labels, Status};
+    use crate::domain::alert::{Alert, Labels};
 
     fn alert(name: &str, service: &str) -> Alert {
         let labels = Labels::from([("alertname".into(), name.into()), ("service".into(), service.into())]);
-        Alert {
-            fingerprint: Fingerprint::of(&labels),
-            status: Status::Firing,
-            labels,
-            annotations: Labels::new(),
-            starts_at: Timestamp::default(),
-            ends_at: None,
-            value: None,
-        }
+        Alert::firing(labels, Timestamp::default())
     }
 
     fn place(name: &str, service: &str) -> Place {

@@ -13,15 +13,7 @@ fn alert(name: &str, severity: &str, pod: usize, at: i64) -> Alert {
         ("severity".into(), severity.into()),
         ("pod".into(), format!("pay-{pod}")),
     ]);
-    Alert {
-        fingerprint: Fingerprint::of(&labels),
-        status: Status::Firing,
-        labels,
-        annotations: Labels::new(),
-        starts_at: Timestamp::from_secs(at),
-        ends_at: None,
-        value: None,
-    }
+    Alert::firing(labels, Timestamp::from_secs(at))
 }
 
 fn firing(at: i64) -> Alert {
@@ -37,7 +29,7 @@ fn check(rules: Rules, alerts: Vec<(i64, Alert)>, expected: &[&str]) -> Prefilte
     let mut prefilter = Prefilter::new(rules);
     let said: Vec<String> = alerts
         .into_iter()
-        .map(|(now, alert)| match prefilter.judge(&alert, Timestamp::from_secs(now)) {
+        .map(|(now, alert)| match prefilter.judge(&Reading::of(&alert), Timestamp::from_secs(now)) {
             Verdict::Admit { because, .. } => format!("admit: {because}"),
             Verdict::Suppress { reason } => format!("{}: {}", reason.name(), reason.explain()),
             Verdict::Resolve => "resolve".into(),
@@ -242,9 +234,9 @@ fn quiet_past(prefilter: &mut Prefilter) {
         for slot in 0..24 {
             let at = DAY_ONE + day * 86_400 + slot * 3_600 + random.below(600) as i64;
             let begins = Alert { value: Some(0.1 + 0.01 * random.unit()), ..alert("Slow", "warning", 1, at) };
-            prefilter.judge(&begins, Timestamp::from_secs(at));
+            prefilter.judge(&Reading::of(&begins), Timestamp::from_secs(at));
             let ends = Alert { status: Status::Resolved, ends_at: Some(Timestamp::from_secs(at + 300)), ..begins };
-            prefilter.judge(&ends, Timestamp::from_secs(at + 300));
+            prefilter.judge(&Reading::of(&ends), Timestamp::from_secs(at + 300));
         }
     }
 }
@@ -258,12 +250,12 @@ fn after_the_past(rules: Rules, setting: Option<Setting>) -> (Verdict, Verdict) 
     }
     let at = DAY_ONE + 14 * 86_400 + 300;
     let usual = Alert { value: Some(0.105), ..alert("Slow", "warning", 1, at) };
-    let usual = prefilter.judge(&usual, Timestamp::from_secs(at));
+    let usual = prefilter.judge(&Reading::of(&usual), Timestamp::from_secs(at));
     for pod in 2..12 {
-        prefilter.judge(&alert("Slow", "warning", pod, at + 600), Timestamp::from_secs(at + 600));
+        prefilter.judge(&Reading::of(&alert("Slow", "warning", pod, at + 600)), Timestamp::from_secs(at + 600));
     }
     let wild = Alert { value: Some(9.0), ..alert("Slow", "warning", 99, at + 601) };
-    (usual, prefilter.judge(&wild, Timestamp::from_secs(at + 601)))
+    (usual, prefilter.judge(&Reading::of(&wild), Timestamp::from_secs(at + 601)))
 }
 
 fn setting(score: f64) -> Setting {
@@ -312,7 +304,7 @@ fn scores_are_kept_for_the_label_with_how_they_came_about() {
     let at = DAY_ONE + 15 * 86_400;
     let critical = alert("Slow", "critical", 1, at);
     assert_eq!(prefilter.scored(critical.fingerprint), None);
-    let verdict = prefilter.judge(&critical, Timestamp::from_secs(at));
+    let verdict = prefilter.judge(&Reading::of(&critical), Timestamp::from_secs(at));
     let Verdict::Admit { because: Because::Critical, score: Some(score) } = verdict else { panic!("{verdict:?}") };
     assert_eq!(prefilter.scored(critical.fingerprint), Some(Scored { score, openly: true }));
 }
@@ -324,7 +316,8 @@ fn a_storm_teaches_little() {
     let before = prefilter.learned();
     let at = DAY_ONE + 15 * 86_400;
     for pod in 0..5_000 {
-        prefilter.judge(&alert("Slow", "critical", pod, at + pod as i64 / 100), Timestamp::from_secs(at + 50));
+        prefilter
+            .judge(&Reading::of(&alert("Slow", "critical", pod, at + pod as i64 / 100)), Timestamp::from_secs(at + 50));
     }
     assert!(prefilter.learned() - before <= 32, "{}", prefilter.learned() - before);
 }
