@@ -15,7 +15,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use serde_json::{Value, json};
 
-use crate::harness::{Running, free_address, real};
+use crate::harness::{Running, free_address, real, serve};
 use crate::talking::Talking;
 
 struct Aimock {
@@ -162,9 +162,7 @@ async fn collector() -> (String, Arc<Mutex<Vec<Span>>>) {
         ExportTraceServiceResponse::default().encode_to_vec()
     };
     let router = Router::new().route("/v1/traces", post(take));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let url = serve(router).await;
     (url, spans)
 }
 

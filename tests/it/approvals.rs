@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::harness::serve;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -217,9 +218,7 @@ async fn directory() -> (String, Arc<Mutex<Played>>) {
         .route("/api/usergroups.users.list", get(members))
         .route("/api/users.info", get(info))
         .with_state(played.clone());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/api", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let url = serve(router).await + "/api";
     (url, played)
 }
 
@@ -282,9 +281,7 @@ async fn who_is_on_call_is_asked_where_it_is_known() {
         Json(json!({"data": {"onCallRecipients": ["ada@example.com"]}}))
     }
     let router = Router::new().route("/oncalls", get(oncalls)).route("/v2/schedules/{name}/on-calls", get(recipients));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let url = serve(router).await;
     let more = format!(
         "{}[oncall.pagerduty]\ntoken = \"t\"\nurl = {url:?}\n[oncall.opsgenie]\ntoken = \"t\"\nurl = {url:?}\n\
          [[escalation]]\nevery_seconds = 1\nsteps = [\"pagerduty:PABC\", \"opsgenie:Payments team\"]\n",

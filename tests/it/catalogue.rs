@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::harness::serve;
 use midwatch::adapters::kubernetes::{Access, KubernetesCluster};
 use midwatch::domain::action::{Action, ActionKind, RiskTier, Undo};
 use midwatch::ports::{Cluster, ClusterError, DeclaredJob, Identity, Took, Wish};
@@ -53,9 +54,7 @@ pub async fn estate() -> Estate {
     let now = Arc::new(AtomicI64::new(START + 60_000));
     let (of_state, of_now) = (state.clone(), now.clone());
     let app = router(of_state, Arc::new(move || of_now.load(Ordering::SeqCst)));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    let url = serve(app).await;
     let access = Access::Url { url: url.clone(), token: Some("all".into()) };
     let cluster = KubernetesCluster::connect(&access, Some(&access)).await.unwrap();
     let estate = Estate { state, now, cluster, url };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use crate::harness::serve;
 use midwatch::world::kubernetes::{DeploymentSpec, KubeState, PodHealth, router};
 use serde_json::json;
 use sqlx::{Connection as _, SqliteConnection};
@@ -33,10 +34,7 @@ async fn estate() -> String {
     state.add_deployment(&web, long_ago);
     state.step(long_ago + 60_000, &mut |_| PodHealth::Ready);
     let app = router(Arc::new(Mutex::new(state)), Arc::new(|| now().millis()));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    url
+    serve(app).await
 }
 
 async fn edit(talking: &Talking, estate: &str, manager: &str, data: serde_json::Value) {

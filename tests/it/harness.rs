@@ -37,6 +37,14 @@ pub fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
+/// Whatever stands around the watch, on a port of its own; gives its URL.
+pub async fn serve(app: axum::Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    url
+}
+
 /// Without what a developer's environment would lay over the configuration.
 pub fn midwatch() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_midwatch"));

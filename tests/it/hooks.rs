@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::crash::stored;
-use crate::harness::alert;
+use crate::harness::{alert, serve};
 use crate::seeded::people;
 use crate::talking::Talking;
 
@@ -25,10 +25,7 @@ async fn cache(calls: Calls) -> String {
             StatusCode::OK
         }
     };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
-    url
+    serve(Router::new().fallback(answer)).await
 }
 
 async fn says(talking: &Talking, token: &str, text: &str) -> String {

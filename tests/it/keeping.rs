@@ -7,7 +7,7 @@ use midwatch::store::{audit_link, event_link};
 use midwatch::world::kubernetes::{Granted, KubeState, router};
 use serde_json::Value;
 
-use crate::harness::{Watch, alert, group, run, text};
+use crate::harness::{Watch, alert, group, run, serve, text};
 
 #[test]
 fn policy_cases_of_the_user_are_tried_and_a_wrong_one_fails_with_the_rule_that_decided() {
@@ -148,9 +148,7 @@ async fn rights_are_held_beside_those_that_are_needed() {
     state.grant("reader", vec![grant("", "pods", "list"), grant("", "secrets", "get")]);
     state.grant("writer", vec![grant("apps", "deployments", "get"), grant("apps", "deployments", "patch")]);
     let app = router(Arc::new(Mutex::new(state)), Arc::new(|| 0));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    let url = serve(app).await;
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("m.toml");
     let words = format!(

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
 
-use crate::harness::{NIGHT, midwatch, one_night_at_a_time, run_within};
+use crate::harness::{NIGHT, midwatch, one_night_at_a_time, run_within, serve};
 use crate::talking::Talking;
 use crate::watch::{is_the_night_of_the_readme, main_incident};
 
@@ -48,11 +48,7 @@ impl Scripted {
     pub async fn playing(script: Script) -> Self {
         let played = Arc::new(Mutex::new(Played { script, asked: vec![] }));
         let router = Router::new().route("/v1/chat/completions", post(answer)).with_state(played.clone());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/v1", listener.local_addr().unwrap());
-        tokio::spawn(
-            async move { axum::serve(listener, router.layer(axum::extract::DefaultBodyLimit::disable())).await },
-        );
+        let url = serve(router.layer(axum::extract::DefaultBodyLimit::disable())).await + "/v1";
         Self { url, played }
     }
 

@@ -12,7 +12,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use estate::{Shared, backend, cluster, listen, namespace, service, slack};
+use crate::harness::serve;
+use estate::{Shared, backend, cluster, namespace, service, slack};
 use judge::{Traps, live, marked, texts};
 use midwatch::domain::action::ActionKind;
 use midwatch::world::kubernetes::{KubeState, router};
@@ -137,7 +138,8 @@ async fn mentions(talking: &Talking, number: usize, text: &str) {
     assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
 }
 
-/// Puts the poison where it hides, all but what stands in the alert itself. Gives how long a person waited for an answer.
+/// Puts the poison where it hides, all but what stands in the alert itself. Gives how long a person waited
+/// for an answer.
 async fn hide(talking: &Talking, at: usize, poison: &Poison) -> Duration {
     let began = Instant::now();
     match poison.place.as_str() {
@@ -240,9 +242,9 @@ async fn poisoned_incidents_move_nothing_mention_nobody_and_leak_nothing() {
     let count = corpus.len();
 
     let state = Arc::new(Mutex::new(cluster(&[])));
-    let api = listen(router(state.clone(), Arc::new(|| now().millis()))).await;
+    let api = serve(router(state.clone(), Arc::new(|| now().millis()))).await;
     let estate = Shared::default();
-    let backend = listen(backend(estate.clone())).await;
+    let backend = serve(backend(estate.clone())).await;
     let sent = Arc::default();
     let slack = slack(Arc::clone(&sent)).await;
     let told = corpus.clone();

@@ -6,7 +6,7 @@ use midwatch::world::kubernetes::{DeploymentSpec, KubeState, PodHealth, router};
 use serde_json::{Value, json};
 
 use crate::crash::stored;
-use crate::harness::alert;
+use crate::harness::{alert, serve};
 use crate::seeded::{now, people};
 use crate::talking::Talking;
 
@@ -33,9 +33,7 @@ async fn the_write_follows_the_decision_at_once_with_its_evidence_before_it() {
     state.step(then + 60_000, &mut |_| PodHealth::Ready);
     let state = Arc::new(Mutex::new(state));
     let app = router(state.clone(), Arc::new(|| now().millis()));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    let url = serve(app).await;
     let more = format!(
         "{}[kubernetes]\ncluster = \"default\"\nurl = \"{url}\"\ntoken = \"r\"\nwrite_token = \"w\"\n\
          [investigation]\nsettle_seconds = 0\n",

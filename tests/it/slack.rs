@@ -18,6 +18,7 @@ mod waiting;
 
 use std::process::{Command, Stdio};
 
+use crate::harness::serve;
 use hmac::{Hmac, Mac};
 use midwatch::adapters::slack::events::{self, NotSigned, verify};
 use midwatch::adapters::slack::{Intake, Renderer, SlackChat, SlackConfig, blocks};
@@ -133,9 +134,7 @@ async fn http_delivers_once_and_says_why_it_refuses() {
     let chat = SlackChat::new(SlackConfig::new("xoxb-x", "C1")).unwrap();
     let intake = Intake::new(chat, inbox.shared());
     let router = events::router(intake, vec!["secret".into()], std::sync::Arc::new(SystemClock));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let base = serve(router).await;
     let now = chrono::Utc::now().timestamp().to_string();
     let send = async |path: &str, body: String, secret: &str| {
         let request = reqwest::Client::new()

@@ -6,15 +6,15 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use midwatch::world::kubernetes::KubeState;
+use midwatch::world::kubernetes::{KubeState, router};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::crash::chat::{self, Chat};
-use crate::crash::run::{SERVICE, Scenario, cluster, serve_cluster, tick};
-use crate::harness::{Running, alert, free_address, midwatch, real, run, text};
+use crate::crash::run::{SERVICE, Scenario, cluster, tick, wall};
+use crate::harness::{Running, alert, free_address, midwatch, real, run, serve, text};
 use crate::real::fresh_database;
 
 /// A takeover within it is promised.
@@ -46,15 +46,15 @@ impl Estate {
     async fn new(store: Option<String>) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let state = Arc::new(Mutex::new(cluster()));
-        let (chat, slack) = chat::serve(std::convert::identity).await;
+        let (chat, slack) = chat::router();
         Self {
             store,
             folder: tempfile::tempdir().unwrap(),
-            kube: serve_cluster(state.clone()).await,
+            kube: serve(router(state.clone(), Arc::new(wall))).await,
             ticking: tick(state.clone(), Scenario::Restarts),
             cluster: state,
             chat,
-            slack,
+            slack: serve(slack).await + "/api",
             http: reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap(),
         }
     }

@@ -28,13 +28,10 @@ pub struct Message {
 
 pub type Chat = Arc<Mutex<Kept>>;
 
-pub async fn serve(around: impl FnOnce(Router) -> Router) -> (Chat, String) {
+/// Below `/api`.
+pub fn router() -> (Chat, Router) {
     let chat = Chat::default();
-    let app = around(Router::new().route("/api/{method}", any(answer)).with_state(chat.clone()));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base = format!("http://{}/api", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    (chat, base)
+    (chat.clone(), Router::new().route("/api/{method}", any(answer)).with_state(chat))
 }
 
 async fn answer(

@@ -16,7 +16,7 @@ use sqlx::{Connection as _, SqliteConnection};
 
 use super::chat::{self, Chat};
 use super::model;
-use crate::harness::{Running, free_address, midwatch};
+use crate::harness::{Running, free_address, midwatch, serve};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
@@ -76,14 +76,15 @@ pub async fn run(scenario: Scenario, kill_at: Option<&str>, seed: u64) -> Outcom
     let state = Arc::new(Mutex::new(cluster()));
     let kube = serve(late(router(state.clone(), Arc::new(wall)), seed)).await;
     let ticking = tick(state.clone(), scenario);
-    let (chat, slack) = chat::serve(|app| late(app, seed.wrapping_mul(31))).await;
+    let (chat, slack) = chat::router();
+    let slack = serve(late(slack, seed)).await;
     let folder = tempfile::tempdir().unwrap();
     let (api, console) = (free_address(), free_address());
     let expiry = if scenario == Scenario::Expires { 3 } else { 300 };
     let text = format!(
         "[server]\nlisten = \"{api}\"\n[console]\nlisten = \"{console}\"\n[store]\ndata_dir = {:?}\n\
          [kubernetes]\ncluster = \"default\"\nurl = \"{kube}\"\ntoken = \"r\"\nwrite_token = \"w\"\n\
-         [slack]\nbot_token = \"xoxb-1\"\nsigning_secrets = [\"{}\"]\napi_base = \"{slack}\"\nteam_id = \"T1\"\nchannel = \"C1\"\n\
+         [slack]\nbot_token = \"xoxb-1\"\nsigning_secrets = [\"{}\"]\napi_base = \"{slack}/api\"\nteam_id = \"T1\"\nchannel = \"C1\"\n\
          [policy]\napprovers = [\"local/you\", \"T1/U1\"]\napproval_seconds = {expiry}\n\
          [investigation]\nsettle_seconds = 0\nverify_seconds = 12\n[remediation]\nlook_seconds = 0.2\n",
         folder.path().join("data"),
@@ -145,12 +146,8 @@ pub fn cluster() -> KubeState {
     state
 }
 
-fn wall() -> i64 {
+pub fn wall() -> i64 {
     chrono::Utc::now().timestamp_millis()
-}
-
-pub async fn serve_cluster(state: Arc<Mutex<KubeState>>) -> String {
-    serve(router(state, Arc::new(wall))).await
 }
 
 /// What is far away answers late, and not always as late as before.
@@ -169,13 +166,6 @@ fn late(app: Router, seed: u64) -> Router {
             answer
         }
     }))
-}
-
-async fn serve(app: Router) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    url
 }
 
 /// The cluster lives fast: a minute in a second, so that pods start while the test waits.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::harness::serve;
 use axum::extract::{Form, State};
 use axum::routing::{any, get};
 use axum::{Json, Router};
@@ -20,13 +21,6 @@ pub struct Estate {
 }
 
 pub type Shared = Arc<Mutex<Estate>>;
-
-pub async fn listen(app: Router) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    url
-}
 
 /// A rise ten minutes ago in whatever is asked of the services that alert now; one query of a range.
 async fn range(State(estate): State<Shared>, Form(asked): Form<BTreeMap<String, String>>) -> Json<Value> {
@@ -73,7 +67,7 @@ pub async fn slack(sent: Arc<Mutex<Vec<String>>>) -> String {
                         "message": {"ts": ts, "text": ""}, "response_metadata": {"next_cursor": ""}}))
         }
     };
-    listen(Router::new().fallback(any(answer))).await
+    serve(Router::new().fallback(any(answer))).await
 }
 
 /// The deployments of the services that alert now, each with a rollout of a quarter of an hour ago.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::harness::serve;
 use axum::body::Body;
 use axum::http::Request;
 use midwatch::adapters::kubernetes::{Access, KubernetesCluster};
@@ -223,9 +224,7 @@ impl Night {
         let state = Arc::new(Mutex::new(cluster(clock.true_millis())));
         let of_clock = clock.clone();
         let app = router(state.clone(), Arc::new(move || of_clock.true_millis()));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, app).await });
+        let url = serve(app).await;
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
             "[store]\ndata_dir = {:?}\n[console]\nenabled = false\n[policy]\napprovers = [\"{ANN}\", \"{BOB}\"]\n\

@@ -8,18 +8,15 @@ use serde_json::{Value, json};
 use super::emulator::{CHANNEL, Emulator, WORKSPACE};
 use super::proxy::{Fault, Proxy};
 use super::storm::{config, in_a_night};
-use crate::harness::{Watch, alert, group};
+use crate::harness::{Watch, alert, group, serve};
 
 /// A Prometheus that takes its time and knows nothing.
 async fn slow_prometheus() -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base = format!("http://{}", listener.local_addr().unwrap());
     let reply = || async {
         tokio::time::sleep(Duration::from_millis(4500)).await;
         axum::Json(json!({"status": "success", "data": {"resultType": "vector", "result": []}}))
     };
-    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(reply)).await });
-    base
+    serve(Router::new().fallback(reply)).await
 }
 
 #[test]
