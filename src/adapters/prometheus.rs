@@ -100,3 +100,36 @@ fn series(row: Row) -> Series {
     });
     Series { points: points.collect(), labels: row.metric }
 }
+
+#[cfg(test)]
+mod tests {
+    use reqwest::StatusCode;
+
+    use super::*;
+
+    fn answer(body: &str) -> Result<Vec<Series>, SignalError> {
+        read(&Answer { status: StatusCode::OK, body: body.as_bytes().to_vec() })
+    }
+
+    #[test]
+    fn every_kind_of_answer_is_read_as_what_it_is() {
+        let at = |seconds| Timestamp::from_secs(seconds);
+        let matrix = r#"{"data":{"result":[{"metric":{"pod":"a"},"values":[[1,"0.5"],[2,"+Inf"],[3,"1e3"],[4,"x"]]}],
+            "resultType":"matrix"},"status":"success","warnings":["partial"]}"#;
+        let series = answer(matrix).unwrap();
+        assert_eq!(series[0].points, [(at(1), 0.5), (at(3), 1_000.0)], "infinities and no numbers are gaps");
+        let scalar = r#"{"status":"success","data":{"resultType":"scalar","result":[5,"\u0037"]}}"#;
+        assert_eq!(answer(scalar).unwrap()[0].points, [(at(5), 7.0)]);
+    }
+
+    #[test]
+    fn what_is_no_answer_says_what_it_is() {
+        let said = |body: &str| answer(body).unwrap_err().to_string();
+        let number = r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,2]}]}}"#;
+        assert!(said(number).contains("a number as text"), "{}", said(number));
+        let string = r#"{"status":"success","data":{"resultType":"string","result":[1,"hello"]}}"#;
+        assert!(said(string).contains("yields a string"), "{}", said(string));
+        assert!(said(r#"{"status":"success"}"#).contains("no data"));
+        assert!(said("<html>").contains("answered 200 OK: <html>"), "{}", said("<html>"));
+    }
+}

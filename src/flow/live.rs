@@ -230,3 +230,19 @@ impl Teller {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_done_is_not_waited_for() {
+        let work = async {
+            // The clock moves while the work is at it.
+            tokio::time::advance(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            7
+        };
+        assert_eq!(waited(work).await, (7, Duration::from_millis(50)));
+    }
+}

@@ -38,6 +38,8 @@ pub struct Dossier {
     incident: IncidentId,
     next: usize,
     pub evidence: Vec<Evidence>,
+    /// What was asked for and not answered: kind, source and the reason.
+    unread: Vec<(EvidenceKind, &'static str, String)>,
 }
 
 pub struct Exhibit<'a> {
@@ -52,12 +54,12 @@ pub struct Exhibit<'a> {
 
 impl Dossier {
     pub fn new(incident: &Incident) -> Self {
-        Self { incident: incident.id.clone(), next: incident.evidence.len() + 1, evidence: vec![] }
+        Self { incident: incident.id.clone(), next: incident.evidence.len() + 1, evidence: vec![], unread: vec![] }
     }
 
     /// Where evidence belongs to no incident.
     pub fn behind(id: &IncidentId, already: usize) -> Self {
-        Self { incident: id.clone(), next: already + 1, evidence: vec![] }
+        Self { incident: id.clone(), next: already + 1, evidence: vec![], unread: vec![] }
     }
 
     /// What a tool has seen.
@@ -72,6 +74,32 @@ impl Dossier {
             taint: seen.taint,
         };
         self.add(exhibit, event_at)
+    }
+
+    /// Somebody did not answer. What was not seen is neither well nor ill.
+    fn unread(&mut self, kind: EvidenceKind, source: &'static str, what: &str, error: &impl std::fmt::Display) {
+        warn!(incident = %self.incident, source, what, %error, "the estate could not be read");
+        self.unread.push((kind, source, format!("{what} could not be read: {error}")));
+    }
+
+    /// Says so as evidence, one for each source, for whoever asks why something was not considered.
+    fn note_unread(&mut self, event_at: Timestamp) {
+        let mut unread = std::mem::take(&mut self.unread);
+        unread.sort_by_key(|(_, source, _)| *source);
+        for same in unread.chunk_by(|one, other| one.1 == other.1) {
+            let body: Vec<&str> = same.iter().map(|(.., text)| text.as_str()).collect();
+            let exhibit = Exhibit {
+                kind: same[0].0,
+                source: same[0].1,
+                query: "what was asked for and not answered",
+                summary: body[0].to_owned(),
+                body: body.join("\n"),
+                series: vec![],
+                // Whoever refuses chooses the words.
+                taint: Taint::UserWritable,
+            };
+            self.add(exhibit, event_at);
+        }
     }
 
     pub fn add(&mut self, exhibit: Exhibit<'_>, event_at: Timestamp) -> EvidenceId {
@@ -144,12 +172,15 @@ pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) ->
         log_signs(signals.as_ref(), config, incident, event_now, dossier, &mut picture).await;
         heard_before(desk, incident, event_now, dossier, &mut picture);
     }
-    if let Some(traced) = traced.flatten() {
-        traced.note(event_now, dossier, &mut picture);
+    match traced {
+        Some(Ok(traced)) => traced.note(event_now, dossier, &mut picture),
+        Some(Err((source, error))) => dossier.unread(EvidenceKind::Trace, source, "the traces", &error),
+        None => {}
     }
     if let Some(cluster) = &desk.cluster {
-        note_name_server(cluster.as_ref(), &mut picture).await;
+        note_name_server(cluster.as_ref(), dossier, &mut picture).await;
     }
+    dossier.note_unread(event_now);
     picture
 }
 
@@ -243,87 +274,77 @@ async fn measure(
         .map(|query| (query.name.as_str(), query.promql.as_str()))
         .chain(config.edges.iter().map(|edge| (edge.name.as_str(), edge.promql.as_str())))
         .collect();
-    type Answer = (usize, Result<(Vec<Series>, Vec<Series>), SignalError>);
-    let asked: Vec<BoxFuture<'_, Answer>> = queries
+    type Answer = Result<Vec<Series>, SignalError>;
+    let asked: Vec<BoxFuture<'_, (Answer, Answer)>> = queries
         .iter()
-        .enumerate()
-        .map(|(at, (_, promql))| {
-            async move {
-                let (now, before) = futures::join!(signals.range(promql, recent), signals.range(promql, past));
-                (at, now.map(|now| (now, before.unwrap_or_default())))
-            }
-            .boxed()
+        .map(|(_, promql)| {
+            async move { futures::join!(signals.range(promql, recent), signals.range(promql, past)) }.boxed()
         })
         .collect();
-    let answers: Vec<Answer> = futures::stream::iter(asked).buffer_unordered(4).collect().await;
-    let mut answers: BTreeMap<usize, _> = answers.into_iter().collect();
+    let answered: Vec<(Answer, Answer)> = futures::stream::iter(asked).buffered(4).collect().await;
+    let mut answers: BTreeMap<usize, (Vec<Series>, Vec<Series>)> = BTreeMap::new();
+    for (at, ((name, _), (now, before))) in queries.iter().zip(answered).enumerate() {
+        let mut unread = |what: &str, error| {
+            dossier.unread(EvidenceKind::Metric, "prometheus", &format!("{what}{}", name.replace('_', " ")), &error);
+        };
+        let Ok(now) = now.map_err(|error| unread("", error)) else { continue };
+        let before = before.map_err(|error| unread("the usual ", error)).unwrap_or_default();
+        answers.insert(at, (now, before));
+    }
     for (at, query) in config.query.iter().enumerate() {
-        match answers.remove(&at) {
-            Some(Ok((now, before))) => {
-                let gauge = Gauge { floor: query.floor, worse: query.worse, limit: query.limit };
-                let mut readings =
-                    readings(&now, &before, gauge, |series| series.label(&query.label).map(str::to_owned));
-                readings.retain(|(node, ..)| !node.is_empty());
-                let odd: Vec<_> = readings.iter().filter(|reading| reading.3 >= 1.0).collect();
-                let evidence = (!odd.is_empty()).then(|| {
-                    let names: BTreeSet<&str> = odd.iter().map(|reading| reading.0.as_str()).collect();
-                    let kept: Vec<Series> = now
-                        .iter()
-                        .filter(|one| one.label(&query.label).is_some_and(|n| names.contains(n)))
-                        .cloned()
-                        .collect();
-                    let lines: Vec<String> = odd
-                        .iter()
-                        .map(|(node, baseline, worst, deviation, onset)| {
-                            format!(
-                                "{node} {}: {} (usual {}), {deviation:.1} deviations, since {}",
-                                query.name,
-                                amount(*worst, &query.unit),
-                                amount(baseline.median, &query.unit),
-                                onset.map_or_else(|| "?".into(), Timestamp::clock_time)
-                            )
-                        })
-                        .collect();
-                    dossier.add(
-                        Exhibit {
-                            kind: EvidenceKind::Metric,
-                            source: "prometheus",
-                            query: &query.promql,
-                            summary: format!(
-                                "{}: {}",
-                                query.name.replace('_', " "),
-                                lines.first().cloned().unwrap_or_default()
-                            ),
-                            body: lines.join("\n"),
-                            series: kept,
-                            taint: Taint::Observed,
-                        },
-                        event_now,
+        let Some((now, before)) = answers.remove(&at) else { continue };
+        let gauge = Gauge { floor: query.floor, worse: query.worse, limit: query.limit };
+        let mut readings = readings(&now, &before, gauge, |series| series.label(&query.label).map(str::to_owned));
+        readings.retain(|(node, ..)| !node.is_empty());
+        let odd: Vec<_> = readings.iter().filter(|reading| reading.3 >= 1.0).collect();
+        let evidence = (!odd.is_empty()).then(|| {
+            let names: BTreeSet<&str> = odd.iter().map(|reading| reading.0.as_str()).collect();
+            let kept: Vec<Series> =
+                now.iter().filter(|one| one.label(&query.label).is_some_and(|n| names.contains(n))).cloned().collect();
+            let lines: Vec<String> = odd
+                .iter()
+                .map(|(node, baseline, worst, deviation, onset)| {
+                    format!(
+                        "{node} {}: {} (usual {}), {deviation:.1} deviations, since {}",
+                        query.name,
+                        amount(*worst, &query.unit),
+                        amount(baseline.median, &query.unit),
+                        onset.map_or_else(|| "?".into(), Timestamp::clock_time)
                     )
-                });
-                picture.readings.extend(readings.into_iter().map(|(node, baseline, worst, deviation, onset)| {
-                    Reading {
-                        evidence: if deviation >= 1.0 { evidence.clone() } else { None },
-                        node,
-                        signal: query.name.clone(),
-                        class: query.class,
-                        unit: query.unit.clone(),
-                        baseline,
-                        worst,
-                        deviation,
-                        onset,
-                        alike: None,
-                    }
-                }));
-            }
-            Some(Err(error)) => {
-                warn!(incident = %incident.id, signal = query.name, %error, "a signal could not be read")
-            }
-            None => {}
-        }
+                })
+                .collect();
+            dossier.add(
+                Exhibit {
+                    kind: EvidenceKind::Metric,
+                    source: "prometheus",
+                    query: &query.promql,
+                    summary: format!(
+                        "{}: {}",
+                        query.name.replace('_', " "),
+                        lines.first().cloned().unwrap_or_default()
+                    ),
+                    body: lines.join("\n"),
+                    series: kept,
+                    taint: Taint::Observed,
+                },
+                event_now,
+            )
+        });
+        picture.readings.extend(readings.into_iter().map(|(node, baseline, worst, deviation, onset)| Reading {
+            evidence: if deviation >= 1.0 { evidence.clone() } else { None },
+            node,
+            signal: query.name.clone(),
+            class: query.class,
+            unit: query.unit.clone(),
+            baseline,
+            worst,
+            deviation,
+            onset,
+            alike: None,
+        }));
     }
     for (offset, query) in config.edges.iter().enumerate() {
-        let Some(Ok((now, before))) = answers.remove(&(config.query.len() + offset)) else { continue };
+        let Some((now, before)) = answers.remove(&(config.query.len() + offset)) else { continue };
         let gauge = Gauge { floor: query.floor, worse: Worse::Higher, limit: None };
         let name = |series: &Series| Some(format!("{}\u{1f}{}", series.label("client")?, series.label("server")?));
         let readings = readings(&now, &before, gauge, name);

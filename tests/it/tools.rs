@@ -8,7 +8,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
-use crate::harness::{TOKEN, Watch, alert, group, run, text};
+use crate::harness::{TOKEN, Watch, alert, group, run, serve, text};
+use crate::talking::Talking;
 
 /// An MCP server of the 2025-06-18 revision over its standard input and output.
 const MCP: &str = r#"
@@ -31,13 +32,6 @@ for line in sys.stdin:
     answer.update({"result": result} if result else {"error": {"code": -32601, "message": "no " + method}})
     print(json.dumps(answer), flush=True)
 "#;
-
-async fn serve(app: Router) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    url
-}
 
 fn jaeger() -> Router {
     Router::new()
@@ -202,4 +196,35 @@ async fn a_model_works_with_the_tools_of_the_configuration_and_sees_announced_ch
     assert!(answer(&requests, 5).contains("/v1/eu-1 is well"), "{}", answer(&requests, 5));
     assert!(answer(&requests, 6).contains("1 traces of checkout"), "{}", answer(&requests, 6));
     assert!(answer(&requests, 7).contains("needs directly: checkout (traces)"), "{}", answer(&requests, 7));
+}
+
+#[tokio::test]
+async fn what_does_not_answer_is_said_as_evidence() {
+    async fn nothing(uri: axum::http::Uri) -> axum::response::Response {
+        use axum::response::IntoResponse as _;
+        match uri.path() {
+            // Whoever may read nodes and events, and not what runs on them.
+            "/api/v1/pods" => {
+                let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403,
+                                  "reason": "Forbidden", "message": "pods is forbidden: User \"mw\" cannot list"});
+                (axum::http::StatusCode::FORBIDDEN, Json(body)).into_response()
+            }
+            _ => Json(json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": []})).into_response(),
+        }
+    }
+    let cluster = serve(Router::new().fallback(nothing)).await;
+    let gone = serve(Router::new().fallback(|| async { (axum::http::StatusCode::BAD_GATEWAY, "no upstream") })).await;
+    let more = format!(
+        "[kubernetes]\ncluster = \"c\"\nurl = \"{cluster}\"\ntoken = \"r\"\n\
+         [signals]\nprometheus_url = \"{gone}\"\nloki_url = \"{gone}\"\nwatch_logs = false\n\
+         [investigation]\nsettle_seconds = 0\n"
+    );
+    let mut talking = Talking::start(&more).await;
+    talking.send(&[alert("Down", "checkout")]).await;
+    talking.incident("INC-1", |incident| incident["state"] == "handed_over").await;
+    let evidence = talking.rows("SELECT body FROM evidence ORDER BY id").await.join("\n");
+    for said in ["the pods could not be read", "cannot list", "the logs of checkout could not be read", "502"] {
+        assert!(evidence.contains(said), "{said} is missing: {evidence}");
+    }
+    assert!(!evidence.contains("the nodes could not be read"), "{evidence}");
 }

@@ -11,84 +11,86 @@ use crate::domain::root_cause::{Picture, Sign, SignKind};
 use crate::domain::time::Timestamp;
 use crate::ports::{Cluster, ClusterError, ClusterEvent, NodeState, PodState};
 
-/// What the cluster shows, as it was answered.
+/// What the cluster shows.
+#[derive(Default)]
 pub(super) struct Looked {
-    pods: Result<Vec<PodState>, ClusterError>,
-    nodes: Result<Vec<NodeState>, ClusterError>,
-    events: Result<Vec<ClusterEvent>, ClusterError>,
+    pods: Vec<PodState>,
+    nodes: Vec<NodeState>,
+    events: Vec<ClusterEvent>,
+    /// What was asked for and not answered, with the reason.
+    unread: Vec<(&'static str, ClusterError)>,
 }
 
 impl Looked {
     pub(super) async fn at(cluster: &dyn Cluster) -> Self {
         let (pods, nodes, events) = futures::join!(cluster.pods(None), cluster.nodes(), cluster.events(None));
-        Self { pods, nodes, events }
+        let mut looked = Self::default();
+        looked.pods = looked.answered("the pods", pods);
+        looked.nodes = looked.answered("the nodes", nodes);
+        looked.events = looked.answered("the events", events);
+        looked
+    }
+
+    fn answered<T>(&mut self, what: &'static str, answer: Result<Vec<T>, ClusterError>) -> Vec<T> {
+        answer.unwrap_or_else(|error| {
+            self.unread.push((what, error));
+            vec![]
+        })
     }
 }
 
 pub(super) fn cluster_signs(
-    Looked { pods, nodes, events }: &Looked,
+    Looked { pods, nodes, events, unread }: Looked,
     incident: &Incident,
     event_now: Timestamp,
     dossier: &mut Dossier,
     picture: &mut Picture,
 ) {
+    for (what, error) in unread {
+        dossier.unread(EvidenceKind::Kubernetes, "kubernetes", what, &error);
+    }
     let horizon = incident.since - Duration::from_secs(45 * 60);
     let mut signs: Vec<(String, SignKind, String, Option<Timestamp>)> = vec![];
-    if let Ok(nodes) = nodes {
-        for node in nodes.iter().filter(|node| !node.ready) {
-            signs.push((
-                node.name.clone(),
-                SignKind::HostDown,
-                format!("host not ready: {}", node.troubles.join(", ")),
-                None,
-            ));
-        }
+    for node in nodes.iter().filter(|node| !node.ready) {
+        let text = format!("host not ready: {}", node.troubles.join(", "));
+        signs.push((node.name.clone(), SignKind::HostDown, text, None));
     }
-    let hosts_down: BTreeSet<&str> = nodes
-        .as_ref()
-        .map(|nodes| nodes.iter().filter(|node| !node.ready).map(|node| node.name.as_str()).collect())
-        .unwrap_or_default();
-    if let Ok(pods) = pods {
-        for pod in pods {
-            let on_dead_host = pod.node.as_deref().is_some_and(|node| hosts_down.contains(node));
-            // How it waits and how it ended may stand together: `CrashLoopBackOff, last OOMKilled`.
-            let reason = pod.reason.as_deref().unwrap_or_default();
-            let kind = if reason.contains("OOMKilled") {
-                SignKind::OutOfMemory
-            } else if reason.contains("ImagePullBackOff") || reason.contains("ErrImagePull") {
-                SignKind::ImagePull
-            } else if !on_dead_host && (reason.contains("CrashLoopBackOff") || reason == "Error") {
-                SignKind::CrashLoop
-            } else {
-                continue;
-            };
-            let text = format!("pod {} {reason}, {} restarts", pod.name, pod.restarts);
-            signs.push((pod.service.clone(), kind, text, None));
-        }
+    let hosts_down: BTreeSet<&str> = nodes.iter().filter(|node| !node.ready).map(|node| node.name.as_str()).collect();
+    for pod in &pods {
+        let on_dead_host = pod.node.as_deref().is_some_and(|node| hosts_down.contains(node));
+        // How it waits and how it ended may stand together: `CrashLoopBackOff, last OOMKilled`.
+        let reason = pod.reason.as_deref().unwrap_or_default();
+        let kind = if reason.contains("OOMKilled") {
+            SignKind::OutOfMemory
+        } else if reason.contains("ImagePullBackOff") || reason.contains("ErrImagePull") {
+            SignKind::ImagePull
+        } else if !on_dead_host && (reason.contains("CrashLoopBackOff") || reason == "Error") {
+            SignKind::CrashLoop
+        } else {
+            continue;
+        };
+        let text = format!("pod {} {reason}, {} restarts", pod.name, pod.restarts);
+        signs.push((pod.service.clone(), kind, text, None));
     }
-    let pod_service = |object: &str| {
-        pods.as_ref().ok().and_then(|pods| pods.iter().find(|pod| pod.name == object)).map(|pod| pod.service.clone())
-    };
+    let pod_service = |object: &str| pods.iter().find(|pod| pod.name == object).map(|pod| pod.service.clone());
     let mut lines = vec![];
-    if let Ok(events) = events {
-        for event in events.iter().filter(|event| event.warning && event.last_at >= horizon) {
-            lines.push(format!(
-                "{} {} {}/{}: {} (x{})",
-                event.last_at, event.reason, event.kind, event.object, event.message, event.count
+    for event in events.iter().filter(|event| event.warning && event.last_at >= horizon) {
+        lines.push(format!(
+            "{} {} {}/{}: {} (x{})",
+            event.last_at, event.reason, event.kind, event.object, event.message, event.count
+        ));
+        if event.message.contains("exceeded quota") {
+            let owner = owner_of(&event.kind, &event.object);
+            signs.push((owner, SignKind::QuotaExceeded, event.message.clone(), Some(event.last_at)));
+        }
+        let oom = event.reason.contains("OOM") || event.message.contains("OOMKilled");
+        if oom && let Some(service) = pod_service(&event.object) {
+            signs.push((
+                service,
+                SignKind::OutOfMemory,
+                format!("event {} on {}", event.reason, event.object),
+                Some(event.last_at),
             ));
-            if event.message.contains("exceeded quota") {
-                let owner = owner_of(&event.kind, &event.object);
-                signs.push((owner, SignKind::QuotaExceeded, event.message.clone(), Some(event.last_at)));
-            }
-            let oom = event.reason.contains("OOM") || event.message.contains("OOMKilled");
-            if oom && let Some(service) = pod_service(&event.object) {
-                signs.push((
-                    service,
-                    SignKind::OutOfMemory,
-                    format!("event {} on {}", event.reason, event.object),
-                    Some(event.last_at),
-                ));
-            }
         }
     }
     if signs.is_empty() && lines.is_empty() {

@@ -62,10 +62,19 @@ pub(super) async fn log_signs(
     let mut answers: Vec<Answer> = futures::stream::iter(asked).buffer_unordered(4).collect().await;
     answers.sort_by(|one, other| one.0.cmp(&other.0));
     for (node, query, now, past) in answers {
-        let Ok(now) = now else { continue };
+        let now = match now {
+            Ok(now) => now,
+            Err(error) => {
+                dossier.unread(EvidenceKind::Log, "loki", &format!("the logs of {node}"), &error);
+                continue;
+            }
+        };
         // What could not be read is no sign of silence: such a baseline ends where it begins.
         let past_from = if past.is_ok() { before } else { start };
-        let past = past.unwrap_or_default();
+        let past = past.unwrap_or_else(|error| {
+            dossier.unread(EvidenceKind::Log, "loki", &format!("the usual logs of {node}"), &error);
+            vec![]
+        });
         let (past_lines, now_lines) = (as_lines(&past), as_lines(&now));
         let baseline = excerpt(past_from, start, &past_lines);
         let Some(digest) = digest(&node, baseline, excerpt(start, event_now, &now_lines)) else { continue };

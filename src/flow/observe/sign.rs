@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use super::Dossier;
+use crate::domain::evidence::EvidenceKind;
 use crate::domain::root_cause::{Picture, Sign, SignKind};
 use crate::domain::topology::EdgeKind;
 use crate::ports::Cluster;
@@ -51,13 +53,16 @@ pub(super) fn sign_of(line: &str, other_nodes: &[String]) -> Option<SignKind> {
 }
 
 /// Where lookups fail, the name server is a dependency of whoever complains, though no call graph shows it.
-pub(super) async fn note_name_server(cluster: &dyn Cluster, picture: &mut Picture) {
+pub(super) async fn note_name_server(cluster: &dyn Cluster, dossier: &mut Dossier, picture: &mut Picture) {
     let complaining: BTreeSet<String> =
         (picture.signs.iter()).filter(|sign| sign.kind == SignKind::NameLookup).map(|sign| sign.node.clone()).collect();
     if complaining.is_empty() {
         return;
     }
-    let Ok(workloads) = cluster.workloads().await else { return };
+    let workloads = match cluster.workloads().await {
+        Ok(workloads) => workloads,
+        Err(error) => return dossier.unread(EvidenceKind::Kubernetes, "kubernetes", "the workloads", &error),
+    };
     // The label that the name server of every distribution carries, whatever it runs.
     let is_name_server =
         |labels: &crate::domain::alert::Labels| labels.get("k8s-app").is_some_and(|it| it == "kube-dns");

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tracing::warn;
-
 use super::{Dossier, Exhibit};
 use crate::domain::evidence::{EvidenceKind, Taint};
 use crate::domain::incident::Incident;
@@ -43,7 +41,7 @@ impl Traced {
         alerts: &BTreeMap<String, (Timestamp, usize)>,
         topology: &Topology,
         event_now: Timestamp,
-    ) -> Option<Self> {
+    ) -> Result<Self, (&'static str, SignalError)> {
         let mut subjects: Vec<(usize, &String)> = (alerts.keys())
             .filter(|node| topology.contains(node))
             .map(|node| (topology.blast_radius(node).len(), node))
@@ -58,13 +56,10 @@ impl Traced {
                     add(&mut traced.now, found);
                     add(&mut traced.usual, before);
                 }
-                Err(error) => {
-                    warn!(incident = %incident.id, service, %error, "the traces could not be read");
-                    return None;
-                }
+                Err(error) => return Err((traced.source, error)),
             }
         }
-        Some(traced)
+        Ok(traced)
     }
 
     pub(super) fn note(self, event_now: Timestamp, dossier: &mut Dossier, picture: &mut Picture) {
