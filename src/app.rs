@@ -60,7 +60,8 @@ impl App {
             .with_context(|| format!("store.data_dir {} cannot be created", config.store.data_dir.display()))?;
         let (stop, stopped) = watch::channel(false);
         let store = Arc::new(Store::open(&config.store_address()).await?);
-        let memory = open_memory(&config).await;
+        let (shelving, shelved) = watch::channel(false);
+        let memory = open_memory(&config, shelving).await;
         let signals = signals(&config)?;
         let cluster = cluster(&config).await?;
         let traces = traces(&config)?;
@@ -107,6 +108,7 @@ impl App {
             model,
             small_model,
             memory,
+            shelved,
             prompts: Arc::new(prompts),
             chats: Arc::new(chats),
             artist: Arc::default(),
@@ -306,7 +308,7 @@ pub async fn refresh_topology(desk: &Desk) {
 }
 
 /// The watch goes on without memory, and says so.
-async fn open_memory(config: &Config) -> Option<Arc<Memory>> {
+async fn open_memory(config: &Config, shelving: watch::Sender<bool>) -> Option<Arc<Memory>> {
     let choice = match (&config.embedder.onnx_runtime, &config.embedder.model_dir) {
         (Some(onnx_runtime), Some(model_dir)) => {
             EmbedderChoice::Fastembed { onnx_runtime: onnx_runtime.clone(), model_dir: model_dir.clone() }
@@ -348,6 +350,8 @@ async fn open_memory(config: &Config) -> Option<Arc<Memory>> {
             }
             Err(failure) => warn!(error = %failure, "runbooks could not be loaded"),
         }
+        // Also where it failed: nobody is to wait for what does not come.
+        let _ = shelving.send(true);
     });
     Some(memory)
 }

@@ -51,6 +51,8 @@ pub struct Desk {
     /// Sorts incidents for the team; `None`: the model does that, too.
     pub small_model: Option<Arc<dyn Model>>,
     pub memory: Option<Arc<Memory>>,
+    /// Whether memory is in line with the folder of runbooks, which is read behind the open doors.
+    pub shelved: watch::Receiver<bool>,
     pub prompts: Arc<Prompts>,
     pub chats: Arc<Vec<ChatSeat>>,
     /// Set once the pages that it draws from are there.
@@ -197,6 +199,7 @@ impl Desk {
             model: self.model.clone(),
             small_model: self.small_model.clone(),
             memory: self.memory.clone(),
+            shelved: self.shelved.clone(),
             prompts: self.prompts.clone(),
             chats: self.chats.clone(),
             artist: self.artist.clone(),

@@ -100,6 +100,9 @@ pub fn symptoms(incident: &Incident) -> String {
     format!("{}. {}", incident.title, kinds.join("; "))
 }
 
+/// How long an incident waits for the runbooks of a process that has just started.
+const SHELVING: Duration = Duration::from_secs(5);
+
 /// Past incidents and runbooks that resemble this one; `None` when memory does not answer.
 pub async fn recall(
     desk: &Desk,
@@ -107,6 +110,10 @@ pub async fn recall(
     cause: Option<&str>,
 ) -> Option<(Vec<PastIncident>, Vec<crate::memory::Recalled>)> {
     let memory = desk.memory.as_ref()?;
+    let mut shelved = desk.shelved.clone();
+    if tokio::time::timeout(SHELVING, shelved.wait_for(|done| *done)).await.is_err() {
+        warn!(incident = %incident.id, "not all runbooks are read yet; going on with those that are");
+    }
     let mut alerts: Vec<String> = incident.alerts.values().map(|group| group.name.clone()).collect();
     alerts.sort();
     alerts.dedup();

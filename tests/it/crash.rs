@@ -103,7 +103,8 @@ async fn every_point_once() {
     assert!(points >= 60, "{points} crash points: {known:?}");
     let ended = all(jobs, 2).await;
     judge(&ended, began, points);
-    assert!(ended.iter().all(|(_, outcome)| outcome.was_killed), "a first passage always kills");
+    let alive: Vec<&String> = ended.iter().filter(|(_, outcome)| !outcome.was_killed).map(|(at, _)| at).collect();
+    assert!(alive.is_empty(), "a first passage always kills, but not {alive:?}");
 }
 
 /// Every point by so many seeds. A seed draws one of the passages of all scenarios, none twice before all

@@ -286,6 +286,7 @@ impl Night {
             model: None,
             small_model: None,
             memory: None,
+            shelved: tokio::sync::watch::channel(true).1,
             prompts: Arc::new(Prompts::load(None).unwrap()),
             chats: Arc::new(vec![ChatSeat { chat: self.chat.clone(), channel: "C1".into(), channels: None }]),
             artist: Arc::default(),

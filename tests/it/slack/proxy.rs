@@ -57,8 +57,10 @@ struct Shared {
     script: Mutex<Script>,
     calls: Mutex<Vec<Call>>,
     acks: Mutex<Vec<Duration>>,
-    unacked: Mutex<HashMap<(usize, String), Instant>>,
+    unacked: Mutex<HashMap<(usize, String), (Instant, Value)>>,
+    heard: Mutex<Vec<Value>>,
     opened: Mutex<usize>,
+    greeted: Mutex<usize>,
     cut: broadcast::Sender<()>,
 }
 
@@ -75,7 +77,9 @@ impl Proxy {
             calls: Mutex::default(),
             acks: Mutex::default(),
             unacked: Mutex::default(),
+            heard: Mutex::default(),
             opened: Mutex::new(0),
+            greeted: Mutex::new(0),
             cut: broadcast::channel(8).0,
         });
         let router = Router::new().fallback(forward).with_state(shared.clone());
@@ -103,9 +107,9 @@ impl Proxy {
         let _ = self.shared.cut.send(());
     }
 
-    /// Sockets that were opened so far.
+    /// Sockets that Slack has said hello on so far: from then on it delivers there.
     pub fn sockets(&self) -> usize {
-        *self.shared.opened.lock().unwrap()
+        *self.shared.greeted.lock().unwrap()
     }
 
     /// How long each acknowledgement took, shortest first.
@@ -113,6 +117,11 @@ impl Proxy {
         let mut acks = self.shared.acks.lock().unwrap().clone();
         acks.sort();
         acks
+    }
+
+    /// What was delivered over a socket and acknowledged there.
+    pub fn heard(&self) -> Vec<Value> {
+        self.shared.heard.lock().unwrap().clone()
     }
 
     /// Envelopes that were delivered and never acknowledged.
@@ -221,15 +230,20 @@ async fn tunnel(shared: Arc<Shared>, mut client: TcpStream) {
             read = server.read(&mut down) => {
                 let Ok(length @ 1..) = read else { return };
                 for envelope in from_server.read(&down[..length]) {
-                    shared.unacked.lock().unwrap().insert((nth, envelope), Instant::now());
+                    if envelope["type"] == "hello" {
+                        *shared.greeted.lock().unwrap() += 1;
+                        continue;
+                    }
+                    shared.unacked.lock().unwrap().insert((nth, id_of(&envelope)), (Instant::now(), envelope));
                 }
                 if client.write_all(&down[..length]).await.is_err() { return }
             }
             read = client.read(&mut up) => {
                 let Ok(length @ 1..) = read else { return };
                 for envelope in from_client.read(&up[..length]) {
-                    if let Some(sent) = shared.unacked.lock().unwrap().remove(&(nth, envelope)) {
+                    if let Some((sent, envelope)) = shared.unacked.lock().unwrap().remove(&(nth, id_of(&envelope))) {
                         shared.acks.lock().unwrap().push(sent.elapsed());
+                        shared.heard.lock().unwrap().push(envelope);
                     }
                 }
                 if server.write_all(&up[..length]).await.is_err() { return }
@@ -238,7 +252,11 @@ async fn tunnel(shared: Arc<Shared>, mut client: TcpStream) {
     }
 }
 
-/// Envelope ids in the text frames of one direction (RFC 6455, 5.2). Fragments are not joined:
+fn id_of(envelope: &Value) -> String {
+    envelope["envelope_id"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Greetings, envelopes and their acknowledgements in the text frames of one direction (RFC 6455, 5.2). Fragments are not joined:
 /// neither side sends any.
 #[derive(Default)]
 struct Frames {
@@ -247,7 +265,7 @@ struct Frames {
 }
 
 impl Frames {
-    fn read(&mut self, bytes: &[u8]) -> Vec<String> {
+    fn read(&mut self, bytes: &[u8]) -> Vec<Value> {
         self.kept.extend(bytes);
         if !self.upgraded {
             let Some(end) = self.kept.windows(4).position(|four| four == b"\r\n\r\n") else { return vec![] };
@@ -257,8 +275,8 @@ impl Frames {
         let mut found = vec![];
         while let Some((length, text)) = self.frame() {
             self.kept.drain(..length);
-            let id = text.and_then(|text| serde_json::from_slice::<Value>(&text).ok());
-            found.extend(id.and_then(|frame| frame["envelope_id"].as_str().map(str::to_owned)));
+            let frame = text.and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+            found.extend(frame.filter(|frame| frame["envelope_id"].is_string() || frame["type"] == "hello"));
         }
         found
     }
