@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, raise};
 use nix::unistd::Pid;
 
 struct Plan {
@@ -82,7 +82,8 @@ pub fn point(name: &str) {
         let _ = file.and_then(|mut file| file.write_all(format!("{name}\n").as_bytes()));
     }
     if plan.stop.as_ref().is_some_and(|at| at.is_now(name)) {
-        let _ = kill(Pid::this(), Signal::SIGSTOP);
+        // To this thread: sent to the process, another one might take it, and this one go on meanwhile.
+        let _ = raise(Signal::SIGSTOP);
     }
     if plan.crash.as_ref().is_some_and(|at| at.is_now(name)) {
         let _ = kill(Pid::this(), Signal::SIGKILL);
