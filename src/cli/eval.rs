@@ -20,7 +20,7 @@ use crate::eval::{anomaly, logs, rootcause, series, storm};
 #[derive(Debug, Subcommand)]
 pub enum Suite {
     /// Isolation Forest on tables of numbers (`*.csv`, last column `label`).
-    Anomaly(DataArgs),
+    Anomaly(AnomalyArgs),
     /// Streaming scores of time series (`*.csv`: timestamp, values, label; optional `NAME.train.csv`).
     Series(DataArgs),
     /// Log templates (`*_structured.csv`).
@@ -43,6 +43,15 @@ pub struct DataArgs {
     data: PathBuf,
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct AnomalyArgs {
+    #[command(flatten)]
+    data: DataArgs,
+    /// Of the forest.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
 }
 
 #[derive(Debug, Args)]
@@ -88,7 +97,7 @@ pub struct StormArgs {
 pub async fn run(config: Config, suite: Suite) -> anyhow::Result<ExitCode> {
     let rules = config.triage_rules()?;
     match suite {
-        Suite::Anomaly(args) => table(&anomaly::run(&args.data)?, args.json),
+        Suite::Anomaly(args) => table(&anomaly::run(&args.data.data, args.seed)?, args.data.json),
         Suite::Series(args) => table(&series::run(&args.data)?, args.json),
         Suite::Logs(args) => table(&logs::run(&args.data)?, args.json),
         Suite::Triage(args) => {

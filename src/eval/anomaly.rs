@@ -11,9 +11,6 @@ use super::score::{auroc, average_precision};
 use super::table::{Labels, Table, align, cell, csv_files, mean, stem};
 use crate::domain::anomaly::{IsolationForest, Matrix};
 
-/// The forest's seed; any would do, one makes runs comparable.
-const SEED: u64 = 0;
-
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     pub files: Vec<FileReport>,
@@ -37,9 +34,10 @@ pub struct Measures {
     pub score_ms: f64,
 }
 
-/// Measures every `*.csv` of the folder: numeric columns, the last one `label` (0 or 1).
-pub fn run(data: &Path) -> Result<Report, EvalError> {
-    let files = csv_files(data, |_| true)?.iter().map(|path| measure(path)).collect::<Result<Vec<_>, _>>()?;
+/// Measures every `*.csv` of the folder: numeric columns, the last one `label` (0 or 1). Any seed of the
+/// forest would do; one makes runs comparable, several show its noise.
+pub fn run(data: &Path, seed: u64) -> Result<Report, EvalError> {
+    let files = csv_files(data, |_| true)?.iter().map(|path| measure(path, seed)).collect::<Result<Vec<_>, _>>()?;
     let over = |of: fn(&Measures) -> Option<f64>| mean(files.iter().map(|file| of(&file.measures)));
     let mean = Measures {
         auroc: over(|it| it.auroc),
@@ -51,12 +49,12 @@ pub fn run(data: &Path) -> Result<Report, EvalError> {
     Ok(Report { files, mean })
 }
 
-fn measure(path: &Path) -> Result<FileReport, EvalError> {
+fn measure(path: &Path, seed: u64) -> Result<FileReport, EvalError> {
     let table = Table::read(path, Labels::Last)?;
     let too_few = || EvalError::file(path, "an Isolation Forest needs at least two rows");
     let rows = Matrix::new(&table.values, table.width).ok_or_else(too_few)?;
     let started = Instant::now();
-    let forest = IsolationForest::fit_matrix(rows, SEED).ok_or_else(too_few)?;
+    let forest = IsolationForest::fit_matrix(rows, seed).ok_or_else(too_few)?;
     let fitted = Instant::now();
     let mut scores = forest.score_matrix(rows);
     let scored = Instant::now();
@@ -110,7 +108,7 @@ mod tests {
         let data = folder("shape");
         let rows: String = (0..60).map(|at| format!("{},{},0\n", at % 7, at % 5)).collect();
         fs::write(data.join("small.csv"), format!("a,b,label\n{rows}90,-40,1\n")).expect("written");
-        let report = run(&data).expect("a report");
+        let report = run(&data, 0).expect("a report");
         fs::remove_dir_all(&data).expect("removed");
         let json = serde_json::to_value(&report).expect("json");
         assert_eq!(json["files"][0]["name"], "small");
@@ -124,7 +122,7 @@ mod tests {
     fn a_folder_that_is_not_there_or_empty_is_an_error() {
         assert!(run(Path::new("/nowhere/at/all")).is_err());
         let data = folder("empty");
-        let error = run(&data).expect_err("nothing to read");
+        let error = run(&data, 0).expect_err("nothing to read");
         fs::remove_dir_all(&data).expect("removed");
         assert!(error.to_string().ends_with("no *.csv file to read"), "{error}");
     }
