@@ -95,7 +95,7 @@ async fn people_are_reminded_and_called_before_it_is_too_late() {
     assert!(called.contains("local/bob"), "{called}");
     let reminder = talking.in_thread("INC-1", "runs out in").await;
     assert!(reminder.contains("0 of 1 given") && reminder.contains("local/"), "{reminder}");
-    let over = talking.in_thread("INC-1", "Nobody decided in time").await;
+    let over = talking.in_thread("INC-1", "Nobody decided in time. The incident is in").await;
     assert!(over.contains("local/bob"), "whom the path named last has it: {over}");
     let said = talking.refused("ada", &format!("approve {CARD}")).await;
     assert!(said.contains("too late: it expired ") && said.contains("handed to people"), "{said}");
