@@ -16,6 +16,7 @@ mod clicks;
 mod few;
 mod graph;
 mod lessons;
+mod machine;
 mod mention;
 mod merging;
 pub(in crate::domain) mod names;
@@ -39,6 +40,7 @@ use super::time::Timestamp;
 use super::topology::Topology;
 use graph::Graph;
 use lessons::Lessons;
+use machine::Falls;
 use names::Names;
 use order::Order;
 use places::Places;
@@ -160,6 +162,7 @@ pub struct Correlator {
     names: Names,
     places: Places,
     order: Order,
+    falls: Falls,
     open: FxHashMap<u32, Open>,
     keys: FxHashMap<IncidentId, u32>,
     /// Merged incident -> where it went.
@@ -189,6 +192,7 @@ impl Correlator {
             names: Names::default(),
             places: Places::default(),
             order: Order::default(),
+            falls: Falls::default(),
             open: FxHashMap::default(),
             keys: FxHashMap::default(),
             redirect: FxHashMap::default(),
@@ -367,12 +371,27 @@ impl Correlator {
         self.waiting.overdue(event_now, self.rules.persists)
     }
 
-    /// The incident that a waiting alert would belong to now: its subject's, or that of who calls it.
+    /// The incident that a waiting alert would belong to now: its subject's, that of who calls it, or that
+    /// of a neighbour which warns as long.
     pub fn home(&self, fingerprint: Fingerprint) -> Option<IncidentId> {
         let found = self.waiting.get(fingerprint)?;
         let at = self.graph.at(found.node).last_at.max(found.at);
-        let key = self.active(found.node, at).or_else(|| self.downstream(found.node, at).map(|(key, _)| key))?;
+        let key = self
+            .active(found.node, at)
+            .or_else(|| self.downstream(found.node, at).map(|(key, _)| key))
+            .or_else(|| self.fellow(found))?;
         self.open.get(&key).map(|open| open.id.clone())
+    }
+
+    /// The incident of a neighbour that began to warn at about the same time and never did more: neither
+    /// passed, so they are about one thing.
+    fn fellow(&self, found: &Waiting) -> Option<u32> {
+        let began_with_it = |other: &u32| {
+            let other = self.graph.at(*other);
+            !other.critical && !other.host && other.first_at.abs_diff(found.at) <= COMPANY
+        };
+        let mut around = self.graph.callees(found.node).chain(self.graph.callers(found.node)).filter(began_with_it);
+        around.find_map(|other| self.active(other, self.graph.at(other).last_at.max(found.at)))
     }
 
     /// An open incident of a caller that is critical, for a queue: it fills because those who empty it

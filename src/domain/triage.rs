@@ -179,6 +179,9 @@ impl Triage {
                     critical: alert.severity() == Severity::Critical,
                 };
                 self.correlator.joined(&incident, heard, topology);
+                if heard.critical {
+                    self.correlator.fell(alert.fingerprint, alert.starts_at);
+                }
                 let gathers = gathers.into_iter().filter_map(|fingerprint| {
                     let Patient { name, subject, at, said } = self.correlator.waiting(fingerprint)?;
                     let cluster: &str = &scope;

@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_not_there_or_empty_is_an_error() {
-        assert!(run(Path::new("/nowhere/at/all")).is_err());
+        assert!(run(Path::new("/nowhere/at/all"), 0).is_err());
         let data = folder("empty");
         let error = run(&data, 0).expect_err("nothing to read");
         fs::remove_dir_all(&data).expect("removed");

@@ -71,12 +71,12 @@ impl Correlator {
         key
     }
 
-    fn older(&self, one: u32, other: u32) -> u32 {
+    pub(super) fn older(&self, one: u32, other: u32) -> u32 {
         let age = |key: u32| self.open.get(&key).map(|open| (open.opened_at, key));
         if age(one) <= age(other) { one } else { other }
     }
 
-    fn merge(&mut self, from: u32, into: u32, because: String) {
+    pub(super) fn merge(&mut self, from: u32, into: u32, because: String) {
         let pinned = |key: u32| self.open.get(&key).is_none_or(|open| open.pinned);
         let (from, into) = match (pinned(from), pinned(into)) {
             (true, true) => return,

@@ -118,12 +118,14 @@ pub(in crate::domain) fn begins(word: &str, with: &str) -> bool {
 
 /// Whether the name says that a machine is gone, with all that runs on it. A `RabbitMQNodeDown` is no machine.
 pub fn is_machine_down(name: &str) -> bool {
-    let (mut machine, mut of_software) = (false, false);
+    let (mut machine, mut of_software, mut not) = (false, false, false);
     words(name).filter(|word| word.starts_with(|first: char| first.is_ascii_alphanumeric())).any(|word| {
-        let gone = machine && ["down", "unreachable", "lost"].iter().any(|gone| begins(word, gone));
+        let gone = machine
+            && (["down", "unreachable", "lost"].iter().any(|gone| begins(word, gone)) || not && begins(word, "ready"));
         let node = begins(word, "node") && !of_software;
         machine |= node || ["host", "machine", "server", "hypervisor"].iter().any(|machine| begins(word, machine));
         of_software |= !begins(word, "kube");
+        not |= word.eq_ignore_ascii_case("not");
         gone
     })
 }
@@ -136,8 +138,8 @@ pub fn is_cause(name: &str) -> bool {
             return false;
         }
         cause |= CAUSES.iter().any(|cause| begins(word, cause))
-            || machine && begins(word, "down")
-            || not && begins(word, "ready");
+            // A pod is not ready when what it needs is not.
+            || machine && (begins(word, "down") || not && begins(word, "ready"));
         machine |= MACHINES.iter().any(|machine| begins(word, machine));
         not |= word.eq_ignore_ascii_case("not");
     }
@@ -174,6 +176,7 @@ mod tests {
         assert!(
             is_machine_down("HostUnreachable")
                 && is_machine_down("KubeNodeDown")
+                && is_machine_down("KubeNodeNotReady")
                 && !is_machine_down("RabbitMQNodeDown")
         );
         assert_eq!(words("KubePodOOMKilled on db").collect::<Vec<_>>().join("|"), "Kube|Pod|OOM|Killed| |on| |db");

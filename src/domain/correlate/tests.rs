@@ -34,6 +34,7 @@ pub(super) fn take(correlator: &mut Correlator, alert: &Alert, topology: &Arc<To
             let (fingerprint, name) = (alert.fingerprint, alert.name());
             let heard = Heard { fingerprint, cluster, subject, name, at, critical: true };
             correlator.joined(&id, heard, topology);
+            correlator.fell(fingerprint, at);
             for fingerprint in gathers {
                 let Patient { name, subject, at, .. } = correlator.waiting(fingerprint).unwrap();
                 let heard = Heard { fingerprint, cluster, subject: &subject, name: &name, at, critical: false };
@@ -51,6 +52,15 @@ fn failure_travels_to_callers() {
     let first = take(&mut correlator, &alert("db1", "Down", "critical", 0), &topology);
     assert_eq!(take(&mut correlator, &alert("a", "Errors", "critical", 40), &topology), first);
     assert_eq!(take(&mut correlator, &alert("door", "Errors", "warning", 80), &topology), first);
+}
+
+#[test]
+fn within_one_application_failure_passes_through_what_is_silent() {
+    let topology = chart(&[("auth-web", "auth-api"), ("auth-api", "auth-core"), ("shop", "auth-api")]);
+    let mut correlator = Correlator::new(Rules::default());
+    let first = take(&mut correlator, &alert("auth-core", "Errors", "critical", 0), &topology);
+    assert_eq!(take(&mut correlator, &alert("auth-web", "Errors", "critical", 40), &topology), first);
+    assert_ne!(take(&mut correlator, &alert("shop", "Errors", "critical", 60), &topology), first);
 }
 
 #[test]
@@ -100,6 +110,56 @@ fn a_decision_is_not_pulled_from_under_people() {
     correlator.pin(&IncidentId::new(second));
     take(&mut correlator, &alert("db", "Down", "critical", 45), &topology);
     assert!(correlator.merges().is_empty());
+}
+
+#[test]
+fn services_that_fall_at_once_with_a_machine_fell_with_it() {
+    let topology = Arc::new(Topology::default());
+    let mut correlator = Correlator::new(Rules::default());
+    let machine = |at| {
+        let (name, node, severity) = ("KubeNodeNotReady", "worker-20", "critical");
+        let labels = [("alertname", name), ("node", node), ("severity", severity)];
+        let labels = labels.map(|(label, value)| (label.to_owned(), value.to_owned()));
+        Alert::firing(Labels::from(labels), Timestamp::from_secs(NOW + at))
+    };
+    let error = |service: &str, at| alert(service, "HTTPErrorRateHigh", "critical", at);
+    take(&mut correlator, &error("search", 0), &topology);
+    take(&mut correlator, &machine(20), &topology);
+    take(&mut correlator, &error("ads", 30), &topology);
+    assert!(correlator.merges().is_empty(), "two may fall by chance");
+    // Broken in itself, and another that fell long after.
+    take(&mut correlator, &alert("ledger", "DiskFull", "critical", 40), &topology);
+    take(&mut correlator, &error("live", 45), &topology);
+    let merges = correlator.merges();
+    assert_eq!(merges.len(), 3, "{merges:?}");
+    assert!(merges[0].because.ends_with("services fell at once with worker-20, and nothing else explains them"));
+    assert_eq!(correlator.load().0, 2, "the disk is another story");
+    take(&mut correlator, &error("mail", 20 + 200), &topology);
+    assert_eq!(correlator.load().0, 3);
+    assert!(correlator.merges().is_empty());
+}
+
+#[test]
+fn neighbours_that_warn_as_long_are_one_story() {
+    let topology = chart(&[("core", "rules"), ("door", "core"), ("late", "core")]);
+    let mut correlator = Correlator::new(Rules::default());
+    let warnings = [("core", 0), ("rules", 40), ("door", 90), ("other", 95), ("late", 500)];
+    let warnings = warnings.map(|(service, at)| alert(service, "SlowResponses", "warning", at));
+    for warning in &warnings[..4] {
+        assert_eq!(take(&mut correlator, warning, &topology), None);
+    }
+    // The first is an incident of its own by now.
+    let first = IncidentId::numbered(1);
+    assert_eq!(correlator.home(warnings[0].fingerprint), None);
+    correlator.opened(&first, warnings[0].starts_at);
+    let (fingerprint, at) = (warnings[0].fingerprint, warnings[0].starts_at);
+    let heard = Heard { fingerprint, cluster: "default", subject: "core", name: "SlowResponses", at, critical: false };
+    correlator.joined(&first, heard, &topology);
+    let home = |correlator: &Correlator, at: usize| correlator.home(warnings[at].fingerprint);
+    assert_eq!((home(&correlator, 1), home(&correlator, 2)), (Some(first.clone()), Some(first)));
+    assert_eq!(home(&correlator, 3), None, "no neighbour");
+    take(&mut correlator, &warnings[4], &topology);
+    assert_eq!(home(&correlator, 4), None, "it began long after");
 }
 
 #[test]

@@ -308,6 +308,12 @@ impl Correlator {
         }
     }
 
+    /// Whether all three belong to one application, by their names.
+    fn are_relatives(&self, one: u32, other: u32, between: u32) -> bool {
+        let family = |node: u32| places::family(&self.graph.at(node).subject);
+        family(one).is_some() && family(one) == family(other) && family(one) == family(between)
+    }
+
     /// Whether something in the incident is broken in itself.
     fn has_cause(&self, key: u32) -> bool {
         self.open.get(&key).is_some_and(|open| open.roots.iter().any(|root| self.graph.at(*root).cause))
@@ -359,8 +365,17 @@ impl Correlator {
         }
         for far in self.graph.callees(silent) {
             if let Some(key) = self.active(far, at) {
-                // By itself too little: independent faults lie two steps apart in most estates.
-                let strength = if named && self.graph.at(far).critical { 0.7 } else { 0.3 };
+                // By itself too little: independent faults lie two steps apart in most estates, but seldom
+                // within one application.
+                let strength = match self.graph.at(far).critical {
+                    true if named => 0.7,
+                    true if self.are_relatives(node, far, silent)
+                        && self.graph.at(far).first_at.abs_diff(at) <= TOGETHER =>
+                    {
+                        0.55
+                    }
+                    _ => 0.3,
+                };
                 heard.push(Said::topology(key, Link::NeedsThroughSilent, far, strength, self.time_voice(far, at)));
             }
         }
