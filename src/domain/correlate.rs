@@ -391,7 +391,12 @@ impl Correlator {
             !other.critical && !other.host && other.first_at.abs_diff(found.at) <= COMPANY
         };
         let mut around = self.graph.callees(found.node).chain(self.graph.callers(found.node)).filter(began_with_it);
-        around.find_map(|other| self.active(other, self.graph.at(other).last_at.max(found.at)))
+        around.find_map(|other| {
+            let key = self.active(other, self.graph.at(other).last_at.max(found.at))?;
+            // What something critical opened has had its time to reach this one.
+            let warns_only = |open: &Open| open.nodes.iter().all(|node| !self.graph.at(*node).critical);
+            self.open.get(&key).is_some_and(warns_only).then_some(key)
+        })
     }
 
     /// An open incident of a caller that is critical, for a queue: it fills because those who empty it
