@@ -324,8 +324,12 @@ async fn follow_up(desk: &Desk, plan: &Plan, hands: &Hands) -> Result<Steps, Flo
             }
             let mut names = pause::names_for(step, Some(&plan.service));
             names.extend(pause::names_for(step, of_pods.get(&step.target().uid).map(String::as_str)));
-            let tried = match hands.rehearse(step).await {
-                // After the rehearsal, which may have waited for the cluster.
+            let ready = async {
+                let now = hands.rehearse(step).await?;
+                hands.sure().await.map(|()| now)
+            };
+            let tried = match ready.await {
+                // After what may have waited for the cluster and for the lease.
                 Ok(now) => match desk.pause_of(&names).await? {
                     None => hands.apply(step, &now.resource_version, plan.id.as_str()).await.map(drop),
                     Some(why) => {

@@ -82,6 +82,18 @@ impl Term {
         Self::new(Sure { until: Instant::now() + year, wall_until: SystemTime::now() + year })
     }
 
+    /// Ends at once, and is renewed after that time.
+    #[cfg(test)]
+    pub fn renewed_after(late: Duration) -> Self {
+        let term = Self::new(Sure::since(Instant::now() - LEASE, SystemTime::now() - LEASE));
+        let renewed = term.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(late).await;
+            renewed.renewed(Sure::since(Instant::now(), SystemTime::now()));
+        });
+        term
+    }
+
     fn left(&self) -> Duration {
         let Some(held) = &self.0 else { return Duration::ZERO };
         if held.over.load(Ordering::Acquire) {

@@ -33,13 +33,12 @@ pub(super) enum NotNow {
     Over(ClusterError),
 }
 
-/// Asked before each further try: the rules and the kill switch as they are then, not as they were when
-/// it was begun.
+/// The rules and the kill switch as they are then, not as they were when it was begun.
 #[async_trait]
 pub(super) trait Permission: Sync {
-    /// May take its time: the object is looked at after it.
+    /// Before each further try. May take its time: the object is looked at after it.
     async fn by_policy(&self) -> Result<(), NotNow>;
-    /// Directly before the write, so quickly that nobody comes between.
+    /// Directly before each write, the first one too, so quickly that nobody comes between.
     async fn by_kill_switch(&self) -> Result<(), NotNow>;
 }
 
@@ -51,14 +50,18 @@ pub(super) async fn apply(
     is_as_approved: impl Fn(&DryRun) -> bool,
     permission: &dyn Permission,
 ) -> Result<Result<Applied, Withheld>, ClusterError> {
-    if let Action::CallHook { .. } = action {
-        // Whoever answers that it is busy may have begun: what was called once is not called again.
-        return hands.apply(action, version, mark).await.map(Ok);
-    }
     let (mut tries, began) = (1, tokio::time::Instant::now());
-    let mut ended = hands.apply(action, version, mark).await;
+    let mut next = once(hands, action, version, mark, permission).await;
     loop {
+        let ended = match next {
+            Err(NotNow::Withheld(why)) => return Ok(Err(why)),
+            Err(NotNow::Unread(why)) => Err(ClusterError::Unavailable(why)),
+            Err(NotNow::Over(error)) => return Err(error),
+            Ok(ended) => ended,
+        };
         match ended {
+            // Whoever answers that it is busy may have begun: what was called once is not called again.
+            ended if matches!(action, Action::CallHook { .. }) => return ended.map(Ok),
             // It never arrived, or found another version there. What comes before the next try waits until
             // the cluster is back.
             Err(ClusterError::Conflict(_) | ClusterError::Unavailable(_))
@@ -67,13 +70,22 @@ pub(super) async fn apply(
         }
         tokio::time::sleep((PAUSE * tries).min(LONGEST)).await;
         tries += 1;
-        ended = match again(hands, action, mark, &is_as_approved, permission).await {
-            Err(NotNow::Withheld(why)) => return Ok(Err(why)),
-            Err(NotNow::Unread(why)) => Err(ClusterError::Unavailable(why)),
-            Err(NotNow::Over(error)) => return Err(error),
-            Ok(ended) => ended,
-        };
+        next = again(hands, action, mark, &is_as_approved, permission).await;
     }
+}
+
+/// The lease may have to be waited for, and somebody may pause meanwhile: it comes first, then the kill
+/// switch, then the write at once.
+async fn once(
+    hands: &Hands,
+    action: &Action,
+    version: &str,
+    mark: &str,
+    permission: &dyn Permission,
+) -> Result<Result<Applied, ClusterError>, NotNow> {
+    hands.sure().await.map_err(NotNow::Over)?;
+    permission.by_kill_switch().await?;
+    Ok(hands.apply(action, version, mark).await)
 }
 
 async fn again(
@@ -91,8 +103,7 @@ async fn again(
     if !is_as_approved(&fresh) {
         return Err(NotNow::Over(ClusterError::Conflict("what was approved has changed meanwhile".into())));
     }
-    permission.by_kill_switch().await?;
-    Ok(hands.apply(action, &fresh.resource_version, mark).await)
+    once(hands, action, &fresh.resource_version, mark, permission).await
 }
 
 #[cfg(test)]
@@ -233,7 +244,9 @@ mod tests {
             Ok(())
         }
         async fn by_kill_switch(&self) -> Result<(), NotNow> {
-            assert_eq!(self.cluster.dry_runs.load(Ordering::SeqCst), 1, "the object was looked at after the rules");
+            let tries = self.cluster.writes.load(Ordering::SeqCst);
+            let looked = self.cluster.dry_runs.load(Ordering::SeqCst);
+            assert_eq!(looked, u32::from(tries > 0), "the object was looked at after the rules");
             match self.cluster.writes.load(Ordering::SeqCst) >= self.paused_after {
                 true => Err(NotNow::Withheld("paused".to_owned())),
                 false => Ok(()),
@@ -295,12 +308,42 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_kill_switch_is_read_before_every_further_try() {
+    async fn the_kill_switch_is_read_before_every_try() {
+        assert_eq!(write(written_by(0), 0).await, (Ok(Err("paused".into())), 0));
         assert_eq!(write(written_by(7), 3).await, (Ok(Err("paused".into())), 3));
         let away = || Contested { is_away: true, ..Contested::default() };
         assert_eq!(write(away(), 1).await, (Ok(Err("paused".into())), 1));
         let (ended, writes) = write(away(), 99).await;
         assert!(matches!(ended, Err(ClusterError::Unavailable(_))) && writes <= TRIES, "{writes}");
+    }
+
+    /// Paused from that moment on.
+    struct PausedAt(tokio::time::Instant);
+
+    #[async_trait]
+    impl Permission for PausedAt {
+        async fn by_policy(&self) -> Result<(), NotNow> {
+            Ok(())
+        }
+        async fn by_kill_switch(&self) -> Result<(), NotNow> {
+            match tokio::time::Instant::now() < self.0 {
+                true => Ok(()),
+                false => Err(NotNow::Withheld("paused".to_owned())),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_pauses_while_the_lease_is_waited_for_is_heard() {
+        for (paused_after_ms, written) in [(5_000, 1), (200, 0)] {
+            let cluster = Arc::new(written_by(0));
+            let term = Term::renewed_after(Duration::from_millis(400));
+            let hands = Hands { cluster: Some(cluster.clone()), hooks: None, term };
+            let action = Action::Restart { target: somewhere("Deployment") };
+            let paused = PausedAt(tokio::time::Instant::now() + Duration::from_millis(paused_after_ms));
+            let ended = apply(&hands, &action, "0", "P", |_| true, &paused).await;
+            assert_eq!(cluster.writes.load(Ordering::SeqCst), written, "{ended:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -92,6 +92,12 @@ impl Hands {
         })
     }
 
+    /// Waits until a write may begin; `apply` then does not wait.
+    pub async fn sure(&self) -> Result<(), ClusterError> {
+        // It is not this process that may try again.
+        self.term.sure().await.map_err(|lost| ClusterError::Unknown(lost.to_string()))
+    }
+
     /// The first write of the action; for a drain that is the cordon. Not begun, and not gone on with, when
     /// somebody else may lead: whoever does reads the cluster.
     pub async fn apply(&self, action: &Action, version: &str, mark: &str) -> Result<Applied, ClusterError> {

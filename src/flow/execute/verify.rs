@@ -299,14 +299,6 @@ async fn put_back(
     };
     let now = hands.rehearse(&action).await?;
     crash::point("undo.before_write");
-    // The rehearsal may have waited for the cluster.
-    match permission.by_kill_switch().await {
-        Ok(()) => {}
-        Err(NotNow::Withheld(why)) => return Ok(Err(why)),
-        // The next round reads the cluster first.
-        Err(NotNow::Unread(why)) => return Err(ClusterError::Unknown(why)),
-        Err(NotNow::Over(error)) => return Err(error),
-    }
     // Status writers come between as in the action itself; the fields it touches must stay as they are.
     let same = |fresh: &DryRun| fresh.before == now.before && fresh.after == now.after;
     let ended = super::contested::apply(hands, &action, &now.resource_version, mark, same, permission).await;
