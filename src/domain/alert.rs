@@ -25,12 +25,17 @@ const UNNAMED: &str = "unnamed";
 const DEFAULT_CLUSTER: &str = "default";
 
 /// Labels that name what an alert is about, from the name people use to the name machines use.
-const SUBJECTS: [&str; 37] = [
+const SUBJECTS: [&str; 53] = [
     "service",
     "service_name",
     "app",
     "app_kubernetes_io_name",
     "application",
+    "svc",
+    "app_name",
+    "appname",
+    "application_name",
+    "microservice",
     "deployment",
     "statefulset",
     "daemonset",
@@ -45,6 +50,14 @@ const SUBJECTS: [&str; 37] = [
     "pod",
     "container",
     "component",
+    "dag_id",
+    "dag",
+    "pipeline",
+    "pipeline_name",
+    "workflow",
+    "dataset",
+    "function_name",
+    "FunctionName",
     "topic",
     "queue",
     "database",
@@ -63,6 +76,9 @@ const SUBJECTS: [&str; 37] = [
     "server",
     "arn",
     "vm",
+    "entity",
+    "resource",
+    "target",
 ];
 /// Who forwards for others: such an alert is about the one behind it.
 const PROXIES: [&str; 8] = ["haproxy", "nginx", "envoy", "traefik", "ingress", "varnish", "istio-proxy", "kong"];
@@ -471,6 +487,19 @@ mod tests {
             "A Some(\"pay\") Critical | `labels.alertname` is missing; give the name of the alerting rule | \
              `startsAt` is \"yesterday\"; give an RFC 3339 instant such as 2026-11-21T02:17:00Z",
         );
+    }
+
+    #[test]
+    fn the_subject_is_what_people_call_it_before_what_machines_do() {
+        let subject = |labels: &[(&str, &str)]| {
+            let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            Alert::firing(labels, Timestamp::from_secs(0)).subject().map(str::to_owned)
+        };
+        assert_eq!(subject(&[("instance", "10.0.0.1:80"), ("svc", "pay")]).as_deref(), Some("pay"));
+        assert_eq!(subject(&[("dag_id", "orders_mart"), ("worker", "spark-02")]).as_deref(), Some("orders_mart"));
+        assert_eq!(subject(&[("dataset", "orders"), ("host", "db-7")]).as_deref(), Some("orders"));
+        assert_eq!(subject(&[("target", "pay"), ("vm", "vm-3")]).as_deref(), Some("vm-3"));
+        assert_eq!(subject(&[("level", "error"), ("owner", "ann")]), None);
     }
 
     #[test]

@@ -35,17 +35,20 @@ pub struct Said {
     /// What its name or labels say of users.
     pub users: Users,
     pub production: bool,
+    /// About data on its way, which no user waits for at that moment.
+    pub pipeline: bool,
 }
 
 impl Default for Said {
     fn default() -> Self {
-        Self { users: Users::Unsaid, production: true }
+        Self { users: Users::Unsaid, production: true, pipeline: false }
     }
 }
 
 impl Said {
     pub fn by(alert: &Alert) -> Self {
-        Self { users: users(alert), production: environment(alert).is_none() }
+        let pipeline = PIPELINES.iter().any(|name| alert.label(name).is_some());
+        Self { users: users(alert), production: environment(alert).is_none(), pipeline }
     }
 }
 
@@ -136,6 +139,8 @@ const BACKGROUND: [&str; 14] = [
 ];
 /// Among those, what runs at its time and can run again.
 const BATCH: [&str; 8] = ["job", "cron", "batch", "nightly", "export", "reconcile", "backup", "report"];
+/// Labels of what moves data from one place to another.
+const PIPELINES: [&str; 6] = ["dag_id", "dag", "pipeline", "pipeline_name", "dataset", "workflow"];
 /// Names of alerts about a whole journey of a user.
 const JOURNEYS: [&str; 7] = ["synthetic", "probe", "blackbox", "journey", "endpoint", "canary", "uptime"];
 
@@ -241,6 +246,10 @@ fn weigh(symptoms: &[Symptom], ill: &BTreeSet<&str>, feel: Users, topology: &Top
         topology.nodes().map(|(name, _)| name).filter(|name| is_door(name, topology)).collect();
     // Where names say which doors are for users, those count, by their share. Where none does, every
     // door may be one, and one that suffers is taken seriously.
+    // Whoever looks at a report waits for none of it at that moment.
+    for one in symptoms.iter().filter(|one| one.said.pipeline) {
+        doors.remove(one.subject.as_str());
+    }
     let told = doors.iter().any(|name| has_word(name, &FRONTS));
     if told {
         doors.retain(|name| has_word(name, &FRONTS));
@@ -387,6 +396,18 @@ mod tests {
         assert_eq!(assess(&[batch], &Topology::default(), History::default()).0, Sev::Four);
         let machine = Symptom::named("HostDown", "rack4-07", Severity::Critical);
         assert_eq!(assess(&[machine], &Topology::default(), History::default()).0, Sev::Four);
+    }
+
+    #[test]
+    fn a_report_that_nobody_waits_for_is_no_door() {
+        let mut topology = Topology::default();
+        topology.add_edge("report", "mart", EdgeKind::Calls);
+        let of = |pipeline| {
+            let said = Said { pipeline, ..Said::default() };
+            ["report", "mart"].map(|name| Symptom { said, ..ill(name) })
+        };
+        assert_eq!(assess(&of(true), &topology, History::default()).0, Sev::Three);
+        assert_eq!(assess(&of(false), &topology, History::default()).0, Sev::One);
     }
 
     #[test]
