@@ -47,7 +47,9 @@ impl Default for Said {
 
 impl Said {
     pub fn by(alert: &Alert) -> Self {
-        let pipeline = PIPELINES.iter().any(|name| alert.label(name).is_some());
+        // A service may well say which pipeline has deployed it.
+        let about = alert.about();
+        let pipeline = PIPELINES.iter().any(|name| alert.label(name) == Some(about));
         Self { users: users(alert), production: environment(alert).is_none(), pipeline }
     }
 }
@@ -244,12 +246,12 @@ fn weigh(symptoms: &[Symptom], ill: &BTreeSet<&str>, feel: Users, topology: &Top
     let suffering: BTreeSet<&str> = symptoms.iter().filter(suffers).map(|one| one.subject.as_str()).collect();
     let mut doors: BTreeSet<&str> =
         topology.nodes().map(|(name, _)| name).filter(|name| is_door(name, topology)).collect();
-    // Where names say which doors are for users, those count, by their share. Where none does, every
-    // door may be one, and one that suffers is taken seriously.
     // Whoever looks at a report waits for none of it at that moment.
     for one in symptoms.iter().filter(|one| one.said.pipeline) {
         doors.remove(one.subject.as_str());
     }
+    // Where names say which doors are for users, those count, by their share. Where none does, every
+    // door may be one, and one that suffers is taken seriously.
     let told = doors.iter().any(|name| has_word(name, &FRONTS));
     if told {
         doors.retain(|name| has_word(name, &FRONTS));
@@ -332,6 +334,7 @@ fn services(count: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::time::Timestamp;
     use crate::domain::topology::EdgeKind;
 
     fn chart() -> Topology {
@@ -406,6 +409,11 @@ mod tests {
             let said = Said { pipeline, ..Said::default() };
             ["report", "mart"].map(|name| Symptom { said, ..ill(name) })
         };
+        let says = |labels: &[(&str, &str)]| {
+            let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            Said::by(&Alert::firing(labels, Timestamp::from_secs(0))).pipeline
+        };
+        assert!(says(&[("dag_id", "report")]) && !says(&[("service", "web"), ("pipeline", "deploy-web")]));
         assert_eq!(assess(&of(true), &topology, History::default()).0, Sev::Three);
         assert_eq!(assess(&of(false), &topology, History::default()).0, Sev::One);
     }
