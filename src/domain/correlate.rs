@@ -23,6 +23,7 @@ pub(in crate::domain) mod names;
 mod order;
 mod pages;
 mod places;
+mod scopes;
 #[cfg(test)]
 mod tests;
 mod voices;
@@ -259,7 +260,7 @@ impl Correlator {
         // What was critical here before has explained already whom it explains.
         let news = critical && !(why.link == Link::Same && self.graph.at(node).critical);
         self.admit(key, node, alert.fingerprint, alert.starts_at, Weight { critical, cause });
-        self.places.note(alert, node, alert.starts_at);
+        self.places.note(alert, self.graph.at(node).scope, node, alert.starts_at);
         let mut key = key;
         // A warning explains nothing: half of all warnings are about nothing.
         if news {
@@ -288,7 +289,7 @@ impl Correlator {
         let suffers = known.critical && at.abs_diff(known.last_at) <= COMPANY && self.active(node, at).is_some();
         let proven = cause && suffers;
         if alert.severity() == Severity::Critical || proven {
-            self.places.note(alert, node, at);
+            self.places.note(alert, self.graph.at(node).scope, node, at);
             let because = match proven {
                 true => Because::BrokenInItself { subject },
                 false => Because::Critical { subject },
@@ -318,7 +319,7 @@ impl Correlator {
         if let Some(company) = company {
             let because = Because::Company { company, within: COMPANY };
             let gathers = near.iter().map(|one| one.fingerprint).collect();
-            self.places.note(alert, node, at);
+            self.places.note(alert, self.graph.at(node).scope, node, at);
             return Placement::Open { because, gathers };
         }
         self.wait(alert, node);

@@ -67,6 +67,7 @@ pub struct Verdict {
     pub at: Timestamp,
     pub verdict: &'static str,
     pub reason: String,
+    /// What it is part of at the end, when merges are over and what waited has been gathered.
     pub incident: Option<String>,
     pub truth: Option<String>,
 }
@@ -298,7 +299,7 @@ pub fn run(cases: &[Case], topology: &Arc<Topology>, rules: Rules) -> Run {
             quiet.remove(&merge.into);
             merged.insert(merge.from, merge.into);
         }
-        run.incident_of[number] = incident.clone();
+        run.incident_of[number] = incident;
         run.verdicts.push(Verdict {
             line: number + 1,
             alertname: case.alert.name().to_owned(),
@@ -306,7 +307,7 @@ pub fn run(cases: &[Case], topology: &Arc<Topology>, rules: Rules) -> Run {
             at: case.at,
             verdict,
             reason,
-            incident: incident.map(|incident| incident.to_string()),
+            incident: None,
             truth: case.truth.clone(),
         });
     }
@@ -315,6 +316,9 @@ pub fn run(cases: &[Case], topology: &Arc<Topology>, rules: Rules) -> Run {
         while let Some(into) = merged.get(incident) {
             *incident = into.clone();
         }
+    }
+    for (verdict, incident) in run.verdicts.iter_mut().zip(&run.incident_of) {
+        verdict.incident = incident.as_ref().map(ToString::to_string);
     }
     run.severities = severities(cases, &run.incident_of, topology);
     run

@@ -9,6 +9,7 @@ use super::super::topology::{NodeKind, Topology};
 use super::book::{Book, hash};
 use super::few::Few;
 use super::pages::Pages;
+use super::scopes::{Found, Scopes};
 
 #[derive(Debug, Clone)]
 pub(super) struct Node {
@@ -65,21 +66,12 @@ impl Node {
 pub(super) struct Graph {
     nodes: Pages<Node>,
     subjects: Book,
-    scopes: Vec<Scope>,
-    scope_numbers: FxHashMap<Arc<str>, u32>,
+    scopes: Scopes,
+    /// Instances that spoke before the service that they are instances of was known, by scope and its name.
+    orphans: FxHashMap<(u32, String), Vec<u32>>,
     topology: Arc<Topology>,
     /// Hashes of all names here and in the topology: most words of a text are none of them.
     names: FxHashSet<u64>,
-    /// Services not heard of whose instances spoke, in all scopes.
-    orphaned: usize,
-}
-
-/// Within one scope, equal names are one subject.
-#[derive(Debug)]
-struct Scope {
-    name: Arc<str>,
-    /// Instances that spoke before the service that they are instances of was known, by its name.
-    orphans: FxHashMap<String, Vec<u32>>,
 }
 
 /// Instances of services not heard of that are remembered.
@@ -123,7 +115,7 @@ impl Graph {
                 }
             }
         }
-        let scope = self.scope(cluster);
+        let scope = self.scope(cluster, subject);
         let number = match self.known(scope, subject) {
             Some(known) => known,
             None => self.meet(scope, subject),
@@ -132,20 +124,31 @@ impl Graph {
         number
     }
 
-    fn scope(&mut self, cluster: &str) -> u32 {
-        if let Some(known) = self.scope_numbers.get(cluster) {
-            return *known;
+    fn scope(&mut self, cluster: &str, subject: &str) -> u32 {
+        match self.scopes.find(cluster) {
+            Found::One(number) => number,
+            Found::Several(first, others) => {
+                let speaks = |scope: &u32| {
+                    let known = self.subjects.find(*scope, subject);
+                    known.is_some_and(|number| self.nodes.at(number).speaks)
+                };
+                let mut heard = others.iter().copied().filter(speaks);
+                match (heard.next(), heard.next()) {
+                    (Some(only), None) => only,
+                    _ => first,
+                }
+            }
         }
-        let next = self.scopes.len() as u32;
-        let name: Arc<str> = cluster.into();
-        self.scope_numbers.insert(name.clone(), next);
-        self.scopes.push(Scope { name, orphans: FxHashMap::default() });
-        next
     }
 
     /// Cluster and environment of the node's scope, as `super::scope` says it.
     pub fn scope_of(&self, node: u32) -> &Arc<str> {
-        &self.scopes[self.at(node).scope as usize].name
+        self.scopes.name(self.at(node).scope)
+    }
+
+    /// Its name for alerts that name no cluster, where they are part of it.
+    pub fn scope_unsaid(&self, node: u32) -> Option<String> {
+        self.scopes.name_unsaid(self.at(node).scope)
     }
 
     /// A subject that is not known by this name: it may be by another way to write it.
@@ -168,19 +171,15 @@ impl Graph {
             }
         }
         let number = self.intern(scope, subject);
-        if let Some(instances) = self.scopes[scope as usize].orphans.remove(subject) {
-            self.orphaned -= 1;
+        if let Some(instances) = self.orphans.remove(&(scope, subject.to_owned())) {
             for instance in instances {
                 self.named(number, instance);
             }
         }
         if let Some(base) = base
-            && self.orphaned < MAX_ORPHANS
+            && self.orphans.len() < MAX_ORPHANS
         {
-            let orphans = &mut self.scopes[scope as usize].orphans;
-            let known = orphans.len();
-            orphans.entry(base.to_owned()).or_default().push(number);
-            self.orphaned += orphans.len() - known;
+            self.orphans.entry((scope, base.to_owned())).or_default().push(number);
         }
         number
     }

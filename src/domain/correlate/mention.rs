@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::super::alert::{Alert, Reading, Severity};
+use super::super::alert::{Alert, DEFAULT_CLUSTER, Reading, Severity};
 use super::graph::Graph;
 
 /// Separates the cluster from an environment that is not production.
@@ -81,6 +81,11 @@ fn scope_of<'a>(cluster: &'a str, environment: Option<&'static str>) -> Cow<'a, 
 /// The cluster of a scope.
 pub fn cluster_of(scope: &str) -> &str {
     scope.split(BETWEEN).next().unwrap_or(scope)
+}
+
+/// Whether the scope is that of alerts that name no cluster.
+pub(super) fn is_unsaid(scope: &str) -> bool {
+    cluster_of(scope) == DEFAULT_CLUSTER
 }
 
 /// A name as people give them to services and machines, rather than a word of a sentence.

@@ -58,14 +58,14 @@ pub(super) struct Places {
     known: FxHashMap<u64, Place>,
 }
 
-fn key(cluster: &str, name: &str, value: &str) -> u64 {
+fn key(scope: u32, name: &str, value: &str) -> u64 {
     let mut hasher = FxHasher::default();
     // A port does not make another place.
     let value = match name {
         "instance" => value.rsplit_once(':').map_or(value, |(host, _)| host),
         _ => value,
     };
-    (cluster, value).hash(&mut hasher);
+    (scope, value).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -104,7 +104,7 @@ pub(super) fn weight(label: &str) -> f64 {
 }
 
 impl Places {
-    pub fn note(&mut self, alert: &Reading<'_>, node: u32, at: Timestamp) {
+    pub fn note(&mut self, alert: &Reading<'_>, scope: u32, node: u32, at: Timestamp) {
         if self.known.len() > MAX_PLACES {
             let mut ages: Vec<Timestamp> = self.known.values().map(|place| place.last_at).collect();
             ages.sort_unstable();
@@ -112,7 +112,7 @@ impl Places {
             self.known.retain(|_, place| place.last_at > cut);
         }
         for (name, value) in places_of(alert) {
-            let entry = self.known.entry(key(alert.cluster(), name, value));
+            let entry = self.known.entry(key(scope, name, value));
             let place = entry.or_insert(Place { subjects: Few::None, last_at: at });
             place.last_at = place.last_at.max(at);
             if place.subjects.len() <= MAX_SUBJECTS && !place.subjects.contains(&node) {
@@ -122,10 +122,10 @@ impl Places {
     }
 
     /// Other subjects that share a place with the alert, and the label that says so.
-    pub fn shared(&self, alert: &Reading<'_>, node: u32) -> Vec<(u32, &'static str)> {
+    pub fn shared(&self, alert: &Reading<'_>, scope: u32, node: u32) -> Vec<(u32, &'static str)> {
         let mut shared = vec![];
         for (name, value) in places_of(alert) {
-            let Some(place) = self.known.get(&key(alert.cluster(), name, value)) else { continue };
+            let Some(place) = self.known.get(&key(scope, name, value)) else { continue };
             if place.subjects.len() <= MAX_SUBJECTS {
                 shared.extend(place.subjects.iter().filter(|other| **other != node).map(|other| (*other, name)));
             }

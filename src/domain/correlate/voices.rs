@@ -251,7 +251,7 @@ impl Correlator {
                 }
             }
         }
-        for (other, label) in self.places.shared(alert, node) {
+        for (other, label) in self.places.shared(alert, self.graph.at(node).scope, node) {
             let Some(key) = self.active(other, at) else { continue };
             let pattern = match label {
                 "namespace" | places::FAMILY => self.kinship(node, other, label, alert, cause),
@@ -333,7 +333,10 @@ impl Correlator {
             return 0.0;
         }
         let (one, other) = (self.graph.at(node), self.graph.at(other));
-        self.lessons.say(self.graph.scope_of(node), &one.subject, &other.subject)
+        let say = |scope: &str| self.lessons.say(scope, &one.subject, &other.subject);
+        let said = say(self.graph.scope_of(node));
+        // Taught when nobody had named the cluster yet.
+        if said == 0.0 { self.graph.scope_unsaid(node).map_or(0.0, |scope| say(&scope)) } else { said }
     }
 
     /// Whether what fell ill at `at` may be why `caller` is ill: effects do not come long before causes
