@@ -80,6 +80,8 @@ const SUBJECTS: [&str; 53] = [
     "resource",
     "target",
 ];
+/// So many of them name what people run; the others name machines, parts and instances.
+const NAMED: usize = 17;
 /// Who forwards for others: such an alert is about the one behind it.
 const PROXIES: [&str; 8] = ["haproxy", "nginx", "envoy", "traefik", "ingress", "varnish", "istio-proxy", "kong"];
 const BEHIND: [&str; 5] = ["backend", "upstream", "upstream_service", "exported_service", "destination"];
@@ -246,7 +248,12 @@ impl Alert {
     /// The node of the topology that the alert is about: its service, else its workload, else its
     /// host. The order is from the name people use to the name machines use.
     pub fn subject(&self) -> Option<&str> {
-        SUBJECTS.iter().find_map(|name| {
+        self.subject_by().map(|(subject, _)| subject)
+    }
+
+    /// The subject, and whether the label that says it is one that people name services in.
+    fn subject_by(&self) -> Option<(&str, bool)> {
+        SUBJECTS.iter().enumerate().find_map(|(rank, name)| {
             let value = self.label(name)?;
             let value = match *name {
                 // The job of a scraper says who measures, not what is measured.
@@ -270,7 +277,7 @@ impl Alert {
             let value = if PROXIES.iter().any(forwards) { behind().unwrap_or(value) } else { value };
             // `pay.shop.svc.cluster.local` is the service `pay`.
             let short = if value.contains(".svc") { value.split('.').next().unwrap_or(value) } else { value };
-            Some(short).filter(|short| !short.is_empty())
+            (!short.is_empty()).then_some((short, rank < NAMED))
         })
     }
 

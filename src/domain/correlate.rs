@@ -24,6 +24,7 @@ mod order;
 mod pages;
 mod places;
 mod scopes;
+mod subject;
 #[cfg(test)]
 mod tests;
 mod voices;
@@ -216,7 +217,7 @@ impl Correlator {
             open.last_at = open.last_at.max(at);
             return Placement::Join { incident: open.id.clone(), why: Why::again() };
         }
-        let node = self.graph.node(&scope(alert), alert.about(), topology);
+        let node = self.node_of(alert, topology);
         let known = self.graph.at_mut(node);
         known.speaks = true;
         if &*known.name != alert.name() {
@@ -232,6 +233,9 @@ impl Correlator {
 
     fn place_node(&mut self, node: u32, alert: &Reading<'_>, cause: bool, named: &[u32]) -> Placement {
         let at = alert.starts_at;
+        if let Some((key, why)) = self.blames(node, at, named) {
+            return self.join_apart(key, node, alert, why);
+        }
         if let Some(key) = self.active(node, at).filter(|key| self.stays(*key, node, alert, cause)) {
             let why = self.why(Link::Same, node, None, at, Voices::same());
             return self.join(key, node, alert, cause, why);
@@ -240,6 +244,29 @@ impl Correlator {
             Some((key, why)) => self.join(key, node, alert, cause, why),
             None => self.without_incident(node, alert, cause),
         }
+    }
+
+    /// The incident of whom the alert blames, where its subject is part of another: it suffers from both.
+    fn blames(&self, node: u32, at: Timestamp, named: &[u32]) -> Option<(u32, Why)> {
+        let own = self.active(node, at)?;
+        let blamed = named.iter().copied().filter(|other| !self.graph.at(*other).host);
+        let mut ill = blamed.filter_map(|other| Some((self.active(other, at)?, other)));
+        let (key, other) = ill.find(|(_, other)| self.graph.callees(node).any(|callee| callee == *other))?;
+        let voices = Voices { time: 1.0, topology: 0.97, ..Voices::default() };
+        (key != own).then(|| (key, self.why(Link::Needs, node, Some(other), at, voices)))
+    }
+
+    /// Takes the alert in and leaves its subject where it is.
+    fn join_apart(&mut self, key: u32, node: u32, alert: &Reading<'_>, why: Why) -> Placement {
+        let Some(open) = self.open.get_mut(&key) else {
+            return Placement::Wait { because: Because::JustClosed };
+        };
+        self.waiting.remove(alert.fingerprint);
+        open.last_at = open.last_at.max(alert.starts_at);
+        if self.member.insert(alert.fingerprint, Place { key, node }).is_none() {
+            open.members.push(alert.fingerprint);
+        }
+        Placement::Join { incident: open.id.clone(), why }
     }
 
     /// Whether another alert about a member belongs where the member is. A subject that was only
@@ -428,8 +455,29 @@ impl Correlator {
     /// After a restart: it waited, and nothing has become of it.
     pub fn waits_again(&mut self, alert: &Alert, topology: &Arc<Topology>) {
         let alert = Reading::of(alert);
-        let node = self.graph.node(&scope(&alert), alert.about(), topology);
+        let node = self.node_of(&alert, topology);
         self.wait(&alert, node);
+    }
+
+    fn node_of(&mut self, alert: &Reading<'_>, topology: &Arc<Topology>) -> u32 {
+        self.graph.read(topology);
+        let scope = self.graph.scope(&scope(alert), alert.about());
+        let subject = self.subject(alert, scope).into_owned();
+        self.graph.node_in(scope, &subject)
+    }
+
+    /// Whom a member or a waiting alert is about, in the name that is used for it here. An alert that says
+    /// no name of its own may have been recognised by something else.
+    pub fn about(&self, alert: &Alert) -> String {
+        let own = alert.subject().filter(|own| !subject::is_address(own));
+        let node = || {
+            let waits = self.waiting.get(alert.fingerprint).map(|waiting| waiting.node);
+            self.member.get(&alert.fingerprint).map(|place| place.node).or(waits)
+        };
+        match own {
+            Some(own) => own.to_owned(),
+            None => node().map_or_else(|| alert.about().to_owned(), |node| self.graph.at(node).subject.to_string()),
+        }
     }
 
     fn wait(&mut self, alert: &Reading<'_>, node: u32) {

@@ -73,8 +73,9 @@ pub struct History {
 }
 
 impl Symptom {
-    pub fn of(alert: &Alert) -> Self {
-        let (name, subject) = (alert.name().to_owned(), alert.about().to_owned());
+    /// `subject` is whom correlation took the alert to be about.
+    pub fn about(alert: &Alert, subject: &str) -> Self {
+        let (name, subject) = (alert.name().to_owned(), subject.to_owned());
         Self { name, subject, severity: alert.severity(), said: Said::by(alert), instances: 1 }
     }
 

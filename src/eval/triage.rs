@@ -303,7 +303,7 @@ pub fn run(cases: &[Case], topology: &Arc<Topology>, rules: Rules) -> Run {
         run.verdicts.push(Verdict {
             line: number + 1,
             alertname: case.alert.name().to_owned(),
-            subject: case.alert.subject().unwrap_or("unknown").to_owned(),
+            subject: triage.correlator.about(&case.alert),
             at: case.at,
             verdict,
             reason,
@@ -320,23 +320,19 @@ pub fn run(cases: &[Case], topology: &Arc<Topology>, rules: Rules) -> Run {
     for (verdict, incident) in run.verdicts.iter_mut().zip(&run.incident_of) {
         verdict.incident = incident.as_ref().map(ToString::to_string);
     }
-    run.severities = severities(cases, &run.incident_of, topology);
+    run.severities = severities(cases, &run, topology);
     run
 }
 
-fn severities(
-    cases: &[Case],
-    incident_of: &[Option<IncidentId>],
-    topology: &Topology,
-) -> BTreeMap<IncidentId, (Sev, String)> {
+fn severities(cases: &[Case], run: &Run, topology: &Topology) -> BTreeMap<IncidentId, (Sev, String)> {
     let mut seen: HashSet<(&IncidentId, Fingerprint)> = HashSet::new();
     let mut symptoms: BTreeMap<&IncidentId, Vec<Symptom>> = BTreeMap::new();
-    for (case, incident) in cases.iter().zip(incident_of) {
+    for ((case, incident), verdict) in cases.iter().zip(&run.incident_of).zip(&run.verdicts) {
         let Some(incident) = incident else { continue };
         if !seen.insert((incident, case.alert.fingerprint)) {
             continue;
         }
-        let (known, symptom) = (symptoms.entry(incident).or_default(), Symptom::of(&case.alert));
+        let (known, symptom) = (symptoms.entry(incident).or_default(), Symptom::about(&case.alert, &verdict.subject));
         let same = |one: &&mut Symptom| Symptom { instances: 1, ..(**one).clone() } == symptom;
         match known.iter_mut().find(same) {
             Some(same) => same.instances += 1,

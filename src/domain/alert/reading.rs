@@ -16,7 +16,7 @@ pub struct Reading<'a> {
 #[derive(Debug)]
 struct Said<'a> {
     name: &'a str,
-    subject: Option<&'a str>,
+    subject: Option<(&'a str, bool)>,
     cluster: &'a str,
     namespace: Option<&'a str>,
     environment: Option<&'a str>,
@@ -45,7 +45,7 @@ impl<'a> Said<'a> {
         }
         Self {
             name: name.unwrap_or(UNNAMED),
-            subject: alert.subject(),
+            subject: alert.subject_by(),
             cluster: cluster.unwrap_or(DEFAULT_CLUSTER),
             namespace,
             environment: environment.or(env),
@@ -68,7 +68,12 @@ impl<'a> Reading<'a> {
     }
 
     pub fn subject(&self) -> Option<&'a str> {
-        self.said().subject
+        self.said().subject.map(|(subject, _)| subject)
+    }
+
+    /// Whether the subject is said in a label that people name services in.
+    pub fn is_named(&self) -> bool {
+        self.said().subject.is_some_and(|(_, named)| named)
     }
 
     pub fn about(&self) -> &'a str {

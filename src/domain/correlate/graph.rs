@@ -1,8 +1,10 @@
 //! Subjects by number, with their neighbours: strings are compared once per alert.
 
+use std::borrow::Cow;
+use std::hash::Hasher as _;
 use std::sync::Arc;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use super::super::time::Timestamp;
 use super::super::topology::{NodeKind, Topology};
@@ -10,6 +12,7 @@ use super::book::{Book, hash};
 use super::few::Few;
 use super::pages::Pages;
 use super::scopes::{Found, Scopes};
+use super::subject::stems;
 
 #[derive(Debug, Clone)]
 pub(super) struct Node {
@@ -70,6 +73,8 @@ pub(super) struct Graph {
     /// Instances that spoke before the service that they are instances of was known, by scope and its name.
     orphans: FxHashMap<(u32, String), Vec<u32>>,
     topology: Arc<Topology>,
+    /// Charted names by how they are spelled; `None` where two differ in that only.
+    spellings: FxHashMap<u64, Option<Arc<str>>>,
     /// Hashes of all names here and in the topology: most words of a text are none of them.
     names: FxHashSet<u64>,
 }
@@ -81,17 +86,13 @@ const MAX_ORPHANS: usize = 20_000;
 const MAX_NAMED: usize = 16;
 const MAX_NAMED_BY: usize = 256;
 
-/// `pay` of `pay-02`, `pay_2` and `pay-02.prod.example.com`.
-fn base_of(subject: &str) -> Option<&str> {
-    let host = subject.split('.').next().unwrap_or(subject);
-    let base = host.trim_end_matches(|byte: char| byte.is_ascii_digit());
-    let base = if base.len() < host.len() { base.trim_end_matches(['-', '_']) } else { host };
-    (base.len() < subject.len() && base.bytes().any(|byte| byte.is_ascii_alphabetic())).then_some(base)
-}
-
-/// Machines and charts write one name in two ways.
-fn spellings(name: &str) -> impl Iterator<Item = String> {
-    [name.to_owned(), name.replace('_', "-"), name.replace('-', "_")].into_iter()
+/// Machines, charts and code write one name in several ways: `pay-api`, `pay_api`, `PayApi`.
+fn spelling(name: &str) -> u64 {
+    let mut hasher = FxHasher::default();
+    for byte in name.bytes().filter(u8::is_ascii_alphanumeric) {
+        hasher.write_u8(byte.to_ascii_lowercase());
+    }
+    hasher.finish()
 }
 
 impl Graph {
@@ -105,17 +106,12 @@ impl Graph {
 
     /// The node of a subject. A topology that has changed is charted anew.
     pub fn node(&mut self, cluster: &str, subject: &str, topology: &Arc<Topology>) -> u32 {
-        if !Arc::ptr_eq(&self.topology, topology) {
-            let same = *self.topology == **topology;
-            self.topology = topology.clone();
-            self.names.extend(topology.nodes().map(|(name, _)| hash(name)));
-            if !same {
-                for number in 0..self.nodes.len() {
-                    self.chart(number as u32);
-                }
-            }
-        }
+        self.read(topology);
         let scope = self.scope(cluster, subject);
+        self.node_in(scope, subject)
+    }
+
+    pub fn node_in(&mut self, scope: u32, subject: &str) -> u32 {
         let number = match self.known(scope, subject) {
             Some(known) => known,
             None => self.meet(scope, subject),
@@ -124,7 +120,27 @@ impl Graph {
         number
     }
 
-    fn scope(&mut self, cluster: &str, subject: &str) -> u32 {
+    pub fn read(&mut self, topology: &Arc<Topology>) {
+        if Arc::ptr_eq(&self.topology, topology) {
+            return;
+        }
+        let same = *self.topology == **topology;
+        self.topology = topology.clone();
+        if same {
+            return;
+        }
+        self.spellings.clear();
+        for (name, _) in topology.nodes() {
+            self.names.insert(hash(name));
+            // Two names that differ in spelling only are two.
+            self.spellings.entry(spelling(name)).and_modify(|known| *known = None).or_insert(Some(name.into()));
+        }
+        for number in 0..self.nodes.len() {
+            self.chart(number as u32);
+        }
+    }
+
+    pub fn scope(&mut self, cluster: &str, subject: &str) -> u32 {
         match self.scopes.find(cluster) {
             Found::One(number) => number,
             Found::Several(first, others) => {
@@ -156,20 +172,13 @@ impl Graph {
         if self.is_charted(subject) {
             return self.intern(scope, subject);
         }
-        let named = |graph: &Self, name: &str| {
-            let charted = graph.is_charted(name);
-            let speaks = graph.known(scope, name).is_some_and(|number| graph.at(number).speaks);
-            charted || speaks
-        };
-        let base = base_of(subject);
-        for name in spellings(subject).chain(base.into_iter().flat_map(spellings)) {
-            if named(self, &name) {
-                let number = self.intern(scope, &name);
-                self.subjects.add(scope, subject.into(), number);
-                self.names.insert(hash(subject));
-                return number;
-            }
+        if let Some(name) = self.recognise(scope, subject).map(Cow::into_owned) {
+            let number = self.intern(scope, &name);
+            self.subjects.add(scope, subject.into(), number);
+            self.names.insert(hash(subject));
+            return number;
         }
+        let base = stems(subject).find(|stem| stem.len() < subject.len());
         let number = self.intern(scope, subject);
         if let Some(instances) = self.orphans.remove(&(scope, subject.to_owned())) {
             for instance in instances {
@@ -187,6 +196,23 @@ impl Graph {
     /// A subject or a neighbour of one that is known already.
     pub fn known(&self, scope: u32, subject: &str) -> Option<u32> {
         self.subjects.find(scope, subject)
+    }
+
+    /// The name that is charted, or that alerts are about, and that `name` is a way to write.
+    pub fn spelled(&self, scope: u32, name: &str) -> Option<Cow<'_, str>> {
+        let speaks = |name: &str| self.known(scope, name).is_some_and(|number| self.at(number).speaks);
+        if self.is_charted(name) || speaks(name) {
+            let number = self.known(scope, name);
+            return Some(number.map_or_else(|| name.to_owned().into(), |number| (&*self.at(number).subject).into()));
+        }
+        if let Some(known) = self.spellings.get(&spelling(name)) {
+            return known.as_deref().map(Cow::Borrowed);
+        }
+        [name.replace('_', "-"), name.replace('-', "_")].into_iter().find(|name| speaks(name)).map(Cow::Owned)
+    }
+
+    pub fn is_host(&self, name: &str) -> bool {
+        self.topology.kind(name) == Some(NodeKind::Host)
     }
 
     /// False when the word is no subject of any cluster and not in the topology.

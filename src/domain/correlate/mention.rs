@@ -15,22 +15,22 @@ const NOT_PRODUCTION: [&str; 12] =
 /// Whether the value of the label is a thing that subjects need, and that has alerts of its own.
 /// A `match`, because every label of every alert is asked.
 fn is_thing(label: &str) -> bool {
-    is_machine(label)
-        || matches!(
-            label,
-            "topic"
-                | "queue"
-                | "database"
-                | "upstream"
-                | "upstream_service"
-                | "destination"
-                | "destination_service"
-                | "dependency"
-                | "target"
-                | "peer_service"
-                | "broker"
-                | "backend"
-        )
+    is_machine(label) || is_dependency(label) || matches!(label, "topic" | "queue" | "database" | "target" | "broker")
+}
+
+/// Whether the label says what the subject needs.
+pub(super) fn is_dependency(label: &str) -> bool {
+    matches!(
+        label,
+        "upstream"
+            | "upstream_service"
+            | "destination"
+            | "destination_service"
+            | "dependency"
+            | "peer"
+            | "peer_service"
+            | "backend"
+    )
 }
 
 fn is_machine(label: &str) -> bool {
@@ -98,7 +98,7 @@ fn is_name(word: &str) -> bool {
         && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte))
 }
 
-fn short(word: &str) -> &str {
+pub(super) fn short(word: &str) -> &str {
     let word = word.trim_matches(['.', '-', '_']);
     if word.contains(".svc") { word.split('.').next().unwrap_or(word) } else { word }
 }
