@@ -135,6 +135,8 @@ struct Open {
     /// Subjects that nothing alerting below them explains.
     roots: Vec<u32>,
     members: Vec<Fingerprint>,
+    /// Members that have not come back often.
+    steady: usize,
     /// Keys of incidents that were merged into it.
     absorbed: Vec<u32>,
     /// Keys of incidents that people have split from it.
@@ -151,11 +153,30 @@ struct Weight {
     cause: bool,
 }
 
+impl Open {
+    /// All that it is made of has come back again and again for a while: it is a habit, and what is new is
+    /// something else.
+    fn is_chronic(&self, at: Timestamp) -> bool {
+        self.steady == 0 && at.since(self.opened_at) >= COMPANY
+    }
+}
+
+/// So often an alert fires until it is one that comes back.
+const COMES_BACK: u8 = 3;
+
 /// Where a fingerprint is.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     key: u32,
     node: u32,
+    /// How often it has fired, as far as it matters.
+    fired: u8,
+}
+
+impl Place {
+    fn is_steady(&self) -> bool {
+        self.fired < COMES_BACK
+    }
 }
 
 pub struct Correlator {
@@ -215,6 +236,10 @@ impl Correlator {
             && let Some(open) = self.open.get_mut(&key)
         {
             open.last_at = open.last_at.max(at);
+            if let Some(place) = self.member.get_mut(&alert.fingerprint) {
+                place.fired = place.fired.saturating_add(1);
+                open.steady -= usize::from(place.fired == COMES_BACK && open.steady > 0);
+            }
             return Placement::Join { incident: open.id.clone(), why: Why::again() };
         }
         let node = self.node_of(alert, topology);
@@ -263,8 +288,9 @@ impl Correlator {
         };
         self.waiting.remove(alert.fingerprint);
         open.last_at = open.last_at.max(alert.starts_at);
-        if self.member.insert(alert.fingerprint, Place { key, node }).is_none() {
+        if self.member.insert(alert.fingerprint, Place { key, node, fired: 1 }).is_none() {
             open.members.push(alert.fingerprint);
+            open.steady += 1;
         }
         Placement::Join { incident: open.id.clone(), why }
     }
@@ -274,6 +300,9 @@ impl Correlator {
     /// suffer from others and proves to be broken in itself.
     fn stays(&self, key: u32, node: u32, alert: &Reading<'_>, cause: bool) -> bool {
         let known = self.graph.at(node);
+        if self.open.get(&key).is_some_and(|open| open.is_chronic(alert.starts_at)) {
+            return false;
+        }
         if cause && !known.cause && !self.open.get(&key).is_some_and(|open| open.roots.contains(&node)) {
             return false;
         }
@@ -368,6 +397,7 @@ impl Correlator {
             nodes: vec![],
             roots: vec![],
             members: vec![],
+            steady: 0,
             absorbed: vec![],
             apart: vec![],
             pinned: false,
@@ -404,8 +434,10 @@ impl Correlator {
     pub fn home(&self, fingerprint: Fingerprint) -> Option<IncidentId> {
         let found = self.waiting.get(fingerprint)?;
         let at = self.graph.at(found.node).last_at.max(found.at);
+        let fresh = |key: &u32| !self.open.get(key).is_some_and(|open| open.is_chronic(found.at));
         let key = self
             .active(found.node, at)
+            .filter(fresh)
             .or_else(|| self.downstream(found.node, at).map(|(key, _)| key))
             .or_else(|| self.fellow(found))?;
         self.open.get(&key).map(|open| open.id.clone())
@@ -562,8 +594,9 @@ impl Correlator {
         let Some(open) = self.open.get_mut(&key) else { return };
         open.last_at = open.last_at.max(at);
         if elsewhere.is_none() {
-            self.member.insert(fingerprint, Place { key, node });
+            self.member.insert(fingerprint, Place { key, node, fired: 1 });
             open.members.push(fingerprint);
+            open.steady += 1;
         }
         let known = self.graph.at_mut(node);
         if known.incident.is_some_and(|old| old == key) {

@@ -44,7 +44,7 @@ impl Correlator {
     ///
     /// Not called for what is known after a restart: a burst that was none then is none afterwards.
     pub fn fell(&mut self, fingerprint: Fingerprint, at: Timestamp) {
-        let Some(Place { key, node }) = self.member.get(&fingerprint).copied() else { return };
+        let Some(Place { key, node, .. }) = self.member.get(&fingerprint).copied() else { return };
         let known = self.graph.at(node);
         let (machine, scope) = (is_machine_down(&known.name), known.scope);
         if known.cause && !machine {

@@ -106,6 +106,7 @@ impl Correlator {
         open.nodes.extend(gone.nodes);
         open.roots.extend(gone.roots);
         open.members.extend(gone.members);
+        open.steady += gone.steady;
         open.absorbed.push(from);
         open.absorbed.extend(gone.absorbed);
         open.apart.extend(gone.apart);
