@@ -161,6 +161,9 @@ impl Open {
     }
 }
 
+/// How much it counts that the subject is a member, against another incident that explains new trouble.
+const SAME: f64 = 0.95;
+
 /// So often an alert fires until it is one that comes back.
 const COMES_BACK: u8 = 3;
 
@@ -261,6 +264,9 @@ impl Correlator {
         if let Some((key, why)) = self.blames(node, at, named) {
             return self.join_apart(key, node, alert, why);
         }
+        if let Some((key, why)) = self.another(node, alert, cause, named) {
+            return self.join(key, node, alert, cause, why);
+        }
         if let Some(key) = self.active(node, at).filter(|key| self.stays(*key, node, alert, cause)) {
             let why = self.why(Link::Same, node, None, at, Voices::same());
             return self.join(key, node, alert, cause, why);
@@ -279,6 +285,18 @@ impl Correlator {
         let (key, other) = ill.find(|(_, other)| self.graph.callees(node).any(|callee| callee == *other))?;
         let voices = Voices { time: 1.0, topology: 0.97, ..Voices::default() };
         (key != own).then(|| (key, self.why(Link::Needs, node, Some(other), at, voices)))
+    }
+
+    /// The incident that explains new trouble with a member of another better than its own does, which was
+    /// quiet about it for a while.
+    fn another(&mut self, node: u32, alert: &Reading<'_>, cause: bool, named: &[u32]) -> Option<(u32, Why)> {
+        let (at, quiet_since) = (alert.starts_at, self.graph.at(node).last_at);
+        if at.since(quiet_since) <= voices::SOON {
+            return None;
+        }
+        let own = self.active(node, at)?;
+        let still = SAME * self.fit(at.abs_diff(quiet_since));
+        self.best(node, alert, cause, named).filter(|(key, why)| *key != own && why.voices.total() > still)
     }
 
     /// Takes the alert in and leaves its subject where it is.
@@ -439,8 +457,25 @@ impl Correlator {
             .active(found.node, at)
             .filter(fresh)
             .or_else(|| self.downstream(found.node, at).map(|(key, _)| key))
+            .or_else(|| self.neighbour(found).filter(fresh))
             .or_else(|| self.fellow(found))?;
         self.open.get(&key).map(|open| open.id.clone())
+    }
+
+    /// The incident of something critical that it needs, or of an unexplained one that needs it, if that fell
+    /// ill at about the same time: the incident had not come so far when it began to wait.
+    fn neighbour(&self, found: &Waiting) -> Option<u32> {
+        let fell = |other: &u32| {
+            let known = self.graph.at(*other);
+            known.critical && !known.host && known.first_at.abs_diff(found.at) <= COMPANY
+        };
+        let active = |other: u32| self.active(other, self.graph.at(other).last_at.max(found.at));
+        let root = |other: &u32| {
+            active(*other).and_then(|key| self.open.get(&key)).is_some_and(|open| open.roots.contains(other))
+        };
+        let needed = self.graph.callees(found.node).filter(fell);
+        let needs = self.graph.callers(found.node).filter(fell).filter(root);
+        needed.chain(needs).find_map(active)
     }
 
     /// The incident of a neighbour that began to warn at about the same time and never did more: neither
@@ -600,7 +635,9 @@ impl Correlator {
         }
         let known = self.graph.at_mut(node);
         if known.incident.is_some_and(|old| old == key) {
-            known.first_at = known.first_at.min(at);
+            // Who only warned for a while and turns critical falls ill now.
+            let falls = critical && !known.critical && at.since(known.first_at) > voices::SOON;
+            known.first_at = if falls { at } else { known.first_at.min(at) };
             known.last_at = known.last_at.max(at);
             known.critical |= critical;
             known.cause |= cause;

@@ -154,7 +154,11 @@ impl Correlator {
     /// How well the alert's onset fits that of `other`: 1 within a few minutes, falling to a half at the
     /// end of the window. What fell ill long ago explains new trouble less than what has just done so.
     fn time_voice(&self, other: u32, at: Timestamp) -> f64 {
-        let apart = self.graph.at(other).first_at.abs_diff(at).as_secs_f64();
+        self.fit(self.graph.at(other).first_at.abs_diff(at))
+    }
+
+    pub(super) fn fit(&self, apart: Duration) -> f64 {
+        let apart = apart.as_secs_f64();
         let (near, soon, window) = (NEAR.as_secs_f64(), SOON.as_secs_f64(), self.rules.window.as_secs_f64());
         // Between two that may explain it, the one that fell ill just before does.
         let early = 0.1 * ((apart - near) / (soon - near)).clamp(0.0, 1.0);
