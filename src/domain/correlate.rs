@@ -162,7 +162,7 @@ impl Open {
 }
 
 /// How much it counts that the subject is a member, against another incident that explains new trouble.
-const SAME: f64 = 0.95;
+const SAME: f64 = 0.8;
 
 /// So often an alert fires until it is one that comes back.
 const COMES_BACK: u8 = 3;
@@ -291,7 +291,7 @@ impl Correlator {
     /// quiet about it for a while.
     fn another(&mut self, node: u32, alert: &Reading<'_>, cause: bool, named: &[u32]) -> Option<(u32, Why)> {
         let (at, quiet_since) = (alert.starts_at, self.graph.at(node).last_at);
-        if at.since(quiet_since) <= voices::SOON {
+        if at.since(quiet_since) <= Duration::from_secs(120) {
             return None;
         }
         let own = self.active(node, at)?;
