@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::alert::Fingerprint;
 use super::super::time::Timestamp;
-use super::names::is_machine_down;
+use super::names::{is_gone, is_machine_down};
 use super::{Correlator, Place};
 
 /// A service, or a machine, that became critical with nothing to explain it.
@@ -16,6 +16,8 @@ struct Fall {
     node: u32,
     at: Timestamp,
     machine: bool,
+    /// Broken in itself: it did not fall with a machine.
+    cause: bool,
 }
 
 /// The last ones, in the order in which they were heard of.
@@ -28,6 +30,9 @@ const EARLY: Duration = Duration::from_secs(90);
 const LATE: Duration = Duration::from_secs(150);
 /// Fewer that fall at once may do so by chance.
 const BURST: usize = 3;
+/// So many that are gone at once, with nothing to explain any of them, were reached over the same network.
+const CHORUS: usize = 5;
+const AT_ONCE: Duration = Duration::from_secs(30);
 const MAX_KEPT: usize = 64;
 
 impl Falls {
@@ -47,15 +52,12 @@ impl Correlator {
         let Some(Place { key, node, .. }) = self.member.get(&fingerprint).copied() else { return };
         let known = self.graph.at(node);
         let (machine, scope) = (is_machine_down(&known.name), known.scope);
-        if known.cause && !machine {
-            return;
-        }
-        self.falls.add(Fall { key, node, at, machine });
+        let cause = known.cause && !machine;
+        self.falls.add(Fall { key, node, at, machine, cause });
         let here: Vec<Fall> =
             self.falls.0.iter().filter(|fall| self.graph.at(fall.node).scope == scope).copied().collect();
         for gone in here.iter().filter(|fall| fall.machine) {
-            let with_it =
-                |fall: &&Fall| !fall.machine && gone.at.since(fall.at) <= EARLY && fall.at.since(gone.at) <= LATE;
+            let with_it = |fall: &&Fall| !fall.machine && !fall.cause && gone.at.since(fall.at) <= EARLY && fall.at.since(gone.at) <= LATE;
             let fallen: Vec<&Fall> = here.iter().filter(with_it).collect();
             if fallen.len() < BURST {
                 continue;
@@ -66,12 +68,28 @@ impl Correlator {
                 self.graph.at(gone.node).subject
             );
             for fall in fallen {
-                let (one, other) = (self.resolve(fall.key), self.resolve(gone.key));
-                if one != other && self.open.contains_key(&one) && self.open.contains_key(&other) {
-                    let older = self.older(one, other);
-                    self.merge(if older == one { other } else { one }, older, because.clone());
-                }
+                self.fell_together(fall.key, gone.key, &because);
             }
+        }
+        if !is_gone(&self.graph.at(node).name) {
+            return;
+        }
+        let alike = |fall: &&Fall| at.abs_diff(fall.at) <= AT_ONCE && is_gone(&self.graph.at(fall.node).name);
+        let alike: Vec<&Fall> = here.iter().filter(alike).collect();
+        if alike.len() < CHORUS {
+            return;
+        }
+        let because = format!("{} subjects were gone at once, and nothing else explains them", alike.len());
+        for fall in alike {
+            self.fell_together(fall.key, key, &because);
+        }
+    }
+
+    fn fell_together(&mut self, one: u32, other: u32, because: &str) {
+        let (one, other) = (self.resolve(one), self.resolve(other));
+        if one != other && self.open.contains_key(&one) && self.open.contains_key(&other) {
+            let older = self.older(one, other);
+            self.merge(if older == one { other } else { one }, older, because.to_owned());
         }
     }
 }

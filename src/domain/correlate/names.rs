@@ -146,6 +146,12 @@ pub fn is_cause(name: &str) -> bool {
     cause
 }
 
+/// Whether the name says that its subject cannot be reached or is not there.
+pub fn is_gone(name: &str) -> bool {
+    const GONE: [&str; 8] = ["down", "unreachable", "missing", "lost", "absent", "disconnected", "partition", "offline"];
+    words(name).any(|word| GONE.iter().any(|gone| word.eq_ignore_ascii_case(gone)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
