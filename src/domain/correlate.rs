@@ -321,7 +321,10 @@ impl Correlator {
         if self.open.get(&key).is_some_and(|open| open.is_chronic(alert.starts_at)) {
             return false;
         }
-        if cause && !known.cause && !self.open.get(&key).is_some_and(|open| open.roots.contains(&node)) {
+        // Who suffers from others works hard for a while, with retries and queues.
+        let suffers = known.critical && alert.starts_at.abs_diff(known.first_at) <= voices::SOON;
+        let strains = suffers && alert.severity() < Severity::Critical && names::is_strain(alert.name());
+        if cause && !strains && !known.cause && !self.open.get(&key).is_some_and(|open| open.roots.contains(&node)) {
             return false;
         }
         alert.severity() < Severity::Critical

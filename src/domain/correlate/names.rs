@@ -146,6 +146,11 @@ pub fn is_cause(name: &str) -> bool {
     cause
 }
 
+/// Whether the name says that its subject works hard: it may do so because of others.
+pub fn is_strain(name: &str) -> bool {
+    words(name).any(|word| ["cpu", "throttl", "load"].iter().any(|strain| begins(word, strain)))
+}
+
 /// Whether the name says that its subject cannot be reached or is not there.
 pub fn is_gone(name: &str) -> bool {
     const GONE: [&str; 8] = ["down", "unreachable", "missing", "lost", "absent", "disconnected", "partition", "offline"];
