@@ -460,25 +460,9 @@ impl Correlator {
             .active(found.node, at)
             .filter(fresh)
             .or_else(|| self.downstream(found.node, at).map(|(key, _)| key))
-            .or_else(|| self.neighbour(found).filter(fresh))
+            
             .or_else(|| self.fellow(found))?;
         self.open.get(&key).map(|open| open.id.clone())
-    }
-
-    /// The incident of something critical that it needs, or of an unexplained one that needs it, if that fell
-    /// ill at about the same time: the incident had not come so far when it began to wait.
-    fn neighbour(&self, found: &Waiting) -> Option<u32> {
-        let fell = |other: &u32| {
-            let known = self.graph.at(*other);
-            known.critical && !known.host && known.first_at.abs_diff(found.at) <= COMPANY
-        };
-        let active = |other: u32| self.active(other, self.graph.at(other).last_at.max(found.at));
-        let root = |other: &u32| {
-            active(*other).and_then(|key| self.open.get(&key)).is_some_and(|open| open.roots.contains(other))
-        };
-        let needed = self.graph.callees(found.node).filter(fell);
-        let needs = self.graph.callers(found.node).filter(fell).filter(root);
-        needed.chain(needs).find_map(active)
     }
 
     /// The incident of a neighbour that began to warn at about the same time and never did more: neither
