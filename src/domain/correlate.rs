@@ -460,7 +460,6 @@ impl Correlator {
             .active(found.node, at)
             .filter(fresh)
             .or_else(|| self.downstream(found.node, at).map(|(key, _)| key))
-            
             .or_else(|| self.fellow(found))?;
         self.open.get(&key).map(|open| open.id.clone())
     }

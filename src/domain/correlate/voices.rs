@@ -151,7 +151,7 @@ impl Correlator {
         }
     }
 
-    /// How well the alert's onset fits that of `other`: 1 within a few minutes, falling to a half at the
+    /// How well the alert's onset fits that of `other`: 1 within a few minutes, falling to a tenth at the
     /// end of the window. What fell ill long ago explains new trouble less than what has just done so.
     fn time_voice(&self, other: u32, at: Timestamp) -> f64 {
         self.fit(self.graph.at(other).first_at.abs_diff(at))
@@ -162,7 +162,7 @@ impl Correlator {
         let (near, soon, window) = (NEAR.as_secs_f64(), SOON.as_secs_f64(), self.rules.window.as_secs_f64());
         // Between two that may explain it, the one that fell ill just before does.
         let early = 0.1 * ((apart - near) / (soon - near)).clamp(0.0, 1.0);
-        let late = 0.4 * ((apart - soon) / window.max(1.0)).clamp(0.0, 1.0);
+        let late = 0.8 * ((apart - soon) / window.max(1.0)).clamp(0.0, 1.0);
         1.0 - early - late
     }
 
