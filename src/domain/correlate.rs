@@ -71,7 +71,7 @@ pub struct Rules {
 impl Default for Rules {
     fn default() -> Self {
         Self {
-            window: Duration::from_secs(15 * 60),
+            window: Duration::from_secs(10 * 60),
             reach: 2,
             warnings_open: 4,
             join_from: 0.5,
@@ -355,7 +355,7 @@ impl Correlator {
 
     fn without_incident(&mut self, node: u32, alert: &Reading<'_>, cause: bool) -> Placement {
         let at = alert.starts_at;
-        self.waiting.expire(at, self.rules.window);
+        self.waiting.expire(at, self.rules.window.max(self.rules.persists + COMPANY));
         let mut near: Vec<Waiting> = self.waiting_near(node, at, COMPANY);
         // It may wait itself since it fired before: nobody is company for itself.
         near.retain(|one| one.fingerprint != alert.fingerprint);
