@@ -24,6 +24,8 @@ mod order;
 mod pages;
 mod places;
 mod scopes;
+#[cfg(test)]
+mod stranger_tests;
 mod subject;
 #[cfg(test)]
 mod tests;
@@ -517,6 +519,12 @@ impl Correlator {
         let scope = self.graph.scope(&scope(alert), alert.about());
         let subject = self.subject(alert, scope).into_owned();
         self.graph.node_in(scope, &subject)
+    }
+
+    /// Scope and subject of an alert, in the names that are used for them here.
+    pub fn whereabouts(&mut self, alert: &Reading<'_>, topology: &Arc<Topology>) -> (Arc<str>, Arc<str>) {
+        let node = self.node_of(alert, topology);
+        (self.graph.scope_of(node).clone(), self.graph.at(node).subject.clone())
     }
 
     /// Whom a member or a waiting alert is about, in the name that is used for it here. An alert that says

@@ -168,12 +168,12 @@ impl Triage {
             }
             Placement::Open { because: why, gathers } => {
                 let incident = self.next_incident();
-                let scope = correlate::scope(alert);
+                let (scope, subject) = self.correlator.whereabouts(alert, topology);
                 self.correlator.opened(&incident, alert.starts_at);
                 let heard = Heard {
                     fingerprint: alert.fingerprint,
                     cluster: &scope,
-                    subject: alert.about(),
+                    subject: &subject,
                     name: alert.name(),
                     at: alert.starts_at,
                     critical: alert.severity() == Severity::Critical,
@@ -252,10 +252,11 @@ impl Triage {
             }
             let lasts = spoken(event_now.since(alert.starts_at));
             let cluster = alert.cluster().to_owned();
+            let placed = self.place(&Reading::of(&alert), because, topology);
             let itself = Gathered {
                 fingerprint: alert.fingerprint,
                 name: alert.name().to_owned(),
-                subject: alert.about().to_owned(),
+                subject: self.correlator.about(&alert),
                 severity: alert.severity(),
                 starts_at: alert.starts_at,
                 said: Said::by(&alert),
@@ -267,7 +268,7 @@ impl Triage {
                 alert,
                 because,
             };
-            match self.place(&Reading::of(&alert), because, topology) {
+            match placed {
                 // The correlator brings it up when it stays without company.
                 Judged::Waits { .. } | Judged::Suppressed { .. } | Judged::Resolved { .. } => {}
                 Judged::Joined { incident, why, because, .. } => {

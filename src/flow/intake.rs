@@ -288,7 +288,7 @@ impl Watchkeeper {
             batch.repeats.add(row.id, alert.fingerprint, reason.name());
             return Ok(());
         }
-        let mut ledger = ledger_row(row, alert);
+        let mut ledger = ledger_row(row, alert, self.triage.correlator.about(alert));
         match judged {
             Judged::Suppressed { reason, incident } => {
                 label::ask(&mut self.audit, &self.triage.prefilter, alert, &reason, batch);
@@ -361,7 +361,7 @@ impl Watchkeeper {
         because: &str,
         touched: &mut Touched,
     ) -> Result<(), FlowError> {
-        let subject = alert.about();
+        let subject = self.triage.correlator.about(alert);
         let mut draft = Draft::of(Incident::blank(id.clone()));
         draft.record(
             IncidentEvent::Opened {
@@ -416,7 +416,7 @@ impl Watchkeeper {
     }
 
     fn join(&mut self, incident: &IncidentId, alert: &Alert, because: &str, again: bool, touched: &mut Touched) {
-        let subject = alert.about().to_owned();
+        let subject = self.triage.correlator.about(alert);
         self.firing.insert(alert.fingerprint, (alert.name().to_owned(), subject.clone()));
         touched.joined.entry(incident.clone()).or_default().push(JoinedAlert {
             fingerprint: alert.fingerprint,

@@ -57,7 +57,9 @@ impl Correlator {
         let here: Vec<Fall> =
             self.falls.0.iter().filter(|fall| self.graph.at(fall.node).scope == scope).copied().collect();
         for gone in here.iter().filter(|fall| fall.machine) {
-            let with_it = |fall: &&Fall| !fall.machine && !fall.cause && gone.at.since(fall.at) <= EARLY && fall.at.since(gone.at) <= LATE;
+            let with_it = |fall: &&Fall| {
+                !fall.machine && !fall.cause && gone.at.since(fall.at) <= EARLY && fall.at.since(gone.at) <= LATE
+            };
             let fallen: Vec<&Fall> = here.iter().filter(with_it).collect();
             if fallen.len() < BURST {
                 continue;

@@ -153,7 +153,8 @@ pub fn is_strain(name: &str) -> bool {
 
 /// Whether the name says that its subject cannot be reached or is not there.
 pub fn is_gone(name: &str) -> bool {
-    const GONE: [&str; 8] = ["down", "unreachable", "missing", "lost", "absent", "disconnected", "partition", "offline"];
+    const GONE: [&str; 8] =
+        ["down", "unreachable", "missing", "lost", "absent", "disconnected", "partition", "offline"];
     words(name).any(|word| GONE.iter().any(|gone| word.eq_ignore_ascii_case(gone)))
 }
 

@@ -123,7 +123,8 @@ impl Places {
 
     /// The only subject that was ever heard of at the alert's address or machine.
     pub fn only(&self, alert: &Reading<'_>, scope: u32) -> Option<u32> {
-        let machines = ["instance", "pod", "host", "node"].into_iter().filter_map(|name| Some((name, alert.label(name)?)));
+        let machines =
+            ["instance", "pod", "host", "node"].into_iter().filter_map(|name| Some((name, alert.label(name)?)));
         let mut places = machines.filter_map(|(name, value)| self.known.get(&key(scope, name, value)));
         places.find_map(|place| match &*place.subjects {
             [only] => Some(*only),

@@ -13,8 +13,23 @@ use super::mention::{is_dependency, short};
 fn is_circumstance(label: &str) -> bool {
     matches!(
         label,
-        "severity" | "priority" | "level" | "env" | "environment" | "cluster" | "region" | "zone" | "team" | "owner"
-            | "source" | "state" | "status" | "alertname" | "namespace" | "prometheus" | "monitor"
+        "severity"
+            | "priority"
+            | "level"
+            | "env"
+            | "environment"
+            | "cluster"
+            | "region"
+            | "zone"
+            | "team"
+            | "owner"
+            | "source"
+            | "state"
+            | "status"
+            | "alertname"
+            | "namespace"
+            | "prometheus"
+            | "monitor"
     )
 }
 

@@ -29,8 +29,8 @@ pub(super) fn take(correlator: &mut Correlator, alert: &Alert, topology: &Arc<To
         Placement::Open { gathers, .. } => {
             let id = IncidentId::numbered(i64::from(correlator.next_key) + 1);
             correlator.opened(&id, alert.starts_at);
-            let subject = alert.subject().unwrap();
-            let (cluster, at) = (alert.cluster(), alert.starts_at);
+            let (cluster, subject) = correlator.whereabouts(&Reading::of(alert), topology);
+            let (cluster, subject, at): (&str, &str, _) = (&cluster, &subject, alert.starts_at);
             let (fingerprint, name) = (alert.fingerprint, alert.name());
             let heard = Heard { fingerprint, cluster, subject, name, at, critical: true };
             correlator.joined(&id, heard, topology);

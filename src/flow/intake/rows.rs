@@ -27,14 +27,15 @@ pub(super) async fn read_again(
     Ok(Arc::new(taken.collect()))
 }
 
-pub(super) fn ledger_row(row: &Waiting, alert: &Alert) -> LedgerRow {
+/// `subject` is whom correlation took the alert to be about.
+pub(super) fn ledger_row(row: &Waiting, alert: &Alert, subject: String) -> LedgerRow {
     LedgerRow {
         inbox_id: row.id,
         cluster: alert.cluster().into(),
         team: alert.team().unwrap_or("default").into(),
         fingerprint: alert.fingerprint.to_string(),
         name: alert.name().into(),
-        subject: alert.about().into(),
+        subject,
         severity: alert.severity().as_str(),
         status: match alert.status {
             crate::domain::alert::Status::Firing => "firing",

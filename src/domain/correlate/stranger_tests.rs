@@ -1,0 +1,169 @@
+//! Alerts of senders that name neither cluster nor service, and those that blame somebody.
+
+use super::tests::{chart, take};
+use super::*;
+use crate::domain::alert::Labels;
+
+const NOW: i64 = 1_795_000_000;
+
+fn said(labels: &[(&str, &str)], summary: &str, second: i64) -> Alert {
+    let text = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
+    let labels: Labels = labels.iter().map(text).collect();
+    let mut alert = Alert::firing(labels, Timestamp::from_secs(NOW + second));
+    alert.annotations.insert("summary".into(), summary.into());
+    alert
+}
+
+fn down(cluster: Option<&str>, service: &str, second: i64) -> Alert {
+    let named = [("alertname", "Down"), ("service", service), ("severity", "critical")];
+    let labels: Vec<_> = named.into_iter().chain(cluster.map(|name| ("cluster", name))).collect();
+    said(&labels, "", second)
+}
+
+#[test]
+fn who_names_no_cluster_speaks_of_the_only_one() {
+    let topology = chart(&[("door", "pay"), ("pay", "db")]);
+    let mut correlator = Correlator::new(Rules::default());
+    let first = take(&mut correlator, &down(None, "db", 0), &topology);
+    assert_eq!(take(&mut correlator, &down(Some("eu"), "pay", 20), &topology), first);
+    assert_eq!(take(&mut correlator, &down(None, "door", 40), &topology), first);
+    // Another cluster is another estate.
+    let other = take(&mut correlator, &down(Some("us"), "pay", 50), &topology);
+    assert_ne!(other, first);
+    let staging =
+        said(&[("alertname", "Down"), ("service", "pay"), ("severity", "critical"), ("env", "staging")], "", 60);
+    assert_ne!(take(&mut correlator, &staging, &topology), first);
+}
+
+#[test]
+fn among_several_clusters_the_one_counts_where_the_subject_is_known() {
+    let topology = chart(&[("pay", "db"), ("door", "cart")]);
+    let mut correlator = Correlator::new(Rules::default());
+    let eu = take(&mut correlator, &down(Some("eu"), "db", 0), &topology);
+    let us = take(&mut correlator, &down(Some("us"), "cart", 5), &topology);
+    assert_ne!(eu, us);
+    let burns = |service| said(&[("alertname", "Burns"), ("service", service), ("severity", "critical")], "", 20);
+    assert_eq!(take(&mut correlator, &burns("cart"), &topology), us);
+    assert_eq!(take(&mut correlator, &burns("db"), &topology), eu);
+}
+
+#[test]
+fn a_service_is_recognised_in_other_labels_machines_and_words() {
+    let topology = chart(&[("door", "pay-api"), ("pay-api", "orders_db"), ("door", "SmsService")]);
+    for (labels, summary) in [
+        (vec![("project", "pay-api"), ("level", "critical")], ""),
+        (vec![("TargetGroup", "targetgroup/pay-api/4624258e54"), ("severity", "critical")], ""),
+        (vec![("host", "pay-api-02.example.com"), ("severity", "critical")], ""),
+        (vec![("pod", "pay-api-40f3e49e-b494"), ("severity", "critical")], ""),
+        (vec![("CacheClusterId", "prod-pay-api-0"), ("severity", "critical")], ""),
+        (vec![("severity", "critical")], "pay-api: budget burns at 35x"),
+        (vec![("instance", "10.8.2.7:9090"), ("severity", "critical")], "pay-api: budget burns at 35x"),
+    ] {
+        let mut correlator = Correlator::new(Rules::default());
+        let named: Vec<_> = labels.iter().copied().chain([("alertname", "Odd")]).collect();
+        let odd = said(&named, summary, 10);
+        let first = take(&mut correlator, &down(None, "pay-api", 0), &topology);
+        assert_eq!(take(&mut correlator, &odd, &topology), first, "{labels:?} {summary}");
+    }
+    let mut correlator = Correlator::new(Rules::default());
+    let first = take(&mut correlator, &down(None, "orders-db", 0), &topology);
+    assert_eq!(take(&mut correlator, &down(None, "pay-api", 10), &topology), first);
+    let kebab = said(&[("alertname", "Odd"), ("pod", "sms-service-0"), ("severity", "critical")], "", 20);
+    let sms = take(&mut correlator, &kebab, &topology);
+    assert_eq!(take(&mut correlator, &down(None, "SmsService", 30), &topology), sms);
+    assert_ne!(sms, first);
+}
+
+#[test]
+fn an_address_is_the_service_that_was_heard_of_there() {
+    let topology = chart(&[("door", "pay")]);
+    let mut correlator = Correlator::new(Rules::default());
+    let known = [("alertname", "Down"), ("service", "pay"), ("instance", "10.8.2.7:8080"), ("severity", "critical")];
+    let first = take(&mut correlator, &said(&known, "", 0), &topology);
+    let bare = said(&[("alertname", "Slow"), ("instance", "10.8.2.7:9090"), ("severity", "critical")], "", 10);
+    assert_eq!(take(&mut correlator, &bare, &topology), first);
+    assert_eq!(correlator.about(&bare), "pay");
+}
+
+#[test]
+fn whom_an_alert_blames_counts_more_than_where_its_subject_is() {
+    let topology = chart(&[("door", "pay"), ("door", "cart")]);
+    let mut correlator = Correlator::new(Rules::default());
+    let pay = take(&mut correlator, &down(None, "pay", 0), &topology);
+    assert_eq!(take(&mut correlator, &down(None, "door", 20), &topology), pay);
+    let cart = take(&mut correlator, &down(None, "cart", 30), &topology);
+    assert_ne!(cart, pay);
+    let labels = [("alertname", "Timeouts"), ("service", "door"), ("upstream", "cart"), ("severity", "warning")];
+    let blames = said(&labels, "", 40);
+    assert_eq!(take(&mut correlator, &blames, &topology), cart);
+    // The subject itself stays where it was.
+    let more = said(&[("alertname", "Slow"), ("service", "door"), ("severity", "critical")], "", 50);
+    assert_eq!(take(&mut correlator, &more, &topology), pay);
+}
+
+#[test]
+fn what_keeps_coming_back_takes_in_nothing_new() {
+    let topology = chart(&[("door", "pay")]);
+    let flaps = |second| said(&[("alertname", "Flaps"), ("service", "pay"), ("severity", "critical")], "", second);
+    for (times, same) in [(1, true), (4, false)] {
+        let mut correlator = Correlator::new(Rules::default());
+        let first = take(&mut correlator, &flaps(0), &topology);
+        for time in 1..times {
+            assert_eq!(take(&mut correlator, &flaps(100 * time), &topology), first);
+        }
+        let new = take(&mut correlator, &down(None, "pay", 420), &topology);
+        assert_eq!(new == first, same, "after {times}");
+    }
+}
+
+#[test]
+fn fresh_trouble_after_a_quiet_time_belongs_with_what_is_fresh() {
+    let topology = chart(&[("door", "pay"), ("door", "cart")]);
+    let slow = |second| said(&[("alertname", "Slow"), ("service", "door"), ("severity", "critical")], "", second);
+    for (quiet, fresh) in [(20, false), (400, true)] {
+        let mut correlator = Correlator::new(Rules::default());
+        let pay = take(&mut correlator, &down(None, "pay", 0), &topology);
+        assert_eq!(take(&mut correlator, &down(None, "door", 10), &topology), pay);
+        let cart = take(&mut correlator, &down(None, "cart", 10 + quiet), &topology);
+        assert_ne!(cart, pay);
+        let now = take(&mut correlator, &slow(20 + quiet), &topology);
+        assert_eq!(now, if fresh { cart } else { pay }, "after {quiet} quiet seconds");
+    }
+}
+
+#[test]
+fn what_is_gone_at_once_in_many_places_is_one_story() {
+    let topology = chart(&[("a", "b"), ("c", "d"), ("e", "f"), ("g", "h"), ("i", "j")]);
+    let mut correlator = Correlator::new(Rules::default());
+    for (number, service) in ["a", "c", "e", "g"].into_iter().enumerate() {
+        take(&mut correlator, &down(None, service, number as i64), &topology);
+    }
+    assert!(correlator.merges().is_empty());
+    let fifth = said(&[("alertname", "TargetMissing"), ("service", "i"), ("severity", "critical")], "", 8);
+    take(&mut correlator, &fifth, &topology);
+    assert_eq!((correlator.merges().len(), correlator.load().0), (4, 1));
+}
+
+#[test]
+fn who_suffers_works_hard_without_a_fault_of_its_own() {
+    let topology = chart(&[("pay", "db")]);
+    let busy = |second| said(&[("alertname", "HighCPU"), ("service", "pay"), ("severity", "warning")], "", second);
+    for (second, same) in [(60, true), (500, false)] {
+        let mut correlator = Correlator::new(Rules::default());
+        let first = take(&mut correlator, &down(None, "db", 0), &topology);
+        assert_eq!(take(&mut correlator, &down(None, "pay", 10), &topology), first);
+        assert_eq!(take(&mut correlator, &busy(second), &topology) == first, same, "after {second} s");
+    }
+}
+
+#[test]
+fn a_short_window_forgets_no_warning_before_it_may_speak_for_itself() {
+    let topology = chart(&[("door", "pay")]);
+    let rules = Rules { window: Duration::from_secs(60), ..Rules::default() };
+    let mut correlator = Correlator::new(rules);
+    let warns = said(&[("alertname", "Odd"), ("service", "pay"), ("severity", "warning")], "", 0);
+    assert_eq!(take(&mut correlator, &warns, &topology), None);
+    let other = said(&[("alertname", "Odd"), ("service", "far"), ("severity", "warning")], "", 605);
+    assert_eq!(take(&mut correlator, &other, &topology), None);
+    assert_eq!(correlator.overdue(Timestamp::from_secs(NOW + 605)), vec![warns.fingerprint]);
+}
