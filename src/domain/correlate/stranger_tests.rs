@@ -147,12 +147,13 @@ fn what_is_gone_at_once_in_many_places_is_one_story() {
 #[test]
 fn who_suffers_works_hard_without_a_fault_of_its_own() {
     let topology = chart(&[("pay", "db")]);
-    let busy = |second| said(&[("alertname", "HighCPU"), ("service", "pay"), ("severity", "warning")], "", second);
-    for (second, same) in [(60, true), (500, false)] {
+    let critical = |name, service| said(&[("alertname", name), ("service", service), ("severity", "critical")], "", 0);
+    let warns = |name| said(&[("alertname", name), ("service", "pay"), ("severity", "warning")], "", 60);
+    for (name, same) in [("HighCPU", true), ("ContainerRestarting", false)] {
         let mut correlator = Correlator::new(Rules::default());
-        let first = take(&mut correlator, &down(None, "db", 0), &topology);
-        assert_eq!(take(&mut correlator, &down(None, "pay", 10), &topology), first);
-        assert_eq!(take(&mut correlator, &busy(second), &topology) == first, same, "after {second} s");
+        let first = take(&mut correlator, &critical("DiskFull", "db"), &topology);
+        assert_eq!(take(&mut correlator, &critical("HighErrorRate", "pay"), &topology), first);
+        assert_eq!(take(&mut correlator, &warns(name), &topology) == first, same, "{name}");
     }
 }
 

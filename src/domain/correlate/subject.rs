@@ -79,7 +79,8 @@ impl Correlator {
     /// The subject in the words of the topology, else of other alerts, else of the alert itself.
     pub(super) fn subject<'a>(&'a self, alert: &'a Reading<'_>, scope: u32) -> Cow<'a, str> {
         let said = alert.about();
-        if alert.is_named() || self.graph.known(scope, said).is_some() && alert.subject().is_some() {
+        let speaks = || self.graph.known(scope, said).is_some_and(|number| self.graph.at(number).speaks);
+        if alert.is_named() || alert.subject().is_some() && speaks() {
             return said.into();
         }
         if alert.subject().is_some()
