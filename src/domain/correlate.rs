@@ -240,7 +240,6 @@ impl Correlator {
         if let Some(key) = self.member.get(&alert.fingerprint).map(|place| self.resolve(place.key))
             && let Some(open) = self.open.get_mut(&key)
         {
-            open.last_at = open.last_at.max(at);
             if let Some(place) = self.member.get_mut(&alert.fingerprint) {
                 place.fired = place.fired.saturating_add(1);
                 open.steady -= usize::from(place.fired == COMES_BACK && open.steady > 0);
