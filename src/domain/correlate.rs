@@ -137,8 +137,6 @@ struct Open {
     /// Subjects that nothing alerting below them explains.
     roots: Vec<u32>,
     members: Vec<Fingerprint>,
-    /// Members that have not come back often.
-    steady: usize,
     /// Keys of incidents that were merged into it.
     absorbed: Vec<u32>,
     /// Keys of incidents that people have split from it.
@@ -155,33 +153,14 @@ struct Weight {
     cause: bool,
 }
 
-impl Open {
-    /// All that it is made of has come back again and again for a while: it is a habit, and what is new is
-    /// something else.
-    fn is_chronic(&self, at: Timestamp) -> bool {
-        self.steady == 0 && at.since(self.opened_at) >= COMPANY
-    }
-}
-
 /// How much it counts that the subject is a member, against another incident that explains new trouble.
 const SAME: f64 = 0.8;
-
-/// So often an alert fires until it is one that comes back.
-const COMES_BACK: u8 = 3;
 
 /// Where a fingerprint is.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     key: u32,
     node: u32,
-    /// How often it has fired, as far as it matters.
-    fired: u8,
-}
-
-impl Place {
-    fn is_steady(&self) -> bool {
-        self.fired < COMES_BACK
-    }
 }
 
 pub struct Correlator {
@@ -238,12 +217,9 @@ impl Correlator {
     pub fn place(&mut self, alert: &Reading<'_>, topology: &Arc<Topology>) -> Placement {
         let at = alert.starts_at;
         if let Some(key) = self.member.get(&alert.fingerprint).map(|place| self.resolve(place.key))
-            && let Some(open) = self.open.get_mut(&key)
+            && let Some(open) = self.open.get(&key)
         {
-            if let Some(place) = self.member.get_mut(&alert.fingerprint) {
-                place.fired = place.fired.saturating_add(1);
-                open.steady -= usize::from(place.fired == COMES_BACK && open.steady > 0);
-            }
+            // What fires again is no news, and keeps the incident open to nothing new.
             return Placement::Join { incident: open.id.clone(), why: Why::again() };
         }
         let node = self.node_of(alert, topology);
@@ -307,9 +283,8 @@ impl Correlator {
         };
         self.waiting.remove(alert.fingerprint);
         open.last_at = open.last_at.max(alert.starts_at);
-        if self.member.insert(alert.fingerprint, Place { key, node, fired: 1 }).is_none() {
+        if self.member.insert(alert.fingerprint, Place { key, node }).is_none() {
             open.members.push(alert.fingerprint);
-            open.steady += 1;
         }
         Placement::Join { incident: open.id.clone(), why }
     }
@@ -319,9 +294,6 @@ impl Correlator {
     /// suffer from others and proves to be broken in itself.
     fn stays(&self, key: u32, node: u32, alert: &Reading<'_>, cause: bool) -> bool {
         let known = self.graph.at(node);
-        if self.open.get(&key).is_some_and(|open| open.is_chronic(alert.starts_at)) {
-            return false;
-        }
         // Who suffers from others works hard for a while, with retries and queues.
         let suffers = known.critical && alert.starts_at.abs_diff(known.first_at) <= voices::SOON;
         let strains = suffers && alert.severity() < Severity::Critical && names::is_strain(alert.name());
@@ -419,7 +391,6 @@ impl Correlator {
             nodes: vec![],
             roots: vec![],
             members: vec![],
-            steady: 0,
             absorbed: vec![],
             apart: vec![],
             pinned: false,
@@ -456,10 +427,8 @@ impl Correlator {
     pub fn home(&self, fingerprint: Fingerprint) -> Option<IncidentId> {
         let found = self.waiting.get(fingerprint)?;
         let at = self.graph.at(found.node).last_at.max(found.at);
-        let fresh = |key: &u32| !self.open.get(key).is_some_and(|open| open.is_chronic(found.at));
         let key = self
             .active(found.node, at)
-            .filter(fresh)
             .or_else(|| self.downstream(found.node, at).map(|(key, _)| key))
             .or_else(|| self.fellow(found))?;
         self.open.get(&key).map(|open| open.id.clone())
@@ -622,9 +591,8 @@ impl Correlator {
         let Some(open) = self.open.get_mut(&key) else { return };
         open.last_at = open.last_at.max(at);
         if elsewhere.is_none() {
-            self.member.insert(fingerprint, Place { key, node, fired: 1 });
+            self.member.insert(fingerprint, Place { key, node });
             open.members.push(fingerprint);
-            open.steady += 1;
         }
         let known = self.graph.at_mut(node);
         if known.incident.is_some_and(|old| old == key) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::alert::Fingerprint;
 use super::super::id::IncidentId;
 use super::lessons::{Kind, Lesson};
-use super::{Correlator, Open, Place};
+use super::{Correlator, Open};
 
 /// Pairs of subjects that one click teaches at most: the roots of a large incident, not all it reached.
 const MAX_LESSONS: usize = 16;
@@ -89,14 +89,8 @@ impl Correlator {
                 place.key = other;
             }
         }
-        let steady = |one: &&Fingerprint| self.member.get(one).is_some_and(Place::is_steady);
-        let moved = moves.iter().filter(steady).count();
         let last_at = gone.iter().map(|node| self.graph.at(*node).last_at).max().unwrap_or(opened_at);
-        if let Some(open) = self.open.get_mut(&key) {
-            open.steady -= moved.min(open.steady);
-        }
         let split = self.open.get_mut(&other)?;
-        split.steady = moved;
         (split.nodes, split.roots, split.members) = (gone, roots, moves);
         split.last_at = split.last_at.max(last_at);
         split.apart.push(key);

@@ -106,7 +106,6 @@ impl Correlator {
         open.nodes.extend(gone.nodes);
         open.roots.extend(gone.roots);
         open.members.extend(gone.members);
-        open.steady += gone.steady;
         open.absorbed.push(from);
         open.absorbed.extend(gone.absorbed);
         open.apart.extend(gone.apart);
