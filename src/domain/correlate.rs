@@ -215,7 +215,6 @@ impl Correlator {
 
     /// Where the alert belongs. The caller names a new incident with `opened` and `joined`.
     pub fn place(&mut self, alert: &Reading<'_>, topology: &Arc<Topology>) -> Placement {
-        let at = alert.starts_at;
         if let Some(key) = self.member.get(&alert.fingerprint).map(|place| self.resolve(place.key))
             && let Some(open) = self.open.get(&key)
         {
