@@ -153,6 +153,12 @@ struct Weight {
     cause: bool,
 }
 
+/// A chore elsewhere is the same message for so long,
+const CHORE_LASTS: Duration = Duration::from_secs(3600);
+/// and about so many.
+const MOST_CHORES: usize = 50;
+const MAX_CHORES: usize = 1_000;
+
 /// How much it counts that the subject is a member, against another incident that explains new trouble.
 const SAME: f64 = 0.8;
 
@@ -181,6 +187,8 @@ pub struct Correlator {
     named: Vec<u32>,
     heard: Vec<voices::Said>,
     merges: Vec<Merge>,
+    /// Scope and name of what comes about over days -> the newest incident of it.
+    chores: FxHashMap<(u32, Arc<str>), u32>,
     next_key: u32,
 }
 
@@ -209,6 +217,7 @@ impl Correlator {
             named: vec![],
             heard: vec![],
             merges: vec![],
+            chores: FxHashMap::default(),
             next_key: 0,
         }
     }
@@ -423,14 +432,38 @@ impl Correlator {
 
     /// The incident that a waiting alert would belong to now: its subject's, that of who calls it, or that
     /// of a neighbour which warns as long.
-    pub fn home(&self, fingerprint: Fingerprint) -> Option<IncidentId> {
+    pub fn home(&self, fingerprint: Fingerprint) -> Option<(IncidentId, &'static str)> {
         let found = self.waiting.get(fingerprint)?;
         let at = self.graph.at(found.node).last_at.max(found.at);
-        let key = self
-            .active(found.node, at)
-            .or_else(|| self.downstream(found.node, at).map(|(key, _)| key))
-            .or_else(|| self.fellow(found))?;
-        self.open.get(&key).map(|open| open.id.clone())
+        let near = self.active(found.node, at).or_else(|| self.downstream(found.node, at).map(|(key, _)| key));
+        let near = near.map(|key| (key, "near this incident"));
+        let chore = || self.chore(found).map(|key| (key, "as others do of what comes about over days"));
+        let fellow = || self.fellow(found).map(|key| (key, "near this incident"));
+        let (key, why) = near.or_else(chore).or_else(fellow)?;
+        self.open.get(&key).map(|open| (open.id.clone(), why))
+    }
+
+    /// The incident of the same chore elsewhere: certificates that expire are one message, not twenty.
+    fn chore(&self, found: &Waiting) -> Option<u32> {
+        let key = self.resolve(*self.chores.get(&(self.graph.at(found.node).scope, found.name.clone()))?);
+        let open = self.open.get(&key)?;
+        let warns_only = open.nodes.iter().all(|node| !self.graph.at(*node).critical);
+        let recent = found.at.abs_diff(open.opened_at) <= CHORE_LASTS && open.nodes.len() < MOST_CHORES;
+        (warns_only && recent && !open.pinned).then_some(key)
+    }
+
+    /// A lasting warning has opened the incident.
+    pub fn lasts(&mut self, incident: &IncidentId, fingerprint: Fingerprint) {
+        let Some(key) = self.keys.get(incident).copied() else { return };
+        let Some(Place { node, .. }) = self.member.get(&fingerprint) else { return };
+        let known = self.graph.at(*node);
+        if !names::is_chore(&known.name) {
+            return;
+        }
+        if self.chores.len() >= MAX_CHORES {
+            self.chores.retain(|_, key| self.open.contains_key(key));
+        }
+        self.chores.insert((known.scope, known.name.clone()), key);
     }
 
     /// The incident of a neighbour that began to warn at about the same time and never did more: neither

@@ -220,7 +220,7 @@ impl Triage {
             }
             let lasts = spoken(event_now.since(starts_at));
             let (incident, opened, because) = match self.correlator.home(fingerprint) {
-                Some(incident) => (incident, false, format!("{subject} still warns after {lasts}, near this incident")),
+                Some((incident, why)) => (incident, false, format!("{subject} still warns after {lasts}, {why}")),
                 None => {
                     let incident = self.next_incident();
                     self.correlator.opened(&incident, starts_at);
@@ -230,6 +230,9 @@ impl Triage {
             let (at, critical) = (starts_at, false);
             let heard = Heard { fingerprint, cluster: &cluster, subject: &subject, name: &name, at, critical };
             self.correlator.joined(&incident, heard, topology);
+            if opened {
+                self.correlator.lasts(&incident, fingerprint);
+            }
             let (name, subject) = (name.to_string(), subject.to_string());
             let alert = Gathered { fingerprint, name, subject, severity: Severity::Warning, starts_at, said };
             let cluster = correlate::cluster_of(&cluster).to_owned();

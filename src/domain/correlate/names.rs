@@ -88,6 +88,9 @@ const EFFECTS: [&str; 17] = [
     "retries",
     "availability",
 ];
+/// Beginnings of words for what comes about over days and is dealt with by day.
+const CHORES: [&str; 11] =
+    ["expir", "renew", "backup", "clock", "ntp", "inode", "disk", "filesystem", "licen", "deprecat", "update"];
 /// What is down by itself.
 const MACHINES: [&str; 10] =
     ["host", "node", "instance", "target", "broker", "machine", "server", "switch", "link", "interface"];
@@ -144,6 +147,11 @@ pub fn is_cause(name: &str) -> bool {
         not |= word.eq_ignore_ascii_case("not");
     }
     cause
+}
+
+/// Whether the name says what came about over days: nobody needs a message for each of many.
+pub fn is_chore(name: &str) -> bool {
+    words(name).any(|word| CHORES.iter().any(|chore| begins(word, chore)))
 }
 
 /// Whether the name says that its subject works hard: it may do so because of others.

@@ -168,3 +168,29 @@ fn a_short_window_forgets_no_warning_before_it_may_speak_for_itself() {
     assert_eq!(take(&mut correlator, &other, &topology), None);
     assert_eq!(correlator.overdue(Timestamp::from_secs(NOW + 605)), vec![warns.fingerprint]);
 }
+
+#[test]
+fn chores_of_one_kind_are_one_message() {
+    let topology = chart(&[("door", "pay"), ("shop", "cart")]);
+    let mut correlator = Correlator::new(Rules::default());
+    let warns =
+        |name, service, second| said(&[("alertname", name), ("service", service), ("severity", "warning")], "", second);
+    let all = [
+        warns("CertificateExpiringSoon", "pay", 0),
+        warns("CertificateExpiringSoon", "cart", 900),
+        warns("CertificateExpiringSoon", "far", 5000),
+        warns("SlowResponses", "near", 950),
+    ];
+    assert_eq!(take(&mut correlator, &all[0], &topology), None);
+    let id = IncidentId::numbered(1);
+    correlator.opened(&id, all[0].starts_at);
+    let (fingerprint, name, at) = (all[0].fingerprint, all[0].name(), all[0].starts_at);
+    let heard = Heard { fingerprint, cluster: "default", subject: "pay", name, at, critical: false };
+    correlator.joined(&id, heard, &topology);
+    correlator.lasts(&id, fingerprint);
+    // Of the same kind; no chore; of the same kind, but long after.
+    for (one, home) in [(&all[1], Some(id)), (&all[3], None), (&all[2], None)] {
+        assert_eq!(take(&mut correlator, one, &topology), None);
+        assert_eq!(correlator.home(one.fingerprint).map(|(id, _)| id), home, "{:?}", one.labels);
+    }
+}

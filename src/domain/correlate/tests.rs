@@ -155,7 +155,7 @@ fn neighbours_that_warn_as_long_are_one_story() {
     let (fingerprint, at) = (warnings[0].fingerprint, warnings[0].starts_at);
     let heard = Heard { fingerprint, cluster: "default", subject: "core", name: "SlowResponses", at, critical: false };
     correlator.joined(&first, heard, &topology);
-    let home = |correlator: &Correlator, at: usize| correlator.home(warnings[at].fingerprint);
+    let home = |correlator: &Correlator, at: usize| correlator.home(warnings[at].fingerprint).map(|(id, _)| id);
     assert_eq!((home(&correlator, 1), home(&correlator, 2)), (Some(first.clone()), Some(first)));
     assert_eq!(home(&correlator, 3), None, "no neighbour");
     take(&mut correlator, &warnings[4], &topology);
