@@ -517,6 +517,9 @@ impl Correlator {
     fn node_of(&mut self, alert: &Reading<'_>, topology: &Arc<Topology>) -> u32 {
         self.graph.read(topology);
         let scope = self.graph.scope(&scope(alert), alert.about());
+        if alert.is_named() {
+            return self.graph.node_in(scope, alert.about());
+        }
         let subject = self.subject(alert, scope).into_owned();
         self.graph.node_in(scope, &subject)
     }

@@ -76,11 +76,12 @@ impl Graph {
 }
 
 impl Correlator {
-    /// The subject in the words of the topology, else of other alerts, else of the alert itself.
+    /// The subject in the words of the topology, else of other alerts, else of the alert itself; for an alert
+    /// that does not name a service.
     pub(super) fn subject<'a>(&'a self, alert: &'a Reading<'_>, scope: u32) -> Cow<'a, str> {
         let said = alert.about();
         let speaks = || self.graph.known(scope, said).is_some_and(|number| self.graph.at(number).speaks);
-        if alert.is_named() || alert.subject().is_some() && speaks() {
+        if alert.subject().is_some() && speaks() {
             return said.into();
         }
         if alert.subject().is_some()
