@@ -530,17 +530,16 @@ impl Correlator {
         (self.graph.scope_of(node).clone(), self.graph.at(node).subject.clone())
     }
 
-    /// Whom a member or a waiting alert is about, in the name that is used for it here. An alert that says
-    /// no name of its own may have been recognised by something else.
+    /// Whom a member or a waiting alert is about: a service in the topology's name for it, though the alert
+    /// names a machine only. Of what the topology does not know, the alert's own word counts.
     pub fn about(&self, alert: &Alert) -> String {
-        let own = alert.subject().filter(|own| !subject::is_address(own));
-        let node = || {
-            let waits = self.waiting.get(alert.fingerprint).map(|waiting| waiting.node);
-            self.member.get(&alert.fingerprint).map(|place| place.node).or(waits)
-        };
-        match own {
-            Some(own) => own.to_owned(),
-            None => node().map_or_else(|| alert.about().to_owned(), |node| self.graph.at(node).subject.to_string()),
+        let reading = Reading::of(alert);
+        let waits = || self.waiting.get(alert.fingerprint).map(|waiting| waiting.node);
+        let node = || self.member.get(&alert.fingerprint).map(|place| place.node).or_else(waits);
+        let own = reading.subject().filter(|own| !subject::is_address(own));
+        match node().filter(|_| !reading.is_named()).map(|node| self.graph.at(node)) {
+            Some(node) if node.charted || own.is_none() => node.subject.to_string(),
+            _ => alert.about().to_owned(),
         }
     }
 
