@@ -104,8 +104,8 @@ pub fn compare(cases: &[Case], topology: &Arc<Topology>, a: Rules, b: Rules) -> 
     changed.sort_by_key(|one| std::cmp::Reverse(one.alerts));
     Report {
         alerts: cases.len(),
-        only_a: missing(cases, &a, &b),
-        only_b: missing(cases, &b, &a),
+        only_a: missing(&a, &b),
+        only_b: missing(&b, &a),
         a: totals(&a),
         b: totals(&b),
         changed,
@@ -129,13 +129,13 @@ fn totals(run: &Run) -> Totals {
     Totals { incidents: incidents.len(), notifications: run.notifications, suppressed }
 }
 
-fn missing(cases: &[Case], of: &Run, other: &Run) -> Vec<Told> {
+fn missing(of: &Run, other: &Run) -> Vec<Told> {
     let mut told: BTreeMap<String, (usize, BTreeSet<String>, bool)> = BTreeMap::new();
     for (number, incident) in of.incident_of.iter().enumerate() {
         let Some(incident) = incident else { continue };
         let entry = told.entry(incident.to_string()).or_default();
         entry.0 += 1;
-        entry.1.insert(cases[number].alert.subject().unwrap_or("unknown").to_owned());
+        entry.1.insert(of.verdicts[number].subject.clone());
         entry.2 |= other.incident_of[number].is_some();
     }
     told.into_iter()

@@ -147,6 +147,37 @@ fn triage_is_measured_on_a_file() {
 }
 
 #[test]
+fn senders_that_name_neither_cluster_nor_service_tell_one_story() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (alerts, chart) = (path("alerts.jsonl"), path("topology.json"));
+    let topology = json!({"nodes": ["door", "pay-api", "orders_db"], "edges": [
+        {"from": "door", "to": "pay-api"}, {"from": "pay-api", "to": "orders_db"},
+    ]});
+    let storm = [
+        json!({"cluster": "eu", "alertname": "MySQLDown", "job": "mysql", "instance": "orders-db-01.example.com:9104"}),
+        json!({"alertname": "ConnectionError", "project": "pay-api", "env": "production"}),
+        json!({"alertname": "prod-pay-api-UnHealthyHostCount", "TargetGroup": "targetgroup/pay-api/46242"}),
+        json!({"cluster": "eu", "alertname": "PodNotReady", "pod": "pay-api-7d9f8b6c5d-x2x1q", "namespace": "shop"}),
+        json!({"alertname": "JourneyFailed", "check": "door"}),
+    ];
+    let line = |(second, labels): (usize, &serde_json::Value)| {
+        let mut labels = labels.clone();
+        labels["severity"] = json!("critical");
+        let at = format!("2026-11-01T02:17:{:02}Z", 10 * second);
+        json!({"labels": labels, "startsAt": at, "truth": "one"}).to_string()
+    };
+    std::fs::write(&chart, topology.to_string()).unwrap();
+    std::fs::write(&alerts, storm.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")).unwrap();
+    let words = ["eval", "triage", "--alerts", &alerts, "--topology", &chart, "--json", "--explain"];
+    let report = crate::harness::run(words).expect(0).report();
+    assert_eq!((&report["incidents"], &report["notifications"]), (&json!(1), &json!(1)), "{report:#}");
+    let verdicts = report["verdicts"].as_array().unwrap();
+    let subjects: Vec<&str> = verdicts.iter().map(|verdict| verdict["subject"].as_str().unwrap()).collect();
+    assert_eq!(subjects, ["orders_db", "pay-api", "pay-api", "pay-api", "door"], "{report:#}");
+}
+
+#[test]
 fn a_replay_says_what_a_rule_would_change() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
