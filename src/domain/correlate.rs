@@ -194,6 +194,8 @@ pub struct Correlator {
 
 /// Warnings that belong together come close together.
 const COMPANY: Duration = Duration::from_secs(300);
+/// Clocks of senders differ by so much.
+const CLOCKS: Duration = Duration::from_secs(300);
 /// Warnings of this many names about one subject are company enough.
 const NAMES_OPEN: usize = 3;
 /// Instances of one subject that warn together are company enough.
@@ -607,8 +609,12 @@ impl Correlator {
         let key = self.resolve(known.incident?);
         let open = self.open.get(&key)?;
         let heard = known.last_at.max(open.last_at);
-        let apart = if at > heard { at.since(heard) } else { known.first_at.since(at) };
-        (apart <= self.rules.window).then_some(key)
+        // What comes later with an earlier time has been told by another clock.
+        let (apart, within) = match at > heard {
+            true => (at.since(heard), self.rules.window),
+            false => (known.first_at.since(at), self.rules.window + CLOCKS),
+        };
+        (apart <= within).then_some(key)
     }
 
     fn admit(&mut self, key: u32, node: u32, fingerprint: Fingerprint, at: Timestamp, weight: Weight) {

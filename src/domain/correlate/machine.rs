@@ -76,7 +76,11 @@ impl Correlator {
         if !is_gone(&self.graph.at(node).name) {
             return;
         }
-        let alike = |fall: &&Fall| at.abs_diff(fall.at) <= AT_ONCE && is_gone(&self.graph.at(fall.node).name);
+        // Where nobody knows who needs whom, that nothing explains them says nothing.
+        let alike = |fall: &&Fall| {
+            let fallen = self.graph.at(fall.node);
+            at.abs_diff(fall.at) <= AT_ONCE && fallen.charted && is_gone(&fallen.name)
+        };
         let alike: Vec<&Fall> = here.iter().filter(alike).collect();
         if alike.len() < CHORUS {
             return;
