@@ -59,7 +59,7 @@ pub(super) fn stems(name: &str) -> impl Iterator<Item = &str> {
 }
 
 pub(super) fn is_address(name: &str) -> bool {
-    name.parse::<std::net::IpAddr>().is_ok()
+    name.parse::<core::net::IpAddr>().is_ok()
 }
 
 fn after_environment(name: &str) -> Option<&str> {
