@@ -15,6 +15,7 @@ mod click_tests;
 mod clicks;
 mod few;
 mod graph;
+mod lasting;
 mod lessons;
 mod machine;
 mod mention;
@@ -153,14 +154,10 @@ struct Weight {
     cause: bool,
 }
 
-/// A chore elsewhere is the same message for so long,
-const CHORE_LASTS: Duration = Duration::from_secs(3600);
-/// and about so many.
-const MOST_CHORES: usize = 50;
-const MAX_CHORES: usize = 1_000;
-
 /// How much it counts that the subject is a member, against another incident that explains new trouble.
 const SAME: f64 = 0.8;
+/// A subject without news for so long may have new trouble for another reason.
+const QUIET: Duration = Duration::from_secs(120);
 
 /// Where a fingerprint is.
 #[derive(Debug, Clone, Copy)]
@@ -270,7 +267,7 @@ impl Correlator {
         let blamed = named.iter().copied().filter(|other| !self.graph.at(*other).host);
         let mut ill = blamed.filter_map(|other| Some((self.active(other, at)?, other)));
         let (key, other) = ill.find(|(_, other)| self.graph.callees(node).any(|callee| callee == *other))?;
-        let voices = Voices { time: 1.0, topology: 0.97, ..Voices::default() };
+        let voices = Voices { time: 1.0, topology: voices::BLAMED, ..Voices::default() };
         (key != own).then(|| (key, self.why(Link::Needs, node, Some(other), at, voices)))
     }
 
@@ -278,7 +275,7 @@ impl Correlator {
     /// quiet about it for a while.
     fn another(&mut self, node: u32, alert: &Reading<'_>, cause: bool, named: &[u32]) -> Option<(u32, Why)> {
         let (at, quiet_since) = (alert.starts_at, self.graph.at(node).last_at);
-        if at.since(quiet_since) <= Duration::from_secs(120) {
+        if at.since(quiet_since) <= QUIET {
             return None;
         }
         let own = self.active(node, at)?;
@@ -426,78 +423,6 @@ impl Correlator {
         }
     }
 
-    /// Warnings that have waited so long that company no longer matters. They wait no more; whether
-    /// they still fire is for the caller to know.
-    pub fn overdue(&mut self, event_now: Timestamp) -> Vec<Fingerprint> {
-        self.waiting.overdue(event_now, self.rules.persists)
-    }
-
-    /// The incident that a waiting alert would belong to now: its subject's, that of who calls it, or that
-    /// of a neighbour which warns as long.
-    pub fn home(&self, fingerprint: Fingerprint) -> Option<(IncidentId, &'static str)> {
-        let found = self.waiting.get(fingerprint)?;
-        let at = self.graph.at(found.node).last_at.max(found.at);
-        let near = self.active(found.node, at).or_else(|| self.downstream(found.node, at).map(|(key, _)| key));
-        let near = near.map(|key| (key, "near this incident"));
-        let chore = || self.chore(found).map(|key| (key, "as others do of what comes about over days"));
-        let fellow = || self.fellow(found).map(|key| (key, "near this incident"));
-        let (key, why) = near.or_else(chore).or_else(fellow)?;
-        self.open.get(&key).map(|open| (open.id.clone(), why))
-    }
-
-    /// The incident of the same chore elsewhere: certificates that expire are one message, not twenty.
-    fn chore(&self, found: &Waiting) -> Option<u32> {
-        let key = self.resolve(*self.chores.get(&(self.graph.at(found.node).scope, found.name.clone()))?);
-        let open = self.open.get(&key)?;
-        let warns_only = open.nodes.iter().all(|node| !self.graph.at(*node).critical);
-        let recent = found.at.abs_diff(open.opened_at) <= CHORE_LASTS && open.nodes.len() < MOST_CHORES;
-        (warns_only && recent && !open.pinned).then_some(key)
-    }
-
-    /// A lasting warning has opened the incident.
-    pub fn lasts(&mut self, incident: &IncidentId, fingerprint: Fingerprint) {
-        let Some(key) = self.keys.get(incident).copied() else { return };
-        let Some(Place { node, .. }) = self.member.get(&fingerprint) else { return };
-        let known = self.graph.at(*node);
-        if !names::is_chore(&known.name) {
-            return;
-        }
-        if self.chores.len() >= MAX_CHORES {
-            self.chores.retain(|_, key| self.open.contains_key(key));
-        }
-        self.chores.insert((known.scope, known.name.clone()), key);
-    }
-
-    /// The incident of a neighbour that began to warn at about the same time and never did more: neither
-    /// passed, so they are about one thing.
-    fn fellow(&self, found: &Waiting) -> Option<u32> {
-        let began_with_it = |other: &u32| {
-            let other = self.graph.at(*other);
-            !other.critical && !other.host && other.first_at.abs_diff(found.at) <= COMPANY
-        };
-        let mut around = self.graph.callees(found.node).chain(self.graph.callers(found.node)).filter(began_with_it);
-        around.find_map(|other| {
-            let key = self.active(other, self.graph.at(other).last_at.max(found.at))?;
-            // What something critical opened has had its time to reach this one.
-            let warns_only = |open: &Open| open.nodes.iter().all(|node| !self.graph.at(*node).critical);
-            self.open.get(&key).is_some_and(warns_only).then_some(key)
-        })
-    }
-
-    /// An open incident of a caller that is critical, for a queue: it fills because those who empty it
-    /// fail. Other warnings below an incident may be faults of their own.
-    fn downstream(&self, node: u32, at: Timestamp) -> Option<(u32, u32)> {
-        if !self.graph.at(node).queue {
-            return None;
-        }
-        let mut callers = self.graph.callers(node).filter(|caller| self.graph.at(*caller).critical);
-        callers.find_map(|caller| Some((self.active(caller, at)?, caller)))
-    }
-
-    pub fn is_overdue(&self, event_now: Timestamp) -> bool {
-        self.waiting.is_overdue(event_now, self.rules.persists)
-    }
-
     /// The firing ended before it found company.
     pub fn ended(&mut self, fingerprint: Fingerprint) {
         self.waiting.remove(fingerprint);
@@ -514,35 +439,6 @@ impl Correlator {
         let alert = Reading::of(alert);
         let node = self.node_of(&alert, topology);
         self.wait(&alert, node);
-    }
-
-    fn node_of(&mut self, alert: &Reading<'_>, topology: &Arc<Topology>) -> u32 {
-        self.graph.read(topology);
-        let scope = self.graph.scope(&scope(alert), alert.about());
-        if alert.is_named() {
-            return self.graph.node_in(scope, alert.about());
-        }
-        let subject = self.subject(alert, scope).into_owned();
-        self.graph.node_in(scope, &subject)
-    }
-
-    /// Scope and subject of an alert, in the names that are used for them here.
-    pub fn whereabouts(&mut self, alert: &Reading<'_>, topology: &Arc<Topology>) -> (Arc<str>, Arc<str>) {
-        let node = self.node_of(alert, topology);
-        (self.graph.scope_of(node).clone(), self.graph.at(node).subject.clone())
-    }
-
-    /// Whom a member or a waiting alert is about: a service in the topology's name for it, though the alert
-    /// names a machine only. Of what the topology does not know, the alert's own word counts.
-    pub fn about(&self, alert: &Alert) -> String {
-        let reading = Reading::of(alert);
-        let waits = || self.waiting.get(alert.fingerprint).map(|waiting| waiting.node);
-        let node = || self.member.get(&alert.fingerprint).map(|place| place.node).or_else(waits);
-        let own = reading.subject().filter(|own| !subject::is_address(own));
-        match node().filter(|_| !reading.is_named()).map(|node| self.graph.at(node)) {
-            Some(node) if node.charted || own.is_none() => node.subject.to_string(),
-            _ => alert.about().to_owned(),
-        }
     }
 
     fn wait(&mut self, alert: &Reading<'_>, node: u32) {

@@ -3,11 +3,13 @@
 //! name of a machine or into the text.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use super::super::alert::Reading;
-use super::Correlator;
+use super::super::alert::{Alert, Reading};
+use super::super::topology::Topology;
 use super::graph::Graph;
 use super::mention::{is_dependency, short};
+use super::{Correlator, mention};
 
 /// Labels that say where or how, and whose values may be equal to the name of a service by chance.
 fn is_circumstance(label: &str) -> bool {
@@ -76,9 +78,38 @@ impl Graph {
 }
 
 impl Correlator {
+    pub(super) fn node_of(&mut self, alert: &Reading<'_>, topology: &Arc<Topology>) -> u32 {
+        self.graph.read(topology);
+        let scope = self.graph.scope(&mention::scope(alert), alert.about());
+        if alert.is_named() {
+            return self.graph.node_in(scope, alert.about());
+        }
+        let subject = self.recognised(alert, scope).into_owned();
+        self.graph.node_in(scope, &subject)
+    }
+
+    /// Scope and subject of an alert, in the names that are used for them here.
+    pub fn whereabouts(&mut self, alert: &Reading<'_>, topology: &Arc<Topology>) -> (Arc<str>, Arc<str>) {
+        let node = self.node_of(alert, topology);
+        (self.graph.scope_of(node).clone(), self.graph.at(node).subject.clone())
+    }
+
+    /// Whom a member or a waiting alert is about: a service in the topology's name for it, though the alert
+    /// names a machine only. Of what the topology does not know, the alert's own word counts.
+    pub fn about(&self, alert: &Alert) -> String {
+        let reading = Reading::of(alert);
+        let waits = || self.waiting.get(alert.fingerprint).map(|waiting| waiting.node);
+        let node = || self.member.get(&alert.fingerprint).map(|place| place.node).or_else(waits);
+        let own = reading.subject().filter(|own| !is_address(own));
+        match node().filter(|_| !reading.is_named()).map(|node| self.graph.at(node)) {
+            Some(node) if node.charted || own.is_none() => node.subject.to_string(),
+            _ => alert.about().to_owned(),
+        }
+    }
+
     /// The subject in the words of the topology, else of other alerts, else of the alert itself; for an alert
     /// that does not name a service.
-    pub(super) fn subject<'a>(&'a self, alert: &'a Reading<'_>, scope: u32) -> Cow<'a, str> {
+    fn recognised<'a>(&'a self, alert: &'a Reading<'_>, scope: u32) -> Cow<'a, str> {
         let said = alert.about();
         let speaks = || self.graph.known(scope, said).is_some_and(|number| self.graph.at(number).speaks);
         if alert.subject().is_some() && speaks() {

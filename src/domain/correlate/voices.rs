@@ -122,6 +122,8 @@ impl Said {
     }
 }
 
+/// How much it counts that an alert names whom it blames.
+pub(super) const BLAMED: f64 = 0.97;
 /// An effect may be noticed this long before its cause is.
 const BEFORE: Duration = Duration::from_secs(4 * 60);
 /// The usual time from one service to the next.
@@ -226,7 +228,7 @@ impl Correlator {
             };
             let names_it = named.contains(&callee);
             if names_it {
-                strength = if self.graph.at(callee).critical { 0.97 } else { 0.8 };
+                strength = if self.graph.at(callee).critical { BLAMED } else { 0.8 };
             } else if cause && self.has_cause(key) && !self.graph.at(callee).host {
                 // Two that are broken in themselves are two faults. What only suffers below may suffer from
                 // this: callers exhaust what they need.
