@@ -75,6 +75,24 @@ fn a_service_is_recognised_in_other_labels_machines_and_words() {
 }
 
 #[test]
+fn an_equal_name_of_another_environment_or_of_a_caller_is_not_taken_for_the_service() {
+    let topology = chart(&[("door", "pay-api")]);
+    for (labels, summary) in [
+        (vec![("CacheClusterId", "staging-pay-api-0")], ""),
+        (vec![("alertname", "staging-pay-api-UnHealthyHostCount")], ""),
+        (vec![("host", "pay-api-dev-02.example.com")], ""),
+        (vec![("client", "pay-api")], ""),
+        (vec![], "pay-api in staging: budget burns"),
+    ] {
+        let mut correlator = Correlator::new(Rules::default());
+        let first = take(&mut correlator, &down(None, "pay-api", 0), &topology);
+        let odd = [("alertname", "Odd"), ("severity", "critical")].into_iter().chain(labels.iter().copied());
+        let odd = said(&odd.collect::<Vec<_>>(), summary, 10);
+        assert_ne!(take(&mut correlator, &odd, &topology), first, "{labels:?} {summary}");
+    }
+}
+
+#[test]
 fn an_address_is_the_service_that_was_heard_of_there() {
     let topology = chart(&[("door", "pay")]);
     let mut correlator = Correlator::new(Rules::default());

@@ -11,7 +11,7 @@ use super::graph::Graph;
 use super::mention::{is_dependency, short};
 use super::{Correlator, mention};
 
-/// Labels that say where or how, and whose values may be equal to the name of a service by chance.
+/// Labels that say where, how or for whom; their values may be names of services, but not of the subject.
 fn is_circumstance(label: &str) -> bool {
     matches!(
         label,
@@ -32,11 +32,15 @@ fn is_circumstance(label: &str) -> bool {
             | "namespace"
             | "prometheus"
             | "monitor"
+            | "client"
+            | "caller"
+            | "source_service"
+            | "source_workload"
     )
 }
 
-/// Environments that people put before the name of what is in them.
-const BEFORE: [&str; 10] = ["prod", "prd", "production", "live", "stage", "staging", "stg", "dev", "test", "qa"];
+/// What people put before the names of what is in production.
+const BEFORE: [&str; 4] = ["prod", "prd", "production", "live"];
 /// Texts are read so far: whom it is about is said first.
 const READ: usize = 160;
 
@@ -64,6 +68,11 @@ pub(super) fn is_address(name: &str) -> bool {
     name.parse::<core::net::IpAddr>().is_ok()
 }
 
+/// Whether a word in it says that it is about another environment, where equal names are other services.
+fn is_elsewhere(text: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| mention::environment_of(word).is_some())
+}
+
 fn after_environment(name: &str) -> Option<&str> {
     let (first, rest) = name.split_once(['-', '_', '.', '/'])?;
     BEFORE.iter().any(|before| first.eq_ignore_ascii_case(before)).then_some(rest)
@@ -72,6 +81,9 @@ fn after_environment(name: &str) -> Option<&str> {
 impl Graph {
     /// The known name that `value` is another way to write of.
     pub(super) fn recognise(&self, scope: u32, value: &str) -> Option<Cow<'_, str>> {
+        if is_elsewhere(value) {
+            return self.spelled(scope, value);
+        }
         let bare = after_environment(value);
         [Some(value), bare].into_iter().flatten().flat_map(stems).find_map(|stem| self.spelled(scope, stem))
     }
@@ -143,6 +155,7 @@ impl Correlator {
             alert.labels.iter().filter(|(label, _)| is_dependency(label)).map(|(_, value)| value.as_str()).collect();
         let texts = ["summary", "title", "message", "description"];
         let texts = texts.iter().filter_map(|name| alert.annotations.get(*name)).map(String::as_str);
+        let texts = texts.filter(|text| !is_elsewhere(text));
         let words = texts.flat_map(|text| {
             let text = text.get(..READ).unwrap_or(text);
             text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))).map(short)
@@ -156,6 +169,9 @@ impl Correlator {
 
     /// `search-api` of `prod-search-api-UnHealthyHostCount`.
     fn within_name(&self, name: &str, scope: u32) -> Option<String> {
+        if is_elsewhere(name) {
+            return None;
+        }
         let cuts: Vec<usize> = name.match_indices(['-', '_', '.', ' ']).map(|(at, _)| at).collect();
         let starts = std::iter::once(0).chain(cuts.iter().map(|at| at + 1));
         let mut runs: Vec<&str> = starts
