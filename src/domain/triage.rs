@@ -254,8 +254,8 @@ impl Triage {
                 continue;
             }
             let lasts = spoken(event_now.since(alert.starts_at));
-            let cluster = alert.cluster().to_owned();
             let placed = self.place(&Reading::of(&alert), because, topology);
+            let cluster = self.correlator.cluster(&alert);
             let itself = Gathered {
                 fingerprint: alert.fingerprint,
                 name: alert.name().to_owned(),

@@ -365,7 +365,7 @@ impl Watchkeeper {
         let mut draft = Draft::of(Incident::blank(id.clone()));
         draft.record(
             IncidentEvent::Opened {
-                cluster: alert.cluster().to_owned(),
+                cluster: self.triage.correlator.cluster(alert),
                 team: alert.team().unwrap_or("default").to_owned(),
                 title: format!("{subject}: {}", alert.name()),
                 severity: if alert.severity() == Severity::Critical { Sev::Three } else { Sev::Four },

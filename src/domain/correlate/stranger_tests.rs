@@ -27,6 +27,7 @@ fn who_names_no_cluster_speaks_of_the_only_one() {
     let first = take(&mut correlator, &down(None, "db", 0), &topology);
     assert_eq!(take(&mut correlator, &down(Some("eu"), "pay", 20), &topology), first);
     assert_eq!(take(&mut correlator, &down(None, "door", 40), &topology), first);
+    assert_eq!(correlator.cluster(&down(None, "door", 40)), "eu");
     // Another cluster is another estate.
     let other = take(&mut correlator, &down(Some("us"), "pay", 50), &topology);
     assert_ne!(other, first);

@@ -106,6 +106,12 @@ impl Correlator {
         (self.graph.scope_of(node).clone(), self.graph.at(node).subject.clone())
     }
 
+    /// The cluster of a member, though the alert itself names none.
+    pub fn cluster(&self, alert: &Alert) -> String {
+        let scope = self.member.get(&alert.fingerprint).map(|place| self.graph.scope_of(place.node));
+        scope.map_or_else(|| alert.cluster(), |scope| mention::cluster_of(scope)).to_owned()
+    }
+
     /// Whom a member or a waiting alert is about: a service in the topology's name for it, though the alert
     /// names a machine only. Of what the topology does not know, the alert's own word counts.
     pub fn about(&self, alert: &Alert) -> String {
