@@ -63,6 +63,8 @@ fn a_service_is_recognised_in_other_labels_machines_and_words() {
         let mut correlator = Correlator::new(Rules::default());
         let named: Vec<_> = labels.iter().copied().chain([("alertname", "Odd")]).collect();
         let odd = said(&named, summary, 10);
+        let (_, subject) = correlator.whereabouts(&Reading::of(&odd), &topology);
+        assert_eq!(&*subject, "pay-api", "{labels:?} {summary}");
         let first = take(&mut correlator, &down(None, "pay-api", 0), &topology);
         assert_eq!(take(&mut correlator, &odd, &topology), first, "{labels:?} {summary}");
     }
@@ -83,6 +85,7 @@ fn an_equal_name_of_another_environment_or_of_a_caller_is_not_taken_for_the_serv
         (vec![("alertname", "staging-pay-api-UnHealthyHostCount")], ""),
         (vec![("host", "pay-api-dev-02.example.com")], ""),
         (vec![("client", "pay-api")], ""),
+        (vec![("caller", "pay-api")], ""),
         (vec![], "pay-api in staging: budget burns"),
     ] {
         let mut correlator = Correlator::new(Rules::default());
@@ -213,4 +216,41 @@ fn chores_of_one_kind_are_one_message() {
         assert_eq!(take(&mut correlator, one, &topology), None);
         assert_eq!(correlator.home(one.fingerprint).map(|(id, _)| id), home, "{:?}", one.labels);
     }
+}
+
+#[test]
+fn where_no_calls_are_known_many_that_are_gone_at_once_are_many() {
+    let topology = chart(&[]);
+    let mut correlator = Correlator::new(Rules::default());
+    for (number, service) in ["alpha", "bravo", "carol", "delta", "foxtrot", "golf"].into_iter().enumerate() {
+        take(&mut correlator, &down(None, service, number as i64), &topology);
+    }
+    assert_eq!((correlator.merges().len(), correlator.load().0), (0, 6));
+}
+
+#[test]
+fn senders_whose_clocks_differ_speak_of_one_incident() {
+    let topology = chart(&[("door", "pay")]);
+    for (earlier, same) in [(660, true), (1_000, false)] {
+        let mut correlator = Correlator::new(Rules::default());
+        let first = take(&mut correlator, &down(None, "pay", 2_000), &topology);
+        let slow = [("alertname", "Slow"), ("service", "pay"), ("severity", "critical")];
+        let other = take(&mut correlator, &said(&slow, "", 2_000 - earlier), &topology);
+        assert_eq!(other == first, same, "{earlier} s earlier");
+    }
+}
+
+#[test]
+fn who_turns_critical_after_warning_for_long_falls_ill_then() {
+    let topology = chart(&[("pay", "db")]);
+    let mut correlator = Correlator::new(Rules::default());
+    let warns = said(&[("alertname", "Slow"), ("service", "pay"), ("severity", "warning")], "", 0);
+    let id = IncidentId::numbered(1);
+    correlator.opened(&id, warns.starts_at);
+    let (fingerprint, at) = (warns.fingerprint, warns.starts_at);
+    let heard = Heard { fingerprint, cluster: "default", subject: "pay", name: "Slow", at, critical: false };
+    correlator.joined(&id, heard, &topology);
+    assert_eq!(take(&mut correlator, &down(None, "pay", 400), &topology), Some(id.to_string()));
+    // What it needs falls ill with it, not minutes after it.
+    assert_eq!(take(&mut correlator, &down(None, "db", 500), &topology), Some(id.to_string()));
 }
