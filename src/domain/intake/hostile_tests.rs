@@ -140,6 +140,9 @@ proptest! {
         survive(&payload);
         mutate(&mut payload, &mut more.clone(), &None);
         survive(&payload);
+        for alone in [payload.get(0), payload.pointer("/alerts/0")].into_iter().flatten() {
+            survive(alone);
+        }
         survive(&json!([payload.clone(), fixture("prometheus.fire")[0]]));
         survive(&json!({"alerts": [fixture("prometheus.fire")[0], payload]}));
     }

@@ -19,11 +19,20 @@ use super::{Format, Taken};
 
 pub fn take(payload: &[u8], received_at: Timestamp) -> Option<Taken> {
     let first = payload.iter().find(|byte| !byte.is_ascii_whitespace())?;
-    let alerts = match first {
-        b'[' => serde_json::from_slice::<Vec<Plain<'_>>>(payload).ok()?,
-        b'{' => serde_json::from_slice::<Group<'_>>(payload).ok().filter(Group::is_plain)?.alerts,
-        _ => return None,
-    };
+    match first {
+        b'[' => all(serde_json::from_slice::<Vec<Plain<'_>>>(payload).ok()?, received_at),
+        b'{' => {
+            let mut outer = serde_json::from_slice::<Outer<'_>>(payload).ok()?;
+            match outer.alerts.take() {
+                Some(alerts) => all(outer.is_group().then_some(alerts)?, received_at),
+                None => all(vec![outer], received_at),
+            }
+        }
+        _ => None,
+    }
+}
+
+fn all<Alerts>(alerts: Vec<Plain<'_, Alerts>>, received_at: Timestamp) -> Option<Taken> {
     if alerts.iter().any(|alert| !alert.is_plain()) {
         return None;
     }
@@ -37,44 +46,14 @@ pub fn take(payload: &[u8], received_at: Timestamp) -> Option<Taken> {
     Some(taken)
 }
 
-/// Webhook v4. The fields that are not alerts' are those by which other formats are told apart.
-#[derive(Deserialize)]
-struct Group<'a> {
-    #[serde(borrow)]
-    alerts: Vec<Plain<'a>>,
-    #[serde(rename = "orgId")]
-    org_id: Option<IgnoredAny>,
-    labels: Option<IgnoredAny>,
-    specversion: Option<IgnoredAny>,
-    event_action: Option<IgnoredAny>,
-    #[serde(rename = "Type")]
-    sns_type: Option<IgnoredAny>,
-    #[serde(rename = "detail-type")]
-    detail_type: Option<IgnoredAny>,
-    #[serde(rename = "AlarmName")]
-    alarm_name: Option<IgnoredAny>,
-    data: Option<IgnoredAny>,
-}
+/// What a payload may be: a group of webhook v4, or one alert. Read once, as either.
+type Outer<'a> = Plain<'a, Vec<Plain<'a>>>;
 
-impl Group<'_> {
-    fn is_plain(&self) -> bool {
-        let others = [
-            &self.org_id,
-            &self.labels,
-            &self.specversion,
-            &self.event_action,
-            &self.sns_type,
-            &self.detail_type,
-            &self.alarm_name,
-            &self.data,
-        ];
-        others.iter().all(|other| other.is_none())
-    }
-}
-
+/// An alert, or what is around a group's. The fields that neither has are those by which other formats are
+/// told apart.
 #[derive(Deserialize)]
-struct Plain<'a> {
-    labels: Labels,
+struct Plain<'a, Alerts = IgnoredAny> {
+    labels: Option<Labels>,
     annotations: Option<Labels>,
     #[serde(borrow)]
     status: Option<Text<'a>>,
@@ -87,7 +66,7 @@ struct Plain<'a> {
     #[serde(rename = "activeAt")]
     active_at: Option<IgnoredAny>,
     specversion: Option<IgnoredAny>,
-    alerts: Option<IgnoredAny>,
+    alerts: Option<Alerts>,
     values: Option<IgnoredAny>,
     #[serde(rename = "valueString")]
     value_string: Option<IgnoredAny>,
@@ -97,19 +76,43 @@ struct Plain<'a> {
     dashboard_url: Option<IgnoredAny>,
     #[serde(rename = "panelURL")]
     panel_url: Option<IgnoredAny>,
+    #[serde(rename = "orgId")]
+    org_id: Option<IgnoredAny>,
+    event_action: Option<IgnoredAny>,
+    #[serde(rename = "Type")]
+    sns_type: Option<IgnoredAny>,
+    #[serde(rename = "detail-type")]
+    detail_type: Option<IgnoredAny>,
+    #[serde(rename = "AlarmName")]
+    alarm_name: Option<IgnoredAny>,
+    data: Option<IgnoredAny>,
 }
 
 /// Borrowed from the payload unless it has escapes; `Option<Cow<str>>` would always be a copy.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl Plain<'_> {
+impl Outer<'_> {
+    fn is_group(&self) -> bool {
+        let others = [
+            &self.org_id,
+            &self.specversion,
+            &self.event_action,
+            &self.sns_type,
+            &self.detail_type,
+            &self.alarm_name,
+            &self.data,
+        ];
+        self.labels.is_none() && others.iter().all(|other| other.is_none())
+    }
+}
+
+impl<Alerts> Plain<'_, Alerts> {
     fn is_plain(&self) -> bool {
         let others = [
             &self.state,
             &self.active_at,
             &self.specversion,
-            &self.alerts,
             &self.values,
             &self.value_string,
             &self.silence_url,
@@ -117,7 +120,9 @@ impl Plain<'_> {
             &self.panel_url,
         ];
         // A text that is no status is told by the tree, which has its JSON form.
-        others.iter().all(|other| other.is_none())
+        self.labels.is_some()
+            && self.alerts.is_none()
+            && others.iter().all(|other| other.is_none())
             && self.status.as_ref().is_none_or(|status| status_of(&status.0).is_some())
     }
 
@@ -133,6 +138,7 @@ impl Plain<'_> {
         let mut annotations = self.annotations.unwrap_or_default();
         let value = value_of(self.value.as_ref(), &annotations);
         annotations.insert(NOTE_SOURCE.to_owned(), Format::AlertmanagerAlert.name().to_owned());
-        Ok(Draft { labels: self.labels, annotations, identity: Identity::Labels, status, starts_at, ends_at, value })
+        let labels = self.labels.unwrap_or_default();
+        Ok(Draft { labels, annotations, identity: Identity::Labels, status, starts_at, ends_at, value })
     }
 }
