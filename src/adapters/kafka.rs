@@ -107,8 +107,8 @@ impl AlertConsumer {
                     Ok(Some(Ok(message))) => {
                         until.get_or_insert_with(|| Instant::now() + BATCH_WAIT);
                         let place = (message.topic(), message.partition(), message.offset());
-                        batch.take(place, message.payload(), &this.mappings, sink.received_at());
-                        if batch.payloads.len() >= BATCH_MESSAGES || batch.bytes >= BATCH_BYTES {
+                        batch.take(place, message.payload(), sink.received_at());
+                        if batch.raw.len() >= BATCH_MESSAGES || batch.bytes >= BATCH_BYTES {
                             break;
                         }
                     }
@@ -117,12 +117,23 @@ impl AlertConsumer {
             if batch.offsets.is_empty() {
                 continue;
             }
+            // Reading alone keeps a core busy under a storm.
+            let reader = this.clone();
+            let vetting = tokio::spawn(async move { batch.vetted(&reader.mappings) });
             if finish(&mut settling).await == Settled::No {
                 // Nothing behind a batch that is not durable may be committed: both are delivered again.
                 break;
             }
             let (this, sink, mut stop) = (this.clone(), sink.clone(), stop.clone());
-            settling = Some(tokio::spawn(async move { this.settle(batch, sink.as_ref(), &mut stop).await }));
+            settling = Some(tokio::spawn(async move {
+                match vetting.await {
+                    Ok(batch) => this.settle(batch, sink.as_ref(), &mut stop).await,
+                    Err(failure) => {
+                        error!(error = %failure, "a batch of alerts was not read; kafka intake ends until the next start");
+                        Settled::No
+                    }
+                }
+            }));
         }
         finish(&mut settling).await;
         info!("kafka intake stops");
@@ -130,7 +141,7 @@ impl AlertConsumer {
 
     /// Makes the batch durable, then commits. Tries as long as it takes: an uncommitted offset
     /// costs a redelivery, a skipped alert costs the watch.
-    async fn settle(&self, mut batch: Pending, sink: &dyn AlertSink, stop: &mut watch::Receiver<bool>) -> Settled {
+    async fn settle(&self, mut batch: Vetted, sink: &dyn AlertSink, stop: &mut watch::Receiver<bool>) -> Settled {
         let mut pause = Duration::from_millis(100);
         let payloads = Arc::new(std::mem::take(&mut batch.payloads));
         loop {
@@ -160,7 +171,7 @@ impl AlertConsumer {
 
     async fn make_durable(
         &self,
-        batch: &Pending,
+        batch: &Vetted,
         payloads: &Arc<Vec<(Bytes, Taken)>>,
         sink: &dyn AlertSink,
     ) -> anyhow::Result<()> {
@@ -194,7 +205,7 @@ impl AlertConsumer {
             });
         let key = format!("{}-{}", poison.partition, poison.offset);
         let record =
-            FutureRecord::to(&self.config.dead_letter_topic).key(&key).payload(&poison.payload).headers(headers);
+            FutureRecord::to(&self.config.dead_letter_topic).key(&key).payload(&poison.payload[..]).headers(headers);
         self.producer.send(record, Duration::from_secs(10)).await.map_err(|(failure, _)| {
             anyhow::anyhow!("dead-letter topic {}: {failure}", self.config.dead_letter_topic)
         })?;
@@ -255,10 +266,26 @@ impl Drop for AlertConsumer {
     }
 }
 
+/// What was polled, as it came.
 #[derive(Default)]
 struct Pending {
-    payloads: Vec<(Bytes, Taken)>,
+    raw: Vec<Raw>,
     bytes: usize,
+    first: HashMap<(String, i32), i64>,
+    offsets: BTreeMap<(String, i32), i64>,
+}
+
+struct Raw {
+    partition: i32,
+    offset: i64,
+    payload: Bytes,
+    received_at: Timestamp,
+    topic: Arc<str>,
+}
+
+/// The same, read.
+struct Vetted {
+    payloads: Vec<(Bytes, Taken)>,
     poison: Vec<Poison>,
     first: HashMap<(String, i32), i64>,
     offsets: BTreeMap<(String, i32), i64>,
@@ -269,17 +296,11 @@ struct Poison {
     partition: i32,
     offset: i64,
     reason: String,
-    payload: Vec<u8>,
+    payload: Bytes,
 }
 
 impl Pending {
-    fn take(
-        &mut self,
-        (topic, partition, offset): (&str, i32, i64),
-        payload: Option<&[u8]>,
-        mappings: &Mappings,
-        received_at: Timestamp,
-    ) {
+    fn take(&mut self, (topic, partition, offset): (&str, i32, i64), payload: Option<&[u8]>, received_at: Timestamp) {
         // One run of messages comes from one partition: the name is copied once.
         match self.offsets.iter_mut().find(|((known, number), _)| *number == partition && known == topic) {
             Some((_, last)) => *last = offset,
@@ -288,17 +309,28 @@ impl Pending {
                 self.offsets.insert((topic.to_owned(), partition), offset);
             }
         }
-        let payload = payload.unwrap_or_default();
-        match vet(payload, mappings, received_at) {
-            Ok(taken) => {
-                self.bytes += payload.len();
-                self.payloads.push((Bytes::copy_from_slice(payload), taken));
-            }
-            Err(reason) => {
-                let payload = payload[..payload.len().min(MAX_MESSAGE)].to_vec();
-                self.poison.push(Poison { topic: topic.to_owned(), partition, offset, reason, payload });
+        let topic = match self.raw.last() {
+            Some(last) if *last.topic == *topic => last.topic.clone(),
+            Some(_) | None => topic.into(),
+        };
+        let payload = Bytes::copy_from_slice(payload.unwrap_or_default());
+        self.bytes += payload.len();
+        self.raw.push(Raw { partition, offset, payload, received_at, topic });
+    }
+
+    fn vetted(self, mappings: &Mappings) -> Vetted {
+        let Self { raw, first, offsets, .. } = self;
+        let (mut payloads, mut poison) = (Vec::with_capacity(raw.len()), vec![]);
+        for Raw { partition, offset, payload, received_at, topic } in raw {
+            match vet(&payload, mappings, received_at) {
+                Ok(taken) => payloads.push((payload, taken)),
+                Err(reason) => {
+                    let payload = payload.slice(..payload.len().min(MAX_MESSAGE));
+                    poison.push(Poison { topic: topic.to_string(), partition, offset, reason, payload });
+                }
             }
         }
+        Vetted { payloads, poison, first, offsets }
     }
 }
 
