@@ -139,8 +139,14 @@ async fn round(doors: &[Arc<Desk>; 2], number: i64) -> Counts {
     let incident = store.incident(&id).await.unwrap().unwrap();
     let record = &incident.plans[0];
     let said = |word: &str| votes.iter().filter(|(_, decision)| decision == word).count();
-    let approved = record.outcome == Outcome::Approved;
+    // By what is written down: on a machine too slow for the lease a door leads meanwhile and begins.
+    let approved = count("plan_approved") == 1;
     if approved {
+        assert!(
+            !matches!(record.outcome, Outcome::Proposed | Outcome::Expired | Outcome::Rejected),
+            "{id}: {:?}",
+            record.outcome
+        );
         assert_eq!((said("approve"), said("reject")), (record.plan.approvals_needed, 0), "{id}: {votes:?}");
         let counts = |person: &String| record.plan.requester.as_ref() != Some(person);
         assert!(votes.iter().all(|(person, _)| counts(person)), "{id}: {votes:?}");
