@@ -576,6 +576,15 @@ mod tests {
     }
 
     #[test]
+    fn light_incidents_are_told_together_unless_somebody_says_otherwise() {
+        check("", "digest: Some(Four), digest_minutes: 60");
+        check("[routing]\ndigest = \"off\"\n", "digest: None");
+        check("[routing]\ndigest = \"SEV3\"\n", "digest: Some(Three)");
+        check("[routing]\ndigest = \"SEV2\"\n", "m.toml:2: SEV1 and SEV2 are told at once (P3); give SEV3, SEV4 or");
+        check("[routing]\ndigest = \"sev4\"\n", "m.toml:2: \"sev4\" is no severity; give SEV3, SEV4 or \"off\"");
+    }
+
+    #[test]
     fn secrets_come_from_the_environment_and_are_not_printed() {
         check("[slack]\nbot_token = \"${TOKEN}\"\napp_token = \"x\"\nchannel = \"#ops\"\n", "bot_token: ***");
         check(

@@ -15,6 +15,7 @@ pub mod score;
 pub mod series;
 pub mod storm;
 mod table;
+pub mod telling;
 pub mod triage;
 
 use std::fmt;

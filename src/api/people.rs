@@ -185,7 +185,11 @@ pub(super) async fn write_funnel(desk: &Desk, text: &mut String) {
         ("midwatch_funnel_unique_total", "Those that do not only repeat what is known", funnel.unique),
         ("midwatch_funnel_admitted_total", "Those worth an incident", funnel.admitted),
         ("midwatch_funnel_incidents_total", "Incidents opened", funnel.incidents),
-        ("midwatch_funnel_notified_total", "Incidents of which people were told", funnel.notified),
+        (
+            "midwatch_funnel_notified_total",
+            "Messages that told of incidents: one each, and one for each digest",
+            funnel.notified,
+        ),
         ("midwatch_audit_shown_total", "Suppressed alerts that people were asked about", audit.shown as u64),
         ("midwatch_audit_answered_total", "Answers to that", audit.answered as u64),
         ("midwatch_audit_missed_total", "Answers that it should have woken people", audit.missed as u64),

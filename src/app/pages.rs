@@ -260,7 +260,11 @@ fn stages(funnel: &domain::Funnel) -> Funnel {
             stage("unique", funnel.unique, left("repeats", fewer(funnel.raw, funnel.unique))),
             stage("admitted", funnel.admitted, muted),
             stage("incidents", funnel.incidents, left("joined", fewer(funnel.admitted, funnel.incidents))),
-            stage("notified", funnel.notified, left("merged or not told", fewer(funnel.incidents, funnel.notified))),
+            stage(
+                "notified",
+                funnel.notified,
+                left("merged, or told together", fewer(funnel.incidents, funnel.notified)),
+            ),
         ],
     }
 }

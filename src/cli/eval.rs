@@ -6,6 +6,7 @@ pub mod retrieval;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -14,6 +15,7 @@ use serde_json::json;
 use crate::config::Config;
 use crate::domain::topology::Topology;
 use crate::domain::triage::Rules;
+use crate::eval::telling::Digest;
 use crate::eval::triage::{self, Case};
 use crate::eval::{anomaly, logs, rootcause, series, storm};
 
@@ -106,7 +108,7 @@ pub async fn run(config: Config, suite: Suite) -> anyhow::Result<ExitCode> {
                 Some(path) => triage::load_topology(path)?,
                 None => Topology::default(),
             });
-            let run = triage::run(&cases, &topology, rules);
+            let run = triage::run(&cases, &topology, rules, digest(&config));
             let mut report = triage::report(&cases, &run);
             if args.explain {
                 report.verdicts = run.verdicts;
@@ -114,13 +116,19 @@ pub async fn run(config: Config, suite: Suite) -> anyhow::Result<ExitCode> {
             print(&report, args.json)
         }
         Suite::Retrieval(args) => retrieval::run(&config, args).await,
-        Suite::Storms(args) => storms(&rules, &args),
+        Suite::Storms(args) => storms(&rules, digest(&config), &args),
         Suite::Rootcause(args) => table(&rootcause::run(&args.cases)?, args.json),
         Suite::Agent(args) => agent::run(config, args).await,
     }
 }
 
-fn storms(rules: &Rules, args: &StormArgs) -> anyhow::Result<ExitCode> {
+/// How the configuration tells of light incidents.
+pub fn digest(config: &Config) -> Option<Digest> {
+    let every = Duration::from_secs(config.routing.digest_minutes.saturating_mul(60));
+    config.routing.digest.map(|lightest| Digest { lightest, every })
+}
+
+fn storms(rules: &Rules, digest: Option<Digest>, args: &StormArgs) -> anyhow::Result<ExitCode> {
     let mut rows = vec![];
     for seed in seeds(&args.seeds)? {
         let storm = storm::draw(seed);
@@ -138,7 +146,7 @@ fn storms(rules: &Rules, args: &StormArgs) -> anyhow::Result<ExitCode> {
         std::fs::write(&chart, storm.topology.to_string())?;
         let cases: Vec<Case> = triage::load(&alerts)?;
         let topology = Arc::new(if args.blind { Topology::default() } else { triage::load_topology(&chart)? });
-        let run = triage::run(&cases, &topology, rules.clone());
+        let run = triage::run(&cases, &topology, rules.clone(), digest);
         rows.push((seed, storm.faults, triage::report(&cases, &run)));
     }
     let mean = |of: &dyn Fn(&triage::Report) -> f64| {

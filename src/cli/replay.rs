@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Args;
 
+use super::eval::digest;
 use crate::adapters::kafka::history::read_topic;
 use crate::config::Config;
 use crate::domain::topology::Topology;
@@ -28,6 +29,10 @@ pub struct ReplayArgs {
     json: bool,
 }
 
+fn setting(config: &Config) -> anyhow::Result<replay::Setting> {
+    Ok((config.triage_rules()?, digest(config)))
+}
+
 /// `configs` holds two: what is in use, and what is wanted.
 pub fn run(
     args: &ReplayArgs,
@@ -47,7 +52,7 @@ pub fn run(
         Some(path) => triage::load_topology(path)?,
         None => Topology::default(),
     });
-    let report = replay::compare(&cases, &topology, in_use.triage_rules()?, wanted.triage_rules()?);
+    let report = replay::compare(&cases, &topology, setting(&in_use)?, setting(&wanted)?);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
         return Ok(ExitCode::SUCCESS);

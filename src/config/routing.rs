@@ -1,6 +1,7 @@
 //! Where incidents are told and when, and what other systems hear of them.
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use super::{ConfigError, Secret};
 use crate::domain::escalation::{Path, Step};
@@ -13,14 +14,25 @@ pub struct RoutingConfig {
     /// The first that fits counts; without one: the chat's own channel.
     pub route: Vec<Route>,
     pub quiet: Vec<Quiet>,
-    /// This severity and lighter ones are told in a digest.
+    /// This severity and lighter ones are told in a digest; `off`: each by itself.
+    #[serde(deserialize_with = "digest")]
     pub digest: Option<Sev>,
     pub digest_minutes: u64,
 }
 
 impl Default for RoutingConfig {
     fn default() -> Self {
-        Self { route: vec![], quiet: vec![], digest: None, digest_minutes: 60 }
+        Self { route: vec![], quiet: vec![], digest: Some(Sev::Four), digest_minutes: 60 }
+    }
+}
+
+fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Sev>, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "off" => Ok(None),
+        "SEV4" => Ok(Some(Sev::Four)),
+        "SEV3" => Ok(Some(Sev::Three)),
+        "SEV1" | "SEV2" => Err(D::Error::custom("SEV1 and SEV2 are told at once (P3); give SEV3, SEV4 or \"off\"")),
+        other => Err(D::Error::custom(format!("{other:?} is no severity; give SEV3, SEV4 or \"off\""))),
     }
 }
 
@@ -151,11 +163,6 @@ pub(super) fn validate(
     let wrong = |key, reason: String, remedy| Err(ConfigError::Value { key, reason, remedy });
     if routing.digest_minutes == 0 {
         return wrong("routing.digest_minutes", "0 minutes are no time".into(), "Give for example 60.");
-    }
-    // P3: what wakes people is never held back.
-    if routing.digest.is_some_and(|lightest| lightest >= Sev::Two) {
-        let reason = "SEV1 and SEV2 are told at once".to_owned();
-        return wrong("routing.digest", reason, "Give SEV3 or SEV4.");
     }
     if routing.quiet.iter().any(|quiet| quiet.except > Sev::Two) {
         let reason = "SEV2 is told at any time".to_owned();

@@ -75,9 +75,10 @@ impl Funnel {
             lines.push(format!("left out: {}", left.join(", ")));
         }
         lines.push(format!(
-            "{} incidents opened, people were told of {}: {:.2} % fewer messages than alerts",
+            "{} incidents opened, told in {} message{}: {:.2} % fewer than alerts",
             self.incidents,
             self.notified,
+            if self.notified == 1 { "" } else { "s" },
             convergence * 100.0
         ));
         lines
@@ -110,7 +111,7 @@ mod tests {
             [
                 "1000 alerts came in; 100 of them were news, 62 were admitted",
                 "left out: 30 silenced, 8 flapping",
-                "2 incidents opened, people were told of 1: 99.90 % fewer messages than alerts",
+                "2 incidents opened, told in 1 message: 99.90 % fewer than alerts",
             ]
         );
     }

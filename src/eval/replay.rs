@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::telling::Digest;
 use super::triage::{Case, Run, run};
 use crate::domain::intake::{Mappings, take_bytes};
 use crate::domain::time::Timestamp;
@@ -56,6 +57,9 @@ pub struct Told {
 
 const EXAMPLES: usize = 3;
 
+/// What a configuration decides by, and what it tells together.
+pub type Setting = (Rules, Option<Digest>);
+
 /// The alerts of messages in the order of their arrival, and how many messages held none.
 pub fn from_messages<'a>(
     messages: impl Iterator<Item = (Timestamp, &'a [u8])>,
@@ -79,8 +83,8 @@ pub fn from_messages<'a>(
     (cases, unreadable)
 }
 
-pub fn compare(cases: &[Case], topology: &Arc<Topology>, a: Rules, b: Rules) -> Report {
-    let (a, b) = (run(cases, topology, a), run(cases, topology, b));
+pub fn compare(cases: &[Case], topology: &Arc<Topology>, a: Setting, b: Setting) -> Report {
+    let (a, b) = (run(cases, topology, a.0, a.1), run(cases, topology, b.0, b.1));
     let mut changed: BTreeMap<(String, String), (usize, Vec<Example>)> = BTreeMap::new();
     for (one, other) in a.verdicts.iter().zip(&b.verdicts) {
         let (from, to) = (kind(one.verdict, &one.reason), kind(other.verdict, &other.reason));

@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::telling::{Digest, Symptoms, Telling};
 use super::{EvalError, agreement, read};
 use crate::domain::alert::{Alert, Fingerprint, Status, read_payload};
 use crate::domain::id::IncidentId;
 use crate::domain::incident::Sev;
-use crate::domain::severity::{self, History, Symptom};
+use crate::domain::severity::Symptom;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::{EdgeKind, NodeKind, Topology};
 use crate::domain::triage::{Judged, Rules, Triage};
@@ -189,16 +190,18 @@ pub struct Run {
     pub verdicts: Vec<Verdict>,
     /// Per case, after all merges.
     pub incident_of: Vec<Option<IncidentId>>,
-    /// Incidents that people were told of: each message that begins a thread.
+    /// Incidents that people were told of, by themselves or in a digest.
     pub notified: BTreeSet<IncidentId>,
+    /// Messages in a channel: one for each incident that is grave enough, one for each digest.
     pub notifications: usize,
     /// What each incident was rated at its end, and why.
     pub severities: BTreeMap<IncidentId, (Sev, String)>,
     pub seconds: f64,
 }
 
-pub fn run(cases: &[Case], topology: &Arc<Topology>, rules: Rules) -> Run {
+pub fn run(cases: &[Case], topology: &Arc<Topology>, rules: Rules, digest: Option<Digest>) -> Run {
     let mut triage = Triage::new(rules, 1);
+    let mut telling = Telling::new(digest, topology);
     let mut run = Run {
         verdicts: Vec::with_capacity(cases.len()),
         incident_of: vec![None; cases.len()],
@@ -228,11 +231,14 @@ pub fn run(cases: &[Case], topology: &Arc<Topology>, rules: Rules) -> Run {
                 }
             }
         }
+        telling.look(case.at);
+        let mut heard: BTreeSet<IncidentId> = BTreeSet::new();
         for persisting in triage.overdue(case.at, topology) {
             if persisting.opened {
-                run.notified.insert(persisting.incident.clone());
-                run.notifications += 1;
+                telling.opened(&persisting.incident);
             }
+            telling.gathered(&persisting.incident, &persisting.alert);
+            heard.insert(persisting.incident.clone());
             let fingerprint = persisting.alert.fingerprint;
             firing.entry(persisting.incident.clone()).or_default().insert(fingerprint);
             for earlier in waiting.remove(&fingerprint).unwrap_or_default() {
@@ -271,11 +277,15 @@ pub fn run(cases: &[Case], topology: &Arc<Topology>, rules: Rules) -> Run {
             Judged::Joined { incident, why, because, .. } => {
                 firing.entry(incident.clone()).or_default().insert(fingerprint);
                 quiet.remove(&incident);
+                telling.heard(&incident, &case.alert, &triage.correlator.about(&case.alert));
+                heard.insert(incident.clone());
                 ("join", format!("{because}; {why}"), Some(incident))
             }
             Judged::Opened { incident, because, gathers } => {
-                run.notified.insert(incident.clone());
-                run.notifications += 1;
+                telling.opened(&incident);
+                telling.heard(&incident, &case.alert, &triage.correlator.about(&case.alert));
+                gathers.iter().for_each(|gathered| telling.gathered(&incident, gathered));
+                heard.insert(incident.clone());
                 let fires = firing.entry(incident.clone()).or_default();
                 fires.insert(fingerprint);
                 for gathered in gathers {
@@ -292,6 +302,7 @@ pub fn run(cases: &[Case], topology: &Arc<Topology>, rules: Rules) -> Run {
             }
         };
         for merge in triage.merges() {
+            telling.merged(&merge.from, &merge.into);
             if let Some(gone) = firing.remove(&merge.from) {
                 firing.entry(merge.into.clone()).or_default().extend(gone);
             }
@@ -299,6 +310,7 @@ pub fn run(cases: &[Case], topology: &Arc<Topology>, rules: Rules) -> Run {
             quiet.remove(&merge.into);
             merged.insert(merge.from, merge.into);
         }
+        heard.iter().for_each(|id| telling.weigh(id));
         run.incident_of[number] = incident;
         run.verdicts.push(Verdict {
             line: number + 1,
@@ -311,6 +323,8 @@ pub fn run(cases: &[Case], topology: &Arc<Topology>, rules: Rules) -> Run {
             truth: case.truth.clone(),
         });
     }
+    telling.end();
+    (run.notified, run.notifications) = (telling.told, telling.messages);
     run.seconds = began.elapsed().as_secs_f64();
     for incident in run.incident_of.iter_mut().flatten() {
         while let Some(into) = merged.get(incident) {
@@ -325,22 +339,14 @@ pub fn run(cases: &[Case], topology: &Arc<Topology>, rules: Rules) -> Run {
 }
 
 fn severities(cases: &[Case], run: &Run, topology: &Topology) -> BTreeMap<IncidentId, (Sev, String)> {
-    let mut seen: HashSet<(&IncidentId, Fingerprint)> = HashSet::new();
-    let mut symptoms: BTreeMap<&IncidentId, Vec<Symptom>> = BTreeMap::new();
+    let mut symptoms: BTreeMap<&IncidentId, Symptoms> = BTreeMap::new();
     for ((case, incident), verdict) in cases.iter().zip(&run.incident_of).zip(&run.verdicts) {
-        let Some(incident) = incident else { continue };
-        if !seen.insert((incident, case.alert.fingerprint)) {
-            continue;
-        }
-        let (known, symptom) = (symptoms.entry(incident).or_default(), Symptom::about(&case.alert, &verdict.subject));
-        let same = |one: &&mut Symptom| Symptom { instances: 1, ..(**one).clone() } == symptom;
-        match known.iter_mut().find(same) {
-            Some(same) => same.instances += 1,
-            None => known.push(symptom),
+        if let Some(incident) = incident {
+            let symptom = Symptom::about(&case.alert, &verdict.subject);
+            symptoms.entry(incident).or_default().add(case.alert.fingerprint, symptom);
         }
     }
-    let assess = |known: &[Symptom]| severity::assess(known, topology, History::default());
-    symptoms.into_iter().map(|(incident, known)| (incident.clone(), assess(&known))).collect()
+    symptoms.into_iter().map(|(incident, known)| (incident.clone(), known.assess(topology))).collect()
 }
 
 /// Over the true incidents that own most of some incident: whether the largest of those got their severity.
@@ -407,13 +413,13 @@ pub fn report(cases: &[Case], run: &Run) -> Report {
     let mut seen: BTreeSet<&str> = BTreeSet::new();
     let mut owned: BTreeSet<&str> = BTreeSet::new();
     let (mut right, mut all) = (0, 0);
-    for owners in shares.values() {
+    for (incident, owners) in &shares {
         let total: usize = owners.values().sum();
         let most = owners.values().max().copied().unwrap_or(0);
         right += most;
         all += total;
         for (truth, count) in owners {
-            if let Some(truth) = truth {
+            if let Some(truth) = truth.filter(|_| run.notified.contains(*incident)) {
                 seen.insert(truth);
                 if count * 2 > total {
                     owned.insert(truth);

@@ -107,10 +107,10 @@ pub async fn digest_card(desk: &Desk, incidents: &[IncidentId]) -> Result<Card, 
             Span::Link { text: id.to_string(), path: format!("/incident/{id}") },
             Span::plain(format!(" {} ", incident.severity.as_str())),
             Span::quoted(incident.title.clone()),
-            Span::plain(format!(": {}, {} alerts", state_words(&incident.state), incident.alert_count())),
+            Span::plain(format!(": {}, {}", state_words(&incident.state), many(incident.alert_count(), "alert"))),
         ]);
     }
-    let headline = format!("{} light incidents since the last digest", incidents.len());
+    let headline = format!("{} since the last digest", many(incidents.len(), "light incident"));
     let mut blocks = vec![
         Block::Header { text: headline.clone(), tone: Tone::Neutral },
         Block::Fields {
@@ -122,5 +122,14 @@ pub async fn digest_card(desk: &Desk, incidents: &[IncidentId]) -> Result<Card, 
         let more = format!("and {} more; /ops incidents lists the open ones", incidents.len() - NAMED);
         blocks.push(Block::Context { spans: vec![Span::plain(more)] });
     }
+    if let Some(first) = incidents.first() {
+        let how =
+            format!("Light ones are told together (`routing.digest`); /ops handover {first} to @name brings one here");
+        blocks.push(Block::Context { spans: vec![Span::plain(how)] });
+    }
     Ok(Card { fallback: headline, blocks })
+}
+
+fn many(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

@@ -1,5 +1,7 @@
 //! What people teach: lessons, labels, orders to merge or split, and the alerts they are asked about.
 
+use std::collections::BTreeSet;
+
 use sqlx::FromRow;
 
 use super::read::parse;
@@ -281,7 +283,8 @@ impl Store {
         rows.iter().map(|(id, body)| parse("incident", id, body)).collect()
     }
 
-    /// Incidents opened, and incidents whose message was posted, since then.
+    /// Incidents opened since then, and messages that told of any: one for each that was told by itself, and
+    /// one for each digest, in however many chats.
     pub async fn told_since(&self, wall_since: Timestamp) -> Result<(u64, u64), StoreError> {
         let since = wall_since.millis();
         let opened: i64 = on!(self, pool => {
@@ -293,6 +296,13 @@ impl Store {
                 .fetch_one(pool)
                 .await
         })?;
-        Ok((u64::try_from(opened).unwrap_or(0), u64::try_from(told).unwrap_or(0)))
+        let digests: Vec<String> = on!(self, pool => {
+            sqlx::query_scalar("SELECT key FROM posted WHERE key LIKE 'digest/%' AND at>=$1")
+                .bind(since)
+                .fetch_all(pool)
+                .await
+        })?;
+        let digests: BTreeSet<&str> = digests.iter().filter_map(|key| Some(key.rsplit_once('@')?.0)).collect();
+        Ok((u64::try_from(opened).unwrap_or(0), u64::try_from(told).unwrap_or(0) + digests.len() as u64))
     }
 }

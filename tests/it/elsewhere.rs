@@ -319,7 +319,7 @@ async fn quiet_hours_hold_light_incidents_back_until_they_end_or_somebody_asks()
     let now = chrono::Utc::now();
     let (start, end) = (now - chrono::Duration::hours(1), now + chrono::Duration::seconds(45));
     let more = format!(
-        "{}[investigation]\nsettle_seconds = 600\n[[routing.quiet]]\n\
+        "{}[investigation]\nsettle_seconds = 600\n[routing]\ndigest = \"off\"\n[[routing.quiet]]\n\
          schedule = {{ once = {{ start = \"{}\", end = \"{}\" }} }}\n",
         people(&["local/you"]),
         start.to_rfc3339(),

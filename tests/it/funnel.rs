@@ -52,7 +52,7 @@ async fn the_funnel_is_the_same_wherever_it_is_asked_for() {
     for words in [
         "last 24 h: 4 alerts came in; 2 of them were news, 1 were admitted",
         "left out: 1 below severity floor",
-        "people were told of 1: 75.00 % fewer messages than alerts",
+        "told in 1 message: 75.00 % fewer than alerts",
         "shadow: 299 labelled incidents are missing until the forest may suppress",
         "no muted alert has been shown to people yet",
     ] {

@@ -11,6 +11,7 @@ use crate::domain::triage::{Rules, Triage};
 const START: i64 = 1_795_140_000_000;
 const SERVICES: usize = 2_000;
 const INSTANCES: usize = 10;
+const FRESH: usize = 9;
 
 fn service(number: usize) -> String {
     format!("svc-{number}")
@@ -66,7 +67,11 @@ pub fn measure() -> Vec<Row> {
         }
         (rounds.len() * alerts.len()) as f64 / began.elapsed().as_secs_f64()
     };
-    let first = rate(&mut triage, 0..1);
+    let cold = rate(&mut triage, 0..1);
+    // The process has the memory by now; to each of these engines all is new.
+    let mut firsts: Vec<f64> = (0..FRESH).map(|_| rate(&mut Triage::new(Rules::default(), 1), 0..1)).collect();
+    firsts.sort_by(f64::total_cmp);
+    let first = firsts[FRESH / 2];
     let million = rate(&mut triage, 1..50);
     let more = rate(&mut triage, 50..500);
     let mut storm = Triage::new(Rules::default(), 1);
@@ -79,7 +84,8 @@ pub fn measure() -> Vec<Row> {
     let open = crowded.correlator.load().0 as f64;
     let among_many = rate(&mut crowded, 0..1);
     vec![
-        ("engine: 20,000 series, each for the first time", first, "alerts/s", None),
+        ("engine: 20,000 series, each for the first time, in a process just begun", cold, "alerts/s", None),
+        ("engine: the same in a new engine, median of 9", first, "alerts/s", None),
         ("engine: a storm, 20,000 series sent 15 times each, the first times included", as_it_comes, "alerts/s", None),
         ("engine: alerts 20 thousand to 1 million (repeats)", million, "alerts/s", None),
         ("engine: alerts 1 to 10 million (repeats)", more, "alerts/s", None),
