@@ -13,6 +13,9 @@ use super::time::Timestamp;
 
 const PRODUCTION: &str = "production";
 
+/// Incidents that one digest names; more are a second message.
+pub const NAMED: usize = 40;
+
 /// What is known of an incident's place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {

@@ -1,4 +1,5 @@
-//! How often people would be told: grave incidents at once, light ones together, as routing does it.
+//! How often people would be told: grave incidents at once, light ones together, as routing does it in one
+//! channel at any hour.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
@@ -6,6 +7,7 @@ use std::time::Duration;
 use crate::domain::alert::{Alert, Fingerprint};
 use crate::domain::id::IncidentId;
 use crate::domain::incident::Sev;
+use crate::domain::route::NAMED;
 use crate::domain::severity::{self, History, Symptom};
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
@@ -91,7 +93,7 @@ impl<'a> Telling<'a> {
     }
 
     fn name(&mut self) {
-        self.messages += usize::from(!self.unnamed.is_empty());
+        self.messages += self.unnamed.len().div_ceil(NAMED);
         self.told.append(&mut self.unnamed);
     }
 
@@ -192,6 +194,9 @@ mod tests {
         hear(&mut telling, 5, Severity::Warning, "e");
         telling.end();
         assert_eq!((telling.messages, telling.told.len()), (4, 4));
+        (100..=100 + NAMED as i64).for_each(|number| hear(&mut telling, number, Severity::Warning, "f"));
+        telling.end();
+        assert_eq!((telling.messages, telling.told.len()), (6, 5 + NAMED), "one message cannot name them all");
     }
 
     #[test]

@@ -10,9 +10,9 @@ use super::deliver::Effect;
 use super::desk::{ChatSeat, Desk, FlowError};
 use crate::domain::card::{Block, Card, Field, Span, Tone};
 use crate::domain::id::IncidentId;
-use crate::domain::incident::Incident;
+use crate::domain::incident::{Incident, State};
 use crate::domain::narrative::state_words;
-use crate::domain::route::{Facts, Telling};
+use crate::domain::route::{Facts, NAMED, Telling};
 use crate::domain::time::Timestamp;
 use crate::store::{Batch, NewEffect, StoreError};
 
@@ -22,8 +22,6 @@ const ASKED: i64 = 8;
 const LAST: &str = "digest/last";
 /// What was opened later is told in the next digest.
 const SETTLED: Duration = Duration::from_secs(10);
-/// Incidents that one digest names.
-const NAMED: usize = 40;
 
 pub async fn facts(desk: &Desk, incident: &Incident) -> Result<Facts, StoreError> {
     Ok(Facts::of(incident, &desk.store.labels_of(&incident.id, ASKED).await?))
@@ -66,11 +64,14 @@ async fn digest(desk: &Desk) -> Result<(), FlowError> {
     if let Some(last) = last {
         for (channel, incidents) in light(desk, last, until, wall_now).await? {
             info!(channel, incidents = incidents.len(), "told in a digest");
-            batch.effects.push(NewEffect {
-                key: format!("digest/{}/{channel}", wall_now.millis()),
-                incident: None,
-                body: serde_json::to_string(&Effect::Digest { channel, incidents }).unwrap_or_default(),
-            });
+            for (part, incidents) in incidents.chunks(NAMED).enumerate() {
+                let (channel, incidents) = (channel.clone(), incidents.to_vec());
+                batch.effects.push(NewEffect {
+                    key: format!("digest/{}/{part}/{channel}", wall_now.millis()),
+                    incident: None,
+                    body: serde_json::to_string(&Effect::Digest { channel, incidents }).unwrap_or_default(),
+                });
+            }
         }
     }
     desk.store.commit(batch, wall_now).await?;
@@ -87,7 +88,9 @@ async fn light(
 ) -> Result<BTreeMap<String, Vec<IncidentId>>, FlowError> {
     let mut by_channel: BTreeMap<String, Vec<IncidentId>> = BTreeMap::new();
     for incident in desk.store.opened_between(last, until).await? {
-        if desk.routing.telling(&incident, wall_now) != Telling::Digest {
+        // What has gone into another is told with that one.
+        let merged = matches!(incident.state, State::Merged { .. });
+        if merged || desk.routing.telling(&incident, wall_now) != Telling::Digest {
             continue;
         }
         let channel = desk.routing.channel(&facts(desk, &incident).await?).unwrap_or_default().to_owned();
@@ -100,7 +103,7 @@ async fn light(
 pub async fn digest_card(desk: &Desk, incidents: &[IncidentId]) -> Result<Card, StoreError> {
     let mut items = vec![];
     let mut open = 0;
-    for id in incidents.iter().take(NAMED) {
+    for id in incidents {
         let Some(incident) = desk.store.incident(id).await? else { continue };
         open += usize::from(!incident.state.is_over());
         items.push(vec![
@@ -118,10 +121,6 @@ pub async fn digest_card(desk: &Desk, incidents: &[IncidentId]) -> Result<Card, 
         },
         Block::List { items },
     ];
-    if incidents.len() > NAMED {
-        let more = format!("and {} more; /ops incidents lists the open ones", incidents.len() - NAMED);
-        blocks.push(Block::Context { spans: vec![Span::plain(more)] });
-    }
     if let Some(first) = incidents.first() {
         let how =
             format!("Light ones are told together (`routing.digest`); /ops handover {first} to @name brings one here");
