@@ -114,7 +114,7 @@ impl AlertConsumer {
                     }
                 }
             }
-            if batch.offsets.is_empty() {
+            if batch.raw.is_empty() {
                 continue;
             }
             // Reading alone keeps a core busy under a storm.
@@ -157,7 +157,7 @@ impl AlertConsumer {
             }
         }
         let mut offsets = TopicPartitionList::new();
-        for ((topic, partition), offset) in &batch.offsets {
+        for ((topic, partition), offset) in &batch.reach.last {
             if let Err(failure) = offsets.add_partition_offset(topic, *partition, Offset::Offset(offset + 1)) {
                 warn!(error = %failure, "offset");
             }
@@ -177,16 +177,18 @@ impl AlertConsumer {
     ) -> anyhow::Result<()> {
         for poison in &batch.poison {
             self.dead_letter(poison).await?;
-            sink.dead_letter(&poison.reason, &poison.topic, poison.partition, poison.offset).await?;
+            let Raw { topic, partition, offset, .. } = &poison.message;
+            sink.dead_letter(&poison.reason, topic, *partition, *offset).await?;
         }
         if payloads.is_empty() {
             return Ok(());
         }
         let dedupe = batch
-            .offsets
+            .reach
+            .last
             .iter()
             .map(|((topic, partition), last)| {
-                format!("{topic}/{partition}@{}-{last}", batch.first[&(topic.clone(), *partition)])
+                format!("{topic}/{partition}@{}-{last}", batch.reach.first[&(topic.clone(), *partition)])
             })
             .collect::<Vec<_>>()
             .join(",");
@@ -197,25 +199,17 @@ impl AlertConsumer {
     }
 
     async fn dead_letter(&self, poison: &Poison) -> anyhow::Result<()> {
+        let Poison { message: Raw { topic, partition, offset, payload, .. }, reason } = poison;
+        let payload = &payload[..payload.len().min(MAX_MESSAGE)];
         let headers = OwnedHeaders::new()
-            .insert(Header { key: "midwatch-reason", value: Some(poison.reason.as_str()) })
-            .insert(Header {
-                key: "midwatch-origin",
-                value: Some(format!("{}/{}@{}", poison.topic, poison.partition, poison.offset).as_str()),
-            });
-        let key = format!("{}-{}", poison.partition, poison.offset);
-        let record =
-            FutureRecord::to(&self.config.dead_letter_topic).key(&key).payload(&poison.payload[..]).headers(headers);
+            .insert(Header { key: "midwatch-reason", value: Some(reason.as_str()) })
+            .insert(Header { key: "midwatch-origin", value: Some(format!("{topic}/{partition}@{offset}").as_str()) });
+        let key = format!("{partition}-{offset}");
+        let record = FutureRecord::to(&self.config.dead_letter_topic).key(&key).payload(payload).headers(headers);
         self.producer.send(record, Duration::from_secs(10)).await.map_err(|(failure, _)| {
             anyhow::anyhow!("dead-letter topic {}: {failure}", self.config.dead_letter_topic)
         })?;
-        warn!(
-            topic = poison.topic,
-            partition = poison.partition,
-            offset = poison.offset,
-            reason = poison.reason,
-            "poison message set aside"
-        );
+        warn!(%topic, partition, offset, reason, "poison message set aside");
         Ok(())
     }
 }
@@ -271,66 +265,70 @@ impl Drop for AlertConsumer {
 struct Pending {
     raw: Vec<Raw>,
     bytes: usize,
-    first: HashMap<(String, i32), i64>,
-    offsets: BTreeMap<(String, i32), i64>,
+    reach: Reach,
 }
 
 struct Raw {
+    topic: Arc<str>,
     partition: i32,
     offset: i64,
     payload: Bytes,
     received_at: Timestamp,
-    topic: Arc<str>,
+}
+
+/// From where to where a batch reaches in each partition.
+#[derive(Default)]
+struct Reach {
+    first: HashMap<(String, i32), i64>,
+    last: BTreeMap<(String, i32), i64>,
 }
 
 /// The same, read.
 struct Vetted {
     payloads: Vec<(Bytes, Taken)>,
     poison: Vec<Poison>,
-    first: HashMap<(String, i32), i64>,
-    offsets: BTreeMap<(String, i32), i64>,
+    reach: Reach,
 }
 
 struct Poison {
-    topic: String,
-    partition: i32,
-    offset: i64,
+    message: Raw,
     reason: String,
-    payload: Bytes,
+}
+
+impl Reach {
+    fn note(&mut self, topic: &str, partition: i32, offset: i64) {
+        // One run of messages comes from one partition: the name is copied once.
+        match self.last.iter_mut().find(|((known, number), _)| *number == partition && known == topic) {
+            Some((_, last)) => *last = offset,
+            None => {
+                self.first.insert((topic.to_owned(), partition), offset);
+                self.last.insert((topic.to_owned(), partition), offset);
+            }
+        }
+    }
 }
 
 impl Pending {
     fn take(&mut self, (topic, partition, offset): (&str, i32, i64), payload: Option<&[u8]>, received_at: Timestamp) {
-        // One run of messages comes from one partition: the name is copied once.
-        match self.offsets.iter_mut().find(|((known, number), _)| *number == partition && known == topic) {
-            Some((_, last)) => *last = offset,
-            None => {
-                self.first.insert((topic.to_owned(), partition), offset);
-                self.offsets.insert((topic.to_owned(), partition), offset);
-            }
-        }
+        self.reach.note(topic, partition, offset);
         let topic = match self.raw.last() {
             Some(last) if *last.topic == *topic => last.topic.clone(),
             Some(_) | None => topic.into(),
         };
         let payload = Bytes::copy_from_slice(payload.unwrap_or_default());
         self.bytes += payload.len();
-        self.raw.push(Raw { partition, offset, payload, received_at, topic });
+        self.raw.push(Raw { topic, partition, offset, payload, received_at });
     }
 
     fn vetted(self, mappings: &Mappings) -> Vetted {
-        let Self { raw, first, offsets, .. } = self;
-        let (mut payloads, mut poison) = (Vec::with_capacity(raw.len()), vec![]);
-        for Raw { partition, offset, payload, received_at, topic } in raw {
-            match vet(&payload, mappings, received_at) {
-                Ok(taken) => payloads.push((payload, taken)),
-                Err(reason) => {
-                    let payload = payload.slice(..payload.len().min(MAX_MESSAGE));
-                    poison.push(Poison { topic: topic.to_string(), partition, offset, reason, payload });
-                }
+        let (mut payloads, mut poison) = (Vec::with_capacity(self.raw.len()), vec![]);
+        for message in self.raw {
+            match vet(&message.payload, mappings, message.received_at) {
+                Ok(taken) => payloads.push((message.payload, taken)),
+                Err(reason) => poison.push(Poison { message, reason }),
             }
         }
-        Vetted { payloads, poison, first, offsets }
+        Vetted { payloads, poison, reach: self.reach }
     }
 }
 

@@ -92,6 +92,10 @@ struct Plain<'a, Alerts = IgnoredAny> {
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
+fn are_absent(fields: &[&Option<IgnoredAny>]) -> bool {
+    fields.iter().all(|field| field.is_none())
+}
+
 impl Outer<'_> {
     fn is_group(&self) -> bool {
         let others = [
@@ -103,7 +107,7 @@ impl Outer<'_> {
             &self.alarm_name,
             &self.data,
         ];
-        self.labels.is_none() && others.iter().all(|other| other.is_none())
+        self.labels.is_none() && are_absent(&others)
     }
 }
 
@@ -122,7 +126,7 @@ impl<Alerts> Plain<'_, Alerts> {
         // A text that is no status is told by the tree, which has its JSON form.
         self.labels.is_some()
             && self.alerts.is_none()
-            && others.iter().all(|other| other.is_none())
+            && are_absent(&others)
             && self.status.as_ref().is_none_or(|status| status_of(&status.0).is_some())
     }
 
