@@ -111,7 +111,7 @@ pub async fn run(config: Config, suite: Suite) -> anyhow::Result<ExitCode> {
             let run = triage::run(&cases, &topology, rules, digest(&config));
             let mut report = triage::report(&cases, &run);
             if args.explain {
-                report.verdicts = run.verdicts;
+                report.explain(run);
             }
             print(&report, args.json)
         }

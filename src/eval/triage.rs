@@ -58,6 +58,31 @@ pub struct Report {
     pub alertmanager_coarse_notifications: usize,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub verdicts: Vec<Verdict>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub severities: Vec<Rated>,
+}
+
+/// What an incident was rated at its end, and why.
+#[derive(Debug, Clone, Serialize)]
+pub struct Rated {
+    pub incident: String,
+    pub severity: &'static str,
+    pub reason: String,
+    pub notified: bool,
+}
+
+impl Report {
+    /// Adds where each alert went and how each incident was rated, with the reasons.
+    pub fn explain(&mut self, run: Run) {
+        let rated = run.severities.into_iter().map(|(incident, (severity, reason))| Rated {
+            notified: run.notified.contains(&incident),
+            incident: incident.to_string(),
+            severity: severity.as_str(),
+            reason,
+        });
+        self.severities = rated.collect();
+        self.verdicts = run.verdicts;
+    }
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -442,6 +467,7 @@ pub fn report(cases: &[Case], run: &Run) -> Report {
         alertmanager_notifications: alertmanager(cases, &["alertname", "cluster", "service"]),
         alertmanager_coarse_notifications: alertmanager(cases, &["alertname"]),
         verdicts: vec![],
+        severities: vec![],
     }
 }
 

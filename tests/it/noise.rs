@@ -175,6 +175,9 @@ fn senders_that_name_neither_cluster_nor_service_tell_one_story() {
     let verdicts = report["verdicts"].as_array().unwrap();
     let subjects: Vec<&str> = verdicts.iter().map(|verdict| verdict["subject"].as_str().unwrap()).collect();
     assert_eq!(subjects, ["orders_db", "pay-api", "pay-api", "pay-api", "door"], "{report:#}");
+    let rated = &report["severities"][0];
+    assert_eq!(rated["severity"], "SEV1", "{report:#}");
+    assert!(rated["reason"].as_str().unwrap().contains("critical"), "{report:#}");
 }
 
 #[test]
