@@ -25,7 +25,7 @@ const UNNAMED: &str = "unnamed";
 pub(in crate::domain) const DEFAULT_CLUSTER: &str = "default";
 
 /// Labels that name what an alert is about, from the name people use to the name machines use.
-const SUBJECTS: [&str; 53] = [
+const SUBJECTS: [&str; 57] = [
     "service",
     "service_name",
     "app",
@@ -60,13 +60,16 @@ const SUBJECTS: [&str; 53] = [
     "FunctionName",
     "topic",
     "queue",
+    "queue_name",
+    "QueueName",
     "database",
-    "node",
     "DBInstanceIdentifier",
     "dbinstance_identifier",
     "dimension_DBInstanceIdentifier",
     "job_name",
     "job",
+    // A pod's alert says where it ran, too.
+    "node",
     "persistentvolumeclaim",
     "host",
     "hostname",
@@ -79,6 +82,8 @@ const SUBJECTS: [&str; 53] = [
     "entity",
     "resource",
     "target",
+    "journey",
+    "check",
 ];
 /// So many of them name what people run; the others name machines, parts and instances.
 const NAMED: usize = 17;
@@ -86,8 +91,22 @@ const NAMED: usize = 17;
 const PROXIES: [&str; 8] = ["haproxy", "nginx", "envoy", "traefik", "ingress", "varnish", "istio-proxy", "kong"];
 const BEHIND: [&str; 5] = ["backend", "upstream", "upstream_service", "exported_service", "destination"];
 /// Jobs of common scrapers.
-const SCRAPERS: [&str; 8] =
-    ["node", "kube-state-metrics", "blackbox", "cadvisor", "kubelet", "prometheus", "pushgateway", "kubernetes-"];
+const SCRAPERS: [&str; 9] = [
+    "node",
+    "kube-state-metrics",
+    "blackbox",
+    "cadvisor",
+    "kubelet",
+    "prometheus",
+    "pushgateway",
+    "kubernetes-",
+    "synthetic",
+];
+
+/// Whether the service of that name measures others.
+fn is_measurer(service: &str) -> bool {
+    service.ends_with("exporter") || matches!(service, "kube-state-metrics" | "kubelet" | "cadvisor")
+}
 
 /// The workload that a pod is one of: `pay-7c9f5d8b6d-x2x1q` and `pay-0` are pods of `pay`.
 fn workload(pod: &str) -> &str {
@@ -261,6 +280,8 @@ impl Alert {
                     return None;
                 }
                 "job" => value.rsplit('/').next().unwrap_or(value),
+                // Operators of Prometheus write it into the label of the service, too.
+                _ if rank < NAMED && is_measurer(value) => return None,
                 // A port does not make another host, and a probe's target is the site that it asks.
                 "instance" | "host" => {
                     let site = value.split_once("://").map_or(value, |(_, site)| site);
@@ -507,6 +528,12 @@ mod tests {
         assert_eq!(subject(&[("dataset", "orders"), ("host", "db-7")]).as_deref(), Some("orders"));
         assert_eq!(subject(&[("target", "pay"), ("vm", "vm-3")]).as_deref(), Some("vm-3"));
         assert_eq!(subject(&[("level", "error"), ("owner", "ann")]), None);
+        // Where it ran and who measured it are not whom it is about.
+        assert_eq!(subject(&[("job", "shop/pay"), ("node", "worker-3")]).as_deref(), Some("pay"));
+        let exporter = ("service", "node-exporter");
+        assert_eq!(subject(&[exporter, ("instance", "worker-3:9100")]).as_deref(), Some("worker-3"));
+        assert_eq!(subject(&[("job", "synthetics"), ("journey", "pay-by-card")]).as_deref(), Some("pay-by-card"));
+        assert_eq!(subject(&[("queue_name", "orders"), ("job", "cloudwatch-exporter")]).as_deref(), Some("orders"));
     }
 
     #[test]

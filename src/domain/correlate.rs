@@ -13,16 +13,20 @@ mod book;
 #[cfg(test)]
 mod click_tests;
 mod clicks;
+mod elsewhere;
 mod few;
 mod graph;
 mod lasting;
 mod lessons;
+mod lingering;
 mod machine;
 mod mention;
 mod merging;
 pub(in crate::domain) mod names;
 mod order;
 mod pages;
+#[cfg(test)]
+mod place_tests;
 mod places;
 mod scopes;
 #[cfg(test)]
@@ -164,6 +168,7 @@ const QUIET: Duration = Duration::from_secs(120);
 struct Place {
     key: u32,
     node: u32,
+    firing: bool,
 }
 
 pub struct Correlator {
@@ -224,10 +229,11 @@ impl Correlator {
     /// Where the alert belongs. The caller names a new incident with `opened` and `joined`.
     pub fn place(&mut self, alert: &Reading<'_>, topology: &Arc<Topology>) -> Placement {
         if let Some(key) = self.member.get(&alert.fingerprint).map(|place| self.resolve(place.key))
-            && let Some(open) = self.open.get(&key)
+            && self.open.contains_key(&key)
         {
+            self.fires(alert.fingerprint, true);
             // What fires again is no news, and keeps the incident open to nothing new.
-            return Placement::Join { incident: open.id.clone(), why: Why::again() };
+            return Placement::Join { incident: self.open[&key].id.clone(), why: Why::again() };
         }
         let node = self.node_of(alert, topology);
         let known = self.graph.at_mut(node);
@@ -255,10 +261,14 @@ impl Correlator {
             let why = self.why(Link::Same, node, None, at, Voices::same());
             return self.join(key, node, alert, cause, why);
         }
-        match self.best(node, alert, cause, named) {
-            Some((key, why)) => self.join(key, node, alert, cause, why),
-            None => self.without_incident(node, alert, cause),
+        if let Some((key, why)) = self.best(node, alert, cause, named) {
+            return self.join(key, node, alert, cause, why);
         }
+        if let Some(key) = self.lingers(node, alert, cause) {
+            let why = self.why(Link::Same, node, None, at, Voices::same());
+            return self.join(key, node, alert, cause, why);
+        }
+        self.without_incident(node, alert, cause)
     }
 
     /// The incident of whom the alert blames, where its subject is part of another: it suffers from both.
@@ -290,10 +300,12 @@ impl Correlator {
         };
         self.waiting.remove(alert.fingerprint);
         open.last_at = open.last_at.max(alert.starts_at);
-        if self.member.insert(alert.fingerprint, Place { key, node }).is_none() {
+        let incident = open.id.clone();
+        if self.member.insert(alert.fingerprint, Place { key, node, firing: false }).is_none() {
             open.members.push(alert.fingerprint);
         }
-        Placement::Join { incident: open.id.clone(), why }
+        self.fires(alert.fingerprint, true);
+        Placement::Join { incident, why }
     }
 
     /// Whether another alert about a member belongs where the member is. A subject that was only
@@ -325,6 +337,9 @@ impl Correlator {
         }
         if why.link == Link::CommonNeed {
             key = self.merge_common(key, node, alert.starts_at);
+        }
+        if why.link != Link::Same {
+            key = self.merge_twins(key, node, alert.starts_at);
         }
         match self.open.get(&key) {
             Some(open) => Placement::Join { incident: open.id.clone(), why },
@@ -423,9 +438,10 @@ impl Correlator {
         }
     }
 
-    /// The firing ended before it found company.
+    /// The firing ended; one that waits will find no company.
     pub fn ended(&mut self, fingerprint: Fingerprint) {
         self.waiting.remove(fingerprint);
+        self.fires(fingerprint, false);
     }
 
     /// What the caller needs to know of a waiting alert when it gathers it.
@@ -461,6 +477,7 @@ impl Correlator {
         let Some(key) = self.keys.remove(incident) else { return };
         let Some(open) = self.open.remove(&key) else { return };
         for fingerprint in open.members {
+            self.fires(fingerprint, false);
             self.member.remove(&fingerprint);
         }
         for node in open.nodes {
@@ -527,8 +544,10 @@ impl Correlator {
         let Some(open) = self.open.get_mut(&key) else { return };
         open.last_at = open.last_at.max(at);
         if elsewhere.is_none() {
-            self.member.insert(fingerprint, Place { key, node });
+            self.member.insert(fingerprint, Place { key, node, firing: true });
             open.members.push(fingerprint);
+            let count = &mut self.graph.at_mut(node).firing;
+            *count = count.saturating_add(1);
         }
         let known = self.graph.at_mut(node);
         if known.incident.is_some_and(|old| old == key) {
@@ -561,6 +580,7 @@ impl Correlator {
             return vec![];
         }
         let around = std::iter::once(node).chain(self.graph.callees(node)).chain(self.graph.callers(node));
+        let around = around.chain(self.graph.twins(node));
         let mut near: Vec<Waiting> = around.flat_map(|one| self.waiting.about(one)).cloned().collect();
         near.retain(|one| at.abs_diff(one.at) <= within);
         near.sort_by_key(|one| (one.at, one.fingerprint));

@@ -184,8 +184,9 @@ impl Triage {
                 }
                 let gathers = gathers.into_iter().filter_map(|fingerprint| {
                     let Patient { name, subject, at, said } = self.correlator.waiting(fingerprint)?;
-                    let cluster: &str = &scope;
-                    let heard = Heard { fingerprint, cluster, subject: &subject, name: &name, at, critical: false };
+                    let cluster = self.correlator.cluster_of_waiting(fingerprint)?;
+                    let heard =
+                        Heard { fingerprint, cluster: &cluster, subject: &subject, name: &name, at, critical: false };
                     self.correlator.joined(&incident, heard, topology);
                     let (name, subject) = (name.to_string(), subject.to_string());
                     Some(Gathered { fingerprint, name, subject, severity: Severity::Warning, starts_at: at, said })

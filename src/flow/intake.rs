@@ -146,12 +146,16 @@ impl Watchkeeper {
                 keeper.triage.correlator.keep_apart(from, &incident.id);
             }
         }
-        for member in desk.store.open_members().await? {
+        let members = desk.store.open_members().await?;
+        let members: Vec<_> = members.into_iter().map(|member| (member.alert(), member)).collect();
+        for alert in members.iter().filter_map(|(alert, _)| alert.as_ref()) {
+            keeper.triage.correlator.heard_of(alert);
+        }
+        for (alert, member) in members {
             let Some(fingerprint) = Fingerprint::parse(&member.fingerprint) else { continue };
             let incident = IncidentId::new(member.incident.clone());
             let cluster = clusters.get(&incident).map_or("default", String::as_str);
             // Where it was heard of when it joined: another environment is another estate.
-            let alert = member.alert();
             let scope = alert.as_ref().map_or(cluster.into(), |alert| correlate::scope(&Reading::of(alert)));
             let at = Timestamp::from_millis(member.starts_at);
             let (subject, name) = (&member.subject, &member.name);

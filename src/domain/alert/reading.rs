@@ -17,7 +17,8 @@ pub struct Reading<'a> {
 struct Said<'a> {
     name: &'a str,
     subject: Option<(&'a str, bool)>,
-    cluster: &'a str,
+    cluster: Option<&'a str>,
+    region: Option<&'a str>,
     namespace: Option<&'a str>,
     environment: Option<&'a str>,
     severity: Severity,
@@ -26,13 +27,14 @@ struct Said<'a> {
 impl<'a> Said<'a> {
     /// In one pass over the labels, but for the subject: one name of many says it, the first of them mostly.
     fn by(alert: &'a Alert) -> Self {
-        let (mut name, mut cluster, mut namespace) = (None, None, None);
+        let (mut name, mut cluster, mut region, mut namespace) = (None, None, None, None);
         let (mut environment, mut env) = (None, None);
         let (mut severity, mut priority, mut level) = (None, None, None);
         for (label, value) in alert.labels.iter().filter(|(_, value)| !value.is_empty()) {
             let slot = match label.as_str() {
                 "alertname" => &mut name,
                 "cluster" => &mut cluster,
+                "region" => &mut region,
                 "namespace" => &mut namespace,
                 "environment" => &mut environment,
                 "env" => &mut env,
@@ -46,7 +48,8 @@ impl<'a> Said<'a> {
         Self {
             name: name.unwrap_or(UNNAMED),
             subject: alert.subject_by(),
-            cluster: cluster.unwrap_or(DEFAULT_CLUSTER),
+            cluster,
+            region,
             namespace,
             environment: environment.or(env),
             severity: Severity::said([severity, priority, level]),
@@ -81,7 +84,15 @@ impl<'a> Reading<'a> {
     }
 
     pub fn cluster(&self) -> &'a str {
-        self.said().cluster
+        self.said().cluster.unwrap_or(DEFAULT_CLUSTER)
+    }
+
+    pub fn says_cluster(&self) -> bool {
+        self.said().cluster.is_some()
+    }
+
+    pub fn region(&self) -> Option<&'a str> {
+        self.said().region
     }
 
     pub fn namespace(&self) -> Option<&'a str> {

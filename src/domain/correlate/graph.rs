@@ -23,6 +23,8 @@ pub(super) struct Node {
     /// Whether an alert has ever been about it.
     pub speaks: bool,
     pub queue: bool,
+    /// Charted as something that is no machine.
+    pub serves: bool,
     /// Whether the topology knows it.
     pub charted: bool,
     /// Whose alerts named it as failing, beyond the topology.
@@ -37,6 +39,8 @@ pub(super) struct Node {
     /// First and newest alert within `incident`.
     pub first_at: Timestamp,
     pub last_at: Timestamp,
+    /// How many alerts about it that are part of an incident fire.
+    pub firing: u32,
     /// Whether a critical alert about it is part of `incident`.
     pub critical: bool,
     /// Whether an alert in `incident` says that it is broken in itself.
@@ -75,6 +79,8 @@ pub(super) struct Graph {
     topology: Arc<Topology>,
     /// Charted names by how they are spelled; `None` where two differ in that only.
     spellings: FxHashMap<u64, Option<Arc<str>>>,
+    /// Charted names by what they begin with, before the word that says what kind of thing they are.
+    beginnings: FxHashMap<u64, Option<Arc<str>>>,
     /// Hashes of all names here and in the topology: most words of a text are none of them.
     names: FxHashSet<u64>,
 }
@@ -93,6 +99,15 @@ fn spelling(name: &str) -> u64 {
         hasher.write_u8(byte.to_ascii_lowercase());
     }
     hasher.finish()
+}
+
+/// Words for kinds of services, which people leave out: `shop.example.com` is what `shop-web` serves.
+const KINDS: [&str; 11] =
+    ["bff", "web", "api", "ui", "frontend", "gateway", "svc", "service", "app", "server", "backend"];
+
+fn beginning(name: &str) -> Option<&str> {
+    let (beginning, kind) = name.rsplit_once(['-', '_'])?;
+    (beginning.len() >= 3 && KINDS.iter().any(|word| kind.eq_ignore_ascii_case(word))).then_some(beginning)
 }
 
 impl Graph {
@@ -130,10 +145,15 @@ impl Graph {
             return;
         }
         self.spellings.clear();
+        self.beginnings.clear();
         for (name, _) in topology.nodes() {
             self.names.insert(hash(name));
             // Two names that differ in spelling only are two.
             self.spellings.entry(spelling(name)).and_modify(|known| *known = None).or_insert(Some(name.into()));
+            if let Some(beginning) = beginning(name) {
+                let known = self.beginnings.entry(spelling(beginning));
+                known.and_modify(|known| *known = None).or_insert(Some(name.into()));
+            }
         }
         for number in 0..self.nodes.len() {
             self.chart(number as u32);
@@ -155,6 +175,18 @@ impl Graph {
                 }
             }
         }
+    }
+
+    /// The scope's alerts name this region, too.
+    pub fn teach(&mut self, scope: u32, region: &str) {
+        self.scopes.teach(scope, region);
+    }
+
+    /// The service of the same name in other clusters or regions of the environment.
+    pub fn twins(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
+        let Node { scope, subject, .. } = self.at(node);
+        let elsewhere = self.scopes.siblings(*scope).iter().filter(move |other| **other != *scope);
+        elsewhere.filter_map(|other| self.known(*other, subject))
     }
 
     /// Cluster and environment of the node's scope, as `super::scope` says it.
@@ -209,6 +241,11 @@ impl Graph {
             return known.as_deref().map(Cow::Borrowed);
         }
         [name.replace('_', "-"), name.replace('-', "_")].into_iter().find(|name| speaks(name)).map(Cow::Owned)
+    }
+
+    /// The only charted name that begins with `name` and goes on to say what kind of thing it is.
+    pub fn begun(&self, name: &str) -> Option<&str> {
+        self.beginnings.get(&spelling(name))?.as_deref()
     }
 
     pub fn is_host(&self, name: &str) -> bool {
@@ -280,6 +317,7 @@ impl Graph {
             host: false,
             speaks: false,
             queue: false,
+            serves: false,
             charted: false,
             named_by: Few::None,
             around: None,
@@ -288,6 +326,7 @@ impl Graph {
             incident: None,
             first_at: Timestamp::default(),
             last_at: Timestamp::default(),
+            firing: 0,
             critical: false,
             cause: false,
         });
@@ -303,6 +342,7 @@ impl Graph {
         let (kind, node) = (topology.kind(&subject), self.at_mut(number));
         node.charted = kind.is_some();
         node.queue = kind == Some(NodeKind::Queue);
+        node.serves = matches!(kind, Some(NodeKind::Database | NodeKind::Queue | NodeKind::External));
         node.host |= kind == Some(NodeKind::Host);
         if !callees.is_empty() || !callers.is_empty() || node.around.is_some() {
             let around = node.around_mut();

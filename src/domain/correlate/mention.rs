@@ -7,9 +7,12 @@ use std::borrow::Cow;
 
 use super::super::alert::{Alert, DEFAULT_CLUSTER, Reading, Severity};
 use super::graph::Graph;
+use super::names;
 
 /// Separates the cluster from an environment that is not production.
-const BETWEEN: char = '\u{1f}';
+pub(super) const BETWEEN: char = '\u{1f}';
+/// Before the name of a region where the cluster is not said.
+const REGION: char = '\u{1e}';
 const NOT_PRODUCTION: [&str; 12] =
     ["staging", "stage", "stg", "dev", "development", "test", "testing", "qa", "uat", "sandbox", "preprod", "preview"];
 /// Whether the value of the label is a thing that subjects need, and that has alerts of its own.
@@ -66,9 +69,15 @@ fn known(environment: &str) -> Option<&'static str> {
     NOT_PRODUCTION.iter().find(|name| environment.eq_ignore_ascii_case(name)).copied()
 }
 
-/// Cluster and environment: names mean the same within one scope only.
+/// Cluster and environment: names mean the same within one scope only. The region stands for a cluster that
+/// is not said.
 pub fn scope<'a>(alert: &Reading<'a>) -> Cow<'a, str> {
-    scope_of(alert.cluster(), environment_said(alert.environment(), alert.namespace()))
+    let environment = environment_said(alert.environment(), alert.namespace());
+    match (alert.says_cluster(), alert.region(), environment) {
+        (true, ..) | (_, None, _) => scope_of(alert.cluster(), environment),
+        (false, Some(region), None) => Cow::Owned(format!("{REGION}{region}")),
+        (false, Some(region), Some(environment)) => Cow::Owned(format!("{REGION}{region}{BETWEEN}{environment}")),
+    }
 }
 
 fn scope_of<'a>(cluster: &'a str, environment: Option<&'static str>) -> Cow<'a, str> {
@@ -78,12 +87,17 @@ fn scope_of<'a>(cluster: &'a str, environment: Option<&'static str>) -> Cow<'a, 
     }
 }
 
-/// The cluster of a scope.
+/// The cluster of a scope, or the region that stands for it.
 pub fn cluster_of(scope: &str) -> &str {
-    scope.split(BETWEEN).next().unwrap_or(scope)
+    scope.split(BETWEEN).next().unwrap_or(scope).trim_start_matches(REGION)
 }
 
-/// Whether the scope is that of alerts that name no cluster.
+/// The region of a scope that names no cluster.
+pub(super) fn region_of(scope: &str) -> Option<&str> {
+    scope.split(BETWEEN).next().and_then(|cluster| cluster.strip_prefix(REGION))
+}
+
+/// Whether the scope is that of alerts that name neither cluster nor region.
 pub(super) fn is_unsaid(scope: &str) -> bool {
     cluster_of(scope) == DEFAULT_CLUSTER
 }
@@ -110,7 +124,12 @@ pub(super) fn read(graph: &mut Graph, alert: &Reading<'_>, node: u32, into: &mut
     for (name, value) in &alert.labels {
         if is_thing(name) {
             let value = short(value.split(':').next().unwrap_or(value));
-            if value != &*graph.at(node).subject && !value.is_empty() && graph.len() < MAX_NODES {
+            let itself = value == &*graph.at(node).subject;
+            // What is known to serve as something may have a machine of its own.
+            if itself && is_machine(name) && names::is_of_machine(alert.name()) && !graph.at(node).serves {
+                graph.at_mut(node).host = true;
+            }
+            if !itself && !value.is_empty() && graph.len() < MAX_NODES {
                 let thing = graph.intern(scope, value);
                 note(thing, node, into);
                 if is_machine(name) {

@@ -133,6 +133,12 @@ pub fn is_machine_down(name: &str) -> bool {
     })
 }
 
+/// Whether the name says that it is about a machine.
+pub fn is_of_machine(name: &str) -> bool {
+    let first = words(name).find(|word| !begins(word, "kube"));
+    first.is_some_and(|word| ["node", "host", "machine"].iter().any(|machine| word.eq_ignore_ascii_case(machine)))
+}
+
 /// Whether the name says that its subject is broken in itself.
 pub fn is_cause(name: &str) -> bool {
     let (mut cause, mut machine, mut not) = (false, false, false);
@@ -157,6 +163,13 @@ pub fn is_chore(name: &str) -> bool {
 /// Whether the name says that its subject works hard: it may do so because of others.
 pub fn is_strain(name: &str) -> bool {
     words(name).any(|word| ["cpu", "throttl", "load"].iter().any(|strain| begins(word, strain)))
+}
+
+/// Whether the name says that it is measured over a long time.
+pub fn is_slow(name: &str) -> bool {
+    words(name).any(|word| {
+        ["slo", "sla", "slos", "burn", "budget", "burnrate"].iter().any(|slow| word.eq_ignore_ascii_case(slow))
+    })
 }
 
 /// Whether the name says that its subject cannot be reached or is not there.

@@ -85,7 +85,9 @@ impl Graph {
             return self.spelled(scope, value);
         }
         let bare = after_environment(value);
-        [Some(value), bare].into_iter().flatten().flat_map(stems).find_map(|stem| self.spelled(scope, stem))
+        let written = || [Some(value), bare].into_iter().flatten().flat_map(stems);
+        let begun = || written().find_map(|stem| self.begun(stem)).map(Cow::Borrowed);
+        written().find_map(|stem| self.spelled(scope, stem)).or_else(begun)
     }
 }
 
@@ -93,11 +95,26 @@ impl Correlator {
     pub(super) fn node_of(&mut self, alert: &Reading<'_>, topology: &Arc<Topology>) -> u32 {
         self.graph.read(topology);
         let scope = self.graph.scope(&mention::scope(alert), alert.about());
+        self.learn(alert, scope);
         if alert.is_named() {
             return self.graph.node_in(scope, alert.about());
         }
         let subject = self.recognised(alert, scope).into_owned();
         self.graph.node_in(scope, &subject)
+    }
+
+    /// In which region a cluster is.
+    fn learn(&mut self, alert: &Reading<'_>, scope: u32) {
+        if let Some(region) = alert.region().filter(|_| alert.says_cluster()) {
+            self.graph.teach(scope, region);
+        }
+    }
+
+    /// After a restart: which clusters there are, and in which regions, before any member is placed.
+    pub fn heard_of(&mut self, alert: &Alert) {
+        let alert = Reading::of(alert);
+        let scope = self.graph.scope(&mention::scope(&alert), alert.about());
+        self.learn(&alert, scope);
     }
 
     /// Scope and subject of an alert, in the names that are used for them here.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::super::alert::{Reading, Severity};
 use super::super::time::{Timestamp, spoken};
-use super::{Correlator, places};
+use super::{Correlator, names, places};
 
 /// What each of the four says, 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -46,6 +46,8 @@ pub enum Link {
     NeedsThroughSilent,
     /// A queue that warns, and who writes to it or reads it is part of the incident.
     InTheWakeOf,
+    /// The same service in another cluster or region is part of it.
+    Elsewhere,
     /// They share a place that few share.
     Place(&'static str),
     /// It has followed before.
@@ -86,6 +88,7 @@ impl fmt::Display for Why {
             }
             Link::NeedsThroughSilent => write!(f, "{subject} needs {other} through something that is silent")?,
             Link::InTheWakeOf => write!(f, "{other}, which uses the queue {subject}, is part of the incident")?,
+            Link::Elsewhere => write!(f, "{subject} is ill in another cluster, too, and part of the incident there")?,
             Link::Place(label) => write!(f, "{subject} and {other} share a {label}")?,
             Link::Follows => write!(f, "{subject} has followed {other} before")?,
             Link::Taught => write!(f, "people have put {subject} and {other} into one incident before")?,
@@ -113,6 +116,10 @@ pub(super) struct Said {
 }
 
 impl Said {
+    pub(super) fn pattern(key: u32, link: Link, other: u32, pattern: f64, time: f64) -> Self {
+        Self { key, link, other, time, topology: 0.0, pattern, order: 0.0 }
+    }
+
     fn topology(key: u32, link: Link, other: u32, topology: f64, time: f64) -> Self {
         Self { key, link, other, time, topology, pattern: 0.0, order: 0.0 }
     }
@@ -137,6 +144,8 @@ const MIN_CALLERS: usize = 3;
 const AT_ONCE: Duration = Duration::from_secs(60);
 /// How much the learned order of kinds counts: it knows the kinds, not these two services.
 const KINDS: f64 = 0.4;
+const STRAINED: f64 = 0.45;
+const RUNS_ON: f64 = 0.52;
 /// How much of a callee's voice counts for an alert that says that its subject is broken in itself.
 const OWN_TROUBLE: f64 = 0.5;
 
@@ -155,7 +164,7 @@ impl Correlator {
 
     /// How well the alert's onset fits that of `other`: 1 within a few minutes, falling to a tenth at the
     /// end of the window. What fell ill long ago explains new trouble less than what has just done so.
-    fn time_voice(&self, other: u32, at: Timestamp) -> f64 {
+    pub(super) fn time_voice(&self, other: u32, at: Timestamp) -> f64 {
         self.fit(self.graph.at(other).first_at.abs_diff(at))
     }
 
@@ -217,7 +226,11 @@ impl Correlator {
                 silent.push(callee);
                 continue;
             };
-            let (link, mut strength) = match self.graph.at(callee).critical {
+            let known = self.graph.at(callee);
+            let (link, mut strength) = match known.critical {
+                // Most that runs on a machine that works hard runs well.
+                true if known.host && !names::is_machine_down(&known.name) => (Link::Needs, STRAINED),
+                false if known.host => (Link::Needs, 0.4),
                 true => (Link::Needs, 0.9),
                 // It warns because something below it is critical: the same story passes through it.
                 false if self.carries(callee, key) => (Link::Needs, 0.7),
@@ -227,7 +240,10 @@ impl Correlator {
                 false => (Link::Needs, 0.45),
             };
             let names_it = named.contains(&callee);
-            if names_it {
+            if names_it && known.host {
+                // Where it runs is named always, and blamed for nothing by that.
+                strength = strength.max(if known.critical { 0.7 } else { RUNS_ON });
+            } else if names_it {
                 strength = if self.graph.at(callee).critical { BLAMED } else { 0.8 };
             } else if cause && self.has_cause(key) && !self.graph.at(callee).host {
                 // Two that are broken in themselves are two faults. What only suffers below may suffer from
@@ -236,7 +252,7 @@ impl Correlator {
             }
             let said = Said::topology(key, link, callee, strength, self.time_voice(callee, at));
             // By name nobody needs to have fallen ill just now.
-            heard.push(if names_it { Said { time: said.time.max(0.95), ..said } } else { said });
+            heard.push(if names_it && !known.host { Said { time: said.time.max(0.95), ..said } } else { said });
         }
         for callee in silent {
             self.through_silent(node, callee, at, named.contains(&callee), heard);
@@ -268,6 +284,7 @@ impl Correlator {
                 heard.push(Said { pattern, ..said });
             }
         }
+        self.hear_twins(node, alert, heard);
         let taught = !self.lessons.is_empty();
         for other in self.order.recent(at).filter(|_| taught || self.order.has_followed(node)) {
             if self.graph.at(other).scope == self.graph.at(node).scope
