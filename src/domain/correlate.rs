@@ -18,7 +18,6 @@ mod few;
 mod graph;
 mod lasting;
 mod lessons;
-mod lingering;
 mod machine;
 mod mention;
 mod merging;
@@ -168,7 +167,6 @@ const QUIET: Duration = Duration::from_secs(120);
 struct Place {
     key: u32,
     node: u32,
-    firing: bool,
 }
 
 pub struct Correlator {
@@ -229,11 +227,10 @@ impl Correlator {
     /// Where the alert belongs. The caller names a new incident with `opened` and `joined`.
     pub fn place(&mut self, alert: &Reading<'_>, topology: &Arc<Topology>) -> Placement {
         if let Some(key) = self.member.get(&alert.fingerprint).map(|place| self.resolve(place.key))
-            && self.open.contains_key(&key)
+            && let Some(open) = self.open.get(&key)
         {
-            self.fires(alert.fingerprint, true);
             // What fires again is no news, and keeps the incident open to nothing new.
-            return Placement::Join { incident: self.open[&key].id.clone(), why: Why::again() };
+            return Placement::Join { incident: open.id.clone(), why: Why::again() };
         }
         let node = self.node_of(alert, topology);
         let known = self.graph.at_mut(node);
@@ -262,10 +259,6 @@ impl Correlator {
             return self.join(key, node, alert, cause, why);
         }
         if let Some((key, why)) = self.best(node, alert, cause, named) {
-            return self.join(key, node, alert, cause, why);
-        }
-        if let Some(key) = self.lingers(node, alert, cause) {
-            let why = self.why(Link::Same, node, None, at, Voices::same());
             return self.join(key, node, alert, cause, why);
         }
         self.without_incident(node, alert, cause)
@@ -300,12 +293,10 @@ impl Correlator {
         };
         self.waiting.remove(alert.fingerprint);
         open.last_at = open.last_at.max(alert.starts_at);
-        let incident = open.id.clone();
-        if self.member.insert(alert.fingerprint, Place { key, node, firing: false }).is_none() {
+        if self.member.insert(alert.fingerprint, Place { key, node }).is_none() {
             open.members.push(alert.fingerprint);
         }
-        self.fires(alert.fingerprint, true);
-        Placement::Join { incident, why }
+        Placement::Join { incident: open.id.clone(), why }
     }
 
     /// Whether another alert about a member belongs where the member is. A subject that was only
@@ -438,10 +429,9 @@ impl Correlator {
         }
     }
 
-    /// The firing ended; one that waits will find no company.
+    /// The firing ended before it found company.
     pub fn ended(&mut self, fingerprint: Fingerprint) {
         self.waiting.remove(fingerprint);
-        self.fires(fingerprint, false);
     }
 
     /// What the caller needs to know of a waiting alert when it gathers it.
@@ -477,7 +467,6 @@ impl Correlator {
         let Some(key) = self.keys.remove(incident) else { return };
         let Some(open) = self.open.remove(&key) else { return };
         for fingerprint in open.members {
-            self.fires(fingerprint, false);
             self.member.remove(&fingerprint);
         }
         for node in open.nodes {
@@ -544,10 +533,8 @@ impl Correlator {
         let Some(open) = self.open.get_mut(&key) else { return };
         open.last_at = open.last_at.max(at);
         if elsewhere.is_none() {
-            self.member.insert(fingerprint, Place { key, node, firing: true });
+            self.member.insert(fingerprint, Place { key, node });
             open.members.push(fingerprint);
-            let count = &mut self.graph.at_mut(node).firing;
-            *count = count.saturating_add(1);
         }
         let known = self.graph.at_mut(node);
         if known.incident.is_some_and(|old| old == key) {

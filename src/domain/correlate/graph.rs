@@ -39,8 +39,6 @@ pub(super) struct Node {
     /// First and newest alert within `incident`.
     pub first_at: Timestamp,
     pub last_at: Timestamp,
-    /// How many alerts about it that are part of an incident fire.
-    pub firing: u32,
     /// Whether a critical alert about it is part of `incident`.
     pub critical: bool,
     /// Whether an alert in `incident` says that it is broken in itself.
@@ -326,7 +324,6 @@ impl Graph {
             incident: None,
             first_at: Timestamp::default(),
             last_at: Timestamp::default(),
-            firing: 0,
             critical: false,
             cause: false,
         });

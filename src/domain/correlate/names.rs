@@ -165,13 +165,6 @@ pub fn is_strain(name: &str) -> bool {
     words(name).any(|word| ["cpu", "throttl", "load"].iter().any(|strain| begins(word, strain)))
 }
 
-/// Whether the name says that it is measured over a long time.
-pub fn is_slow(name: &str) -> bool {
-    words(name).any(|word| {
-        ["slo", "sla", "slos", "burn", "budget", "burnrate"].iter().any(|slow| word.eq_ignore_ascii_case(slow))
-    })
-}
-
 /// Whether the name says that its subject cannot be reached or is not there.
 pub fn is_gone(name: &str) -> bool {
     const GONE: [&str; 8] =

@@ -1,4 +1,4 @@
-//! Clusters and regions, machines, and what lasts.
+//! Clusters and regions, and machines.
 
 use super::tests::{alert, chart, take};
 use super::*;
@@ -79,22 +79,4 @@ fn a_machine_that_works_hard_explains_nothing_by_that() {
     let mut correlator = Correlator::new(Rules::default());
     let gone = take(&mut correlator, &machine("NodeNotReady", 0), &topology);
     assert_eq!(take(&mut correlator, &pay("default", 30), &topology), gone);
-}
-
-#[test]
-fn a_promise_found_broken_late_is_of_the_story_that_broke_it() {
-    let topology = chart(&[]);
-    let first = alert("pay", "HighErrorRate", "critical", 0);
-    let late = |name: &str, second, well: bool| {
-        let mut correlator = Correlator::new(Rules::default());
-        let incident = take(&mut correlator, &first, &topology);
-        if well {
-            correlator.ended(first.fingerprint);
-        }
-        take(&mut correlator, &alert("pay", name, "critical", second), &topology) == incident
-    };
-    assert!(late("SLOErrorBudgetBurn", 1_000, false));
-    assert!(!late("SLOErrorBudgetBurn", 1_000, true), "it was well meanwhile");
-    assert!(!late("SLOErrorBudgetBurn", 1_500, false), "too long ago");
-    assert!(!late("PodCrashLooping", 1_000, false), "broken in itself is news");
 }
