@@ -146,6 +146,9 @@ pub struct AlertGroup {
     /// The lowest, most unusual, of its alerts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<Scored>,
+    /// Clusters other than the incident's that its alerts came from.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub elsewhere: BTreeSet<String>,
 }
 
 fn group_key(name: &str, subject: &str) -> String {
@@ -285,7 +288,9 @@ impl Incident {
                             first_at: alert.starts_at,
                             last_at: alert.starts_at,
                             score: None,
+                            elsewhere: BTreeSet::new(),
                         });
+                    group.elsewhere.extend(alert.elsewhere.iter().filter(|name| **name != self.cluster).cloned());
                     group.score = Scored::lower(group.score, alert.score);
                     group.severity = group.severity.max(alert.severity);
                     group.said.users = group.said.users.max(alert.said.users);
@@ -489,9 +494,12 @@ impl Incident {
             self.since = self.since.min(group.first_at);
             match self.alerts.get_mut(&group_key(&group.name, &group.subject)) {
                 None => {
-                    self.alerts.insert(group_key(&group.name, &group.subject), group.clone());
+                    let mut group = group.clone();
+                    group.elsewhere.remove(&self.cluster);
+                    self.alerts.insert(group_key(&group.name, &group.subject), group);
                 }
                 Some(known) => {
+                    known.elsewhere.extend(group.elsewhere.iter().filter(|name| **name != self.cluster).cloned());
                     known.severity = known.severity.max(group.severity);
                     known.count += group.count;
                     known.resolved += group.resolved;
@@ -533,6 +541,23 @@ impl Incident {
     /// Services and hosts that have an alert in this incident.
     pub fn subjects(&self) -> BTreeSet<&str> {
         self.alerts.values().map(|group| group.subject.as_str()).collect()
+    }
+
+    /// The clusters that its alerts came from, its own first.
+    pub fn clusters(&self) -> Vec<&str> {
+        let elsewhere: BTreeSet<&str> =
+            self.alerts.values().flat_map(|group| &group.elsewhere).map(String::as_str).collect();
+        std::iter::once(self.cluster.as_str()).chain(elsewhere).collect()
+    }
+
+    /// Its alerts, for another incident to take in.
+    pub fn carried(&self) -> Vec<AlertGroup> {
+        let carried = |group: &AlertGroup| {
+            let mut group = group.clone();
+            group.elsewhere.insert(self.cluster.clone());
+            group
+        };
+        self.alerts.values().map(carried).collect()
     }
 
     pub fn alert_count(&self) -> usize {

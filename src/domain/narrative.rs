@@ -17,7 +17,7 @@ pub fn root(incident: &Incident) -> Card {
     let header = format!("[{}] {}: {state}", incident.severity.as_str(), incident.title);
     let fields = vec![
         field("Service", services(incident)),
-        field("Environment", vec![Span::quoted(incident.cluster.clone())]),
+        field("Environment", clusters(incident)),
         field("Since", vec![Span::Date { at: incident.since }]),
         field("Alerts", vec![Span::plain(alerts(incident))]),
         field("Owner", vec![owner(incident)]),
@@ -293,6 +293,15 @@ fn best_hypothesis(incident: &Incident) -> Vec<Span> {
 }
 
 /// Whose alerts these are; a storm has more than a phone shows.
+fn clusters(incident: &Incident) -> Vec<Span> {
+    let clusters = incident.clusters();
+    let quoted = |(at, name): (usize, &&str)| {
+        let before = (at > 0).then(|| Span::plain(", "));
+        before.into_iter().chain([Span::quoted((*name).to_owned())])
+    };
+    clusters.iter().enumerate().flat_map(quoted).collect()
+}
+
 fn services(incident: &Incident) -> Vec<Span> {
     const SHOWN: usize = 4;
     let subjects = incident.subjects();

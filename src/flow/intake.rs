@@ -432,6 +432,7 @@ impl Watchkeeper {
             again,
             score: self.triage.prefilter.scored(alert.fingerprint),
             said: Said::by(alert),
+            elsewhere: self.triage.correlator.elsewhere(alert.fingerprint),
         });
     }
 
@@ -453,6 +454,7 @@ impl Watchkeeper {
             again: false,
             score: self.triage.prefilter.scored(fingerprint),
             said,
+            elsewhere: self.triage.correlator.elsewhere(fingerprint),
         });
     }
 
@@ -472,8 +474,8 @@ impl Watchkeeper {
             }
             let moved: Vec<JoinedAlert> = touched.drafts[&merge.from]
                 .incident
-                .alerts
-                .values()
+                .carried()
+                .iter()
                 .flat_map(|group| {
                     (0..group.count).map(|_| JoinedAlert {
                         fingerprint: Fingerprint::of(&Default::default()),
@@ -485,6 +487,7 @@ impl Watchkeeper {
                         again: false,
                         score: group.score,
                         said: group.said,
+                        elsewhere: group.elsewhere.clone(),
                     })
                 })
                 .chain(touched.joined.remove(&merge.from).unwrap_or_default())

@@ -322,7 +322,7 @@ fn merged(
 ) -> Result<String, FlowError> {
     let because = format!("{}: {}", order.name, order.because);
     let (mut gone, mut stays) = (Draft::of(from.clone()), Draft::of(into.clone()));
-    let groups: Vec<AlertGroup> = from.alerts.values().cloned().collect();
+    let groups = from.carried();
     gone.record(IncidentEvent::Merged { into: into.id.clone(), because: because.clone() }, wall_now)?;
     stays.record(IncidentEvent::Absorbed { from: from.id.clone(), because, groups }, wall_now)?;
     // Whoever has taken the one has taken what it is part of now.

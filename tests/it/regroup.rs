@@ -112,3 +112,24 @@ async fn only_approvers_regroup() {
     let refused = talking.rows("SELECT subject FROM audit WHERE kind='regroup.refused'").await;
     assert_eq!(json!(refused), json!(["local/you", "local/you"]));
 }
+
+#[tokio::test]
+async fn one_service_in_two_clusters_is_one_incident_that_names_both() {
+    let mut talking = Talking::start(SETTLED_LATER).await;
+    let of = |cluster: &str, name: &str| {
+        let mut alert = alert(name, "pay");
+        alert["labels"]["cluster"] = json!(cluster);
+        alert
+    };
+    talking.send(&[of("eu", "Down")]).await;
+    talking.incident("INC-1", alerts(1)).await;
+    talking.send(&[of("us", "Down")]).await;
+    talking.incident("INC-1", alerts(2)).await;
+    let both = |card: &String| card.contains("Environment") && card.contains("\"eu\"") && card.contains("\"us\"");
+    talking.until("both clusters", async || talking.told("ops").await.into_iter().find(both)).await;
+    // Also after a restart.
+    talking.again().await;
+    talking.send(&[of("us", "Slow")]).await;
+    talking.incident("INC-1", alerts(3)).await;
+    assert_eq!(talking.incidents().await.len(), 1, "{:?}", talking.incidents().await);
+}

@@ -97,6 +97,7 @@ async fn write(data: &Path, seeded: Seeded) {
         again: false,
         said: Said::default(),
         score: None,
+        elsewhere: Default::default(),
     };
     let body = "Down about pay is critical";
     let seen = Evidence {

@@ -1,10 +1,12 @@
 //! One service in several clusters or regions: what is deployed, configured or bought once fails everywhere
 //! at once.
 
-use super::super::alert::Reading;
+use std::collections::BTreeSet;
+
+use super::super::alert::{Fingerprint, Reading};
 use super::super::time::Timestamp;
-use super::Correlator;
 use super::voices::{Link, SOON, Said};
+use super::{Correlator, cluster_of};
 
 /// What counts that the same service has just fallen ill elsewhere. What it needs here and is ill counts more.
 const ELSEWHERE: f64 = 0.6;
@@ -26,6 +28,18 @@ impl Correlator {
         }
     }
 
+    /// The cluster of a member of an incident that began in another.
+    pub fn elsewhere(&self, fingerprint: Fingerprint) -> BTreeSet<String> {
+        let place = self.member.get(&fingerprint);
+        let open = place.and_then(|place| self.open.get(&self.resolve(place.key)));
+        let first = open.and_then(|open| open.nodes.first());
+        let Some((place, first)) = place.zip(first) else { return BTreeSet::new() };
+        if self.graph.at(place.node).scope == self.graph.at(*first).scope {
+            return BTreeSet::new();
+        }
+        BTreeSet::from([cluster_of(self.graph.scope_of(place.node)).to_owned()])
+    }
+
     /// A service that nothing explains here, and nothing there, is ill for one reason.
     pub(super) fn merge_twins(&mut self, key: u32, node: u32, at: Timestamp) -> u32 {
         let mut key = key;
@@ -40,7 +54,7 @@ impl Correlator {
             if self.graph.at(twin).first_at.abs_diff(at) > SOON || !unexplained(self, other, twin) {
                 continue;
             }
-            let place = |node: u32| super::cluster_of(self.graph.scope_of(node)).to_owned();
+            let place = |node: u32| cluster_of(self.graph.scope_of(node)).to_owned();
             let because = format!("{} is ill in {} and in {}", self.graph.at(node).subject, place(twin), place(node));
             let older = self.older(key, other);
             self.merge(if older == key { other } else { key }, older, because);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::super::alert::{Reading, Severity};
 use super::super::time::{Timestamp, spoken};
-use super::{Correlator, names, places};
+use super::{Correlator, cluster_of, names, places};
 
 /// What each of the four says, 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -88,7 +88,7 @@ impl fmt::Display for Why {
             }
             Link::NeedsThroughSilent => write!(f, "{subject} needs {other} through something that is silent")?,
             Link::InTheWakeOf => write!(f, "{other}, which uses the queue {subject}, is part of the incident")?,
-            Link::Elsewhere => write!(f, "{subject} is ill in another cluster, too, and part of the incident there")?,
+            Link::Elsewhere => write!(f, "{subject} is ill in {other}, too, and part of the incident there")?,
             Link::Place(label) => write!(f, "{subject} and {other} share a {label}")?,
             Link::Follows => write!(f, "{subject} has followed {other} before")?,
             Link::Taught => write!(f, "people have put {subject} and {other} into one incident before")?,
@@ -153,13 +153,11 @@ impl Correlator {
     pub(super) fn why(&self, link: Link, node: u32, other: Option<u32>, at: Timestamp, voices: Voices) -> Why {
         let heard = self.graph.at(other.unwrap_or(node));
         let apart = if at > heard.last_at { at.since(heard.last_at) } else { heard.first_at.since(at) };
-        Why {
-            link,
-            subject: Some(self.graph.at(node).subject.clone()),
-            other: other.map(|other| self.graph.at(other).subject.clone()),
-            apart,
-            voices,
-        }
+        let named = |other: u32| match link {
+            Link::Elsewhere => cluster_of(self.graph.scope_of(other)).into(),
+            _ => self.graph.at(other).subject.clone(),
+        };
+        Why { link, subject: Some(self.graph.at(node).subject.clone()), other: other.map(named), apart, voices }
     }
 
     /// How well the alert's onset fits that of `other`: 1 within a few minutes, falling to a tenth at the

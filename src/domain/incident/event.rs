@@ -1,5 +1,7 @@
 //! What happens to an incident: appended, chained, never changed.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{AlertGroup, Sev};
@@ -220,6 +222,9 @@ pub struct JoinedAlert {
     /// How unusual it was when it was judged; absent when the forest could not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<Scored>,
+    /// Clusters that it came from, where they are not the incident's.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub elsewhere: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -16,6 +16,7 @@ fn joined(subject: &str, score: f64) -> JoinedAlert {
         again: false,
         said: Default::default(),
         score: Some(Scored { score, openly: true }),
+        elsewhere: Default::default(),
     }
 }
 
@@ -118,4 +119,21 @@ fn an_old_log_is_read_as_before() {
     }
     let read: Incident = serde_json::from_value(before.into()).expect("an incident of before");
     assert_eq!(read.alert_count(), 1);
+}
+
+#[test]
+fn the_clusters_of_all_its_alerts_are_named_its_own_first() {
+    let mut incident = incident(1, &[("pay", -0.6)]);
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let there = JoinedAlert { elsewhere: names(&["us"]), ..joined("pay", -0.5) };
+    let here = JoinedAlert { elsewhere: names(&["default"]), ..joined("pay", -0.5) };
+    incident.apply(&IncidentEvent::AlertsJoined { alerts: vec![there, here] }, at(62)).expect("they join");
+    assert_eq!(incident.clusters(), ["default", "us"]);
+    // What another takes in comes from here, too.
+    let mut other = self::incident(2, &[("pay", -0.6)]);
+    other.cluster = "eu".into();
+    let absorbed =
+        IncidentEvent::Absorbed { from: incident.id.clone(), because: "one".into(), groups: incident.carried() };
+    other.apply(&absorbed, at(63)).expect("it takes it in");
+    assert_eq!(other.clusters(), ["eu", "default", "us"]);
 }

@@ -94,6 +94,7 @@ mod tests {
             first_at: at,
             last_at: at,
             score: None,
+            elsewhere: Default::default(),
         };
         let since = Timestamp::from_secs(1_795_000_000);
         incident.since = since;

@@ -70,6 +70,7 @@ pub(super) async fn open(
         again: false,
         said: Said::default(),
         score: None,
+        elsewhere: Default::default(),
     };
     let ended = ResolvedAlert { fingerprint, name: ASKED.into(), subject: asked.service.to_owned() };
     for event in [

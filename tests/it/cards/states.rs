@@ -45,6 +45,7 @@ impl Story {
             again: false,
             said: Default::default(),
             score: None,
+            elsewhere: Default::default(),
         };
         story.then(E::AlertsJoined { alerts: alerts.iter().map(joined).collect() })
     }
