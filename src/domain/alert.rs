@@ -91,7 +91,8 @@ const NAMED: usize = 17;
 const PROXIES: [&str; 8] = ["haproxy", "nginx", "envoy", "traefik", "ingress", "varnish", "istio-proxy", "kong"];
 const BEHIND: [&str; 5] = ["backend", "upstream", "upstream_service", "exported_service", "destination"];
 /// Jobs of common scrapers.
-const SCRAPERS: [&str; 9] = [
+const SCRAPERS: [&str; 10] = [
+    "integrations/",
     "node",
     "kube-state-metrics",
     "blackbox",
@@ -103,9 +104,20 @@ const SCRAPERS: [&str; 9] = [
     "synthetic",
 ];
 
-/// Whether the service of that name measures others.
+/// Whether the service of that name measures machines and sites.
 fn is_measurer(service: &str) -> bool {
-    service.ends_with("exporter") || matches!(service, "kube-state-metrics" | "kubelet" | "cadvisor")
+    const MEASURERS: [&str; 9] = [
+        "node-exporter",
+        "node_exporter",
+        "windows-exporter",
+        "windows_exporter",
+        "blackbox-exporter",
+        "blackbox_exporter",
+        "kube-state-metrics",
+        "kubelet",
+        "cadvisor",
+    ];
+    MEASURERS.iter().any(|measurer| service.ends_with(measurer))
 }
 
 /// The workload that a pod is one of: `pay-7c9f5d8b6d-x2x1q` and `pay-0` are pods of `pay`.
@@ -276,12 +288,21 @@ impl Alert {
             let value = self.label(name)?;
             let value = match *name {
                 // The job of a scraper says who measures, not what is measured.
-                "job" if SCRAPERS.iter().any(|scraper| value.starts_with(scraper)) || value.ends_with("exporter") => {
+                "job" => {
+                    let job = value.rsplit('/').next().unwrap_or(value);
+                    let scrapes = SCRAPERS.iter().any(|scraper| job.starts_with(scraper) || value.starts_with(scraper));
+                    if scrapes || job.ends_with("exporter") {
+                        return None;
+                    }
+                    job
+                }
+                // Operators of Prometheus write it into other labels, too.
+                "service" | "service_name" | "app" | "app_kubernetes_io_name" | "application" | "container"
+                    if is_measurer(value) && self.names_machine() =>
+                {
                     return None;
                 }
-                "job" => value.rsplit('/').next().unwrap_or(value),
-                // Operators of Prometheus write it into the label of the service, too.
-                _ if rank < NAMED && is_measurer(value) => return None,
+                "pod" if is_measurer(workload(value)) && self.names_machine() => return None,
                 // A port does not make another host, and a probe's target is the site that it asks.
                 "instance" | "host" => {
                     let site = value.split_once("://").map_or(value, |(_, site)| site);
@@ -300,6 +321,10 @@ impl Alert {
             let short = if value.contains(".svc") { value.split('.').next().unwrap_or(value) } else { value };
             (!short.is_empty()).then_some((short, rank < NAMED))
         })
+    }
+
+    fn names_machine(&self) -> bool {
+        ["node", "instance", "host", "hostname", "nodename"].iter().any(|name| self.label(name).is_some())
     }
 
     /// The subject; an alert without one is about what its name says.
@@ -532,6 +557,13 @@ mod tests {
         assert_eq!(subject(&[("job", "shop/pay"), ("node", "worker-3")]).as_deref(), Some("pay"));
         let exporter = ("service", "node-exporter");
         assert_eq!(subject(&[exporter, ("instance", "worker-3:9100")]).as_deref(), Some("worker-3"));
+        let pod = ("pod", "node-exporter-x2x1q");
+        let node = ("node", "worker-3");
+        assert_eq!(subject(&[pod, ("container", "node-exporter"), node]).as_deref(), Some("worker-3"));
+        assert_eq!(subject(&[("job", "kube-system/kubelet"), node]).as_deref(), Some("worker-3"));
+        assert_eq!(subject(&[("job", "integrations/unix"), ("instance", "worker-3")]).as_deref(), Some("worker-3"));
+        assert_eq!(subject(&[("daemonset", "node-exporter"), node]).as_deref(), Some("node-exporter"));
+        assert_eq!(subject(&[("service", "invoice-exporter"), node]).as_deref(), Some("invoice-exporter"));
         assert_eq!(subject(&[("job", "synthetics"), ("journey", "pay-by-card")]).as_deref(), Some("pay-by-card"));
         assert_eq!(subject(&[("queue_name", "orders"), ("job", "cloudwatch-exporter")]).as_deref(), Some("orders"));
     }

@@ -143,6 +143,8 @@ struct Open {
     members: Vec<Fingerprint>,
     /// Keys of incidents that were merged into it.
     absorbed: Vec<u32>,
+    /// Their names.
+    aliases: Vec<IncidentId>,
     /// Keys of incidents that people have split from it.
     apart: Vec<u32>,
     /// People already decide about it or it is acted on: it is not pulled from under them.
@@ -235,6 +237,10 @@ impl Correlator {
         let node = self.node_of(alert, topology);
         let known = self.graph.at_mut(node);
         known.speaks = true;
+        known.nameless = alert.subject().is_none();
+        if alert.is_named() && !names::is_of_machine(alert.name()) {
+            (known.serves, known.host) = (true, false);
+        }
         if &*known.name != alert.name() {
             (known.name, known.newest_is_cause) = self.names.read(alert.name());
         }
@@ -317,10 +323,12 @@ impl Correlator {
 
     fn join(&mut self, key: u32, node: u32, alert: &Reading<'_>, cause: bool, why: Why) -> Placement {
         let critical = alert.severity() == Severity::Critical;
-        // What was critical here before has explained already whom it explains.
-        let news = critical && !(why.link == Link::Same && self.graph.at(node).critical);
+        let before = (self.graph.at(node).critical, self.graph.at(node).gone);
         self.admit(key, node, alert.fingerprint, alert.starts_at, Weight { critical, cause });
         self.places.note(alert, self.graph.at(node).scope, node, alert.starts_at);
+        // What was critical here before has explained already whom it explains.
+        let again = why.link == Link::Same && before == (true, self.graph.at(node).gone);
+        let news = critical && !again;
         let mut key = key;
         // A warning explains nothing: half of all warnings are about nothing.
         if news {
@@ -359,7 +367,8 @@ impl Correlator {
             };
             return Placement::Open { because, gathers: near.iter().map(|one| one.fingerprint).collect() };
         }
-        let mut subjects: Vec<u32> = soon.clone().map(|one| one.node).chain([node]).collect();
+        let mut subjects: Vec<&str> =
+            soon.clone().map(|one| one.node).chain([node]).map(|one| &*self.graph.at(one).subject).collect();
         subjects.sort_unstable();
         subjects.dedup();
         let here = soon.filter(|one| one.node == node);
@@ -405,6 +414,7 @@ impl Correlator {
             roots: vec![],
             members: vec![],
             absorbed: vec![],
+            aliases: vec![],
             apart: vec![],
             pinned: false,
         };
@@ -478,6 +488,9 @@ impl Correlator {
         for gone in open.absorbed {
             self.redirect.remove(&gone);
         }
+        for gone in open.aliases {
+            self.keys.remove(&gone);
+        }
     }
 
     /// It may take others in, but stays itself from now on.
@@ -521,6 +534,8 @@ impl Correlator {
 
     fn admit(&mut self, key: u32, node: u32, fingerprint: Fingerprint, at: Timestamp, weight: Weight) {
         let Weight { critical, cause } = weight;
+        let known = self.graph.at(node);
+        let gone = names::is_machine_down(&known.name) || known.host && names::is_gone(&known.name);
         self.waiting.remove(fingerprint);
         let news = self.graph.at(node).incident != Some(key);
         let explained = news && self.active_callee_in(node, key, at);
@@ -544,10 +559,11 @@ impl Correlator {
             known.last_at = known.last_at.max(at);
             known.critical |= critical;
             known.cause |= cause;
+            known.gone |= gone;
             return;
         }
         (known.incident, known.first_at, known.last_at, known.critical) = (Some(key), at, at, critical);
-        known.cause = cause;
+        (known.cause, known.gone) = (cause, gone);
         open.nodes.push(node);
         if !explained || cause {
             open.roots.push(node);

@@ -292,7 +292,6 @@ fn best_hypothesis(incident: &Incident) -> Vec<Span> {
     spans
 }
 
-/// Whose alerts these are; a storm has more than a phone shows.
 fn clusters(incident: &Incident) -> Vec<Span> {
     let clusters = incident.clusters();
     let quoted = |(at, name): (usize, &&str)| {
@@ -302,6 +301,7 @@ fn clusters(incident: &Incident) -> Vec<Span> {
     clusters.iter().enumerate().flat_map(quoted).collect()
 }
 
+/// Whose alerts these are; a storm has more than a phone shows.
 fn services(incident: &Incident) -> Vec<Span> {
     const SHOWN: usize = 4;
     let subjects = incident.subjects();

@@ -123,7 +123,14 @@ impl Watchkeeper {
             keeper.triage.correlator.taught(&lesson);
         }
         let (topology, event_now) = (desk.topology().await, desk.clock.event_now());
-        for Heard { alert, standing } in desk.store.heard_lately(20_000).await? {
+        let lately = desk.store.heard_lately(20_000).await?;
+        let members = desk.store.open_members().await?;
+        let members: Vec<_> = members.into_iter().map(|member| (member.alert(), member)).collect();
+        // Which clusters there are, and where, before anything is placed by that.
+        for alert in lately.iter().map(|heard| &heard.alert).chain(members.iter().filter_map(|one| one.0.as_ref())) {
+            keeper.triage.correlator.heard_of(alert);
+        }
+        for Heard { alert, standing } in lately {
             match standing {
                 // It had to fire for longer, and that it does not any more is known.
                 Standing::HeldBack { over: true } => continue,
@@ -145,11 +152,6 @@ impl Watchkeeper {
             if let Some(from) = &incident.split_from {
                 keeper.triage.correlator.keep_apart(from, &incident.id);
             }
-        }
-        let members = desk.store.open_members().await?;
-        let members: Vec<_> = members.into_iter().map(|member| (member.alert(), member)).collect();
-        for alert in members.iter().filter_map(|(alert, _)| alert.as_ref()) {
-            keeper.triage.correlator.heard_of(alert);
         }
         for (alert, member) in members {
             let Some(fingerprint) = Fingerprint::parse(&member.fingerprint) else { continue };
@@ -490,7 +492,10 @@ impl Watchkeeper {
                         elsewhere: group.elsewhere.clone(),
                     })
                 })
-                .chain(touched.joined.remove(&merge.from).unwrap_or_default())
+                .chain(touched.joined.remove(&merge.from).unwrap_or_default().into_iter().map(|mut alert| {
+                    alert.elsewhere.insert(touched.drafts[&merge.from].incident.cluster.clone());
+                    alert
+                }))
                 .collect();
             touched.joined.entry(merge.into.clone()).or_default().extend(moved);
             if let Some(resolved) = touched.resolved.remove(&merge.from) {

@@ -293,7 +293,8 @@ impl Store {
             sqlx::query_as(
                 "SELECT a.incident, a.fingerprint, a.subject, a.name, min(a.starts_at) AS starts_at, \
                  min(a.labels) AS labels FROM alert a JOIN incident i ON i.id=a.incident \
-                 WHERE NOT i.is_over AND a.verdict='admit' GROUP BY a.incident,a.fingerprint,a.subject,a.name",
+                 WHERE NOT i.is_over AND a.verdict='admit' GROUP BY a.incident,a.fingerprint,a.subject,a.name \
+                 ORDER BY min(a.id)",
             )
             .fetch_all(pool)
             .await

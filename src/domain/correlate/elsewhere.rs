@@ -15,14 +15,17 @@ const EXPLAINED: f64 = 0.45;
 
 impl Correlator {
     /// What speaks for the incident of the same service elsewhere.
-    pub(super) fn hear_twins(&self, node: u32, alert: &Reading<'_>, heard: &mut Vec<Said>) {
+    pub(super) fn hear_twins(&self, node: u32, alert: &Reading<'_>, cause: bool, heard: &mut Vec<Said>) {
         let at = alert.starts_at;
         for twin in self.graph.twins(node) {
             if self.graph.at(twin).first_at.abs_diff(at) <= SOON
                 && let Some(key) = self.active(twin, at)
             {
+                let there = self.graph.at(twin);
                 let root = self.open.get(&key).is_some_and(|open| open.roots.contains(&twin));
-                let strength = if root { ELSEWHERE } else { EXPLAINED };
+                // Two that are broken in themselves, each in its way, are two faults.
+                let alike = !(cause && there.cause) || &*there.name == alert.name();
+                let strength = if root && alike { ELSEWHERE } else { EXPLAINED };
                 heard.push(Said::pattern(key, Link::Elsewhere, twin, strength, self.time_voice(twin, at)));
             }
         }

@@ -12,7 +12,7 @@ use super::book::{Book, hash};
 use super::few::Few;
 use super::pages::Pages;
 use super::scopes::{Found, Scopes};
-use super::subject::stems;
+use super::subject::{is_address, stems};
 
 #[derive(Debug, Clone)]
 pub(super) struct Node {
@@ -20,10 +20,14 @@ pub(super) struct Node {
     pub scope: u32,
     pub subject: Arc<str>,
     pub host: bool,
+    /// The machine is gone, as its alerts in `incident` say.
+    pub gone: bool,
+    /// No label of its alerts names it.
+    pub nameless: bool,
     /// Whether an alert has ever been about it.
     pub speaks: bool,
     pub queue: bool,
-    /// Charted as something that is no machine.
+    /// Something that is no machine: by the topology, or because its alerts name it as a service.
     pub serves: bool,
     /// Whether the topology knows it.
     pub charted: bool,
@@ -181,9 +185,16 @@ impl Graph {
     }
 
     /// The service of the same name in other clusters or regions of the environment.
+    ///
+    /// Machines and addresses are named alike in many places and have nothing to do with each other, and what
+    /// no label names is not one thing.
     pub fn twins(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
-        let Node { scope, subject, .. } = self.at(node);
-        let elsewhere = self.scopes.siblings(*scope).iter().filter(move |other| **other != *scope);
+        let Node { scope, subject, host, nameless, .. } = self.at(node);
+        let siblings = match *host || *nameless || is_address(subject) {
+            true => &[],
+            false => self.scopes.siblings(*scope),
+        };
+        let elsewhere = siblings.iter().filter(move |other| **other != *scope);
         elsewhere.filter_map(|other| self.known(*other, subject))
     }
 
@@ -241,9 +252,12 @@ impl Graph {
         [name.replace('_', "-"), name.replace('-', "_")].into_iter().find(|name| speaks(name)).map(Cow::Owned)
     }
 
-    /// The only charted name that begins with `name` and goes on to say what kind of thing it is.
-    pub fn begun(&self, name: &str) -> Option<&str> {
-        self.beginnings.get(&spelling(name))?.as_deref()
+    /// What serves `shop.example.com`: the only charted name that begins with `shop` and goes on to say what
+    /// kind of thing it is.
+    pub fn serves_site(&self, site: &str) -> Option<&str> {
+        let (name, domain) = site.split_once('.')?;
+        let is_site = domain.contains('.') && !is_address(site) && !site.contains(".svc");
+        self.beginnings.get(&spelling(name)).filter(|_| is_site)?.as_deref()
     }
 
     pub fn is_host(&self, name: &str) -> bool {
@@ -313,6 +327,8 @@ impl Graph {
             scope,
             subject: subject.clone(),
             host: false,
+            gone: false,
+            nameless: false,
             speaks: false,
             queue: false,
             serves: false,
@@ -339,8 +355,8 @@ impl Graph {
         let (kind, node) = (topology.kind(&subject), self.at_mut(number));
         node.charted = kind.is_some();
         node.queue = kind == Some(NodeKind::Queue);
-        node.serves = matches!(kind, Some(NodeKind::Database | NodeKind::Queue | NodeKind::External));
-        node.host |= kind == Some(NodeKind::Host);
+        node.serves |= matches!(kind, Some(NodeKind::Database | NodeKind::Queue | NodeKind::External));
+        node.host = kind == Some(NodeKind::Host) || node.host && !node.serves;
         if !callees.is_empty() || !callers.is_empty() || node.around.is_some() {
             let around = node.around_mut();
             (around.callees, around.callers) = (callees, callers);

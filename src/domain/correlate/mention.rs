@@ -87,9 +87,20 @@ fn scope_of<'a>(cluster: &'a str, environment: Option<&'static str>) -> Cow<'a, 
     }
 }
 
-/// The cluster of a scope, or the region that stands for it.
+/// The cluster of a scope.
 pub fn cluster_of(scope: &str) -> &str {
-    scope.split(BETWEEN).next().unwrap_or(scope).trim_start_matches(REGION)
+    match region_of(scope) {
+        Some(_) => DEFAULT_CLUSTER,
+        None => scope.split(BETWEEN).next().unwrap_or(scope),
+    }
+}
+
+/// The scope as if the region had not been named.
+pub(super) fn without_region(scope: &str) -> Cow<'_, str> {
+    match region_of(scope) {
+        Some(_) => Cow::Owned(format!("{DEFAULT_CLUSTER}{}", scope.find(BETWEEN).map_or("", |at| &scope[at..]))),
+        None => Cow::Borrowed(scope),
+    }
 }
 
 /// The region of a scope that names no cluster.
@@ -97,7 +108,7 @@ pub(super) fn region_of(scope: &str) -> Option<&str> {
     scope.split(BETWEEN).next().and_then(|cluster| cluster.strip_prefix(REGION))
 }
 
-/// Whether the scope is that of alerts that name neither cluster nor region.
+/// Whether the scope is that of alerts that name no cluster.
 pub(super) fn is_unsaid(scope: &str) -> bool {
     cluster_of(scope) == DEFAULT_CLUSTER
 }
@@ -132,7 +143,7 @@ pub(super) fn read(graph: &mut Graph, alert: &Reading<'_>, node: u32, into: &mut
             if !itself && !value.is_empty() && graph.len() < MAX_NODES {
                 let thing = graph.intern(scope, value);
                 note(thing, node, into);
-                if is_machine(name) {
+                if is_machine(name) && !graph.at(thing).serves {
                     graph.at_mut(thing).host = true;
                 }
             }

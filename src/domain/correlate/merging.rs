@@ -12,6 +12,10 @@ impl Correlator {
     /// `node` explains the roots that need it: they are roots no longer, and an incident all of
     /// whose roots it explains is the same incident.
     pub(super) fn explain_callers(&mut self, key: u32, node: u32, at: Timestamp) -> u32 {
+        // What runs on a machine that only works hard is not ill by that.
+        if self.graph.at(node).host && !self.graph.at(node).gone {
+            return key;
+        }
         let callers: Vec<u32> =
             self.graph.callers(node).filter(|caller| self.graph.at(*caller).incident.is_some()).collect();
         let mut touched: Vec<u32> = callers.iter().filter_map(|caller| self.active(*caller, at)).collect();
@@ -111,7 +115,9 @@ impl Correlator {
         open.apart.extend(gone.apart);
         open.apart.retain(|key| *key != from && *key != into);
         self.redirect.insert(from, into);
-        self.keys.remove(&gone.id);
+        // What opened it may still have gathered others, which come here by its name.
+        open.aliases.push(gone.id.clone());
+        open.aliases.extend(gone.aliases);
         Some((gone.id, open.id.clone()))
     }
 }

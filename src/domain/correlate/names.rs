@@ -135,8 +135,12 @@ pub fn is_machine_down(name: &str) -> bool {
 
 /// Whether the name says that it is about a machine.
 pub fn is_of_machine(name: &str) -> bool {
-    let first = words(name).find(|word| !begins(word, "kube"));
-    first.is_some_and(|word| ["node", "host", "machine"].iter().any(|machine| word.eq_ignore_ascii_case(machine)))
+    let mut words = words(name).filter(|word| word.starts_with(|first: char| first.is_ascii_alphabetic()));
+    let first = words.find(|word| !begins(word, "kube"));
+    let machine =
+        ["node", "host", "machine"].iter().any(|one| first.is_some_and(|word| word.eq_ignore_ascii_case(one)));
+    // Node.js is no machine.
+    machine && !words.next().is_some_and(|word| word.eq_ignore_ascii_case("js"))
 }
 
 /// Whether the name says that its subject is broken in itself.

@@ -78,5 +78,55 @@ fn a_machine_that_works_hard_explains_nothing_by_that() {
     assert_ne!(take(&mut correlator, &pay("default", 30), &topology), busy);
     let mut correlator = Correlator::new(Rules::default());
     let gone = take(&mut correlator, &machine("NodeNotReady", 0), &topology);
+    // What else is said of it afterwards brings it back no more than anything does.
+    take(&mut correlator, &machine("NodeFilesystemFull", 10), &topology);
     assert_eq!(take(&mut correlator, &pay("default", 30), &topology), gone);
+    // Heard of second, it takes nobody in either.
+    let mut correlator = Correlator::new(Rules::default());
+    let first = take(&mut correlator, &pay("default", 0), &topology);
+    assert_ne!(take(&mut correlator, &machine("NodeHighLoad", 30), &topology), first);
+    assert_eq!(take(&mut correlator, &machine("InstanceDown", 60), &topology), first, "but what is gone does");
+}
+
+#[test]
+fn equal_names_of_machines_in_two_clusters_say_nothing() {
+    let topology = chart(&[]);
+    let mut correlator = Correlator::new(Rules::default());
+    let machine =
+        |cluster, name, second| about(&[("node", "worker-1"), ("cluster", cluster)], name, "critical", second);
+    let eu = take(&mut correlator, &machine("eu", "NodeDiskFull", 0), &topology);
+    assert_ne!(take(&mut correlator, &machine("us", "NodeMemoryHigh", 60), &topology), eu);
+    // Nor does what names nothing but itself.
+    let watchdog = |cluster, second| about(&[("cluster", cluster)], "SomethingFailed", "critical", second);
+    let eu = take(&mut correlator, &watchdog("eu", 100), &topology);
+    assert_ne!(take(&mut correlator, &watchdog("us", 110), &topology), eu);
+}
+
+#[test]
+fn what_a_merged_incident_gathered_goes_where_it_went() {
+    let topology = chart(&[("door", "pay")]);
+    let mut correlator = Correlator::new(Rules::default());
+    let heard = |alert: &Alert, name: &'static str| Heard {
+        fingerprint: alert.fingerprint,
+        cluster: "default",
+        subject: "door",
+        name,
+        at: alert.starts_at,
+        critical: false,
+    };
+    // Warnings only, so that nothing critical takes pay in.
+    let opener = alert("door", "QueueLong", "warning", 20);
+    let first = IncidentId::numbered(1);
+    correlator.opened(&first, opener.starts_at);
+    correlator.joined(&first, heard(&opener, "QueueLong"), &topology);
+    let first = Some(first.to_string());
+    let waits = alert("pay", "Slow", "warning", 60);
+    assert_eq!(take(&mut correlator, &waits, &topology), None);
+    take(&mut correlator, &alert("pay", "Crashed", "critical", 90), &topology);
+    assert_eq!(correlator.merges().len(), 1);
+    assert_eq!(correlator.incident_of(waits.fingerprint).map(ToString::to_string), first);
+    assert_eq!(correlator.load(), (1, 0), "nothing waits any more");
+    let name = correlator.incident_of(waits.fingerprint).cloned().unwrap();
+    correlator.closed(&name);
+    assert!(correlator.keys.is_empty() && correlator.redirect.is_empty() && correlator.member.is_empty());
 }

@@ -2,14 +2,15 @@
 //!
 //! Not every sender says its cluster: metrics of a cluster do, the probe beside it and the cloud's own
 //! alarms do not. While the alerts of an environment name one cluster only, one that names none is about
-//! that; among several it is about the one where its subject has been heard of.
+//! that; among several it is about the one in the region that it names, as far as other alerts have said which
+//! that is, else about the one where its subject has been heard of.
 
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use super::super::alert::DEFAULT_CLUSTER;
-use super::mention::{BETWEEN, is_unsaid, region_of};
+use super::mention::{BETWEEN, is_unsaid, region_of, without_region};
 
 #[derive(Debug, Default)]
 pub(super) struct Scopes {
@@ -23,10 +24,7 @@ pub(super) struct Scopes {
 struct Environment {
     /// Where alerts without a cluster are.
     unsaid: Option<u32>,
-    /// Clusters, and regions as long as nothing says which clusters those are.
     named: Vec<u32>,
-    /// Whether a cluster has been named.
-    clustered: bool,
     /// Regions, with the clusters that have been heard of in each.
     regions: Vec<(Box<str>, Vec<u32>)>,
 }
@@ -44,29 +42,36 @@ pub(super) enum Found<'a> {
 
 impl Scopes {
     pub fn find(&mut self, name: &str) -> Found<'_> {
+        match self.taught(name).map(|clusters| (clusters.len(), clusters.first())) {
+            Some((1, Some(only))) => return Found::One(*only),
+            Some((_, Some(first))) => return Found::Several(*first, self.taught(name).unwrap_or_default()),
+            _ => {}
+        }
+        let name = &*without_region(name);
         let number = match self.numbers.get(name) {
             Some(known) => *known,
             None => self.meet(name),
         };
-        let region = region_of(name);
-        if region.is_none() && !is_unsaid(name) {
+        if !is_unsaid(name) {
             return Found::One(number);
         }
-        let Some(known) = self.environments.get(environment(name)) else { return Found::One(number) };
-        let taught = region.and_then(|region| known.regions.iter().find(|(name, _)| **name == *region));
-        match (taught.map(|(_, clusters)| &**clusters), region) {
-            (Some([only]), _) => Found::One(*only),
-            (Some(clusters @ [first, ..]), _) => Found::Several(*first, clusters),
-            (_, Some(_)) if !known.clustered => Found::One(number),
-            _ if (2..=SEARCHED).contains(&known.named.len()) => Found::Several(number, &known.named),
+        match self.environments.get(environment(name)) {
+            Some(known) if (2..=SEARCHED).contains(&known.named.len()) => Found::Several(number, &known.named),
             _ => Found::One(number),
         }
+    }
+
+    /// The clusters of the region that stands for a cluster.
+    fn taught(&self, name: &str) -> Option<&[u32]> {
+        let region = region_of(name)?;
+        let known = self.environments.get(environment(name))?;
+        known.regions.iter().find(|(name, _)| **name == *region).map(|(_, clusters)| &**clusters)
     }
 
     /// An alert of the scope has named its region, too: whoever names nothing but that is there.
     pub fn teach(&mut self, number: u32, region: &str) {
         let name = &self.names[number as usize];
-        if is_unsaid(name) || region_of(name).is_some() {
+        if is_unsaid(name) {
             return;
         }
         let Some(known) = self.environments.get_mut(environment(name)) else { return };
@@ -87,35 +92,23 @@ impl Scopes {
 
     fn meet(&mut self, name: &str) -> u32 {
         let known = self.environments.entry(environment(name).into()).or_default();
-        let (unsaid, region) = (is_unsaid(name), region_of(name).is_some());
-        let only = match &*known.named {
-            [only] => Some(*only),
-            _ => None,
-        };
-        let number = match (unsaid || region && known.clustered, known.unsaid, only) {
+        let number = match (is_unsaid(name), known.unsaid, &*known.named) {
             // What named no cluster so far is about this one.
-            (false, Some(unsaid), None) if known.named.is_empty() => {
+            (false, Some(unsaid), []) => {
                 self.names[unsaid as usize] = name.into();
                 unsaid
             }
-            // So far only a region was named.
-            (false, _, Some(only)) if !region && !known.clustered => {
-                self.names[only as usize] = name.into();
-                only
-            }
-            (true, None, Some(only)) => only,
-            (true, Some(unsaid), _) => unsaid,
+            (true, None, [only]) => *only,
             _ => {
                 self.names.push(name.into());
                 self.names.len() as u32 - 1
             }
         };
-        if unsaid || region && known.clustered {
+        if is_unsaid(name) {
             known.unsaid = Some(number);
-        } else if known.named.len() <= SEARCHED && !known.named.contains(&number) {
+        } else if known.named.len() <= SEARCHED {
             known.named.push(number);
         }
-        known.clustered |= !unsaid && !region;
         self.numbers.insert(name.into(), number);
         number
     }
@@ -179,31 +172,22 @@ mod tests {
     #[test]
     fn a_region_leads_to_its_cluster() {
         let mut scopes = Scopes::default();
+        // Nobody has said where it is: as if it had not been named.
+        let unsaid = number(&mut scopes, "\u{1e}europe");
+        assert_eq!(number(&mut scopes, "default"), unsaid);
         let (eu, us) = (number(&mut scopes, "eu"), number(&mut scopes, "us"));
+        assert_eq!(eu, unsaid);
         scopes.teach(eu, "europe");
         scopes.teach(us, "america");
         assert_eq!(number(&mut scopes, "\u{1e}europe"), eu);
         assert_eq!(number(&mut scopes, "\u{1e}america"), us);
-        let elsewhere = number(&mut scopes, "\u{1e}asia");
-        assert!(matches!(scopes.find("\u{1e}asia"), Found::Several(first, [_, _]) if first == elsewhere));
+        assert!(matches!(scopes.find("\u{1e}asia"), Found::Several(_, [_, _])));
         let second = number(&mut scopes, "eu-2");
         scopes.teach(second, "europe");
-        assert!(
-            matches!(scopes.find("\u{1e}europe"), Found::Several(first, [_, other]) if first == eu && *other == second)
-        );
-    }
-
-    #[test]
-    fn where_nobody_names_clusters_regions_take_their_place() {
-        let mut scopes = Scopes::default();
-        let (europe, america) = (number(&mut scopes, "\u{1e}europe"), number(&mut scopes, "\u{1e}america"));
-        assert_ne!(europe, america);
-        assert_eq!(scopes.siblings(europe), [europe, america]);
-        assert!(matches!(scopes.find("default"), Found::Several(first, [_, _]) if first != europe && first != america));
-        let mut scopes = Scopes::default();
-        let (unsaid, europe) = (number(&mut scopes, "default"), number(&mut scopes, "\u{1e}europe"));
-        assert_eq!(unsaid, europe);
-        assert_eq!(number(&mut scopes, "eu"), europe, "the only region is that of the only cluster");
-        assert_eq!(&**scopes.name(europe), "eu");
+        let found = scopes.find("\u{1e}europe");
+        assert!(matches!(found, Found::Several(first, [_, other]) if first == eu && *other == second));
+        // Another environment has been taught nothing.
+        assert_ne!(number(&mut scopes, "\u{1e}america\u{1f}staging"), us);
+        assert_eq!(scopes.siblings(eu), [eu, us, second]);
     }
 }

@@ -85,9 +85,7 @@ impl Graph {
             return self.spelled(scope, value);
         }
         let bare = after_environment(value);
-        let written = || [Some(value), bare].into_iter().flatten().flat_map(stems);
-        let begun = || written().find_map(|stem| self.begun(stem)).map(Cow::Borrowed);
-        written().find_map(|stem| self.spelled(scope, stem)).or_else(begun)
+        [Some(value), bare].into_iter().flatten().flat_map(stems).find_map(|stem| self.spelled(scope, stem))
     }
 }
 
@@ -154,6 +152,9 @@ impl Correlator {
             && let Some(known) = self.graph.recognise(scope, said)
         {
             return known;
+        }
+        if let Some(door) = alert.subject().and_then(|site| self.graph.serves_site(site)) {
+            return door.into();
         }
         let labels = alert.labels.iter().filter(|(label, _)| !is_circumstance(label) && !is_dependency(label));
         let known = labels.flat_map(|(_, value)| value.split(['/', ':', ','])).find_map(|value| {

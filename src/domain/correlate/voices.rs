@@ -227,7 +227,7 @@ impl Correlator {
             let known = self.graph.at(callee);
             let (link, mut strength) = match known.critical {
                 // Most that runs on a machine that works hard runs well.
-                true if known.host && !names::is_machine_down(&known.name) => (Link::Needs, STRAINED),
+                true if known.host && !known.gone => (Link::Needs, STRAINED),
                 false if known.host => (Link::Needs, 0.4),
                 true => (Link::Needs, 0.9),
                 // It warns because something below it is critical: the same story passes through it.
@@ -263,6 +263,12 @@ impl Correlator {
                     && self.could_cause(at, caller)
                 {
                     let mut strength = if self.graph.at(caller).critical { 0.85 } else { 0.45 };
+                    if self.graph.at(node).host
+                        && !names::is_gone(alert.name())
+                        && !names::is_machine_down(alert.name())
+                    {
+                        strength = STRAINED;
+                    }
                     // What is broken in itself explains it already: two such are two faults.
                     if cause && self.has_cause(key) {
                         strength *= OWN_TROUBLE;
@@ -282,7 +288,7 @@ impl Correlator {
                 heard.push(Said { pattern, ..said });
             }
         }
-        self.hear_twins(node, alert, heard);
+        self.hear_twins(node, alert, cause, heard);
         let taught = !self.lessons.is_empty();
         for other in self.order.recent(at).filter(|_| taught || self.order.has_followed(node)) {
             if self.graph.at(other).scope == self.graph.at(node).scope
