@@ -238,7 +238,7 @@ impl Correlator {
         let known = self.graph.at_mut(node);
         known.speaks = true;
         known.nameless = alert.subject().is_none();
-        if alert.is_named() && !names::is_of_machine(alert.name()) {
+        if !known.serves && alert.is_named() && !names::is_of_machine(alert.name()) {
             (known.serves, known.host) = (true, false);
         }
         if &*known.name != alert.name() {
@@ -535,7 +535,8 @@ impl Correlator {
     fn admit(&mut self, key: u32, node: u32, fingerprint: Fingerprint, at: Timestamp, weight: Weight) {
         let Weight { critical, cause } = weight;
         let known = self.graph.at(node);
-        let gone = names::is_machine_down(&known.name) || known.host && names::is_gone(&known.name);
+        // Most that has no machine's name is none, and names are not read twice.
+        let gone = !known.serves && (names::is_machine_down(&known.name) || known.host && names::is_gone(&known.name));
         self.waiting.remove(fingerprint);
         let news = self.graph.at(node).incident != Some(key);
         let explained = news && self.active_callee_in(node, key, at);

@@ -77,9 +77,9 @@ pub fn measure() -> Vec<Row> {
     let mut storm = Triage::new(Rules::default(), 1);
     let as_it_comes = rate(&mut storm, 0..15);
     let mut crowded = Triage::new(Rules::default(), 1);
-    // Ten thousand clusters, each with one alert: as many open incidents.
+    // Ten thousand clusters, each with one alert, neighbours about other services: as many open incidents.
     for cluster in 0..10_000 {
-        crowded.judge(&alert(0, cluster + 1, START), Timestamp::from_millis(START), &topology);
+        crowded.judge(&alert(10 * cluster % 20_000, cluster + 1, START), Timestamp::from_millis(START), &topology);
     }
     let open = crowded.correlator.load().0 as f64;
     let among_many = rate(&mut crowded, 0..1);

@@ -190,9 +190,10 @@ impl Graph {
     /// no label names is not one thing.
     pub fn twins(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
         let Node { scope, subject, host, nameless, .. } = self.at(node);
-        let siblings = match *host || *nameless || is_address(subject) {
-            true => &[],
-            false => self.scopes.siblings(*scope),
+        let siblings = match self.scopes.siblings(*scope) {
+            [_] => &[],
+            _ if *host || *nameless || is_address(subject) => &[],
+            siblings => siblings,
         };
         let elsewhere = siblings.iter().filter(move |other| **other != *scope);
         elsewhere.filter_map(|other| self.known(*other, subject))
