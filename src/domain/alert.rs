@@ -104,6 +104,11 @@ const SCRAPERS: [&str; 10] = [
     "synthetic",
 ];
 
+/// Whether the label names a machine. A `match`, because every label of every alert is asked.
+pub(in crate::domain) fn is_machine(label: &str) -> bool {
+    matches!(label, "node" | "host" | "hostname" | "instance" | "nodename" | "kubernetes_node")
+}
+
 /// Whether the service of that name measures machines and sites.
 fn is_measurer(service: &str) -> bool {
     const MEASURERS: [&str; 9] = [
@@ -324,7 +329,7 @@ impl Alert {
     }
 
     fn names_machine(&self) -> bool {
-        ["node", "instance", "host", "hostname", "nodename"].iter().any(|name| self.label(name).is_some())
+        self.labels.iter().any(|(name, value)| is_machine(name) && !value.is_empty())
     }
 
     /// The subject; an alert without one is about what its name says.

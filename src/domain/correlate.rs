@@ -264,10 +264,10 @@ impl Correlator {
             let why = self.why(Link::Same, node, None, at, Voices::same());
             return self.join(key, node, alert, cause, why);
         }
-        if let Some((key, why)) = self.best(node, alert, cause, named) {
-            return self.join(key, node, alert, cause, why);
+        match self.best(node, alert, cause, named) {
+            Some((key, why)) => self.join(key, node, alert, cause, why),
+            None => self.without_incident(node, alert, cause),
         }
-        self.without_incident(node, alert, cause)
     }
 
     /// The incident of whom the alert blames, where its subject is part of another: it suffers from both.
@@ -535,7 +535,7 @@ impl Correlator {
     fn admit(&mut self, key: u32, node: u32, fingerprint: Fingerprint, at: Timestamp, weight: Weight) {
         let Weight { critical, cause } = weight;
         let known = self.graph.at(node);
-        // Most that has no machine's name is none, and names are not read twice.
+        // Most are services, and their names need not be read for it.
         let gone = !known.serves && (names::is_machine_down(&known.name) || known.host && names::is_gone(&known.name));
         self.waiting.remove(fingerprint);
         let news = self.graph.at(node).incident != Some(key);

@@ -1,4 +1,4 @@
-//! One service in several clusters or regions: what is deployed, configured or bought once fails everywhere
+//! One service in several clusters: what is deployed, configured or bought once fails everywhere
 //! at once.
 
 use std::collections::BTreeSet;

@@ -184,7 +184,7 @@ impl Graph {
         self.scopes.teach(scope, region);
     }
 
-    /// The service of the same name in other clusters or regions of the environment.
+    /// The service of the same name in other clusters of the environment.
     ///
     /// Machines and addresses are named alike in many places and have nothing to do with each other, and what
     /// no label names is not one thing.

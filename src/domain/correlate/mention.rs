@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::super::alert::{Alert, DEFAULT_CLUSTER, Reading, Severity};
+use super::super::alert::{Alert, DEFAULT_CLUSTER, Reading, Severity, is_machine};
 use super::graph::Graph;
 use super::names;
 
@@ -34,10 +34,6 @@ pub(super) fn is_dependency(label: &str) -> bool {
             | "peer_service"
             | "backend"
     )
-}
-
-fn is_machine(label: &str) -> bool {
-    matches!(label, "node" | "host" | "hostname" | "instance" | "nodename" | "kubernetes_node")
 }
 
 /// Names that one alert is read for at most.

@@ -46,7 +46,7 @@ pub enum Link {
     NeedsThroughSilent,
     /// A queue that warns, and who writes to it or reads it is part of the incident.
     InTheWakeOf,
-    /// The same service in another cluster or region is part of it.
+    /// The same service in another cluster is part of it.
     Elsewhere,
     /// They share a place that few share.
     Place(&'static str),
@@ -144,7 +144,11 @@ const MIN_CALLERS: usize = 3;
 const AT_ONCE: Duration = Duration::from_secs(60);
 /// How much the learned order of kinds counts: it knows the kinds, not these two services.
 const KINDS: f64 = 0.4;
+/// How much a machine counts for what runs on it while it is there: it works hard, or it only warns;
 const STRAINED: f64 = 0.45;
+const WARNS: f64 = 0.4;
+/// and where the alert itself says that it ran there. Enough by itself, in time.
+const RUNS_ON_STRAINED: f64 = 0.7;
 const RUNS_ON: f64 = 0.52;
 /// How much of a callee's voice counts for an alert that says that its subject is broken in itself.
 const OWN_TROUBLE: f64 = 0.5;
@@ -228,7 +232,7 @@ impl Correlator {
             let (link, mut strength) = match known.critical {
                 // Most that runs on a machine that works hard runs well.
                 true if known.host && !known.gone => (Link::Needs, STRAINED),
-                false if known.host => (Link::Needs, 0.4),
+                false if known.host => (Link::Needs, WARNS),
                 true => (Link::Needs, 0.9),
                 // It warns because something below it is critical: the same story passes through it.
                 false if self.carries(callee, key) => (Link::Needs, 0.7),
@@ -240,7 +244,7 @@ impl Correlator {
             let names_it = named.contains(&callee);
             if names_it && known.host {
                 // Where it runs is named always, and blamed for nothing by that.
-                strength = strength.max(if known.critical { 0.7 } else { RUNS_ON });
+                strength = strength.max(if known.critical { RUNS_ON_STRAINED } else { RUNS_ON });
             } else if names_it {
                 strength = if self.graph.at(callee).critical { BLAMED } else { 0.8 };
             } else if cause && self.has_cause(key) && !self.graph.at(callee).host {
