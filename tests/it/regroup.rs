@@ -133,3 +133,27 @@ async fn one_service_in_two_clusters_is_one_incident_that_names_both() {
     talking.incident("INC-1", alerts(3)).await;
     assert_eq!(talking.incidents().await.len(), 1, "{:?}", talking.incidents().await);
 }
+
+#[tokio::test]
+async fn after_a_restart_it_is_known_which_cluster_is_in_which_region() {
+    let mut talking = Talking::start(SETTLED_LATER).await;
+    let labelled = |service: &str, labels: &[(&str, &str)]| {
+        let mut alert = alert("Down", service);
+        for (name, value) in labels {
+            alert["labels"][*name] = json!(value);
+        }
+        alert
+    };
+    talking.send(&[labelled("search", &[("cluster", "eu"), ("region", "europe")])]).await;
+    talking.incident("INC-1", alerts(1)).await;
+    talking.send(&[labelled("pay", &[("cluster", "us"), ("region", "america")])]).await;
+    talking.incident("INC-2", alerts(1)).await;
+    talking.again().await;
+    // The service has been heard of in the other cluster only, but the region says where it is.
+    talking.send(&[labelled("search", &[("region", "america")])]).await;
+    talking.incident("INC-1", alerts(2)).await;
+    let both = |card: &String| {
+        card.contains("INC-1, v") && card.contains("Environment") && card.contains("\"eu\"") && card.contains("\"us\"")
+    };
+    talking.until("both clusters", async || talking.told("ops").await.into_iter().find(both)).await;
+}
