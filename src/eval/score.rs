@@ -34,9 +34,11 @@ pub fn average_precision(scores: &[f64], labels: &[bool]) -> Option<f64> {
     for tie in ties(scores, labels) {
         found += tie.positives;
         taken += tie.positives + tie.negatives;
-        sum += tie.positives as f64 / positives as f64 * (found as f64 / taken as f64);
+        sum += tie.positives as f64 * (found as f64 / taken as f64);
     }
-    Some(sum)
+    // Divided once, at the end: no term is above the whole number it counts, so rounding cannot
+    // carry a perfect ranking over 1, as a sum of fractions does (1/9, nine times).
+    Some(sum / positives as f64)
 }
 
 /// Rows of equal score.
@@ -88,6 +90,15 @@ mod tests {
         assert_eq!(auroc(&[0.1, 0.2], &[true, true]), None);
         assert_eq!(average_precision(&[0.1, 0.2], &[false, false]), None);
         assert_eq!(auroc(&[], &[]), None);
+    }
+
+    #[test]
+    fn a_perfect_ranking_is_one_whole() {
+        // Sums of rounded shares come to 0.9999999999999999 for six and 1.0000000000000002 for nine.
+        for (size, tied) in [(6, 1), (9, 1), (49, 1), (11, 3)] {
+            let scores: Vec<f64> = (0..size).map(|at| f64::from(at / tied)).collect();
+            assert_eq!(average_precision(&scores, &vec![true; size as usize]), Some(1.0), "{size} by {tied}");
+        }
     }
 
     fn rows() -> impl Strategy<Value = Vec<(i8, bool)>> {
