@@ -13,6 +13,7 @@ mod book;
 #[cfg(test)]
 mod click_tests;
 mod clicks;
+mod crowd;
 mod elsewhere;
 mod few;
 mod graph;
@@ -27,7 +28,10 @@ mod pages;
 #[cfg(test)]
 mod place_tests;
 mod places;
+mod resolver;
 mod scopes;
+#[cfg(test)]
+mod shared_tests;
 #[cfg(test)]
 mod stranger_tests;
 mod subject;
@@ -52,6 +56,7 @@ use machine::Falls;
 use names::Names;
 use order::Order;
 use places::Places;
+use resolver::Resolvers;
 use waiting::{Waiting, WaitingRoom};
 
 pub use because::{Because, Company};
@@ -178,6 +183,8 @@ pub struct Correlator {
     places: Places,
     order: Order,
     falls: Falls,
+    crowds: crowd::Crowds,
+    resolvers: Resolvers,
     open: FxHashMap<u32, Open>,
     keys: FxHashMap<IncidentId, u32>,
     /// Merged incident -> where it went.
@@ -212,6 +219,8 @@ impl Correlator {
             places: Places::default(),
             order: Order::default(),
             falls: Falls::default(),
+            crowds: crowd::Crowds::default(),
+            resolvers: Resolvers::default(),
             open: FxHashMap::default(),
             keys: FxHashMap::default(),
             redirect: FxHashMap::default(),
@@ -242,13 +251,16 @@ impl Correlator {
             (known.serves, known.host) = (true, false);
         }
         if &*known.name != alert.name() {
-            (known.name, known.newest_is_cause) = self.names.read(alert.name());
+            (known.name, known.kind) = self.names.read(alert.name());
         }
-        let cause = known.newest_is_cause;
+        let cause = known.kind.cause;
         let mut named = std::mem::take(&mut self.named);
         mention::read(&mut self.graph, alert, node, &mut named);
+        self.note_resolver(node, alert.severity() == Severity::Critical, alert.starts_at);
         let placement = self.place_node(node, alert, cause, &named);
         self.named = named;
+        let known = self.graph.at(node);
+        self.crowds.note(known.scope, known.kind.number, node, alert.starts_at);
         placement
     }
 
@@ -264,10 +276,15 @@ impl Correlator {
             let why = self.why(Link::Same, node, None, at, Voices::same());
             return self.join(key, node, alert, cause, why);
         }
-        match self.best(node, alert, cause, named) {
-            Some((key, why)) => self.join(key, node, alert, cause, why),
-            None => self.without_incident(node, alert, cause),
+        if let Some((key, why)) = self.best(node, alert, cause, named) {
+            return self.join(key, node, alert, cause, why);
         }
+        // Nothing newer explains it, and what it suffers from lasts.
+        if !cause && let Some(key) = self.active(node, at).filter(|key| self.suffers(node, *key)) {
+            let why = self.why(Link::Same, node, None, at, Voices::same());
+            return self.join(key, node, alert, cause, why);
+        }
+        self.without_incident(node, alert, cause)
     }
 
     /// The incident of whom the alert blames, where its subject is part of another: it suffers from both.
@@ -333,6 +350,7 @@ impl Correlator {
         // A warning explains nothing: half of all warnings are about nothing.
         if news {
             key = self.explain_callers(key, node, alert.starts_at);
+            key = self.explain_everybody(key, node, alert.starts_at);
         }
         if why.link == Link::CommonNeed {
             key = self.merge_common(key, node, alert.starts_at);
@@ -359,6 +377,12 @@ impl Correlator {
         // It seemed to suffer from others only.
         let suffers = known.critical && at.abs_diff(known.last_at) <= COMPANY && self.active(node, at).is_some();
         let proven = cause && suffers;
+        if !cause
+            && alert.severity() == Severity::Critical
+            && let Some((key, why)) = self.for_want_of_names(node, at)
+        {
+            return self.join(key, node, alert, cause, why);
+        }
         if alert.severity() == Severity::Critical || proven {
             self.places.note(alert, self.graph.at(node).scope, node, at);
             let because = match proven {
@@ -388,6 +412,19 @@ impl Correlator {
             let why = self.why(Link::InTheWakeOf, node, Some(caller), at, voices);
             return self.join(key, node, alert, cause, why);
         }
+        if company.is_some()
+            && !cause
+            && let Some((key, why)) = self.for_want_of_names(node, at)
+        {
+            return self.join(key, node, alert, cause, why);
+        }
+        let company = company.or_else(|| {
+            let (subjects, waiting) = self.complaints(node)?;
+            near.extend(waiting);
+            near.sort_by_key(|one| (one.at, one.fingerprint));
+            near.dedup_by_key(|one| one.fingerprint);
+            Some(Company::Unresolved(subjects))
+        });
         if let Some(company) = company {
             let because = Because::Company { company, within: COMPANY };
             let gathers = near.iter().map(|one| one.fingerprint).collect();
@@ -429,13 +466,15 @@ impl Correlator {
         self.waiting.remove(heard.fingerprint);
         let known = self.graph.at_mut(node);
         if &*known.name != heard.name {
-            (known.name, known.newest_is_cause) = self.names.read(heard.name);
+            (known.name, known.kind) = self.names.read(heard.name);
             known.speaks = true;
         }
-        let cause = known.newest_is_cause;
+        let cause = known.kind.cause;
+        self.note_resolver(node, heard.critical, heard.at);
         self.admit(key, node, heard.fingerprint, heard.at, Weight { critical: heard.critical, cause });
         if heard.critical {
-            self.explain_callers(key, node, heard.at);
+            let key = self.explain_callers(key, node, heard.at);
+            self.explain_everybody(key, node, heard.at);
         }
     }
 
@@ -559,12 +598,14 @@ impl Correlator {
             known.first_at = if falls { at } else { known.first_at.min(at) };
             known.last_at = known.last_at.max(at);
             known.critical |= critical;
+            known.hear(known.kind.number);
             known.cause |= cause;
             known.gone |= gone;
             return;
         }
         (known.incident, known.first_at, known.last_at, known.critical) = (Some(key), at, at, critical);
         (known.cause, known.gone) = (cause, gone);
+        known.kinds = [known.kind.number, 0, 0];
         open.nodes.push(node);
         if !explained || cause {
             open.roots.push(node);

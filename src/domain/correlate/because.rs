@@ -34,6 +34,8 @@ pub enum Company {
     Subjects(usize),
     Names(usize, Arc<str>),
     Warnings(usize, Arc<str>),
+    /// Subjects of one cluster that cannot resolve names.
+    Unresolved(usize),
 }
 
 impl fmt::Display for Because {
@@ -57,6 +59,7 @@ impl fmt::Display for Company {
         match self {
             Self::Subjects(subjects) => write!(f, "{subjects} related subjects warn"),
             Self::Names(names, subject) => write!(f, "{names} different warnings about {subject}"),
+            Self::Unresolved(subjects) => write!(f, "{subjects} subjects of the cluster cannot resolve names"),
             Self::Warnings(warnings, subject) => write!(f, "{warnings} warnings about {subject}"),
         }
     }

@@ -8,8 +8,10 @@ use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use super::super::time::Timestamp;
 use super::super::topology::{NodeKind, Topology};
+use super::NAMES_OPEN;
 use super::book::{Book, hash};
 use super::few::Few;
+use super::names::{Kind, is_of_dns};
 use super::pages::Pages;
 use super::scopes::{Found, Scopes};
 use super::subject::{is_address, stems};
@@ -29,6 +31,8 @@ pub(super) struct Node {
     pub queue: bool,
     /// Something that is no machine: by the topology, or because its alerts name it as a service.
     pub serves: bool,
+    /// It resolves names for others, by its own name.
+    pub resolves: bool,
     /// Whether the topology knows it.
     pub charted: bool,
     /// Whose alerts named it as failing, beyond the topology.
@@ -37,8 +41,8 @@ pub(super) struct Node {
     around: Option<Box<Neighbours>>,
     /// The name of the newest alert about it.
     pub name: Arc<str>,
-    /// Whether that name says that it is broken in itself: read once for each name.
-    pub newest_is_cause: bool,
+    /// What that name says.
+    pub kind: Kind,
     pub incident: Option<u32>,
     /// First and newest alert within `incident`.
     pub first_at: Timestamp,
@@ -47,6 +51,8 @@ pub(super) struct Node {
     pub critical: bool,
     /// Whether an alert in `incident` says that it is broken in itself.
     pub cause: bool,
+    /// Numbers of the first names of alerts about it in `incident`; 0 is none. As many as make an incident.
+    pub kinds: [u32; NAMES_OPEN],
 }
 
 #[derive(Debug, Clone, Default)]
@@ -62,6 +68,20 @@ struct Neighbours {
 static NOBODY: Neighbours = Neighbours { callees: vec![], callers: vec![], names: Few::None, blamed: Few::None };
 
 impl Node {
+    /// A critical alert says so, or warnings of several kinds do.
+    pub fn is_ill(&self) -> bool {
+        self.critical || self.kinds.iter().all(|kind| *kind != 0)
+    }
+
+    /// An alert of this kind about it is part of its incident.
+    pub fn hear(&mut self, kind: u32) {
+        if !self.kinds.contains(&kind)
+            && let Some(free) = self.kinds.iter_mut().find(|one| **one == 0)
+        {
+            *free = kind;
+        }
+    }
+
     fn around(&self) -> &Neighbours {
         self.around.as_deref().unwrap_or(&NOBODY)
     }
@@ -333,16 +353,18 @@ impl Graph {
             speaks: false,
             queue: false,
             serves: false,
+            resolves: is_of_dns(&subject),
             charted: false,
             named_by: Few::None,
             around: None,
             name: Arc::default(),
-            newest_is_cause: false,
+            kind: Kind::default(),
             incident: None,
             first_at: Timestamp::default(),
             last_at: Timestamp::default(),
             critical: false,
             cause: false,
+            kinds: [0; NAMES_OPEN],
         });
         self.subjects.add(scope, subject, number);
         number

@@ -7,27 +7,40 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-/// Names that have been read, each with whether it says that its subject is broken in itself.
+/// What a name says, read once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Kind {
+    /// Its subject is broken in itself.
+    pub cause: bool,
+    /// Its subject cannot resolve names, or resolves none for others.
+    pub of_dns: bool,
+    /// Tells it from other names; 0 is none.
+    pub number: u32,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    read: FxHashMap<Arc<str>, bool>,
+    read: FxHashMap<Arc<str>, Kind>,
+    numbered: u32,
 }
 
 /// Beyond it all are read anew.
 const MAX_NAMES: usize = 5_000;
 
 impl Names {
-    /// The name, to be kept, and whether it `is_cause`.
-    pub fn read(&mut self, name: &str) -> (Arc<str>, bool) {
-        if let Some((known, cause)) = self.read.get_key_value(name) {
-            return (known.clone(), *cause);
+    /// The name, to be kept, and what it says.
+    pub fn read(&mut self, name: &str) -> (Arc<str>, Kind) {
+        if let Some((known, kind)) = self.read.get_key_value(name) {
+            return (known.clone(), *kind);
         }
         if self.read.len() >= MAX_NAMES {
             self.read.clear();
         }
-        let (known, cause): (Arc<str>, bool) = (name.into(), is_cause(name));
-        self.read.insert(known.clone(), cause);
-        (known, cause)
+        self.numbered += 1;
+        let kind = Kind { cause: is_cause(name), of_dns: is_of_dns(name), number: self.numbered };
+        let known: Arc<str> = name.into();
+        self.read.insert(known.clone(), kind);
+        (known, kind)
     }
 }
 
@@ -176,6 +189,19 @@ pub fn is_gone(name: &str) -> bool {
     words(name).any(|word| GONE.iter().any(|gone| word.eq_ignore_ascii_case(gone)))
 }
 
+/// Whether the name is about looking up names. `external-dns` writes them for others.
+pub fn is_of_dns(name: &str) -> bool {
+    let mut before = "";
+    words(name).filter(|word| word.starts_with(|first: char| first.is_ascii_alphanumeric())).any(|word| {
+        let looks_up =
+            before.eq_ignore_ascii_case("name") && ["resolution", "lookup"].iter().any(|one| begins(word, one));
+        let dns = ["dns", "coredns", "kubedns"].iter().any(|one| word.eq_ignore_ascii_case(one));
+        let written = before.eq_ignore_ascii_case("external");
+        before = word;
+        looks_up || dns && !written
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,11 +210,30 @@ mod tests {
     fn a_name_is_read_once_and_the_memory_for_it_is_bounded() {
         let mut names = Names::default();
         let (first, again) = (names.read("DiskFull"), names.read("DiskFull"));
-        assert!(Arc::ptr_eq(&first.0, &again.0) && first.1 && again.1);
+        assert!(Arc::ptr_eq(&first.0, &again.0) && first.1.cause && first.1 == again.1);
         for number in 0..2 * MAX_NAMES {
-            assert!(!names.read(&format!("Slow{number}")).1);
+            assert!(!names.read(&format!("Slow{number}")).1.cause);
         }
-        assert!(names.read.len() <= MAX_NAMES && names.read("DiskFull").1);
+        assert!(names.read.len() <= MAX_NAMES && names.read("DiskFull").1.cause);
+    }
+
+    #[test]
+    fn names_of_name_resolution_are_known() {
+        for name in [
+            "CoreDNSErrorsHigh",
+            "DNSLookupFailures",
+            "coredns",
+            "kube-dns",
+            "NodeLocalDNSErrors",
+            "NameResolutionFailing",
+        ] {
+            assert!(is_of_dns(name), "{name}");
+        }
+        for name in
+            ["external-dns", "ExternalDNSSyncFailing", "ConflictResolutionSlow", "HighErrorRate", "name-service"]
+        {
+            assert!(!is_of_dns(name), "{name}");
+        }
     }
 
     #[test]

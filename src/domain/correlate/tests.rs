@@ -32,7 +32,8 @@ pub(super) fn take(correlator: &mut Correlator, alert: &Alert, topology: &Arc<To
             let (cluster, subject) = correlator.whereabouts(&Reading::of(alert), topology);
             let (cluster, subject, at): (&str, &str, _) = (&cluster, &subject, alert.starts_at);
             let (fingerprint, name) = (alert.fingerprint, alert.name());
-            let heard = Heard { fingerprint, cluster, subject, name, at, critical: true };
+            let critical = alert.severity() == Severity::Critical;
+            let heard = Heard { fingerprint, cluster, subject, name, at, critical };
             correlator.joined(&id, heard, topology);
             correlator.fell(fingerprint, at);
             for fingerprint in gathers {
@@ -192,14 +193,16 @@ fn store_and_caller(correlator: &mut Correlator, topology: &Arc<Topology>, pair:
     let store = format!("store-{pair}");
     let mut warned = vec![];
     let mut opened = None;
-    for name in ["SlowReads", "SlowWrites", "Compaction"] {
-        let warning = alert(&store, name, "warning", second);
-        warned.push((warning.fingerprint, name));
+    for instance in 0..6 {
+        let mut warning = alert(&store, "Compaction", "warning", second);
+        warning.labels.insert("instance".into(), format!("{store}-{instance}"));
+        warning.fingerprint = Fingerprint::of(&warning.labels);
+        warned.push(warning.fingerprint);
         if let Placement::Open { .. } = correlator.place(&Reading::of(&warning), topology) {
             let id = IncidentId::numbered(i64::from(correlator.next_key) + 1);
             correlator.opened(&id, warning.starts_at);
-            for (fingerprint, name) in &warned {
-                let (cluster, at) = (warning.cluster(), warning.starts_at);
+            for fingerprint in &warned {
+                let (cluster, name, at) = (warning.cluster(), "Compaction", warning.starts_at);
                 let heard = Heard { fingerprint: *fingerprint, cluster, subject: &store, name, at, critical: false };
                 correlator.joined(&id, heard, topology);
             }

@@ -48,6 +48,10 @@ pub enum Link {
     InTheWakeOf,
     /// The same service in another cluster is part of it.
     Elsewhere,
+    /// The same alert is about others of the cluster at the same time.
+    Crowd,
+    /// Names are not resolved in its cluster.
+    Resolution,
     /// They share a place that few share.
     Place(&'static str),
     /// It has followed before.
@@ -89,6 +93,12 @@ impl fmt::Display for Why {
             Link::NeedsThroughSilent => write!(f, "{subject} needs {other} through something that is silent")?,
             Link::InTheWakeOf => write!(f, "{other}, which uses the queue {subject}, is part of the incident")?,
             Link::Elsewhere => write!(f, "{subject} is ill in {other}, too, and part of the incident there")?,
+            Link::Crowd => {
+                write!(f, "the same alert is about {subject}, {other} and others of the cluster within a minute")?
+            }
+            Link::Resolution => {
+                write!(f, "names are not resolved in the cluster, as {other} says, and {subject} needs that")?
+            }
             Link::Place(label) => write!(f, "{subject} and {other} share a {label}")?,
             Link::Follows => write!(f, "{subject} has followed {other} before")?,
             Link::Taught => write!(f, "people have put {subject} and {other} into one incident before")?,
@@ -120,7 +130,7 @@ impl Said {
         Self { key, link, other, time, topology: 0.0, pattern, order: 0.0 }
     }
 
-    fn topology(key: u32, link: Link, other: u32, topology: f64, time: f64) -> Self {
+    pub(super) fn topology(key: u32, link: Link, other: u32, topology: f64, time: f64) -> Self {
         Self { key, link, other, time, topology, pattern: 0.0, order: 0.0 }
     }
 
@@ -144,6 +154,8 @@ const MIN_CALLERS: usize = 3;
 const AT_ONCE: Duration = Duration::from_secs(60);
 /// How much the learned order of kinds counts: it knows the kinds, not these two services.
 const KINDS: f64 = 0.4;
+/// How much something counts that warns in several ways.
+const WARNS_IN_SEVERAL_WAYS: f64 = 0.8;
 /// How much a machine counts for what runs on it while it is there: it works hard, or it only warns;
 const STRAINED: f64 = 0.45;
 const WARNS: f64 = 0.4;
@@ -234,6 +246,7 @@ impl Correlator {
                 true if known.host && !known.gone => (Link::Needs, STRAINED),
                 false if known.host => (Link::Needs, WARNS),
                 true => (Link::Needs, 0.9),
+                false if known.is_ill() => (Link::Needs, WARNS_IN_SEVERAL_WAYS),
                 // It warns because something below it is critical: the same story passes through it.
                 false if self.carries(callee, key) => (Link::Needs, 0.7),
                 // What begins where it is noticed explains more than another warning does.
@@ -293,6 +306,8 @@ impl Correlator {
             }
         }
         self.hear_twins(node, alert, cause, heard);
+        self.hear_crowd(node, at, heard);
+        self.hear_resolver(node, at, heard);
         let taught = !self.lessons.is_empty();
         for other in self.order.recent(at).filter(|_| taught || self.order.has_followed(node)) {
             if self.graph.at(other).scope == self.graph.at(node).scope
@@ -350,13 +365,19 @@ impl Correlator {
         self.open.get(&key).is_some_and(|open| open.roots.iter().any(|root| self.graph.at(*root).cause))
     }
 
-    /// Whether the node is part of the incident because of something critical that it needs.
+    /// Whether the node is part of the incident because of something ill that it needs.
     fn carries(&self, node: u32, key: u32) -> bool {
-        let critical_here = |callee: u32| {
-            let callee = self.graph.at(callee);
-            callee.critical && callee.incident.is_some_and(|one| self.resolve(one) == key)
-        };
-        self.graph.callees(node).any(critical_here)
+        self.graph.callees(node).any(|callee| self.is_ill_in(callee, key))
+    }
+
+    /// Whether that is a service. What ran on a machine that is gone runs elsewhere by now.
+    pub(super) fn suffers(&self, node: u32, key: u32) -> bool {
+        self.graph.callees(node).any(|callee| !self.graph.at(callee).host && self.is_ill_in(callee, key))
+    }
+
+    fn is_ill_in(&self, node: u32, key: u32) -> bool {
+        let known = self.graph.at(node);
+        known.is_ill() && known.incident.is_some_and(|one| self.resolve(one) == key)
     }
 
     fn lesson(&self, node: u32, other: u32) -> f64 {
@@ -381,7 +402,7 @@ impl Correlator {
         self.open.get(&key).is_some_and(|open| {
             open.roots.iter().any(|root| {
                 *root != node
-                    && self.graph.at(*root).critical
+                    && self.graph.at(*root).is_ill()
                     && self.graph.at(*root).first_at.abs_diff(at) <= TOGETHER
                     && self.graph.callers(callee).any(|caller| caller == *root)
             })

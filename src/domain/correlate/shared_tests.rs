@@ -1,0 +1,161 @@
+//! What many have in common that no topology says: name resolution, and trouble of one kind at once; and
+//! warnings that add up.
+
+use super::tests::{alert, chart, take};
+use super::*;
+
+fn warns(service: &str, name: &str, second: i64) -> Alert {
+    alert(service, name, "warning", second)
+}
+
+fn fails(service: &str, name: &str, second: i64) -> Alert {
+    alert(service, name, "critical", second)
+}
+
+fn placed(correlator: &mut Correlator, alert: &Alert, topology: &Arc<Topology>) -> String {
+    match correlator.place(&Reading::of(alert), topology) {
+        Placement::Join { why, .. } => why.to_string(),
+        Placement::Open { because, .. } | Placement::Wait { because } => because.to_string(),
+    }
+}
+
+#[test]
+fn warnings_of_several_kinds_explain_who_needs_it() {
+    let topology = chart(&[("door", "pay"), ("pay", "tax")]);
+    let mut correlator = Correlator::new(Rules::default());
+    take(&mut correlator, &warns("tax", "Slow", 0), &topology);
+    take(&mut correlator, &warns("tax", "Errors", 10), &topology);
+    // Two may be about nothing.
+    assert!(placed(&mut correlator, &warns("pay", "Slow", 15), &topology).contains("waits for company"));
+    let tax = take(&mut correlator, &warns("tax", "Timeouts", 20), &topology);
+    assert!(tax.is_some());
+    assert_eq!(take(&mut correlator, &warns("pay", "Errors", 40), &topology), tax);
+    // It passes through pay.
+    assert_eq!(take(&mut correlator, &warns("door", "Slow", 60), &topology), tax);
+    // One kind about many instances is one kind.
+    let mut correlator = Correlator::new(Rules::default());
+    let one = |instance: &str, second| {
+        let mut alert = warns("tax", "Slow", second);
+        alert.labels.insert("instance".into(), instance.into());
+        alert.fingerprint = Fingerprint::of(&alert.labels);
+        alert
+    };
+    for (number, instance) in ["a", "b", "c", "d", "e", "f"].iter().enumerate() {
+        take(&mut correlator, &one(instance, number as i64), &topology);
+    }
+    assert_eq!(take(&mut correlator, &warns("pay", "Errors", 40), &topology), None);
+}
+
+#[test]
+fn who_turns_critical_late_stays_with_what_it_suffers_from() {
+    let topology = chart(&[("pay", "tax"), ("pay", "db")]);
+    let mut correlator = Correlator::new(Rules::default());
+    let tax = take(&mut correlator, &fails("tax", "Errors", 0), &topology);
+    assert_eq!(take(&mut correlator, &warns("pay", "Slow", 30), &topology), tax);
+    // Too long after the beginning for tax alone, and nothing else has happened.
+    assert_eq!(take(&mut correlator, &fails("pay", "BudgetBurn", 560), &topology), tax);
+    // Where something newer explains it, that counts.
+    let mut correlator = Correlator::new(Rules::default());
+    let tax = take(&mut correlator, &fails("tax", "Errors", 0), &topology);
+    assert_eq!(take(&mut correlator, &warns("pay", "Slow", 30), &topology), tax);
+    let db = take(&mut correlator, &fails("db", "Down", 530), &topology);
+    assert_ne!(db, tax);
+    assert_eq!(take(&mut correlator, &fails("pay", "BudgetBurn", 560), &topology), db);
+    // Nor does what is broken in itself suffer.
+    let mut correlator = Correlator::new(Rules::default());
+    let tax = take(&mut correlator, &fails("tax", "Errors", 0), &topology);
+    take(&mut correlator, &warns("pay", "Slow", 30), &topology);
+    assert_ne!(take(&mut correlator, &fails("pay", "OomKilled", 560), &topology), tax);
+}
+
+#[test]
+fn four_that_crash_within_a_minute_crash_together() {
+    let topology = chart(&[("a1", "b1"), ("a2", "b2"), ("a3", "b3"), ("a4", "b4"), ("a5", "b5")]);
+    let mut correlator = Correlator::new(Rules::default());
+    let first: Vec<_> = ["a1", "a2", "a3"]
+        .iter()
+        .enumerate()
+        .map(|(number, service)| take(&mut correlator, &fails(service, "CrashLooping", number as i64), &topology))
+        .collect();
+    assert_ne!(first[0], first[1]);
+    let fourth = fails("a4", "CrashLooping", 5);
+    let why = placed(&mut correlator, &fourth, &topology);
+    assert!(why.starts_with("the same alert is about a4, a1 and others of the cluster within a minute"), "{why}");
+    assert_eq!(correlator.incident_of(fourth.fingerprint).map(ToString::to_string), first[0]);
+    // Other trouble, another environment and another minute are something else.
+    let mut other = fails("a5", "CrashLooping", 6);
+    other.labels.insert("env".into(), "staging".into());
+    other.fingerprint = Fingerprint::of(&other.labels);
+    for alone in [fails("a5", "DiskFull", 6), other, fails("a5", "CrashLooping", 70)] {
+        assert!(placed(&mut correlator, &alone, &topology).contains("nothing that it needs"), "{alone:?}");
+        correlator.member.remove(&alone.fingerprint);
+    }
+}
+
+#[test]
+fn what_may_suffer_from_several_takes_twice_as_many() {
+    let edges: Vec<(String, String)> = (0..9).map(|number| (format!("a{number}"), format!("b{number}"))).collect();
+    let edges: Vec<(&str, &str)> = edges.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect();
+    let topology = chart(&edges);
+    let mut correlator = Correlator::new(Rules::default());
+    let mut at = |number: usize| take(&mut correlator, &fails(edges[number].0, "ErrorRate", number as i64), &topology);
+    let seven: std::collections::BTreeSet<_> = (0..7).map(&mut at).collect();
+    assert_eq!(seven.len(), 7);
+    assert!(seven.contains(&at(7)));
+}
+
+#[test]
+fn what_cannot_resolve_names_is_one_story() {
+    let topology = chart(&[("shop", "cart"), ("bank", "ledger")]);
+    let mut correlator = Correlator::new(Rules::default());
+    // It was noticed before the resolver was.
+    let cart = take(&mut correlator, &fails("cart", "Errors", 0), &topology);
+    let dns = take(&mut correlator, &fails("coredns", "CoreDNSErrorsHigh", 20), &topology);
+    let merges = correlator.merges();
+    let [merge] = &*merges else { panic!("{merges:?}") };
+    assert_eq!((Some(merge.into.to_string()), Some(merge.from.to_string())), (cart.clone(), dns));
+    assert_eq!(merge.because, "name resolution fails, as coredns says, and all of it needs that");
+    let ledger = fails("ledger", "Errors", 60);
+    let why = placed(&mut correlator, &ledger, &topology);
+    assert!(why.starts_with("names are not resolved in the cluster, as coredns says, and ledger needs that"), "{why}");
+    assert_eq!(take(&mut correlator, &fails("bank", "Slow", 80), &topology), cart);
+    // A full disk has another reason; so has what comes later, and what is elsewhere.
+    assert_ne!(take(&mut correlator, &fails("store", "DiskFull", 90), &topology), cart);
+    assert_ne!(take(&mut correlator, &fails("late", "Errors", 400), &topology), cart);
+    let mut staging = fails("ledger", "Errors", 70);
+    staging.labels.insert("env".into(), "staging".into());
+    staging.fingerprint = Fingerprint::of(&staging.labels);
+    assert_ne!(take(&mut correlator, &staging, &topology), cart);
+}
+
+#[test]
+fn an_incident_that_began_before_or_has_a_cause_of_its_own_is_not_taken_over_by_the_resolver() {
+    let topology = chart(&[("shop", "cart")]);
+    for (began, name) in [(0, "Errors"), (100, "DiskFull")] {
+        let mut correlator = Correlator::new(Rules::default());
+        let cart = take(&mut correlator, &fails("cart", name, began), &topology);
+        assert_ne!(take(&mut correlator, &fails("coredns", "CoreDNSErrorsHigh", 110), &topology), cart);
+        assert_eq!(correlator.merges(), [], "{name}");
+    }
+}
+
+#[test]
+fn many_that_complain_about_names_say_so_together() {
+    let topology = chart(&[("a", "b"), ("c", "d"), ("e", "f"), ("g", "h")]);
+    let mut correlator = Correlator::new(Rules::default());
+    for (number, service) in ["a", "c", "e"].iter().enumerate() {
+        assert_eq!(take(&mut correlator, &warns(service, "DNSLookupFailures", 40 * number as i64), &topology), None);
+    }
+    let fourth = warns("g", "NameResolutionErrors", 150);
+    let Placement::Open { because, gathers } = correlator.place(&Reading::of(&fourth), &topology) else {
+        panic!("nothing opened")
+    };
+    assert_eq!(because.to_string(), "4 subjects of the cluster cannot resolve names within 5 min");
+    assert_eq!(gathers.len(), 3);
+    // Three, or such that write names for others, are none of it.
+    let mut correlator = Correlator::new(Rules::default());
+    for service in ["a", "c", "e", "external-dns"] {
+        let name = if service == "external-dns" { "SyncFailing" } else { "DNSLookupFailures" };
+        assert_eq!(take(&mut correlator, &warns(service, name, 0), &topology), None);
+    }
+}
