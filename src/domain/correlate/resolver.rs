@@ -74,9 +74,12 @@ impl Correlator {
     /// How many complain, where the node does and they are many, and which of their warnings wait.
     pub(super) fn complaints(&self, node: u32) -> Option<(usize, Vec<Waiting>)> {
         let heard = self.resolvers.known.get(&self.graph.at(node).scope).filter(|_| self.complains(node))?;
-        let waiting = heard.complaints.iter().filter(|(one, _)| *one != node && self.complains(*one));
-        let waiting = waiting.flat_map(|(one, _)| self.waiting.about(*one)).cloned().collect();
-        (heard.complaints.len() >= COMPLAINTS).then(|| (heard.complaints.len(), waiting))
+        if heard.complaints.len() < COMPLAINTS {
+            return None;
+        }
+        let others = heard.complaints.iter().filter(|(one, _)| *one != node && self.complains(*one));
+        let waiting = others.flat_map(|(one, _)| self.waiting.about(*one)).cloned().collect();
+        Some((heard.complaints.len(), waiting))
     }
 
     /// The incident in which name resolution fails where the node is, and whoever says so.
