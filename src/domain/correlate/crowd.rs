@@ -61,11 +61,12 @@ impl Correlator {
         if others().count() + 1 < if known.kind.cause { BROKEN } else { SUFFERING } {
             return;
         }
+        let mut told: Vec<u32> = vec![];
         for other in others().filter(|other| self.graph.at(*other).first_at.abs_diff(at) <= AT_ONCE) {
-            // Who suffers from something known is no sign of something unknown.
-            if let Some(key) = self.active(other, at)
-                && self.open.get(&key).is_some_and(|open| open.roots.contains(&other))
-            {
+            let Some(key) = self.active(other, at).filter(|key| !told.contains(key)) else { continue };
+            // Who suffers from something known is no sign of something unknown. Who is new is near the end.
+            if self.open.get(&key).is_some_and(|open| open.roots.iter().rev().any(|root| *root == other)) {
+                told.push(key);
                 heard.push(Said::pattern(key, Link::Crowd, other, IN_A_CROWD, 1.0));
             }
         }

@@ -48,10 +48,10 @@ impl Correlator {
         let mut key = key;
         let unexplained =
             |of: &Self, key: u32, node: u32| of.open.get(&key).is_some_and(|open| open.roots.contains(&node));
-        if !unexplained(self, key, node) {
+        let twins: Vec<u32> = self.graph.twins(node).collect();
+        if twins.is_empty() || !unexplained(self, key, node) {
             return key;
         }
-        let twins: Vec<u32> = self.graph.twins(node).collect();
         for twin in twins {
             let Some(other) = self.active(twin, at).filter(|other| *other != key) else { continue };
             if self.graph.at(twin).first_at.abs_diff(at) > SOON || !unexplained(self, other, twin) {

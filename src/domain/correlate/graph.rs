@@ -11,7 +11,7 @@ use super::super::topology::{NodeKind, Topology};
 use super::NAMES_OPEN;
 use super::book::{Book, hash};
 use super::few::Few;
-use super::names::{Kind, is_of_dns};
+use super::names::{Kind, is_resolver};
 use super::pages::Pages;
 use super::scopes::{Found, Scopes};
 use super::subject::{is_address, stems};
@@ -353,7 +353,7 @@ impl Graph {
             speaks: false,
             queue: false,
             serves: false,
-            resolves: is_of_dns(&subject),
+            resolves: is_resolver(&subject),
             charted: false,
             named_by: Few::None,
             around: None,

@@ -189,6 +189,39 @@ pub fn is_gone(name: &str) -> bool {
     words(name).any(|word| GONE.iter().any(|gone| word.eq_ignore_ascii_case(gone)))
 }
 
+/// Whether the name of a service says that it resolves names, and nothing else: `dns-admin` does not.
+pub fn is_resolver(name: &str) -> bool {
+    const RESOLVERS: [&str; 5] = ["dns", "coredns", "kubedns", "dnsmasq", "nodelocaldns"];
+    const AND: [&str; 14] = [
+        "kube",
+        "core",
+        "node",
+        "local",
+        "nodelocal",
+        "cluster",
+        "internal",
+        "cache",
+        "resolver",
+        "recursor",
+        "server",
+        "service",
+        "svc",
+        "name",
+    ];
+    // Every new subject is asked, and hardly one is.
+    if !name.as_bytes().windows(3).any(|three| three.eq_ignore_ascii_case(b"dns")) {
+        return false;
+    }
+    let within = |word: &str, list: &[&str]| list.iter().any(|one| word.eq_ignore_ascii_case(one));
+    let mut said = words(name).filter(|word| word.starts_with(|first: char| first.is_ascii_alphabetic()));
+    let mut one = false;
+    said.all(|word| {
+        let resolver = within(word, &RESOLVERS);
+        one |= resolver;
+        resolver || within(word, &AND)
+    }) && one
+}
+
 /// Whether the name is about looking up names. `external-dns` writes them for others.
 pub fn is_of_dns(name: &str) -> bool {
     let mut before = "";
@@ -228,6 +261,12 @@ mod tests {
             "NameResolutionFailing",
         ] {
             assert!(is_of_dns(name), "{name}");
+        }
+        for name in ["coredns", "kube-dns", "node-local-dns", "CoreDNS", "coredns-2"] {
+            assert!(is_resolver(name), "{name}");
+        }
+        for name in ["dns-admin", "external-dns", "coredns-autoscaler", "name-service", "cluster", ""] {
+            assert!(!is_resolver(name), "{name}");
         }
         for name in
             ["external-dns", "ExternalDNSSyncFailing", "ConflictResolutionSlow", "HighErrorRate", "name-service"]

@@ -102,7 +102,7 @@ impl Correlator {
 
     /// What would be an incident of its own has that as its explanation.
     pub(super) fn for_want_of_names(&self, node: u32, at: Timestamp) -> Option<(u32, Why)> {
-        let (key, ill) = self.unresolved(node, at)?;
+        let (key, ill) = self.unresolved(node, at).filter(|(_, ill)| self.lesson(node, *ill) >= 0.0)?;
         let voices = Voices { time: 1.0, topology: EVERYBODY_NEEDS, ..Voices::default() };
         Some((key, self.why(Link::Resolution, node, Some(ill), at, voices)))
     }

@@ -380,7 +380,7 @@ impl Correlator {
         known.is_ill() && known.incident.is_some_and(|one| self.resolve(one) == key)
     }
 
-    fn lesson(&self, node: u32, other: u32) -> f64 {
+    pub(super) fn lesson(&self, node: u32, other: u32) -> f64 {
         if self.lessons.is_empty() {
             return 0.0;
         }
