@@ -280,8 +280,11 @@ impl Correlator {
             return self.join(key, node, alert, cause, why);
         }
         // Nothing newer explains it, and what it suffers from lasts.
-        if !cause && let Some(key) = self.active(node, at).filter(|key| self.suffers(node, *key)) {
-            let why = self.why(Link::Same, node, None, at, Voices::same());
+        if !cause
+            && let Some(key) = self.active(node, at)
+            && let Some(callee) = self.suffers_from(node, key, at)
+        {
+            let why = self.why(Link::Needs, node, Some(callee), at, Voices::same());
             return self.join(key, node, alert, cause, why);
         }
         self.without_incident(node, alert, cause)
@@ -377,8 +380,7 @@ impl Correlator {
         // It seemed to suffer from others only.
         let suffers = known.critical && at.abs_diff(known.last_at) <= COMPANY && self.active(node, at).is_some();
         let proven = cause && suffers;
-        if !cause
-            && alert.severity() == Severity::Critical
+        if alert.severity() == Severity::Critical
             && let Some((key, why)) = self.for_want_of_names(node, at)
         {
             return self.join(key, node, alert, cause, why);
@@ -413,13 +415,12 @@ impl Correlator {
             return self.join(key, node, alert, cause, why);
         }
         if company.is_some()
-            && !cause
             && let Some((key, why)) = self.for_want_of_names(node, at)
         {
             return self.join(key, node, alert, cause, why);
         }
         let company = company.or_else(|| {
-            let (subjects, waiting) = self.complaints(node)?;
+            let (subjects, waiting) = self.complaints(node, at)?;
             near.extend(waiting);
             near.sort_by_key(|one| (one.at, one.fingerprint));
             near.dedup_by_key(|one| one.fingerprint);
@@ -473,8 +474,7 @@ impl Correlator {
         self.note_resolver(node, heard.critical, heard.at);
         self.admit(key, node, heard.fingerprint, heard.at, Weight { critical: heard.critical, cause });
         if heard.critical {
-            let key = self.explain_callers(key, node, heard.at);
-            self.explain_everybody(key, node, heard.at);
+            self.explain_callers(key, node, heard.at);
         }
     }
 

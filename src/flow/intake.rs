@@ -153,6 +153,10 @@ impl Watchkeeper {
                 keeper.triage.correlator.keep_apart(from, &incident.id);
             }
         }
+        // Nothing is pulled from under people while it is read.
+        for incident in desk.store.pinned_incidents().await? {
+            keeper.triage.correlator.pin(&incident);
+        }
         for (alert, member) in members {
             let Some(fingerprint) = Fingerprint::parse(&member.fingerprint) else { continue };
             let incident = IncidentId::new(member.incident.clone());
@@ -161,7 +165,8 @@ impl Watchkeeper {
             let scope = alert.as_ref().map_or(cluster.into(), |alert| correlate::scope(&Reading::of(alert)));
             let at = Timestamp::from_millis(member.starts_at);
             let (subject, name) = (&member.subject, &member.name);
-            let heard = correlate::Heard { fingerprint, cluster: &scope, subject, name, at, critical: true };
+            let critical = alert.as_ref().is_none_or(|alert| Reading::of(alert).severity() == Severity::Critical);
+            let heard = correlate::Heard { fingerprint, cluster: &scope, subject, name, at, critical };
             keeper.triage.correlator.joined(&incident, heard, &topology);
             keeper.firing.insert(fingerprint, (member.name, member.subject));
         }

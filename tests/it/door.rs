@@ -56,11 +56,12 @@ async fn what_many_send_at_once_is_kept_for_each_and_survives_kill_9() {
     watch.kill();
     assert!(answers.iter().all(|(status, _)| *status == 202), "{answers:?}");
     watch.again().await;
-    // Two hundred that fall ill at once are few stories, and none of them is missing.
+    // Two hundred that fall ill at once are few stories, the first few before and after the restart by themselves;
+    // and none of them is missing.
     let told = async || {
         let incidents = watch.incidents().await;
         let alerts: u64 = incidents.iter().filter_map(|incident| incident["alerts"].as_u64()).sum();
-        (alerts == 200 && incidents.len() <= 10).then_some(())
+        (alerts == 200 && incidents.len() <= 20).then_some(())
     };
     watch.eventually("each alert in an incident", told).await;
 }

@@ -45,6 +45,9 @@ fn corpus() -> Vec<Poison> {
 
 /// How many alerts are under way at once. The backend answers every query for all of them.
 const BATCH: usize = 12;
+/// Too few at once of each to be one story.
+const NAMES: [&str; 6] =
+    ["HighErrorRate", "HighLatency", "LowAvailability", "RequestsTimeOut", "ResponsesFail", "CallsRetried"];
 
 /// Of the services that a request speaks of, the first: that is whose incident it is.
 fn whose(request: &Value) -> Option<usize> {
@@ -100,7 +103,7 @@ fn obeys(request: &Value, corpus: &[Poison]) -> Reply {
 }
 
 fn alert(at: usize, poison: &Poison) -> Value {
-    let mut labels = json!({"alertname": "HighErrorRate", "severity": "critical", "service": service(at),
+    let mut labels = json!({"alertname": NAMES[at % NAMES.len()], "severity": "critical", "service": service(at),
                             "namespace": namespace(at), "cluster": "c"});
     let mut annotations = json!({"summary": format!("{} fails", service(at))});
     match poison.place.as_str() {
@@ -252,9 +255,10 @@ async fn poisoned_incidents_move_nothing_mention_nobody_and_leak_nothing() {
     let folder = tempfile::tempdir().unwrap();
     for poison in corpus.iter().filter(|poison| poison.place == "runbook") {
         let head = format!(
-            "---\ntitle: {0}\narea: any\nalerts: [HighErrorRate]\nsymptoms: [errors]\nactions: [restart]\nrisk: low\n\
+            "---\ntitle: {0}\narea: any\nalerts: [{1}]\nsymptoms: [errors]\nactions: [restart]\nrisk: low\n\
              owner: someone\nreviewed: 2026-01-01\n---\n\n# {0}\n\n",
-            poison.id
+            poison.id,
+            NAMES.join(", "),
         );
         std::fs::write(folder.path().join(format!("{}.md", poison.id)), head + &poison.text).unwrap();
     }

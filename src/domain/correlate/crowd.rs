@@ -23,6 +23,8 @@ const IN_A_CROWD: f64 = 0.6;
 /// Kinds and places that are remembered, and subjects of each.
 const MAX_KINDS: usize = 20_000;
 const MAX_SUBJECTS: usize = 16;
+/// Roots of an incident that are looked at.
+const NEWEST: usize = 4 * MAX_SUBJECTS;
 
 /// Whom an alert has lately been about, by scope and the number of its name.
 #[derive(Debug, Default)]
@@ -34,6 +36,10 @@ impl Crowds {
     pub fn note(&mut self, scope: u32, kind: u32, node: u32, at: Timestamp) {
         if self.seen.len() >= MAX_KINDS {
             self.seen.retain(|_, seen| seen.back().is_some_and(|(_, last)| at.since(*last) <= AT_ONCE));
+            // Names that are all different are of no kind.
+            if self.seen.len() >= MAX_KINDS {
+                self.seen.clear();
+            }
         }
         let seen = self.seen.entry((scope, kind)).or_default();
         if let Some((_, last)) = seen.iter_mut().find(|(one, _)| *one == node) {
@@ -57,18 +63,23 @@ impl Correlator {
     /// What speaks for the incidents of others that fell ill in the same way at the same time.
     pub(super) fn hear_crowd(&self, node: u32, at: Timestamp, heard: &mut Vec<Said>) {
         let known = self.graph.at(node);
-        let others = || self.crowds.around(known.scope, known.kind.number, node, at);
-        if others().count() + 1 < if known.kind.cause { BROKEN } else { SUFFERING } {
-            return;
-        }
-        let mut told: Vec<u32> = vec![];
-        for other in others().filter(|other| self.graph.at(*other).first_at.abs_diff(at) <= AT_ONCE) {
-            let Some(key) = self.active(other, at).filter(|key| !told.contains(key)) else { continue };
+        let (mut count, mut told) = (1, vec![]);
+        for other in self.crowds.around(known.scope, known.kind.number, node, at) {
+            let Some(key) = self.active(other, at) else {
+                count += 1;
+                continue;
+            };
             // Who suffers from something known is no sign of something unknown. Who is new is near the end.
-            if self.open.get(&key).is_some_and(|open| open.roots.iter().rev().any(|root| *root == other)) {
-                told.push(key);
-                heard.push(Said::pattern(key, Link::Crowd, other, IN_A_CROWD, 1.0));
+            let new = self.graph.at(other).first_at.abs_diff(at) <= AT_ONCE;
+            let mut roots = self.open.get(&key).into_iter().flat_map(|open| open.roots.iter().rev().take(NEWEST));
+            if new && roots.any(|root| *root == other) {
+                count += 1;
+                told.push((key, other));
             }
+        }
+        if count >= if known.kind.cause { BROKEN } else { SUFFERING } {
+            told.dedup_by_key(|(key, _)| *key);
+            heard.extend(told.iter().map(|(key, other)| Said::pattern(*key, Link::Crowd, *other, IN_A_CROWD, 1.0)));
         }
     }
 }
@@ -98,6 +109,10 @@ mod tests {
         assert_eq!(around(&crowds, 50).len(), MAX_SUBJECTS);
         for kind in 0..3 * MAX_KINDS as u32 {
             crowds.note(0, kind, 1, at(i64::from(kind)));
+        }
+        assert!(crowds.seen.len() <= MAX_KINDS);
+        for kind in 0..3 * MAX_KINDS as u32 {
+            crowds.note(0, kind, 1, at(100_000));
         }
         assert!(crowds.seen.len() <= MAX_KINDS);
     }

@@ -27,6 +27,7 @@ impl Correlator {
         let found = self.waiting.get(fingerprint)?;
         let at = self.graph.at(found.node).last_at.max(found.at);
         let near = self.active(found.node, at).or_else(|| self.downstream(found.node, at).map(|(key, _)| key));
+        let near = near.or_else(|| self.resolution_of(found));
         let near = near.map(|key| (key, "near this incident"));
         let chore = || self.chore(found).map(|key| (key, "as others do of what comes about over days"));
         let fellow = || self.fellow(found).map(|key| (key, "near this incident"));

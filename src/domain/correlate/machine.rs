@@ -50,6 +50,7 @@ impl Correlator {
     /// Not called for what is known after a restart: a burst that was none then is none afterwards.
     pub fn fell(&mut self, fingerprint: Fingerprint, at: Timestamp) {
         let Some(Place { key, node, .. }) = self.member.get(&fingerprint).copied() else { return };
+        let key = self.explain_everybody(key, node, at);
         let known = self.graph.at(node);
         let (machine, scope) = (is_machine_down(&known.name), known.scope);
         let cause = known.cause && !machine;

@@ -102,10 +102,13 @@ impl Correlator {
             return None;
         }
         let gone = self.open.remove(&from)?;
-        let open = self.open.get_mut(&into)?;
         for node in &gone.nodes {
-            self.graph.at_mut(*node).incident = Some(into);
+            // It may have become part of another since.
+            if self.graph.at(*node).incident.is_some_and(|now| self.resolve(now) == from) {
+                self.graph.at_mut(*node).incident = Some(into);
+            }
         }
+        let open = self.open.get_mut(&into)?;
         open.last_at = open.last_at.max(gone.last_at);
         open.nodes.extend(gone.nodes);
         open.roots.extend(gone.roots);

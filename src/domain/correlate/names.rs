@@ -3,16 +3,17 @@
 //! General words of operations, in the name that the rule's author chose. A crash, a full disk or an
 //! expired certificate begins where it is noticed; latency and errors travel.
 
+use std::hash::Hasher as _;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHasher};
 
 /// What a name says, read once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Kind {
     /// Its subject is broken in itself.
     pub cause: bool,
-    /// Its subject cannot resolve names, or resolves none for others.
+    /// Names are not resolved, for its subject or by it.
     pub of_dns: bool,
     /// Tells it from other names; 0 is none.
     pub number: u32,
@@ -21,7 +22,13 @@ pub(super) struct Kind {
 #[derive(Debug, Default)]
 pub(super) struct Names {
     read: FxHashMap<Arc<str>, Kind>,
-    numbered: u32,
+}
+
+/// The same whenever the name is read. That of two names is equal once in thousands of millions.
+fn number(name: &str) -> u32 {
+    let mut hasher = FxHasher::default();
+    hasher.write(name.as_bytes());
+    (hasher.finish() >> 32) as u32 | 1
 }
 
 /// Beyond it all are read anew.
@@ -36,8 +43,10 @@ impl Names {
         if self.read.len() >= MAX_NAMES {
             self.read.clear();
         }
-        self.numbered += 1;
-        let kind = Kind { cause: is_cause(name), of_dns: is_of_dns(name), number: self.numbered };
+        let cause = is_cause(name);
+        // What is out of order in zones and records is not that names are not resolved.
+        let of_dns = is_of_dns(name) && !cause && !is_chore(name);
+        let kind = Kind { cause, of_dns, number: number(name) };
         let known: Arc<str> = name.into();
         self.read.insert(known.clone(), kind);
         (known, kind)

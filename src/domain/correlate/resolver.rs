@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use super::super::time::Timestamp;
 use super::voices::{Link, SOON, Said, Voices, Why};
 use super::waiting::Waiting;
-use super::{COMPANY, Correlator};
+use super::{COMPANY, Correlator, names};
 
 /// How much it counts that everything needs it. What a service is known to need counts more.
 const EVERYBODY_NEEDS: f64 = 0.6;
@@ -24,9 +24,15 @@ const MAX_SCOPES: usize = 10_000;
 /// What is heard of name resolution in one scope.
 #[derive(Debug, Default)]
 struct Heard {
-    /// The resolver; or the one that complained when so many had.
-    ill: Option<u32>,
+    /// The resolver, or the one that complained when so many had; and when it was said.
+    ill: Option<(u32, Timestamp)>,
     complaints: VecDeque<(u32, Timestamp)>,
+}
+
+impl Heard {
+    fn complaining(&self, at: Timestamp) -> impl Iterator<Item = u32> + '_ {
+        self.complaints.iter().filter(move |(_, then)| then.abs_diff(at) <= COMPANY).map(|(one, _)| *one)
+    }
 }
 
 /// By scope.
@@ -51,11 +57,10 @@ impl Correlator {
         {
             return;
         }
-        let ill = self.resolvers.known.get(&scope).and_then(|heard| heard.ill);
-        let is_heard = ill.is_some_and(|ill| self.active(ill, at).is_some());
+        let is_heard = self.unresolved(node).is_some_and(|(ill, _)| self.active(ill, at).is_some());
         let heard = self.resolvers.known.entry(scope).or_default();
         if resolves {
-            heard.ill = Some(node);
+            heard.ill = Some((node, at));
             return;
         }
         while heard.complaints.len() >= MAX_COMPLAINTS
@@ -63,67 +68,82 @@ impl Correlator {
         {
             heard.complaints.pop_front();
         }
-        if !heard.complaints.iter().any(|(one, _)| *one == node) {
-            heard.complaints.push_back((node, at));
+        match heard.complaints.iter_mut().find(|(one, _)| *one == node) {
+            Some((_, last)) => *last = at.max(*last),
+            None => heard.complaints.push_back((node, at)),
         }
-        if heard.complaints.len() >= COMPLAINTS && !is_heard {
-            heard.ill = Some(node);
+        if !is_heard && heard.complaining(at).count() >= COMPLAINTS {
+            heard.ill = Some((node, at));
         }
     }
 
-    /// How many complain, where the node does and they are many, and which of their warnings wait.
-    pub(super) fn complaints(&self, node: u32) -> Option<(usize, Vec<Waiting>)> {
+    /// How many complain, where the node does and they are many, and which of their warnings about it wait.
+    pub(super) fn complaints(&self, node: u32, at: Timestamp) -> Option<(usize, Vec<Waiting>)> {
         let heard = self.resolvers.known.get(&self.graph.at(node).scope).filter(|_| self.complains(node))?;
-        if heard.complaints.len() < COMPLAINTS {
+        let count = heard.complaining(at).count();
+        if count < COMPLAINTS {
             return None;
         }
-        let others = heard.complaints.iter().filter(|(one, _)| *one != node && self.complains(*one));
-        let waiting = others.flat_map(|(one, _)| self.waiting.about(*one)).cloned().collect();
-        Some((heard.complaints.len(), waiting))
+        let others = heard.complaining(at).filter(|one| *one != node);
+        let waiting = others.flat_map(|one| self.waiting.about(one)).filter(|one| names::is_of_dns(&one.name));
+        Some((count, waiting.filter(|one| one.at.abs_diff(at) <= COMPANY).cloned().collect()))
     }
 
-    /// The incident in which name resolution fails where the node is, and whoever says so.
-    fn unresolved(&self, node: u32, at: Timestamp) -> Option<(u32, u32)> {
-        let ill = self.resolvers.known.get(&self.graph.at(node).scope)?.ill?;
-        if ill == node || self.graph.at(ill).first_at.abs_diff(at) > SOON {
-            return None;
-        }
-        Some((self.active(ill, at)?, ill))
+    /// Who has said last that names are not resolved where the node is, and when.
+    fn unresolved(&self, node: u32) -> Option<(u32, Timestamp)> {
+        self.resolvers.known.get(&self.graph.at(node).scope)?.ill.filter(|(ill, _)| *ill != node)
     }
 
-    /// Who complains about it belongs to it.
+    /// Who complains about it belongs to it, as long as it goes on.
     pub(super) fn hear_resolver(&self, node: u32, at: Timestamp, heard: &mut Vec<Said>) {
         if self.complains(node)
-            && let Some((key, ill)) = self.unresolved(node, at)
+            && let Some((ill, _)) = self.unresolved(node)
+            && let Some(key) = self.active(ill, at)
         {
             heard.push(Said::topology(key, Link::Resolution, ill, COMPLAINS, 1.0));
         }
     }
 
-    /// What would be an incident of its own has that as its explanation.
+    /// The incident that a waiting complaint belongs to by now.
+    pub(super) fn resolution_of(&self, found: &Waiting) -> Option<u32> {
+        let (ill, _) = self.unresolved(found.node).filter(|_| names::is_of_dns(&found.name))?;
+        self.active(ill, self.graph.at(ill).last_at.max(found.at))
+    }
+
+    /// What would be an incident of its own has that as its explanation, if it was said just before.
     pub(super) fn for_want_of_names(&self, node: u32, at: Timestamp) -> Option<(u32, Why)> {
-        let (key, ill) = self.unresolved(node, at).filter(|(_, ill)| self.lesson(node, *ill) >= 0.0)?;
+        let (ill, said) = self.unresolved(node)?;
+        let known = self.graph.at(node);
+        // What is broken in itself or not there has another reason.
+        let another = known.kind.cause || names::is_gone(&known.name);
+        if another || said.since(at) > BEFORE || at.since(said) > SOON || self.lesson(node, ill) < 0.0 {
+            return None;
+        }
         let voices = Voices { time: 1.0, topology: EVERYBODY_NEEDS, ..Voices::default() };
-        Some((key, self.why(Link::Resolution, node, Some(ill), at, voices)))
+        Some((self.active(ill, at)?, self.why(Link::Resolution, node, Some(ill), at, voices)))
     }
 
     /// What fell ill just before name resolution was heard of did so because of it.
     pub(super) fn explain_everybody(&mut self, key: u32, node: u32, at: Timestamp) -> u32 {
         let scope = self.graph.at(node).scope;
-        if self.resolvers.known.get(&scope).and_then(|heard| heard.ill) != Some(node) {
+        if self.resolvers.known.get(&scope).and_then(|heard| heard.ill) != Some((node, at)) {
             return key;
         }
         let mut key = key;
         let recent: Vec<u32> = self.order.recent(at).collect();
         for other in recent.into_iter().filter_map(|one| self.active(one, at)).collect::<Vec<u32>>() {
             let suffers = |root: &u32| {
-                let root = self.graph.at(*root);
-                root.scope == scope && root.first_at.abs_diff(at) <= BEFORE && !root.cause
+                let known = self.graph.at(*root);
+                let in_time = known.scope == scope && known.first_at.abs_diff(at) <= BEFORE;
+                in_time && !known.cause && self.lesson(*root, node) >= 0.0
             };
+            let all = |roots: &[u32]| !roots.is_empty() && roots.iter().all(suffers);
             let other = self.resolve(other);
-            if other != key && self.open.get(&other).is_some_and(|open| open.roots.iter().all(suffers)) {
+            if other != key && self.open.get(&other).is_some_and(|open| all(&open.roots)) {
                 let who = &self.graph.at(node).subject;
-                let because = format!("name resolution fails, as {who} says, and all of it needs that");
+                let because = format!(
+                    "alerts about {who} say that names are not resolved in the cluster, and all of it needs that"
+                );
                 let older = self.older(key, other);
                 self.merge(if older == key { other } else { key }, older, because);
                 key = self.resolve(key);

@@ -114,10 +114,16 @@ fn what_cannot_resolve_names_is_one_story() {
     let merges = correlator.merges();
     let [merge] = &*merges else { panic!("{merges:?}") };
     assert_eq!((Some(merge.into.to_string()), Some(merge.from.to_string())), (cart.clone(), dns));
-    assert_eq!(merge.because, "name resolution fails, as coredns says, and all of it needs that");
+    assert_eq!(
+        merge.because,
+        "alerts about coredns say that names are not resolved in the cluster, and all of it needs that"
+    );
     let ledger = fails("ledger", "Errors", 60);
     let why = placed(&mut correlator, &ledger, &topology);
-    assert!(why.starts_with("names are not resolved in the cluster, as coredns says, and ledger needs that"), "{why}");
+    assert!(
+        why.starts_with("alerts about coredns say that names are not resolved in the cluster, and ledger needs that"),
+        "{why}"
+    );
     assert_eq!(take(&mut correlator, &fails("bank", "Slow", 80), &topology), cart);
     // A full disk has another reason; so has what comes later, and what is elsewhere.
     assert_ne!(take(&mut correlator, &fails("store", "DiskFull", 90), &topology), cart);
@@ -158,4 +164,68 @@ fn many_that_complain_about_names_say_so_together() {
         let name = if service == "external-dns" { "SyncFailing" } else { "DNSLookupFailures" };
         assert_eq!(take(&mut correlator, &warns(service, name, 0), &topology), None);
     }
+}
+
+#[test]
+fn that_names_were_not_resolved_yesterday_explains_nothing_today() {
+    let topology = chart(&[("a", "b"), ("c", "d"), ("e", "f"), ("pay", "h")]);
+    let mut correlator = Correlator::new(Rules::default());
+    for service in ["a", "c", "e"] {
+        take(&mut correlator, &warns(service, "DNSLookupFailures", 0), &topology);
+    }
+    let monday = take(&mut correlator, &warns("pay", "DNSLookupFailures", 10), &topology).expect("an incident");
+    // Who complains while it lasts is part of it.
+    let late = warns("late", "DNSLookupFailures", 500);
+    assert_eq!(take(&mut correlator, &late, &topology), Some(monday.clone()));
+    correlator.closed(&IncidentId::new(monday));
+    let day = 86_400;
+    let search = take(&mut correlator, &fails("search", "Errors", day), &topology);
+    let pay = take(&mut correlator, &fails("pay", "Errors", day + 60), &topology);
+    let ledger = take(&mut correlator, &fails("ledger", "Slow", day + 120), &topology);
+    assert!(search != pay && pay != ledger && correlator.merges().is_empty());
+}
+
+#[test]
+fn people_who_split_a_service_from_the_resolver_are_heard() {
+    let topology = chart(&[("shop", "cart")]);
+    for (cart, dns) in [(0, 20), (20, 0)] {
+        let mut correlator = Correlator::new(Rules::default());
+        let of = |subject: &str| Kind { cluster: "default".into(), subject: subject.into(), name: "Errors".into() };
+        correlator.taught(&Lesson::Apart { a: of("cart"), b: of("coredns") });
+        let mut placed = [("cart", "Errors", cart), ("coredns", "CoreDNSErrorsHigh", dns)];
+        placed.sort_by_key(|one| one.2);
+        let [first, second] =
+            placed.map(|(service, name, at)| take(&mut correlator, &fails(service, name, at), &topology));
+        assert_ne!(first, second);
+        assert_eq!(correlator.merges(), []);
+    }
+}
+
+#[test]
+fn what_was_ill_long_ago_is_no_reason() {
+    let topology = chart(&[("pay", "tax"), ("shop", "tax"), ("till", "tax")]);
+    let mut correlator = Correlator::new(Rules::default());
+    let tax = take(&mut correlator, &fails("tax", "Errors", 0), &topology);
+    assert_eq!(take(&mut correlator, &warns("pay", "Slow", 30), &topology), tax);
+    for (number, name) in ["Slow", "Errors", "Timeouts", "Retries"].iter().enumerate() {
+        let at = 60 + 400 * number as i64;
+        take(&mut correlator, &warns("shop", name, at), &topology);
+    }
+    assert_ne!(take(&mut correlator, &fails("pay", "ErrorRate", 1500), &topology), tax);
+}
+
+#[test]
+fn who_suffers_from_something_known_makes_no_crowd() {
+    let names: Vec<String> = (0..9).map(|number| format!("s{number}")).collect();
+    let edges: Vec<(&str, &str)> =
+        names.iter().map(|name| (name.as_str(), "db")).chain([("x", "b1"), ("y", "b2")]).collect();
+    let topology = chart(&edges);
+    let mut correlator = Correlator::new(Rules::default());
+    let db = take(&mut correlator, &fails("db", "Down", 0), &topology);
+    for name in &names {
+        assert_eq!(take(&mut correlator, &fails(name, "HighErrorRate", 5), &topology), db);
+    }
+    let x = take(&mut correlator, &fails("x", "HighErrorRate", 12), &topology);
+    let y = take(&mut correlator, &fails("y", "HighErrorRate", 13), &topology);
+    assert!(x != y && x != db && y != db);
 }

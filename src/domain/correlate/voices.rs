@@ -96,9 +96,10 @@ impl fmt::Display for Why {
             Link::Crowd => {
                 write!(f, "the same alert is about {subject}, {other} and others of the cluster within a minute")?
             }
-            Link::Resolution => {
-                write!(f, "names are not resolved in the cluster, as {other} says, and {subject} needs that")?
-            }
+            Link::Resolution => write!(
+                f,
+                "alerts about {other} say that names are not resolved in the cluster, and {subject} needs that"
+            )?,
             Link::Place(label) => write!(f, "{subject} and {other} share a {label}")?,
             Link::Follows => write!(f, "{subject} has followed {other} before")?,
             Link::Taught => write!(f, "people have put {subject} and {other} into one incident before")?,
@@ -370,9 +371,12 @@ impl Correlator {
         self.graph.callees(node).any(|callee| self.is_ill_in(callee, key))
     }
 
-    /// Whether that is a service. What ran on a machine that is gone runs elsewhere by now.
-    pub(super) fn suffers(&self, node: u32, key: u32) -> bool {
-        self.graph.callees(node).any(|callee| !self.graph.at(callee).host && self.is_ill_in(callee, key))
+    /// The service that it needs and that was ill in the incident until lately. What ran on a machine that is
+    /// gone runs elsewhere by now.
+    pub(super) fn suffers_from(&self, node: u32, key: u32, at: Timestamp) -> Option<u32> {
+        let lately = |callee: &u32| at.abs_diff(self.graph.at(*callee).last_at) <= self.rules.window;
+        let services = self.graph.callees(node).filter(|callee| !self.graph.at(*callee).host);
+        services.filter(lately).find(|callee| self.is_ill_in(*callee, key))
     }
 
     fn is_ill_in(&self, node: u32, key: u32) -> bool {
