@@ -97,7 +97,8 @@ fn has_button(message: &Value, action: &str) -> bool {
 }
 
 fn alerts(names: impl Iterator<Item = usize>) -> Vec<Value> {
-    names.map(|n| alert("ServiceDown", &format!("svc-{n:03}"))).collect()
+    // Each has trouble of its own kind: many of one kind would be one story.
+    names.map(|n| alert(&format!("ServiceDown{n:03}"), &format!("svc-{n:03}"))).collect()
 }
 
 /// Other tests may have the cores meanwhile.
