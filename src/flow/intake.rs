@@ -3,6 +3,7 @@
 //! One driver, that of whoever leads, folds alerts in order; its memory (what is firing, who waits) is
 //! rebuilt from the ledger when it begins.
 
+mod rebuild;
 mod rows;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -17,12 +18,11 @@ use super::assess::{close_when_quiet, reassess};
 use super::deliver::Effect;
 use super::desk::{Counters, Desk, FlowError};
 use super::gate::Waiting;
-use super::regroup::{self, lesson_of};
+use super::regroup;
 use super::silence::SILENCES;
 use super::{elsewhere, label};
-use crate::domain::alert::{Alert, Fingerprint, Reading, Severity};
+use crate::domain::alert::{Alert, Fingerprint, Severity};
 use crate::domain::anomaly::Audit;
-use crate::domain::correlate;
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, JoinedAlert, ResolvedAlert, Sev};
 use crate::domain::intake::Taken;
@@ -33,7 +33,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
 use crate::domain::triage::{Gathered, Judged, Persisting, Triage};
 use crate::ports::crash;
-use crate::store::{AuditEntry, Batch, Draft, Heard, NewEffect, Repeats, Standing, StoreError};
+use crate::store::{AuditEntry, Batch, Draft, NewEffect, Repeats, StoreError};
 
 /// What is kept in memory between batches.
 pub struct Watchkeeper {
@@ -112,67 +112,6 @@ struct Touched {
 }
 
 impl Watchkeeper {
-    async fn rebuild(desk: &Desk) -> Result<Self, FlowError> {
-        let rules = desk.config.triage_rules().map_err(|failure| FlowError::Refused(failure.to_string()))?;
-        let audit = label::audit_so_far(desk, rules.prefilter.audit).await?;
-        let triage = Triage::new(rules, desk.store.next_incident_number().await?);
-        let (silences, firing, quiet) = (String::new(), HashMap::new(), HashMap::new());
-        let mut keeper = Self { triage, silences, firing, quiet, audit, labels: 0 };
-        keeper.read_labels(desk).await?;
-        for lesson in desk.store.lessons().await?.iter().filter_map(lesson_of) {
-            keeper.triage.correlator.taught(&lesson);
-        }
-        let (topology, event_now) = (desk.topology().await, desk.clock.event_now());
-        let lately = desk.store.heard_lately(20_000).await?;
-        let members = desk.store.open_members().await?;
-        let members: Vec<_> = members.into_iter().map(|member| (member.alert(), member)).collect();
-        // Which clusters there are, and where, before anything is placed by that.
-        for alert in lately.iter().map(|heard| &heard.alert).chain(members.iter().filter_map(|one| one.0.as_ref())) {
-            keeper.triage.correlator.heard_of(alert);
-        }
-        for Heard { alert, standing } in lately {
-            match standing {
-                // It had to fire for longer, and that it does not any more is known.
-                Standing::HeldBack { over: true } => continue,
-                Standing::Waits { over: false } if event_now.since(alert.starts_at) < WAITS_AGAIN => {
-                    keeper.triage.correlator.waits_again(&alert, &topology);
-                }
-                Standing::HeldBack { over: false } | Standing::Waits { .. } | Standing::Judged => {}
-            }
-            // The past teaches the prefilter again; its verdicts of then are in the ledger.
-            keeper.triage.prefilter.judge(&Reading::of(&alert), alert.starts_at);
-        }
-        let mut clusters: HashMap<IncidentId, String> = HashMap::new();
-        let open = desk.store.incidents(crate::store::Scope::NotOver).await?;
-        for incident in &open {
-            keeper.triage.correlator.opened(&incident.id, incident.since);
-            clusters.insert(incident.id.clone(), incident.cluster.clone());
-        }
-        for incident in &open {
-            if let Some(from) = &incident.split_from {
-                keeper.triage.correlator.keep_apart(from, &incident.id);
-            }
-        }
-        // Nothing is pulled from under people while it is read.
-        for incident in desk.store.pinned_incidents().await? {
-            keeper.triage.correlator.pin(&incident);
-        }
-        for (alert, member) in members {
-            let Some(fingerprint) = Fingerprint::parse(&member.fingerprint) else { continue };
-            let incident = IncidentId::new(member.incident.clone());
-            let cluster = clusters.get(&incident).map_or("default", String::as_str);
-            // Where it was heard of when it joined: another environment is another estate.
-            let scope = alert.as_ref().map_or(cluster.into(), |alert| correlate::scope(&Reading::of(alert)));
-            let at = Timestamp::from_millis(member.starts_at);
-            let (subject, name) = (&member.subject, &member.name);
-            let critical = alert.as_ref().is_none_or(|alert| Reading::of(alert).severity() == Severity::Critical);
-            let heard = correlate::Heard { fingerprint, cluster: &scope, subject, name, at, critical };
-            keeper.triage.correlator.joined(&incident, heard, &topology);
-            keeper.firing.insert(fingerprint, (member.name, member.subject));
-        }
-        Ok(keeper)
-    }
-
     async fn fold(&mut self, desk: &Desk, rows: &[Waiting]) -> Result<(), FlowError> {
         let wall_now = desk.clock.wall_now();
         let event_now = desk.clock.event_now();
@@ -181,9 +120,7 @@ impl Watchkeeper {
         if desk.store.labels_revision() != self.labels {
             self.read_labels(desk).await?;
         }
-        for incident in desk.store.pinned_incidents().await? {
-            self.triage.correlator.pin(&incident);
-        }
+        self.read_pins(desk).await?;
         let mut batch = Batch::default();
         let mut touched = Touched::default();
         for row in rows {
@@ -264,6 +201,14 @@ impl Watchkeeper {
     }
 
     /// People silence while the watch runs.
+    /// What people decide about or what is acted on.
+    async fn read_pins(&mut self, desk: &Desk) -> Result<(), FlowError> {
+        for incident in desk.store.pinned_incidents().await? {
+            self.triage.correlator.pin(&incident);
+        }
+        Ok(())
+    }
+
     async fn read_silences(&mut self, desk: &Desk) -> Result<(), FlowError> {
         let stored = desk.store.setting(SILENCES).await?.unwrap_or_default();
         if stored != self.silences {

@@ -1,0 +1,75 @@
+//! What the fold remembers, read from the ledger when a process begins to lead.
+
+use std::collections::HashMap;
+
+use super::super::desk::{Desk, FlowError};
+use super::super::label;
+use super::super::regroup::lesson_of;
+use super::{WAITS_AGAIN, Watchkeeper};
+use crate::domain::alert::{Fingerprint, Reading, Severity};
+use crate::domain::correlate;
+use crate::domain::id::IncidentId;
+use crate::domain::time::Timestamp;
+use crate::domain::triage::Triage;
+use crate::store::{Heard, Scope, Standing};
+
+impl Watchkeeper {
+    pub(super) async fn rebuild(desk: &Desk) -> Result<Self, FlowError> {
+        let rules = desk.config.triage_rules().map_err(|failure| FlowError::Refused(failure.to_string()))?;
+        let audit = label::audit_so_far(desk, rules.prefilter.audit).await?;
+        let triage = Triage::new(rules, desk.store.next_incident_number().await?);
+        let (silences, firing, quiet) = (String::new(), HashMap::new(), HashMap::new());
+        let mut keeper = Self { triage, silences, firing, quiet, audit, labels: 0 };
+        keeper.read_labels(desk).await?;
+        for lesson in desk.store.lessons().await?.iter().filter_map(lesson_of) {
+            keeper.triage.correlator.taught(&lesson);
+        }
+        let (topology, event_now) = (desk.topology().await, desk.clock.event_now());
+        let lately = desk.store.heard_lately(20_000).await?;
+        let members = desk.store.open_members().await?;
+        let members: Vec<_> = members.into_iter().map(|member| (member.alert(), member)).collect();
+        // Which clusters there are, and where, before anything is placed by that.
+        for alert in lately.iter().map(|heard| &heard.alert).chain(members.iter().filter_map(|one| one.0.as_ref())) {
+            keeper.triage.correlator.heard_of(alert);
+        }
+        for Heard { alert, standing } in lately {
+            match standing {
+                // It had to fire for longer, and that it does not any more is known.
+                Standing::HeldBack { over: true } => continue,
+                Standing::Waits { over: false } if event_now.since(alert.starts_at) < WAITS_AGAIN => {
+                    keeper.triage.correlator.waits_again(&alert, &topology);
+                }
+                Standing::HeldBack { over: false } | Standing::Waits { .. } | Standing::Judged => {}
+            }
+            // The past teaches the prefilter again; its verdicts of then are in the ledger.
+            keeper.triage.prefilter.judge(&Reading::of(&alert), alert.starts_at);
+        }
+        let mut clusters: HashMap<IncidentId, String> = HashMap::new();
+        let open = desk.store.incidents(Scope::NotOver).await?;
+        for incident in &open {
+            keeper.triage.correlator.opened(&incident.id, incident.since);
+            clusters.insert(incident.id.clone(), incident.cluster.clone());
+        }
+        for incident in &open {
+            if let Some(from) = &incident.split_from {
+                keeper.triage.correlator.keep_apart(from, &incident.id);
+            }
+        }
+        // Nothing is pulled from under people while it is read.
+        keeper.read_pins(desk).await?;
+        for (alert, member) in members {
+            let Some(fingerprint) = Fingerprint::parse(&member.fingerprint) else { continue };
+            let incident = IncidentId::new(member.incident.clone());
+            let cluster = clusters.get(&incident).map_or("default", String::as_str);
+            // Where it was heard of when it joined: another environment is another estate.
+            let scope = alert.as_ref().map_or(cluster.into(), |alert| correlate::scope(&Reading::of(alert)));
+            let at = Timestamp::from_millis(member.starts_at);
+            let (subject, name) = (&member.subject, &member.name);
+            let critical = alert.as_ref().is_none_or(|alert| Reading::of(alert).severity() == Severity::Critical);
+            let heard = correlate::Heard { fingerprint, cluster: &scope, subject, name, at, critical };
+            keeper.triage.correlator.joined(&incident, heard, &topology);
+            keeper.firing.insert(fingerprint, (member.name, member.subject));
+        }
+        Ok(keeper)
+    }
+}
