@@ -157,3 +157,27 @@ async fn after_a_restart_it_is_known_which_cluster_is_in_which_region() {
     };
     talking.until("both clusters", async || talking.told("ops").await.into_iter().find(both)).await;
 }
+
+#[tokio::test]
+async fn what_only_warned_about_name_resolution_explains_nothing_after_a_restart() {
+    let mut talking = Talking::start(SETTLED_LATER).await;
+    talking.send(&[alert("Errors", "cart")]).await;
+    talking.incident("INC-1", alerts(1)).await;
+    let warnings = ["CoreDNSSlow", "CoreDNSErrors", "CoreDNSRetries"].map(|name| {
+        let mut warning = alert(name, "coredns");
+        warning["labels"]["severity"] = json!("warning");
+        warning
+    });
+    talking.send(&warnings).await;
+    talking.incident("INC-2", alerts(3)).await;
+    talking.again().await;
+    talking.send(&[alert("Errors", "ledger")]).await;
+    talking.incident("INC-3", alerts(1)).await;
+    // A critical alert about it does, also what fell ill just before, and says so.
+    talking.send(&[alert("CoreDNSPanics", "coredns")]).await;
+    talking.incident("INC-1", alerts(6)).await;
+    talking.send(&[alert("OrdersFail", "shop")]).await;
+    talking.incident("INC-1", alerts(7)).await;
+    let why = talking.json("/api/v1/alerts/OrdersFail").await["verdicts"][0]["explanation"].to_string();
+    assert!(why.contains("alerts about coredns say that names are not resolved in the cluster"), "{why}");
+}

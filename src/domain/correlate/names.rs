@@ -257,6 +257,8 @@ mod tests {
             assert!(!names.read(&format!("Slow{number}")).1.cause);
         }
         assert!(names.read.len() <= MAX_NAMES && names.read("DiskFull").1.cause);
+        // Forgotten and read again, it is the same kind.
+        assert_eq!(names.read("DiskFull").1, first.1);
     }
 
     #[test]

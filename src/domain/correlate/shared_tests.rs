@@ -229,3 +229,36 @@ fn who_suffers_from_something_known_makes_no_crowd() {
     let y = take(&mut correlator, &fails("y", "HighErrorRate", 13), &topology);
     assert!(x != y && x != db && y != db);
 }
+
+#[test]
+fn a_complaint_that_waited_goes_home_to_the_resolver() {
+    let mut correlator = Correlator::new(Rules::default());
+    let topology = chart(&[("a", "b")]);
+    let complaint = warns("a", "DNSLookupFailures", 0);
+    assert_eq!(take(&mut correlator, &complaint, &topology), None);
+    let other = warns("c", "Slow", 0);
+    assert_eq!(take(&mut correlator, &other, &topology), None);
+    let dns = take(&mut correlator, &fails("coredns", "CoreDNSErrorsHigh", 120), &topology);
+    let home = |alert: &Alert| correlator.home(alert.fingerprint).map(|(incident, _)| incident.to_string());
+    assert_eq!(home(&complaint), dns);
+    assert_eq!(home(&other), None);
+}
+
+#[test]
+fn what_has_gone_over_to_another_incident_is_not_taken_along_by_a_merge() {
+    let topology = chart(&[("pay", "tax"), ("pay", "db"), ("tax", "ldap")]);
+    let mut correlator = Correlator::new(Rules::default());
+    let tax = take(&mut correlator, &fails("tax", "Errors", 0), &topology);
+    assert_eq!(take(&mut correlator, &warns("pay", "Slow", 20), &topology), tax);
+    // It proves to be ill because of the database.
+    let db = take(&mut correlator, &fails("db", "DiskFull", 140), &topology);
+    assert_eq!(take(&mut correlator, &fails("pay", "Errors", 150), &topology), db);
+    let ldap = alert("ldap", "Down", "critical", 200);
+    let ldap = take(&mut correlator, &ldap, &topology);
+    assert_eq!(ldap, tax);
+    correlator.opened(&IncidentId::new("INC-older".to_owned()), Timestamp::from_secs(1));
+    let (tax, older) = (tax.expect("placed"), *correlator.keys.get(&IncidentId::new("INC-older".to_owned())).unwrap());
+    let from = *correlator.keys.get(&IncidentId::new(tax)).unwrap();
+    correlator.merge(from, older, String::new());
+    assert_eq!(take(&mut correlator, &warns("pay", "Timeouts", 210), &topology), db);
+}
