@@ -262,3 +262,19 @@ fn what_has_gone_over_to_another_incident_is_not_taken_along_by_a_merge() {
     correlator.merge(from, older, String::new());
     assert_eq!(take(&mut correlator, &warns("pay", "Timeouts", 210), &topology), db);
 }
+
+#[test]
+fn two_that_need_each_other_elsewhere_are_none_of_the_resolvers() {
+    let topology = chart(&[("a", "b"), ("b", "a")]);
+    let mut correlator = Correlator::new(Rules::default());
+    let staged = |service: &str, second| {
+        let mut alert = fails(service, "Errors", second);
+        alert.labels.insert("env".into(), "staging".into());
+        alert.fingerprint = Fingerprint::of(&alert.labels);
+        alert
+    };
+    let staging = take(&mut correlator, &staged("a", 0), &topology);
+    assert_eq!(take(&mut correlator, &staged("b", 10), &topology), staging);
+    assert_ne!(take(&mut correlator, &fails("coredns", "CoreDNSErrorsHigh", 200), &topology), staging);
+    assert_eq!(correlator.merges(), []);
+}
