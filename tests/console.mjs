@@ -264,6 +264,47 @@ await step("a question in the channel opens the thread where the answer comes", 
   await thread.waitFor({ state: "hidden" });
 });
 
+await step("what is said while a thread is being read stands in it", async () => {
+  const root = page.locator("#centre .message.from-person", { has: page.locator(".replies strong") }).last();
+  const ts = await root.getAttribute("data-ts");
+  const said = `and is it still? ${Date.now()}`;
+  const before = await root.locator(".replies strong").textContent();
+  await page.route("**/api/thread*", async (route) => {
+    const response = await route.fetch();
+    await page.evaluate(async ([ts, text]) => {
+      const channel = document.querySelector("#centre h1").textContent.slice(1);
+      const headers = { "content-type": "application/json", "x-midwatch-act": crypto.randomUUID() };
+      const sent = await fetch("/api/act", { method: "POST", headers, body: JSON.stringify({ kind: "mention", text, channel, thread: ts }) });
+      if (!sent.ok) throw new Error(await sent.text());
+    }, [ts, said]);
+    await root.locator(".replies strong", { hasNotText: before }).waitFor();
+    await route.fulfill({ response });
+  }, { times: 1 });
+  await root.locator(".replies").click();
+  await thread.locator(".message.from-person", { hasText: said }).waitFor();
+  await page.keyboard.press("Escape");
+  await thread.waitFor({ state: "hidden" });
+});
+
+await step("what was asked for before the reader went on does not take the page", async () => {
+  let letGo;
+  const held = new Promise((isHeld) => page.route("**/api/incidents/*", async (route) => {
+    const late = new Promise((goOn) => { letGo = goOn; });
+    isHeld();
+    await late;
+    await route.continue();
+  }, { times: 1 }));
+  await page.locator("#side .incident-link").first().click();
+  await held;
+  await page.locator("#side li a", { hasText: "#" }).first().click();
+  await page.locator("#centre .composer").waitFor();
+  const arrived = page.waitForResponse("**/api/incidents/*");
+  letGo();
+  await arrived;
+  await page.waitForTimeout(300);
+  assert.ok(await page.locator("#centre .composer").isVisible(), "the conversation stays");
+});
+
 await step("a reload keeps the place", async () => {
   await page.goto(`${base}/watch`);
   await page.locator(".headline").waitFor();

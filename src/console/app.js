@@ -419,11 +419,18 @@ async function showChannel(name) {
   drawSide();
 }
 
+/** The newest of each stays: the stream may overtake what is being fetched. */
+function keep(known, messages) {
+  for (const message of messages) {
+    if ((known.get(message.ts)?.revision ?? 0) <= message.revision) known.set(message.ts, message);
+  }
+}
+
 async function loadMessages() {
   const channel = state.channel;
   const { messages, more, revision } = await api(`/api/messages?channel=${encodeURIComponent(channel)}`);
   if (state.channel !== channel) return;
-  state.messages = new Map(messages.map((message) => [message.ts, message]));
+  keep(state.messages, messages);
   state.more = more;
   state.revision = Math.max(state.revision, revision);
   drawMessages();
@@ -434,7 +441,7 @@ async function loadOlder() {
   const list = centre.querySelector(".log");
   const fromEnd = list.scrollHeight - list.scrollTop;
   const { messages, more } = await api(`/api/messages?channel=${encodeURIComponent(state.channel)}&before=${oldest.ts}`);
-  for (const message of messages) state.messages.set(message.ts, message);
+  keep(state.messages, messages);
   state.more = more;
   drawMessages();
   list.scrollTop = list.scrollHeight - fromEnd;
@@ -451,7 +458,7 @@ async function showThread(ts) {
   state.replies.clear();
   const { root, replies } = await api(`/api/thread?channel=${encodeURIComponent(state.channel)}&ts=${ts}`);
   if (state.thread !== ts) return;
-  state.replies = new Map([root, ...replies].map((message) => [message.ts, message]));
+  keep(state.replies, [root, ...replies]);
   const close = h("button", { type: "button", class: "icon", "aria-label": "Close the thread", onclick: closeThread }, "✕");
   const list = log("Thread");
   const link = root.card.blocks.flatMap((part) => part.spans ?? []).find((span) => span.span === "link" && isOurs(span.path));
@@ -477,7 +484,15 @@ function hideThread() {
   document.body.classList.remove("thread-open");
 }
 
+/** Whether it was drawn: the reader may have gone on while it was fetched. */
+function drawIncident(id) {
+  return showIncident(centre, id, topBar, actsOn, () => state.view === "incident" && state.title === id);
+}
+
+let routes = 0;
+
 async function route() {
+  const mine = ++routes;
   toggleMenu(false);
   const { pathname, searchParams } = new URL(location.href);
   const [, room, id] = pathname.split("/");
@@ -488,23 +503,25 @@ async function route() {
       hideThread();
       state.view = "incident";
       state.title = incident;
-      await showIncident(centre, incident, topBar, actsOn);
+      if (!(await drawIncident(incident))) return;
       if (room === "evidence") openEvidence(key);
     } else if (room === "watch") {
       hideThread();
       state.view = "watch";
       state.title = "The watch";
-      await showWatch(centre, topBar, state.incidents);
+      await showWatch(centre, topBar, state.incidents, () => state.view === "watch");
     } else {
       const wanted = searchParams.get("channel") ?? state.channel ?? state.channels[0]?.name ?? "ops";
       if (state.view !== "chat") centre.replaceChildren();
       await showChannel(wanted);
+      if (state.view !== "chat" || state.channel !== wanted) return;
       const thread = searchParams.get("thread");
       if (thread) await showThread(thread);
       else hideThread();
     }
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
+    if (mine !== routes) return;
     if (state.view === "chat") hideThread();
     else centre.replaceChildren(topBar("Not here"), h("div", { class: "empty" }, h("p", {}, error.message), h("p", {}, h("a", { href: "/" }, "Back to the conversation"))));
   }
@@ -522,9 +539,9 @@ function take(message) {
   const isNew = message.revision > state.revision;
   state.revision = Math.max(state.revision, message.revision);
   if (message.channel === state.channel) {
-    if (!message.thread) state.messages.set(message.ts, message);
+    if (!message.thread) keep(state.messages, [message]);
     const inThread = message.ts === state.thread || message.thread === state.thread;
-    if (state.thread && inThread) state.replies.set(message.ts, message);
+    if (state.thread && inThread) keep(state.replies, [message]);
   }
   const seen = message.channel === state.channel && state.view === "chat" && !document.hidden;
   if (isNew && !seen && !message.edited_at && message.author.kind === "watch") {
@@ -552,7 +569,7 @@ async function refreshLists() {
     .then(([incidents, status]) => {
       Object.assign(state, { incidents, status });
       drawSide();
-      if (state.view === "incident" && !document.querySelector("dialog[open]")) return showIncident(centre, state.title, topBar, actsOn);
+      if (state.view === "incident" && !document.querySelector("dialog[open]")) return drawIncident(state.title);
     })
     .catch(() => {})
     .finally(() => { lists = null; });

@@ -48,12 +48,13 @@ const table = (heads, rows) => h("div", { class: "scroll", tabindex: "0" }, h("t
 
 const drawn = { id: null, text: null };
 
-/** Draws the incident; when nothing changed the page is left as it is, with its scroll and focus. */
-export async function showIncident(centre, id, topBar, actsOn) {
+/** Draws the incident if it is still wanted; when nothing changed the page is left as it is, with its scroll and focus. */
+export async function showIncident(centre, id, topBar, actsOn, isWanted) {
   const page = await api(`/api/incidents/${encodeURIComponent(id)}`);
+  if (!isWanted()) return false;
   const text = JSON.stringify(page);
   const before = centre.querySelector(".page");
-  if (before && drawn.id === id && drawn.text === text) return;
+  if (before && drawn.id === id && drawn.text === text) return true;
   const scroll = before && drawn.id === id ? before.scrollTop : 0;
   const open = new Set([...centre.querySelectorAll("details[open]")].map((node) => node.dataset.key));
   Object.assign(drawn, { id, text });
@@ -79,6 +80,7 @@ export async function showIncident(centre, id, topBar, actsOn) {
   centre.replaceChildren(topBar(id, talk(page.row)), body);
   for (const node of body.querySelectorAll("details")) node.open = node.open || open.has(node.dataset.key);
   body.scrollTop = scroll;
+  return true;
 }
 
 const talk = (row) => row.channel && row.ts && h("a", { class: "more", href: `/?channel=${encodeURIComponent(row.channel)}&thread=${encodeURIComponent(row.ts)}` }, "Open the conversation");
@@ -165,8 +167,9 @@ const transcript = ({ transcript: steps, reasoning }) => [reasoning && h("div", 
   h("p", {}, step.thought), code(step.arguments),
   h("p", { class: "context" }, "answer ", h("code", { title: step.observation_digest }, step.observation_digest.slice(0, 12)), " ", step.evidence && evidenceChip(step.evidence))))))];
 
-export async function showWatch(centre, topBar, incidents) {
+export async function showWatch(centre, topBar, incidents, isWanted) {
   const status = await api("/api/status");
+  if (!isWanted()) return;
   const row = (item) => h("tr", {}, h("th", { scope: "row" }, h("a", { href: `/incident/${encodeURIComponent(item.id)}` }, item.id)), h("td", {}, h("span", { class: `sev ${item.severity.toLowerCase()}` }, item.severity)),
     h("td", {}, item.title), h("td", {}, item.state), h("td", {}, h("code", {}, item.service)), h("td", {}, time(item.opened_at)), h("td", { class: "num" }, String(item.alerts)));
   centre.replaceChildren(topBar("The watch"), h("div", { class: "page", tabindex: "0" }, h("div", { class: "sheet" },
