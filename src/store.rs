@@ -16,6 +16,7 @@ mod outbox;
 mod people;
 mod read;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -69,6 +70,10 @@ struct Core {
     /// Grows whenever an incident ends.
     endings: AtomicU64,
     endings_seen: AtomicI64,
+    /// Grows whenever this process writes of an incident that is over, however it came to be.
+    over: AtomicU64,
+    /// Incidents that this version cannot read, each told once.
+    unreadable: std::sync::Mutex<BTreeSet<String>>,
 }
 
 pub(crate) enum Db {
@@ -177,6 +182,8 @@ impl Store {
             labels_seen: AtomicI64::new(0),
             endings: AtomicU64::new(0),
             endings_seen: AtomicI64::new(0),
+            over: AtomicU64::new(0),
+            unreadable: std::sync::Mutex::default(),
         };
         Self { core: Arc::new(core), fence: None }
     }
@@ -196,6 +203,11 @@ impl Store {
     /// Another number than before means that incidents have ended.
     pub fn endings_revision(&self) -> u64 {
         self.core.endings.load(Ordering::Acquire)
+    }
+
+    /// Another number than before means that an incident may be over that was not.
+    pub fn over_revision(&self) -> u64 {
+        self.core.over.load(Ordering::Acquire)
     }
 
     /// Whether anybody reads or writes at this moment.

@@ -41,6 +41,7 @@ mod tests;
 mod voices;
 mod waiting;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -461,6 +462,13 @@ impl Correlator {
         for gone in open.aliases {
             self.keys.remove(&gone);
         }
+    }
+
+    /// The same for each that is not among those that are open.
+    pub fn close_all_but(&mut self, open: &HashSet<IncidentId>) {
+        let over: Vec<IncidentId> =
+            self.open.values().map(|known| &known.id).filter(|id| !open.contains(*id)).cloned().collect();
+        over.iter().for_each(|incident| self.closed(incident));
     }
 
     /// It may take others in, but stays itself from now on.

@@ -329,7 +329,13 @@ impl Incident {
                 self.noise = None;
             }
             E::HandedTo { to, .. } => self.owner = Some(to.clone()),
-            E::Called { step, .. } => (self.called, self.called_at) = (step + 1, Some(wall_at)),
+            // Who was not there is not waited for: the next step is as due as this one was.
+            E::Called { step, who, .. } => {
+                self.called = step + 1;
+                if !who.is_empty() {
+                    self.called_at = Some(wall_at);
+                }
+            }
             E::PlanReminded { plan, .. } => self.reminded = Some(plan.clone()),
             E::InvestigationStarted { reasoner, .. } => {
                 self.state = State::Investigating;
@@ -501,6 +507,8 @@ impl Incident {
                 Some(known) => {
                     known.elsewhere.extend(group.elsewhere.iter().filter(|name| **name != self.cluster).cloned());
                     known.severity = known.severity.max(group.severity);
+                    known.said.users = known.said.users.max(group.said.users);
+                    known.said.production |= group.said.production;
                     known.count += group.count;
                     known.resolved += group.resolved;
                     known.first_at = known.first_at.min(group.first_at);

@@ -35,6 +35,7 @@ use crate::domain::incident::{Incident, IncidentEvent, Outcome, PlanRecord, Stat
 use crate::domain::narrative;
 use crate::domain::plan::{self, Plan};
 use crate::domain::policy::{Ruling, Stage};
+use crate::domain::time::Timestamp;
 use crate::ports::{ClusterError, DryRun, Took, crash};
 use crate::store::{Claim, ExecutionRow, StoreError};
 
@@ -292,7 +293,8 @@ async fn pods_services(plan: &Plan, hands: &Hands, steps: &[Action]) -> Result<B
         return Ok(BTreeMap::new());
     }
     let whose = |error: ClusterError| format!("whose pods {} takes cannot be told now: {error}", plan.action);
-    let pods = hands.cluster().map_err(whose)?.pods(None).await.map_err(whose)?;
+    let cluster = hands.cluster().map_err(whose)?;
+    let pods = patiently(|| cluster.pods(None)).await.map_err(whose)?;
     let of = |target: &Target| {
         let pod = pods.iter().find(|pod| pod.namespace == target.namespace && pod.name == target.name);
         pod.map(|pod| (target.uid.clone(), pod.service.clone()))
@@ -385,7 +387,16 @@ async fn recover(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &
             let text = format!("whether it was written is not known ({why}); it is not repeated");
             fail(desk, &incident.id, &plan.id, &text).await
         }
-        Err(ClusterError::Unavailable(_) | ClusterError::Unknown(_) | ClusterError::Budget(_)) => {
+        Err(error @ (ClusterError::Unavailable(_) | ClusterError::Unknown(_) | ClusterError::Budget(_))) => {
+            let stored = desk.store.execution(plan.id.as_str()).await?;
+            let deadline = stored.map(|(_, _, _, deadline, _)| Timestamp::from_millis(deadline));
+            if deadline.is_some_and(|deadline| desk.clock.event_now() >= deadline) {
+                // People are told rather than left to watch it run; all other plans wait behind it.
+                let text = format!(
+                    "whether it was written is not known, the cluster does not say ({error}); it is not repeated"
+                );
+                return fail(desk, &incident.id, &plan.id, &text).await;
+            }
             tokio::time::sleep(Duration::from_secs(1)).await;
             Ok(())
         }

@@ -6,7 +6,7 @@
 mod rebuild;
 mod rows;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,11 +18,12 @@ use super::assess::{close_when_quiet, reassess};
 use super::deliver::Effect;
 use super::desk::{Counters, Desk, FlowError};
 use super::gate::Waiting;
-use super::regroup;
+use super::regroup::{self, MACHINE};
 use super::silence::SILENCES;
 use super::{elsewhere, label};
 use crate::domain::alert::{Alert, Fingerprint, Severity};
 use crate::domain::anomaly::Audit;
+use crate::domain::correlate::Merge;
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, JoinedAlert, ResolvedAlert, Sev};
 use crate::domain::intake::Taken;
@@ -47,6 +48,8 @@ pub struct Watchkeeper {
     audit: Audit,
     /// The store's revision of the labels that the prefilter is calibrated on.
     labels: u64,
+    /// The store's revision of what is over.
+    over: u64,
 }
 
 /// Beyond it all are forgotten, and stand in the ledger once more.
@@ -100,13 +103,15 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
     Ok(())
 }
 
-/// Incidents that this batch touches, each with its draft.
+/// Incidents that this batch touches.
 #[derive(Default)]
 struct Touched {
+    /// Those that it opens.
     drafts: BTreeMap<IncidentId, Draft>,
     joined: BTreeMap<IncidentId, Vec<JoinedAlert>>,
     resolved: BTreeMap<IncidentId, Vec<ResolvedAlert>>,
-    opened: BTreeSet<IncidentId>,
+    /// In the order in which they became one.
+    merges: Vec<Merge>,
     /// Rows of this batch whose alerts wait for company.
     waits: HashMap<Fingerprint, usize>,
 }
@@ -120,6 +125,7 @@ impl Watchkeeper {
         if desk.store.labels_revision() != self.labels {
             self.read_labels(desk).await?;
         }
+        self.read_endings(desk).await?;
         self.read_pins(desk).await?;
         let mut batch = Batch::default();
         let mut touched = Touched::default();
@@ -127,7 +133,18 @@ impl Watchkeeper {
             batch.inbox_done.push(row.id);
             let taken = match &row.taken {
                 Some(taken) => taken.clone(),
-                None => vec![read_again(desk, row, event_now, wall_now).await?],
+                None => match read_again(desk, row, event_now, wall_now).await {
+                    Ok(frames) => vec![frames],
+                    // It will not be readable the next time either, and others wait behind it.
+                    Err(FlowError::Store(failure @ StoreError::Corrupt { .. })) => {
+                        error!(inbox = row.id, error = %failure, "alerts that cannot be unpacked are set aside");
+                        let body = serde_json::json!({"reason": failure.to_string(), "source": row.source});
+                        let subject = format!("inbox {}", row.id);
+                        batch.audit.push(AuditEntry { kind: "inbox.unreadable".into(), subject, body });
+                        continue;
+                    }
+                    Err(failure) => return Err(failure),
+                },
             };
             for (_, frame) in taken.iter().flat_map(|frames| frames.iter()) {
                 self.fold_frame(desk, row, frame, event_now, &topology, &mut batch, &mut touched)?;
@@ -200,7 +217,18 @@ impl Watchkeeper {
         Ok(())
     }
 
-    /// People silence while the watch runs.
+    /// What the investigation, an action or a person has ended: whatever fires again is news.
+    async fn read_endings(&mut self, desk: &Desk) -> Result<(), FlowError> {
+        // The number first: what ends meanwhile is read again.
+        let revision = desk.store.over_revision();
+        if revision != self.over {
+            let open: HashSet<IncidentId> = desk.store.open_incidents().await?.into_iter().collect();
+            self.triage.correlator.close_all_but(&open);
+            self.over = revision;
+        }
+        Ok(())
+    }
+
     /// What people decide about or what is acted on.
     async fn read_pins(&mut self, desk: &Desk) -> Result<(), FlowError> {
         for incident in desk.store.pinned_incidents().await? {
@@ -209,6 +237,7 @@ impl Watchkeeper {
         Ok(())
     }
 
+    /// People silence while the watch runs.
     async fn read_silences(&mut self, desk: &Desk) -> Result<(), FlowError> {
         let stored = desk.store.setting(SILENCES).await?.unwrap_or_default();
         if stored != self.silences {
@@ -333,7 +362,6 @@ impl Watchkeeper {
         info!(incident = %id, %subject, because, "incident opened");
         Counters::add(&desk.counters.incidents_opened, 1);
         touched.drafts.insert(id.clone(), draft);
-        touched.opened.insert(id.clone());
         self.join(id, alert, because, false, touched);
         Ok(())
     }
@@ -366,7 +394,6 @@ impl Watchkeeper {
         info!(incident = %id, subject = alert.subject, because, "incident opened");
         Counters::add(&desk.counters.incidents_opened, 1);
         touched.drafts.insert(id.clone(), draft);
-        touched.opened.insert(id.clone());
         self.gather(&id, alert, batch, touched);
         Ok(())
     }
@@ -410,68 +437,26 @@ impl Watchkeeper {
         });
     }
 
+    /// What was told of an incident that has become part of another belongs to that other.
     async fn merge(&mut self, desk: &Desk, batch: &mut Batch, touched: &mut Touched) -> Result<(), FlowError> {
         for merge in self.triage.correlator.merges() {
-            for id in [&merge.from, &merge.into] {
-                if !touched.drafts.contains_key(id) {
-                    let incident = desk.store.incident(id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?;
-                    touched.drafts.insert(id.clone(), Draft::of(incident));
-                }
-            }
-            let wall_now = desk.clock.wall_now();
-            // What already waits for people or acts is not pulled from under them.
-            let movable = touched.drafts[&merge.from].incident.state.is_movable();
-            if !movable || touched.drafts[&merge.into].incident.state.is_over() {
-                continue;
-            }
-            let moved: Vec<JoinedAlert> = touched.drafts[&merge.from]
-                .incident
-                .carried()
-                .iter()
-                .flat_map(|group| {
-                    (0..group.count).map(|_| JoinedAlert {
-                        fingerprint: Fingerprint::of(&Default::default()),
-                        name: group.name.clone(),
-                        subject: group.subject.clone(),
-                        severity: group.severity,
-                        starts_at: group.first_at,
-                        because: format!("came with {}", merge.from),
-                        again: false,
-                        score: group.score,
-                        said: group.said,
-                        elsewhere: group.elsewhere.clone(),
-                    })
-                })
-                .chain(touched.joined.remove(&merge.from).unwrap_or_default().into_iter().map(|mut alert| {
-                    alert.elsewhere.insert(touched.drafts[&merge.from].incident.cluster.clone());
-                    alert
-                }))
-                .collect();
-            touched.joined.entry(merge.into.clone()).or_default().extend(moved);
+            let cluster = match touched.drafts.get(&merge.from) {
+                Some(draft) => draft.incident.cluster.clone(),
+                None => stored(desk, &merge.from).await?.cluster,
+            };
+            let joined = touched.joined.remove(&merge.from).unwrap_or_default().into_iter().map(|mut alert| {
+                alert.elsewhere.insert(cluster.clone());
+                alert
+            });
+            touched.joined.entry(merge.into.clone()).or_default().extend(joined);
             if let Some(resolved) = touched.resolved.remove(&merge.from) {
                 touched.resolved.entry(merge.into.clone()).or_default().extend(resolved);
             }
-            if let Some(draft) = touched.drafts.get_mut(&merge.from) {
-                draft.record(
-                    IncidentEvent::Merged { into: merge.into.clone(), because: merge.because.clone() },
-                    wall_now,
-                )?;
-            }
-            if let Some(draft) = touched.drafts.get_mut(&merge.into) {
-                draft.record(
-                    IncidentEvent::Absorbed {
-                        from: merge.from.clone(),
-                        because: merge.because.clone(),
-                        groups: vec![],
-                    },
-                    wall_now,
-                )?;
-            }
-            info!(incident = %merge.into, from = %merge.from, because = merge.because, "incidents merged");
             batch.moved.push((merge.from.clone(), merge.into.clone()));
             for row in batch.ledger.iter_mut().filter(|row| row.incident.as_deref() == Some(merge.from.as_str())) {
                 row.incident = Some(merge.into.to_string());
             }
+            touched.merges.push(merge);
         }
         Ok(())
     }
@@ -480,13 +465,14 @@ impl Watchkeeper {
         &mut self,
         desk: &Desk,
         mut batch: Batch,
-        mut touched: Touched,
+        touched: Touched,
         topology: &Topology,
         wall_now: Timestamp,
         event_now: Timestamp,
     ) -> Result<(), FlowError> {
-        let ids: BTreeSet<IncidentId> =
-            touched.joined.keys().chain(touched.resolved.keys()).chain(touched.drafts.keys()).cloned().collect();
+        let merged = touched.merges.iter().flat_map(|merge| [&merge.from, &merge.into]);
+        let known = touched.joined.keys().chain(touched.resolved.keys()).chain(touched.drafts.keys());
+        let ids: BTreeSet<IncidentId> = known.chain(merged).cloned().collect();
         let past = desk.past().await?;
         // The rest is made anew when somebody else was faster.
         let questions = batch.effects.len();
@@ -494,27 +480,46 @@ impl Watchkeeper {
             batch.drafts.clear();
             batch.effects.truncate(questions);
             batch.taught.rescored.clear();
+            let mut drafts: BTreeMap<IncidentId, Draft> = BTreeMap::new();
             for id in &ids {
-                let mut draft = match touched.drafts.get(id) {
+                let draft = match touched.drafts.get(id) {
                     Some(draft) => draft.clone(),
-                    None => Draft::of(desk.store.incident(id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?),
+                    None => Draft::of(stored(desk, id).await?),
                 };
-                if let Some(alerts) = touched.joined.get(id) {
-                    let before = draft.incident.score().map(|scored| scored.score);
+                drafts.insert(id.clone(), draft);
+            }
+            let scores: BTreeMap<IncidentId, f64> =
+                drafts.iter().filter_map(|(id, draft)| Some((id.clone(), draft.incident.score()?.score))).collect();
+            for merge in &touched.merges {
+                absorb(&mut drafts, merge, wall_now)?;
+            }
+            for (id, mut draft) in drafts {
+                let absorbs = touched.merges.iter().any(|merge| merge.into == id);
+                let joined = touched.joined.get(&id).filter(|joined| !joined.is_empty());
+                if let Some(alerts) = joined {
+                    // It ended while this was judged: nobody is told of it any more, so judge once more.
+                    if draft.incident.state.is_over() {
+                        return Err(StoreError::Stale(id.to_string()).into());
+                    }
                     draft.record(IncidentEvent::AlertsJoined { alerts: alerts.clone() }, wall_now)?;
+                }
+                if joined.is_some() || absorbs && !draft.incident.state.is_over() {
                     reassess(&mut draft, topology, &past, wall_now)?;
                     let after = draft.incident.score().map(|scored| scored.score);
-                    if let Some(score) = after.filter(|score| before.is_none_or(|before| *score < before)) {
+                    if let Some(score) = after.filter(|score| scores.get(&id).is_none_or(|before| score < before)) {
                         batch.taught.rescored.push((id.clone(), score));
                     }
                 }
-                if let Some(alerts) = touched.resolved.get(id) {
+                if let Some(alerts) = touched.resolved.get(&id) {
                     let event = IncidentEvent::AlertsResolved { alerts: alerts.clone(), event_at: event_now };
                     draft.record(event, wall_now)?;
                     close_when_quiet(&mut draft, wall_now, event_now)?;
                 }
+                if absorbs {
+                    close_when_quiet(&mut draft, wall_now, event_now)?;
+                }
                 if draft.incident.state.is_over() {
-                    self.triage.correlator.closed(id);
+                    self.triage.correlator.closed(&id);
                 }
                 batch.effects.push(NewEffect {
                     key: format!("{id}/root"),
@@ -533,14 +538,39 @@ impl Watchkeeper {
                     }
                     return Ok(());
                 }
-                Err(StoreError::Stale(_)) => {
-                    // Another driver appended to one of them: read those again, keep the new ones.
-                    let opened = touched.opened.clone();
-                    touched.drafts.retain(|id, _| opened.contains(id));
-                }
+                // Another driver appended to one of them: they are read again.
+                Err(StoreError::Stale(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         Err(FlowError::Store(StoreError::Stale("intake batch".into())))
     }
+}
+
+async fn stored(desk: &Desk, id: &IncidentId) -> Result<Incident, FlowError> {
+    desk.store.incident(id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))
+}
+
+/// Writes into both that the one is part of the other now.
+fn absorb(drafts: &mut BTreeMap<IncidentId, Draft>, merge: &Merge, wall_now: Timestamp) -> Result<(), FlowError> {
+    let Merge { from, into, because } = merge;
+    let (Some(mut gone), Some(stays)) = (drafts.remove(from), drafts.get_mut(into)) else {
+        return Err(FlowError::NoIncident(from.clone()));
+    };
+    // What people decide about or what acts by now is not pulled from under them, and what is over takes
+    // nothing in. The correlator has joined them already: it must be built again.
+    if !gone.incident.state.is_movable() || stays.incident.state.is_over() {
+        return Err(StoreError::Stale(from.to_string()).into());
+    }
+    let (groups, owner) = (gone.incident.carried(), gone.incident.owner.clone());
+    gone.record(IncidentEvent::Merged { into: into.clone(), because: because.clone() }, wall_now)?;
+    stays.record(IncidentEvent::Absorbed { from: from.clone(), because: because.clone(), groups }, wall_now)?;
+    // Whoever has taken the one has taken what it is part of now.
+    if let (None, Some(to)) = (&stays.incident.owner, owner) {
+        let because = Some(format!("had taken {from}"));
+        stays.record(IncidentEvent::HandedTo { to, by: MACHINE.into(), because }, wall_now)?;
+    }
+    info!(incident = %into, from = %from, because, "incidents merged");
+    drafts.insert(from.clone(), gone);
+    Ok(())
 }

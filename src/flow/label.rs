@@ -3,13 +3,14 @@
 
 use tracing::warn;
 
+use super::assess::close_when_over;
 use super::deliver::Effect;
 use super::desk::{Decision, Desk, FlowError};
 use crate::domain::alert::Alert;
 use crate::domain::anomaly::{Audit, AuditEstimate, AuditRules, AuditSoFar, Calibration, Labelled, Seen, Setting};
 use crate::domain::card::{Card, Tone};
 use crate::domain::id::IncidentId;
-use crate::domain::incident::{Incident, IncidentEvent};
+use crate::domain::incident::{Incident, IncidentEvent, State};
 use crate::domain::narrative::{Answer, note};
 use crate::domain::prefilter::{Prefilter, Rules, Suppression};
 use crate::ports::Person;
@@ -41,9 +42,14 @@ pub(super) fn of_incident(incident: &Incident, real: bool, by: &str, because: &s
 /// `/ops noise INC-7 because ...`, or the button: nobody had to wake up for it.
 pub async fn noise(desk: &Desk, by: &Person, id: &IncidentId, because: &str) -> Result<Card, FlowError> {
     let person = by.id.as_str();
+    let event_now = desk.clock.event_now();
     let (incident, ()) = desk
         .change(id, |change| {
             change.record(IncidentEvent::NotAnIncident { by: person.to_owned(), because: because.to_owned() })?;
+            // They may have ended while it was in people's hands: nothing else would close it.
+            if matches!(change.incident().state, State::HandedOver { .. }) {
+                close_when_over(change, event_now)?;
+            }
             let label = of_incident(change.incident(), false, person, because);
             change.batch.taught.labels.push(label);
             change.tell("root", &Effect::Root);

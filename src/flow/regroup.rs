@@ -37,7 +37,7 @@ use crate::store::{AuditEntry, Batch, Draft, LessonRow, MovedSubjects, NewEffect
 const PATIENCE: Duration = Duration::from_secs(5);
 const TRIES: usize = 8;
 /// Who orders when the diagnosis does.
-const MACHINE: &str = "midwatch";
+pub(super) const MACHINE: &str = "midwatch";
 
 /// What a person wants of the incidents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,7 +18,7 @@ use super::desk::{Desk, FlowError};
 use super::live::{Patience, shown};
 use super::{approve, command, label, silence};
 use crate::domain::card::{ButtonAction, Card, Span, Tone};
-use crate::domain::command::Verb;
+use crate::domain::command::{Verb, parse};
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Decision, Incident, IncidentEvent};
 use crate::domain::narrative::{Answer, answer, note, state_words};
@@ -65,10 +65,12 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
             asked.lock().await.insert(row.id);
             let (desk, ended, turns, row) = (desk.clone(), ended.clone(), turns.clone(), row.clone());
             questions.spawn(async move {
-                // Closed never: the semaphore lives as long as we do.
-                let _turn = turns.acquire().await;
                 let answered = match answer_row(&desk, &row, Room::Free).await {
-                    Ok(Some(question)) => answer_question(&desk, &row, question).await,
+                    Ok(Some(question)) => {
+                        // Closed never: the semaphore lives as long as we do.
+                        let _turn = turns.acquire().await;
+                        answer_question(&desk, &row, question).await
+                    }
                     Ok(None) => Ok(()),
                     Err(failure) => Err(failure),
                 };
@@ -86,10 +88,14 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
     Ok(())
 }
 
-/// Commands and questions look at the estate; clicks and pages do not.
+/// Commands and questions look at the estate; clicks, pages and what is decided by a command do not.
 fn takes_a_while(row: &InboxRow) -> bool {
     match serde_json::from_str::<FromPeople>(&row.body) {
-        Ok(FromPeople::Command { .. } | FromPeople::Mention { .. }) => true,
+        Ok(FromPeople::Command { text, .. }) => {
+            let verb = parse(&text).map(|command| command.verb());
+            !matches!(verb, Ok(Verb::Pause | Verb::Resume | Verb::Approve | Verb::Reject))
+        }
+        Ok(FromPeople::Mention { .. }) => true,
         Ok(FromPeople::Click { .. } | FromPeople::Home { .. }) | Err(_) => false,
     }
 }

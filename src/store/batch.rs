@@ -510,6 +510,7 @@ impl Store {
     /// made anew after a failure.
     pub async fn commit_in_place(&self, batch: &mut Batch, wall_at: Timestamp) -> Result<(), StoreError> {
         let ended = batch.drafts.iter().any(|draft| Ending::of(&draft.incident).is_some());
+        let over = batch.drafts.iter().any(|draft| draft.incident.state.is_over());
         // Named after what would become true, on either side of it.
         let told: Vec<String> = match crash::is_armed() {
             true => batch.drafts.iter().flat_map(|draft| draft.events().map(IncidentEvent::kind)).collect(),
@@ -543,6 +544,9 @@ impl Store {
         told.iter().for_each(|kind| crash::point(&format!("after.{kind}")));
         if labels {
             self.core.labels.fetch_add(1, Ordering::Release);
+        }
+        if over {
+            self.core.over.fetch_add(1, Ordering::Release);
         }
         if ended {
             self.core.endings.fetch_add(1, Ordering::Release);

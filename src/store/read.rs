@@ -1,6 +1,7 @@
 //! Reading back, and the two small writes that stand alone: taking in and leasing out.
 
 use serde::Serialize;
+use tracing::error;
 
 use super::lease::write_one;
 use super::{Store, StoreError, on};
@@ -135,14 +136,34 @@ impl Store {
         body.map(|body| parse("incident", id.as_str(), &body)).transpose()
     }
 
-    /// All incidents, or only those that are not over; oldest first.
+    /// All incidents, or only those that are not over; oldest first. One that cannot be read, such as of a
+    /// newer version that was taken back, does not take the watch from the others: it is left out and told.
     pub async fn incidents(&self, scope: Scope) -> Result<Vec<Incident>, StoreError> {
         let sql = match scope {
             Scope::All => "SELECT id, body FROM incident ORDER BY number",
             Scope::NotOver => "SELECT id, body FROM incident WHERE NOT is_over ORDER BY number",
         };
         let rows: Vec<(String, String)> = on!(self, pool => sqlx::query_as(sql).fetch_all(pool).await)?;
-        rows.iter().map(|(id, body)| parse("incident", id, body)).collect()
+        Ok(rows.iter().filter_map(|(id, body)| self.readable(id, body)).collect())
+    }
+
+    fn readable(&self, id: &str, body: &str) -> Option<Incident> {
+        match parse("incident", id, body) {
+            Ok(incident) => Some(incident),
+            Err(failure) => {
+                let mut told = self.core.unreadable.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if told.insert(id.to_owned()) {
+                    error!(incident = id, error = %failure, "an incident is left out: was a newer version here?");
+                }
+                None
+            }
+        }
+    }
+
+    /// Incidents that were left out so far.
+    pub fn unreadable(&self) -> Vec<String> {
+        let told = self.core.unreadable.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        told.iter().cloned().collect()
     }
 
     /// Incidents in one of two states, as `State::word` names them; oldest first.
@@ -178,7 +199,7 @@ impl Store {
                 .fetch_all(pool)
                 .await
         })?;
-        rows.iter().map(|(id, body)| parse("incident", id, body)).collect()
+        Ok(rows.iter().filter_map(|(id, body)| self.readable(id, body)).collect())
     }
 
     /// Incidents of which an action was ever begun.
@@ -347,6 +368,14 @@ impl Store {
             )
             .fetch_all(pool)
             .await
+        })?;
+        Ok(ids.into_iter().map(IncidentId::new).collect())
+    }
+
+    /// The names of all that are not over.
+    pub async fn open_incidents(&self) -> Result<Vec<IncidentId>, StoreError> {
+        let ids: Vec<String> = on!(self, pool => {
+            sqlx::query_scalar("SELECT id FROM incident WHERE NOT is_over").fetch_all(pool).await
         })?;
         Ok(ids.into_iter().map(IncidentId::new).collect())
     }

@@ -10,6 +10,7 @@ mod config_maps;
 mod crash;
 mod door;
 mod elsewhere;
+mod endings;
 mod fake_qdrant;
 mod funnel;
 mod harness;

@@ -122,6 +122,11 @@ impl Talking {
         self.act(json!({"kind": "command", "channel": "ops", "thread": null, "text": text})).await;
     }
 
+    /// Says it in the channel and waits for nothing.
+    pub async fn mention(&self, text: &str) {
+        self.act(json!({"kind": "mention", "channel": "ops", "thread": null, "text": text})).await;
+    }
+
     /// A command over the API, by whoever has the token.
     pub async fn order(&self, token: &str, text: &str) -> (u16, Value) {
         let request = self.http.post(format!("http://{}/api/v1/ops", self.api)).json(&json!({"text": text}));

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::contested::{NotNow, Permission, Withheld};
 use super::hands::{Hands, patiently};
-use super::tell_plan;
+use super::{close_when_over, tell_plan};
 use crate::domain::action::{Action, Undo};
 use crate::domain::card::Tone;
 use crate::domain::id::IncidentId;
@@ -161,10 +161,15 @@ pub(super) async fn compensate(
     crash::point("undo.done");
     // Before the end is written: a process that dies between the two must not leave it earned.
     earn::failed(desk, plan, "it did not help").await?;
+    let event_now = desk.clock.event_now();
     desk.change(id, |change| {
         change.record(IncidentEvent::Compensated { plan: plan.id.clone(), result: result.clone() })?;
         change.record(IncidentEvent::HandedOver { because: format!("{} did not help; {result}", plan.action) })?;
         tell_plan(change, plan);
+        // Nothing of it is left, and no later end of an alert will close it. Where the undo failed, people look.
+        if result == UNDONE || matches!(plan.undo, Undo::None(_)) {
+            close_when_over(change, event_now)?;
+        }
         let text = format!("{} did not help; {result}. A person must take over.", plan.action);
         change.tell(&format!("note/{}/undone", plan.id), &Effect::Note { card: narrative::note(&text, Tone::Alarm) });
         Ok(())
