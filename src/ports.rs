@@ -9,7 +9,8 @@ mod remedy;
 mod traces;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -30,14 +31,16 @@ pub use people::{Directory, DirectoryError, OnCall, Rota, RotaError, Standing};
 pub use remedy::{DeclaredJob, Grant, Identity, Settled, Took, Wish};
 pub use traces::{Dependency, Outcomes, TraceQuery, Traces};
 
-/// The three kinds of time. Production reads the system clock for all of them; the simulated
-/// estate has its own, faster one for event time.
+/// The kinds of time. Production reads the system clock; the simulated estate has its own, faster one for
+/// event time.
 #[async_trait]
 pub trait Clock: Send + Sync + 'static {
     /// Drives baselines, windows and correlation.
     fn event_now(&self) -> Timestamp;
     /// For people, expiry and audit.
     fn wall_now(&self) -> Timestamp;
+    /// As fast as event time, and set by nobody: for how long something takes within this process.
+    fn steady_now(&self) -> Timestamp;
     /// Waits until `span` of event time has passed.
     async fn sleep_event(&self, span: Duration);
 }
@@ -55,6 +58,12 @@ impl Clock for SystemClock {
     fn wall_now(&self) -> Timestamp {
         let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_millis(since_epoch.as_millis() as i64)
+    }
+
+    fn steady_now(&self) -> Timestamp {
+        static BEGAN: OnceLock<(Instant, Timestamp)> = OnceLock::new();
+        let (began, at) = BEGAN.get_or_init(|| (Instant::now(), self.wall_now()));
+        *at + began.elapsed()
     }
 
     async fn sleep_event(&self, span: Duration) {

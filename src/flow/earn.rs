@@ -14,6 +14,7 @@ use super::desk::{Desk, FlowError};
 use crate::domain::action::{ActionKind, RiskTier};
 use crate::domain::autonomy::{Criteria, Diagnoses, Subject, TrackRecord, Verdict, demote, judge};
 use crate::domain::card::{Card, Span, Tone};
+use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, Outcome};
 use crate::domain::narrative::{self, answer};
 use crate::domain::plan::Plan;
@@ -25,6 +26,8 @@ use crate::store::{AuditEntry, Batch, NewEffect};
 const EARNED: &str = "autonomy";
 const PROPOSED: &str = "autonomy_proposed";
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// What else may lie between the beginning of an action and its verification.
+const A_WHILE: Duration = Duration::from_secs(3600);
 /// The field's entry criterion looks at 60 days.
 const DIAGNOSES_WITHIN: Duration = Duration::from_secs(60 * 24 * 3600);
 
@@ -249,8 +252,19 @@ pub async fn take_back(desk: &Desk, by: &Person, words: &str) -> Result<Card, Fl
 
 /// Alerts that came back, and records that are good enough.
 pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
+    // The record of all that ever was is read again when there is more of it.
+    let mut read = None;
     while !desk.stopping() {
-        if let Err(failure) = look(&desk).await {
+        let looked = async {
+            look_back(&desk).await?;
+            let revision = desk.store.over_revision();
+            if read != Some(revision) {
+                propose(&desk).await?;
+                read = Some(revision);
+            }
+            Ok::<(), FlowError>(())
+        };
+        if let Err(failure) = looked.await {
             error!(error = %failure, "the track record could not be looked at");
         }
         desk.wait(&tokio::sync::Notify::new(), LOOK_EVERY).await;
@@ -258,13 +272,22 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
     Ok(())
 }
 
-async fn look(desk: &Desk) -> Result<(), FlowError> {
-    let acted = desk.store.acted_on().await?;
-    for incident in &acted {
-        if let Some((plan, because)) = came_back(desk, incident).await? {
-            recurred(desk, incident, &plan, &because).await?;
+/// What was verified lately: whether its alerts are back.
+async fn look_back(desk: &Desk) -> Result<(), FlowError> {
+    let verified_within = Duration::from_secs(desk.config.investigation.verify_seconds);
+    let within = Duration::from_secs(desk.config.remediation.recurrence_seconds) + verified_within + A_WHILE;
+    let begun = desk.store.executions_since(desk.clock.wall_now() - within).await?;
+    let acted: BTreeSet<IncidentId> = begun.into_iter().map(|(_, incident, _)| IncidentId::new(incident)).collect();
+    for id in acted {
+        let Some(incident) = desk.store.incident(&id).await? else { continue };
+        if let Some((plan, because)) = came_back(desk, &incident).await? {
+            recurred(desk, &incident, &plan, &because).await?;
         }
     }
+    Ok(())
+}
+
+async fn propose(desk: &Desk) -> Result<(), FlowError> {
     let known: BTreeSet<String> =
         desk.store.setting(PROPOSED).await?.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     for standing in standings(desk).await? {

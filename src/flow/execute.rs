@@ -18,10 +18,11 @@ use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use contested::{NotNow, Permission};
+use facts::neighbour_works;
 pub(super) use facts::{About, facts};
 pub(super) use hands::{Hands, patiently};
 use preserve::preserve;
-use verify::{compensate, verify};
+use verify::{Watched, compensate, verify};
 
 use super::assess::close_when_over;
 use super::command::pause;
@@ -39,23 +40,43 @@ use crate::domain::time::Timestamp;
 use crate::ports::{ClusterError, DryRun, Took, crash};
 use crate::store::{Claim, ExecutionRow, StoreError};
 
-/// Drives every plan that is approved or was interrupted; one at a time, so that two remediations
-/// never work on connected services at once (S14).
+/// Drives every plan that is approved or was interrupted, one step after the other. While one waits for
+/// its effect another may begin, unless the two are connected (S14).
 pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
+    let mut watched = Watched::default();
     while !desk.stopping() {
         let due = due(&desk).await?;
-        if due.is_empty() {
-            desk.wait(&desk.bells.execution, Duration::from_millis(500)).await;
-            continue;
-        }
+        watched.forget_all_but(&due);
+        let mut wait = true;
         for (incident, plan) in due {
-            if let Err(failure) = drive(&desk, &incident, &plan).await {
-                error!(%incident, %plan, error = %failure, "execution step failed");
-                tokio::time::sleep(Duration::from_millis(300)).await;
+            match drive(&desk, &incident, &plan, &mut watched).await {
+                Ok(Step::Waits) => {}
+                Ok(Step::Taken) => wait = false,
+                Err(failure) => {
+                    error!(%incident, %plan, error = %failure, "execution step failed");
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                }
+            }
+        }
+        if wait {
+            let next = watched.next(desk.clock.steady_now());
+            tokio::select! {
+                () = desk.clock.sleep_event(next.unwrap_or(LONGEST_REST)) => {}
+                () = desk.wait(&desk.bells.execution, Duration::from_millis(500)) => {}
             }
         }
     }
     Ok(())
+}
+
+/// Of the driver, when nothing is under way; the bell wakes it earlier.
+const LONGEST_REST: Duration = Duration::from_secs(3600);
+
+/// Whether there is more to do at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Taken,
+    Waits,
 }
 
 async fn due(desk: &Desk) -> Result<Vec<(IncidentId, PlanId)>, FlowError> {
@@ -83,18 +104,19 @@ async fn due(desk: &Desk) -> Result<Vec<(IncidentId, PlanId)>, FlowError> {
         .collect())
 }
 
-async fn drive(desk: &Desk, id: &IncidentId, plan_id: &PlanId) -> Result<(), FlowError> {
+async fn drive(desk: &Desk, id: &IncidentId, plan_id: &PlanId, watched: &mut Watched) -> Result<Step, FlowError> {
     let incident = desk.store.incident(id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?;
-    let Some(record) = incident.plan(plan_id).cloned() else { return Ok(()) };
+    let Some(record) = incident.plan(plan_id).cloned() else { return Ok(Step::Waits) };
     let hands = Hands::of(desk);
     if hands.cluster.is_none() && !matches!(record.plan.action, Action::CallHook { .. }) {
-        return fail(desk, id, plan_id, "no cluster is configured (key: kubernetes)").await;
+        fail(desk, id, plan_id, "no cluster is configured (key: kubernetes)").await?;
+        return Ok(Step::Taken);
     }
     match record.outcome {
-        Outcome::Approved => start(desk, &incident, &record, &hands).await,
-        Outcome::Started => recover(desk, &incident, &record, &hands).await,
-        Outcome::Written => verify(desk, id, &record, &hands).await,
-        Outcome::NotVerified => compensate(desk, id, &record, &hands).await,
+        Outcome::Approved => return start(desk, &incident, &record, &hands).await,
+        Outcome::Started => recover(desk, &incident, &record, &hands).await?,
+        Outcome::Written => return verify(desk, id, &record, &hands, watched).await,
+        Outcome::NotVerified => compensate(desk, id, &record, &hands).await?,
         Outcome::Proposed
         | Outcome::Rejected
         | Outcome::Expired
@@ -103,8 +125,9 @@ async fn drive(desk: &Desk, id: &IncidentId, plan_id: &PlanId) -> Result<(), Flo
         | Outcome::Verified
         | Outcome::Undone
         | Outcome::NotUndone { .. }
-        | Outcome::Recurred => Ok(()),
+        | Outcome::Recurred => {}
     }
+    Ok(Step::Taken)
 }
 
 /// How long an eviction waits for room in a disruption budget before people are told.
@@ -112,7 +135,16 @@ const BUDGET_PATIENCE: Duration = Duration::from_secs(300);
 const BUDGET_PAUSE: Duration = Duration::from_secs(2);
 
 /// Everything that must hold at this moment, not only when the card was made.
-async fn start(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &Hands) -> Result<(), FlowError> {
+async fn start(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &Hands) -> Result<Step, FlowError> {
+    if desk.clock.wall_now() < record.plan.expires_at + BUDGET_PATIENCE
+        && neighbour_works(desk, incident, record).await?
+    {
+        return Ok(Step::Waits);
+    }
+    begin(desk, incident, record, hands).await.map(|()| Step::Taken)
+}
+
+async fn begin(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &Hands) -> Result<(), FlowError> {
     let (id, plan) = (&incident.id, &record.plan);
     crash::point("execute.start");
     let pauses = pause::names_for(&plan.action, Some(&plan.service));

@@ -89,6 +89,10 @@ impl Clock for SimClock {
         SimClock::event_now(self)
     }
 
+    fn steady_now(&self) -> Timestamp {
+        SimClock::event_now(self)
+    }
+
     fn wall_now(&self) -> Timestamp {
         let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_millis(elapsed.as_millis() as i64)

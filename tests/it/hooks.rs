@@ -86,3 +86,56 @@ async fn a_hook_is_called_once_by_two_people_with_its_evidence_before() {
     let incident = stored(&talking.data()).await.remove(0);
     assert!(!incident["evidence"].as_array().unwrap().is_empty());
 }
+
+/// The outcome of the first plan of an incident.
+async fn outcome(talking: &Talking, incident: usize) -> String {
+    let plan = stored(&talking.data()).await[incident]["plans"][0].clone();
+    plan["outcome"]["outcome"].as_str().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn one_that_waits_for_its_effect_holds_up_only_what_is_connected() {
+    let url = cache(Calls::default()).await;
+    let hook = |name: &str, service: &str| {
+        format!(
+            "[[remediation.hook]]\nname = \"{name}\"\ndescription = \"Does it.\"\nservice = \"{service}\"\n\
+             url = \"{url}/{name}\"\ncheck_url = \"{url}/health\"\nnetworks = [\"127.0.0.0/8\"]\n"
+        )
+    };
+    let more = format!(
+        "{}[investigation]\nsettle_seconds = 0\n[remediation]\nlook_seconds = 0.2\n{}{}{}",
+        people(&["T1/ann"]),
+        hook("purge", "catalog"),
+        hook("flush", "billing"),
+        hook("warm", "catalog"),
+    );
+    let talking = Talking::with_approvers("[\"local/you\", \"T1/ann\"]", &more).await;
+    let fired = alert("Down", "catalog");
+    for (at, alert) in [fired.clone(), alert("Down", "billing"), alert("Down", "search")].into_iter().enumerate() {
+        talking.send(&[alert]).await;
+        talking.incident(&format!("INC-{}", at + 1), |incident| incident["state"] == "handed_over").await;
+    }
+    let message = talking.messages().await[0]["ts"].as_str().unwrap().to_owned();
+    let decided = async |incident: usize, name: &str| {
+        says(&talking, "ann", &format!("act INC-{incident} {name}")).await;
+        let plan = stored(&talking.data()).await[incident - 1]["plans"][0].clone();
+        let digest = &plan["plan"]["digest"].as_str().unwrap()[..12];
+        talking.press(&message, "approve", &format!("INC-{incident}.P1.{digest}"), None).await;
+        talking
+            .until("the decision", async || (outcome(&talking, incident - 1).await != "proposed").then_some(()))
+            .await;
+    };
+    decided(1, "purge").await;
+    talking.until("the first call", async || (outcome(&talking, 0).await == "written").then_some(())).await;
+    decided(3, "warm").await;
+    // The first waits for fifteen minutes, since its alert fires on; what lives elsewhere need not.
+    decided(2, "flush").await;
+    talking.until("the call elsewhere", async || (outcome(&talking, 1).await == "written").then_some(())).await;
+    assert_eq!((outcome(&talking, 0).await, outcome(&talking, 2).await), ("written".into(), "approved".into()));
+    let mut ended = fired;
+    ended["status"] = json!("resolved");
+    ended["endsAt"] = json!(chrono::Utc::now().to_rfc3339());
+    talking.send(&[ended]).await;
+    talking.until("the call that waited", async || (outcome(&talking, 2).await == "written").then_some(())).await;
+    assert_eq!(outcome(&talking, 0).await, "verified");
+}

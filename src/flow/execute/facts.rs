@@ -6,8 +6,9 @@ use crate::domain::action::Action;
 use crate::domain::autonomy::Subject;
 use crate::domain::id::PlanId;
 use crate::domain::incident::{Incident, Outcome, PlanRecord, State};
-use crate::domain::plan::BlastRadius;
+use crate::domain::plan::{BlastRadius, Plan};
 use crate::domain::policy::{Facts, Stage};
+use crate::domain::topology::Topology;
 use crate::flow::command::pause;
 use crate::flow::desk::{Desk, FlowError};
 use crate::flow::earn;
@@ -26,6 +27,40 @@ pub(in crate::flow) struct About<'a> {
     pub requester: Option<&'a str>,
     /// Of a plan that is begun: it is no earlier one that it would have to wait for.
     pub own: Option<&'a PlanId>,
+}
+
+/// Whether a plan of another incident that is connected to this one's has been begun and has not ended (S14).
+pub(super) async fn neighbour_works(desk: &Desk, incident: &Incident, record: &PlanRecord) -> Result<bool, FlowError> {
+    let topology = desk.topology().await;
+    let (service, action) = (record.plan.service.as_str(), &record.plan.action);
+    // What is approved and not begun waits itself.
+    let began = |other: &PlanRecord| other.outcome != Outcome::Approved;
+    let under_way = under_way(desk, incident).await?;
+    Ok(under_way.iter().any(|other| began(other) && are_connected(&topology, &other.plan, service, action)))
+}
+
+/// The plans of other incidents that are carried out or wait for their effect.
+async fn under_way(desk: &Desk, incident: &Incident) -> Result<Vec<PlanRecord>, FlowError> {
+    let others = desk.store.incidents_in(["executing", "verifying"]).await?;
+    let others = others.iter().filter(|other| other.id != incident.id);
+    Ok(others
+        .filter_map(|other| match &other.state {
+            State::Executing { plan } | State::Verifying { plan } => other.plan(plan).cloned(),
+            State::Open
+            | State::Investigating
+            | State::Diagnosed
+            | State::Awaiting { .. }
+            | State::HandedOver { .. }
+            | State::Resolved { .. }
+            | State::Merged { .. } => None,
+        })
+        .collect())
+}
+
+fn are_connected(topology: &Topology, other: &Plan, service: &str, action: &Action) -> bool {
+    other.action.target().uid == action.target().uid
+        || other.service == service
+        || topology.distance(&other.service, service).is_some()
 }
 
 pub(in crate::flow) async fn facts(desk: &Desk, about: About<'_>, stage: Stage) -> Result<Facts, FlowError> {
@@ -60,15 +95,9 @@ pub(in crate::flow) async fn facts(desk: &Desk, about: About<'_>, stage: Stage) 
         || done(FAILED_LATELY).any(|one| is_same(&one) && did_not_help(one));
     let unattended_last_hour = done(AN_HOUR).filter(|record| record.plan.approvals_needed == 0).count();
     let topology = desk.topology().await;
-    let under_way = desk.store.incidents_in(["executing", "verifying"]).await?;
-    let neighbour_busy = under_way.iter().filter(|other| other.id != about.incident.id).any(|other| {
-        let (State::Executing { plan } | State::Verifying { plan }) = &other.state else { return false };
-        let Some(record) = other.plan(plan) else { return false };
-        let same_place = record.plan.action.target().uid == about.action.target().uid;
-        same_place
-            || record.plan.service == about.service
-            || topology.distance(&record.plan.service, about.service).is_some()
-    });
+    let under_way = under_way(desk, about.incident).await?;
+    let neighbour_busy =
+        under_way.iter().any(|other| are_connected(&topology, &other.plan, about.service, about.action));
     let subject = Subject {
         cluster: about.action.target().cluster.clone(),
         service: about.service.to_owned(),

@@ -1,6 +1,7 @@
 //! Whether it helped: seen in the cluster and in the estate's own numbers, by a deadline; undone once
 //! if it did not.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,14 +9,15 @@ use tracing::{info, warn};
 
 use super::contested::{NotNow, Permission, Withheld};
 use super::hands::{Hands, patiently};
-use super::{close_when_over, tell_plan};
+use super::{Step, close_when_over, tell_plan};
 use crate::domain::action::{Action, Undo};
 use crate::domain::card::Tone;
-use crate::domain::id::IncidentId;
+use crate::domain::id::{IncidentId, PlanId};
 use crate::domain::incident::{IncidentEvent, PlanRecord, UNDONE};
 use crate::domain::narrative;
 use crate::domain::plan::Plan;
 use crate::domain::root_cause::amount;
+use crate::domain::time::Timestamp;
 use crate::flow::command::pause;
 use crate::flow::deliver::Effect;
 use crate::flow::desk::{Desk, FlowError};
@@ -28,33 +30,70 @@ const GOOD_LOOKS: usize = 3;
 /// Of an undo whose answer was lost.
 const UNDO_ROUNDS: usize = 3;
 
-/// Looks at the estate's own telemetry until it is well or the deadline has passed.
-pub(super) async fn verify(desk: &Desk, id: &IncidentId, record: &PlanRecord, hands: &Hands) -> Result<(), FlowError> {
-    let plan = &record.plan;
-    let deadline = desk.store.execution(plan.id.as_str()).await?.map_or_else(
-        || desk.clock.event_now() + Duration::from_secs(desk.config.investigation.verify_seconds),
-        |(_, _, _, deadline, _)| crate::domain::time::Timestamp::from_millis(deadline),
-    );
-    let (mut good, mut looks) = (0, 0);
-    loop {
-        if desk.stopping() {
-            return Ok(());
-        }
-        crash::point("verify.look");
-        let (facts, well) = look(desk, id, plan, hands).await?;
-        looks += 1;
-        good = if well { good + 1 } else { 0 };
-        if good >= GOOD_LOOKS {
-            crash::point("verify.well");
-            return verified(desk, id, plan, facts).await;
-        }
-        // A process that was away until after the deadline has seen nothing yet; and what is well by now is
-        // looked at until it is sure.
-        if desk.clock.event_now() >= deadline && looks >= GOOD_LOOKS && good == 0 {
-            return not_verified(desk, id, plan, facts).await;
-        }
-        desk.clock.sleep_event(Duration::from_secs_f64(desk.config.remediation.look_seconds)).await;
+/// The plans that wait for their effect, and what was seen of each so far. In memory: whoever leads next
+/// looks afresh.
+#[derive(Debug, Default)]
+pub(super) struct Watched(HashMap<PlanId, Looks>);
+
+#[derive(Debug)]
+struct Looks {
+    taken: usize,
+    /// In a row, the last ones.
+    good: usize,
+    /// Both by the steady clock: one that is set forward cuts no effect short, and one that is set back lets
+    /// nobody wait for an hour more.
+    next_at: Timestamp,
+    until: Timestamp,
+}
+
+impl Watched {
+    pub(super) fn forget_all_but(&mut self, due: &[(IncidentId, PlanId)]) {
+        self.0.retain(|plan, _| due.iter().any(|(_, one)| one == plan));
     }
+
+    /// How long until the next look.
+    pub(super) fn next(&self, steady_now: Timestamp) -> Option<Duration> {
+        self.0.values().map(|looks| looks.next_at.since(steady_now)).min()
+    }
+}
+
+/// Looks once at the estate's own telemetry, when it is time to, until it is well or was not in time.
+pub(super) async fn verify(
+    desk: &Desk,
+    id: &IncidentId,
+    record: &PlanRecord,
+    hands: &Hands,
+    watched: &mut Watched,
+) -> Result<Step, FlowError> {
+    let plan = &record.plan;
+    let pause = Duration::from_secs_f64(desk.config.remediation.look_seconds);
+    let steady_now = desk.clock.steady_now();
+    if !watched.0.contains_key(&plan.id) {
+        let longest = Duration::from_secs(desk.config.investigation.verify_seconds);
+        let event_now = desk.clock.event_now();
+        let stored = desk.store.execution(plan.id.as_str()).await?;
+        let left = stored.map(|(_, _, _, deadline, _)| Timestamp::from_millis(deadline).since(event_now));
+        let until = steady_now + left.map_or(longest, |left| left.min(longest));
+        watched.0.insert(plan.id.clone(), Looks { taken: 0, good: 0, next_at: steady_now, until });
+    }
+    let Some(looks) = watched.0.get_mut(&plan.id).filter(|looks| steady_now >= looks.next_at) else {
+        return Ok(Step::Waits);
+    };
+    crash::point("verify.look");
+    let (facts, well) = look(desk, id, plan, hands).await?;
+    looks.taken += 1;
+    looks.good = if well { looks.good + 1 } else { 0 };
+    looks.next_at = desk.clock.steady_now() + pause;
+    if looks.good >= GOOD_LOOKS {
+        crash::point("verify.well");
+        return verified(desk, id, plan, facts).await.map(|()| Step::Taken);
+    }
+    // A process that was away until after the deadline has seen nothing yet; and what is well by now is
+    // looked at until it is sure.
+    if desk.clock.steady_now() >= looks.until && looks.taken >= GOOD_LOOKS && looks.good == 0 {
+        return not_verified(desk, id, plan, facts).await.map(|()| Step::Taken);
+    }
+    Ok(Step::Waits)
 }
 
 async fn look(desk: &Desk, id: &IncidentId, plan: &Plan, hands: &Hands) -> Result<(Vec<String>, bool), FlowError> {

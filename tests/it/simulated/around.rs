@@ -43,6 +43,10 @@ impl Clock for Turned {
         Timestamp::from_millis(self.true_millis())
     }
 
+    fn steady_now(&self) -> Timestamp {
+        Timestamp::from_millis(self.true_millis())
+    }
+
     fn wall_now(&self) -> Timestamp {
         Timestamp::from_millis(self.true_millis() + self.jump_millis.load(Ordering::SeqCst))
     }
