@@ -417,7 +417,13 @@ fn small_model(config: &Config) -> anyhow::Result<Option<Arc<dyn Model>>> {
 fn named_model(model: &ModelConfig, name: &str) -> anyhow::Result<Arc<dyn Model>> {
     let base = model.base_url.as_deref().unwrap_or("https://api.openai.com/v1");
     let attempt = Duration::from_secs(model.reply_seconds.max(1));
-    Ok(Arc::new(OpenAiModel::new(base, model.api_key.reveal().unwrap_or("none"), name, attempt)?))
+    Ok(Arc::new(OpenAiModel::new(
+        base,
+        model.api_key.reveal().unwrap_or("none"),
+        name,
+        attempt,
+        model.reply_tokens_field,
+    )?))
 }
 
 /// Slack's directory and channels, beside its messages.

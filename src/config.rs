@@ -24,14 +24,14 @@ use crate::domain::intent::alertmanager::Alertmanager;
 use crate::domain::intent::inhibit::{InhibitRule, Limits};
 use crate::domain::intent::silence::Silences;
 use crate::domain::intent::window::{Window, Windows};
-use crate::domain::investigation::Prices;
+use crate::domain::investigation::{Prices, reply_tokens};
 use crate::domain::triage;
 
 pub use kafka::Kafka;
 pub use people::{OnCallConfig, PersonConfig, RotaConfig};
 pub use policy::PolicyConfig;
 pub use prefilter::PrefilterConfig;
-pub use reasoning::{InvestigationConfig, ModelConfig, ModelMode, SmallModel};
+pub use reasoning::{InvestigationConfig, ModelConfig, ModelMode, SmallModel, TokensField};
 pub use remediation::{AutonomyConfig, DumpConfig, HookConfig, JobConfig, RemediationConfig, SuccessConfig};
 pub use routing::{ElsewhereConfig, JiraConfig, PagerDutyConfig, RoutingConfig, TeamsConfig, Wanted, WebhookConfig};
 pub use secret::Secret;
@@ -336,6 +336,8 @@ impl Config {
             mode: known.as_ref().map(|model| model.mode).unwrap_or_default(),
             prices: known.as_ref().map(|model| model.prices).unwrap_or_default(),
             triage: known.as_ref().and_then(|model| model.triage.clone()),
+            reply_tokens: known.as_ref().map_or_else(reply_tokens, |model| model.reply_tokens),
+            reply_tokens_field: known.as_ref().map(|model| model.reply_tokens_field).unwrap_or_default(),
             reply_seconds: known.map_or_else(reasoning::reply_seconds, |model| model.reply_seconds),
             name: name.to_owned(),
         });

@@ -1,9 +1,13 @@
 //! A language model behind any OpenAI-compatible chat endpoint.
 //!
-//! Invariants: at most two attempts a call, each at most 30 s; the API key never shows in `Debug`
-//! or in an error. The library's own retries (three, with long pauses) are replaced: a person waits.
+//! Invariants: at most two attempts a call, and one only when it took too long; the API key never shows in
+//! `Debug` or in an error. The library's own retries (three, with long pauses) are replaced: a person waits.
+//! A field that the endpoint does not know is asked for under its other name, once.
+
+mod wire;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_openai::Client;
@@ -11,10 +15,11 @@ use async_openai::config::OpenAIConfig;
 use async_openai::error::OpenAIError;
 use async_openai::middleware::HttpRequestFactory;
 use async_trait::async_trait;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::ports::{Model, ModelError, ModelMessage, ModelReply, ModelRequest, ToolCall, ToolSchema};
+use crate::config::TokensField;
+use crate::ports::{Model, ModelError, ModelReply, ModelRequest, ToolCall};
+use wire::{Completion, body, read_call, text_of};
 
 /// A server that asks for more patience than this is treated as away.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -26,6 +31,9 @@ pub struct OpenAiModel {
     client: Client<OpenAIConfig>,
     model: String,
     base_url: String,
+    field: TokensField,
+    /// The endpoint refused that field and took the other one.
+    other_field: AtomicBool,
 }
 
 impl fmt::Debug for OpenAiModel {
@@ -40,7 +48,13 @@ impl fmt::Debug for OpenAiModel {
 
 impl OpenAiModel {
     /// `base_url` with its version, such as `https://api.openai.com/v1` or `http://127.0.0.1:11434/v1`.
-    pub fn new(base_url: &str, api_key: &str, model: &str, attempt: Duration) -> Result<Self, ModelError> {
+    pub fn new(
+        base_url: &str,
+        api_key: &str,
+        model: &str,
+        attempt: Duration,
+        field: TokensField,
+    ) -> Result<Self, ModelError> {
         let http = reqwest::Client::builder()
             .timeout(attempt)
             .connect_timeout(Duration::from_secs(5))
@@ -54,10 +68,34 @@ impl OpenAiModel {
             Client::build(http, config).with_http_service(tower::service_fn(move |request: HttpRequestFactory| {
                 send_with_one_retry(sender.clone(), request)
             }));
-        Ok(Self { client, model: model.to_owned(), base_url })
+        Ok(Self { client, model: model.to_owned(), base_url, field, other_field: AtomicBool::new(false) })
     }
 
-    async fn post(&self, body: Value) -> Result<Completion, ModelError> {
+    /// `body` without the length that a reply may have, which is `tokens`.
+    async fn post(&self, body: &Value, tokens: u32) -> Result<Completion, ModelError> {
+        let swapped = self.other_field.load(Ordering::Relaxed);
+        let field = if swapped { self.field.other() } else { self.field };
+        let refused = match self.send(body, field, tokens).await {
+            Err(ModelError::Refused(why)) if complains_of(&why, field) => ModelError::Refused(why),
+            other => return other,
+        };
+        match self.send(body, field.other(), tokens).await {
+            // It is not the name that it minds.
+            Err(ModelError::Refused(_)) => Err(refused),
+            other => {
+                tracing::info!(
+                    field = field.other().as_str(),
+                    "the endpoint wants the length of a reply in this field"
+                );
+                self.other_field.store(!swapped, Ordering::Relaxed);
+                other
+            }
+        }
+    }
+
+    async fn send(&self, body: &Value, field: TokensField, tokens: u32) -> Result<Completion, ModelError> {
+        let mut body = body.clone();
+        body[field.as_str()] = json!(tokens);
         self.client.chat().create_byot::<Value, Completion>(body).await.map_err(explain)
     }
 }
@@ -69,136 +107,35 @@ impl Model for OpenAiModel {
     }
 
     async fn complete(&self, request: ModelRequest) -> Result<ModelReply, ModelError> {
-        let completion = self.post(body(&self.model, &request)).await?;
+        let completion = self.post(&body(&self.model, &request), request.max_tokens).await?;
         let usage = completion.usage.unwrap_or_default();
+        let (tokens_in, tokens_out) = (usage.prompt_tokens, usage.completion_tokens);
+        let empty = |why: String, cut: bool| ModelError::Empty { why, cut, tokens_in, tokens_out };
         let choice = completion
             .choices
             .into_iter()
             .next()
-            .ok_or_else(|| ModelError::Garbage("the reply holds no choice".to_owned()))?;
+            .ok_or_else(|| empty("the reply holds no choice".to_owned(), false))?;
         let text = choice.message.content.map(text_of).unwrap_or_default();
         let calls: Vec<ToolCall> =
             choice.message.tool_calls.unwrap_or_default().into_iter().enumerate().map(read_call).collect();
         if text.trim().is_empty() && calls.is_empty() {
             let why = choice.finish_reason.unwrap_or_else(|| "no reason given".to_owned());
-            return Err(ModelError::Garbage(format!("an empty reply ({why})")));
+            let cut = why == "length";
+            return Err(empty(why, cut));
         }
-        Ok(ModelReply { text, calls, tokens_in: usage.prompt_tokens, tokens_out: usage.completion_tokens })
+        Ok(ModelReply { text, calls, tokens_in, tokens_out })
     }
 
     async fn check(&self) -> Result<String, ModelError> {
         let question = json!({
             "model": self.model,
             "messages": [{"role": "user", "content": "Answer with OK."}],
-            "max_completion_tokens": 16,
             "stream": false,
         });
-        self.post(question).await?;
+        self.post(&question, 16).await?;
         Ok(format!("{} answers at {}", self.model, self.base_url))
     }
-}
-
-#[derive(Deserialize)]
-struct Completion {
-    choices: Vec<Choice>,
-    usage: Option<Usage>,
-}
-
-#[derive(Deserialize)]
-struct Choice {
-    message: Message,
-    finish_reason: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Message {
-    content: Option<Value>,
-    tool_calls: Option<Vec<RawCall>>,
-}
-
-#[derive(Deserialize)]
-struct RawCall {
-    id: Option<String>,
-    function: RawFunction,
-}
-
-#[derive(Deserialize)]
-struct RawFunction {
-    name: String,
-    /// Text that holds JSON by the specification; some servers send the object itself.
-    #[serde(default)]
-    arguments: Value,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Usage {
-    prompt_tokens: u64,
-    completion_tokens: u64,
-}
-
-fn text_of(content: Value) -> String {
-    match content {
-        Value::String(text) => text,
-        Value::Array(parts) => {
-            parts.iter().filter_map(|part| part.get("text").and_then(Value::as_str)).collect::<Vec<_>>().join("")
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => String::new(),
-    }
-}
-
-/// Arguments that are no JSON stay text: the investigation answers them with a repair message.
-fn read_call((at, raw): (usize, RawCall)) -> ToolCall {
-    let arguments = match raw.function.arguments {
-        Value::String(text) if text.trim().is_empty() => json!({}),
-        Value::String(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
-        Value::Null => json!({}),
-        other => other,
-    };
-    let id = raw.id.filter(|id| !id.is_empty()).unwrap_or_else(|| format!("call_{at}"));
-    ToolCall { id, name: raw.function.name, arguments }
-}
-
-fn body(model: &str, request: &ModelRequest) -> Value {
-    let mut body = json!({
-        "model": model,
-        "messages": request.messages.iter().map(message).collect::<Vec<_>>(),
-        "max_completion_tokens": request.max_tokens,
-        "stream": false,
-    });
-    if !request.tools.is_empty() {
-        body["tools"] = request.tools.iter().map(tool).collect();
-        body["tool_choice"] = json!("auto");
-    }
-    body
-}
-
-fn tool(schema: &ToolSchema) -> Value {
-    json!({"type": "function", "function": {
-        "name": schema.name, "description": schema.description, "parameters": schema.parameters,
-    }})
-}
-
-fn message(message: &ModelMessage) -> Value {
-    match message {
-        ModelMessage::System { text } => json!({"role": "system", "content": text}),
-        ModelMessage::User { text } => json!({"role": "user", "content": text}),
-        ModelMessage::Assistant { text, calls } if calls.is_empty() => json!({"role": "assistant", "content": text}),
-        ModelMessage::Assistant { text, calls } => {
-            let content = if text.is_empty() { Value::Null } else { json!(text) };
-            json!({"role": "assistant", "content": content, "tool_calls": calls.iter().map(call).collect::<Vec<_>>()})
-        }
-        ModelMessage::Tool { call_id, text } => json!({"role": "tool", "tool_call_id": call_id, "content": text}),
-    }
-}
-
-fn call(call: &ToolCall) -> Value {
-    // Servers parse what they get back, so a malformed text must travel inside an object.
-    let arguments = match &call.arguments {
-        Value::Object(_) => call.arguments.to_string(),
-        other => json!({"malformed": other}).to_string(),
-    };
-    json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}})
 }
 
 /// Reads the whole answer here, so that a body that stalls counts as a failed attempt too.
@@ -217,6 +154,11 @@ async fn send_with_one_retry(
     attempt(&http, request.build().await?).await.map_err(|failure| failure.error.into())
 }
 
+/// Whether a request was refused for the name of that field.
+fn complains_of(why: &str, field: TokensField) -> bool {
+    ["400 ", "422 "].iter().any(|status| why.starts_with(status)) && why.contains(field.as_str())
+}
+
 struct Failure {
     error: ModelError,
     /// The pause before another attempt, when one is worth it.
@@ -224,12 +166,13 @@ struct Failure {
 }
 
 async fn attempt(http: &reqwest::Client, request: reqwest::Request) -> Result<reqwest::Response, Failure> {
-    let broken = |error: reqwest::Error| {
-        let what = if error.is_timeout() { "timed out" } else { "cannot be reached" };
-        Failure {
-            error: ModelError::Unavailable(format!("{what}: {}", error.without_url())),
+    let broken = |error: reqwest::Error| match error.is_timeout() {
+        // Whoever waits has waited long enough.
+        true => Failure { error: ModelError::TimedOut(error.without_url().to_string()), again: None },
+        false => Failure {
+            error: ModelError::Unavailable(format!("cannot be reached: {}", error.without_url())),
             again: Some(DEFAULT_PAUSE),
-        }
+        },
     };
     let mut response = http.execute(request).await.map_err(broken)?;
     let status = response.status();
@@ -279,110 +222,4 @@ fn explain(error: OpenAIError) -> ModelError {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use axum::extract::State;
-    use axum::http::{HeaderMap, StatusCode};
-    use axum::response::{IntoResponse, Response};
-    use axum::routing::post;
-    use axum::{Json, Router};
-
-    use super::*;
-
-    #[derive(Clone, Default)]
-    struct Attempts(Arc<AtomicUsize>);
-
-    async fn chat(State(attempts): State<Attempts>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
-        let attempt = attempts.0.fetch_add(1, Ordering::SeqCst);
-        assert_eq!(headers["authorization"], "Bearer sk-secret");
-        let usage = json!({"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10});
-        match body["model"].as_str().unwrap() {
-            "echo" => Json(json!({"choices": [{"message": {"content": body.to_string()}}]})).into_response(),
-            "slow" if attempt == 0 => {
-                (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "0.05")], "slow down").into_response()
-            }
-            "later" => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "60")], "tomorrow").into_response(),
-            "down" => (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0")], "upstream").into_response(),
-            "wrong" => (StatusCode::BAD_REQUEST, Json(json!({"error": {"message": "bad model"}}))).into_response(),
-            "hang" => std::future::pending().await,
-            "garbage" => "<html>".into_response(),
-            "empty" => {
-                Json(json!({"choices": [{"message": {"content": ""}, "finish_reason": "length"}]})).into_response()
-            }
-            _ => Json(json!({"usage": usage, "choices": [{"message": {"content": null, "tool_calls": [
-                {"id": "c1", "function": {"name": "metrics", "arguments": "{\"query\":\"up\"}"}},
-                {"id": "c2", "function": {"name": "logs", "arguments": "{broken"}},
-            ]}}]}))
-            .into_response(),
-        }
-    }
-
-    async fn ask(model: &str, request: ModelRequest) -> (Result<ModelReply, ModelError>, usize) {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let attempts = Attempts::default();
-        let app = Router::new().route("/v1/chat/completions", post(chat)).with_state(attempts.clone());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}/v1/", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        let timeout = Duration::from_millis(300);
-        let model = OpenAiModel::new(&base, "sk-secret", model, timeout).unwrap();
-        assert!(!format!("{model:?}").contains("sk-secret"));
-        (model.complete(request).await, attempts.0.load(Ordering::SeqCst))
-    }
-
-    fn request() -> ModelRequest {
-        ModelRequest {
-            messages: vec![
-                ModelMessage::System { text: "watch".into() },
-                ModelMessage::Assistant {
-                    text: String::new(),
-                    calls: vec![ToolCall { id: "c0".into(), name: "m".into(), arguments: json!("{x") }],
-                },
-                ModelMessage::Tool { call_id: "c0".into(), text: "no".into() },
-            ],
-            tools: vec![ToolSchema { name: "m".into(), description: "d".into(), parameters: json!({}) }],
-            max_tokens: 64,
-        }
-    }
-
-    #[tokio::test]
-    async fn tool_calls_and_usage_are_read_and_broken_arguments_kept_as_text() {
-        let (reply, _) = ask("good", request()).await;
-        let reply = reply.unwrap();
-        assert_eq!((reply.tokens_in, reply.tokens_out), (7, 3));
-        assert_eq!(reply.calls[0].arguments, json!({"query": "up"}));
-        assert_eq!(reply.calls[1].arguments, json!("{broken"));
-    }
-
-    #[tokio::test]
-    async fn the_wire_format_is_what_servers_expect() {
-        let (reply, _) = ask("echo", request()).await;
-        let sent: Value = serde_json::from_str(&reply.unwrap().text).unwrap();
-        assert_eq!(sent["messages"][1]["tool_calls"][0]["function"]["arguments"], r#"{"malformed":"{x"}"#);
-        assert_eq!(sent["messages"][2]["tool_call_id"], "c0");
-        assert_eq!(sent["tools"][0]["function"]["name"], "m");
-        assert_eq!(sent["max_completion_tokens"], 64);
-    }
-
-    #[tokio::test]
-    async fn one_retry_and_no_more() {
-        let (reply, attempts) = ask("slow", request()).await;
-        assert!(reply.is_ok() && attempts == 2);
-        let (reply, attempts) = ask("down", request()).await;
-        assert!(matches!(reply, Err(ModelError::Unavailable(_))) && attempts == 2);
-        let (reply, attempts) = ask("hang", request()).await;
-        assert!(matches!(reply, Err(ModelError::Unavailable(_))) && attempts == 2);
-        let (reply, attempts) = ask("later", request()).await;
-        assert!(matches!(reply, Err(ModelError::RateLimited(_))) && attempts == 1);
-    }
-
-    #[tokio::test]
-    async fn what_a_retry_cannot_mend_is_said_at_once() {
-        let (reply, attempts) = ask("wrong", request()).await;
-        assert_eq!((reply, attempts), (Err(ModelError::Refused("400 Bad Request: bad model".into())), 1));
-        assert!(matches!(ask("garbage", request()).await.0, Err(ModelError::Garbage(_))));
-        assert!(matches!(ask("empty", request()).await.0, Err(ModelError::Garbage(_))));
-    }
-}
+mod tests;

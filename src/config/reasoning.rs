@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::Secret;
-use crate::domain::investigation::Prices;
+use crate::domain::investigation::{Prices, reply_tokens};
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -15,9 +15,15 @@ pub struct ModelConfig {
     pub api_key: Secret,
     #[serde(default)]
     pub mode: ModelMode,
-    /// For one reply; self-hosted models may think for minutes.
+    /// For one reply, a second attempt included; self-hosted models may think for minutes.
     #[serde(default = "reply_seconds")]
     pub reply_seconds: u64,
+    /// What one reply may be long, thoughts included.
+    #[serde(default = "reply_tokens")]
+    pub reply_tokens: u32,
+    /// How the endpoint wants to be told that.
+    #[serde(default)]
+    pub reply_tokens_field: TokensField,
     /// What a million tokens cost, for budgets and transcripts; the currency is yours.
     #[serde(default)]
     pub prices: Prices,
@@ -34,8 +40,35 @@ pub struct SmallModel {
     pub prices: Prices,
 }
 
+/// Whoever waits for a diagnosis waits for it, and so does everybody behind them.
 pub(super) fn reply_seconds() -> u64 {
-    120
+    30
+}
+
+/// The field of a request that says how long its reply may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum TokensField {
+    #[default]
+    MaxCompletionTokens,
+    /// Older servers and Ollama know this one only; Ollama takes no notice of the other.
+    MaxTokens,
+}
+
+impl TokensField {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MaxCompletionTokens => "max_completion_tokens",
+            Self::MaxTokens => "max_tokens",
+        }
+    }
+
+    pub fn other(self) -> Self {
+        match self {
+            Self::MaxCompletionTokens => Self::MaxTokens,
+            Self::MaxTokens => Self::MaxCompletionTokens,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]

@@ -16,7 +16,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use budget::{Limits, Prices, Spent};
+pub use budget::{Limits, Prices, Spent, reply_tokens};
 pub use conclusion::{Cited, Conclusion, Finding, ProposedRemedy, conclude_schema};
 pub use todo::{TODO, Todo};
 pub use wire::{ModelError, ModelMessage, ModelReply, ModelRequest, ToolCall, ToolSchema};
@@ -32,8 +32,6 @@ use super::redact::{redact, redact_json};
 use super::time::Timestamp;
 
 pub const CONCLUDE: &str = "conclude";
-/// A reply longer than this is rambling, and every word is a person's waiting time.
-const MAX_TOKENS_A_REPLY: u32 = 2_000;
 /// Answers of older rounds are cut to this many characters: what mattered was said in the thoughts,
 /// and the whole history is paid for again at each step. The newest round is cut late.
 const OLD_ANSWER: usize = 150;
@@ -133,6 +131,9 @@ pub struct Investigation {
     /// What may be named as a cause; empty: anything, and the judge decides alone.
     #[serde(default)]
     pub known: Known,
+    /// A reply was used up before it said anything: from then on each may be twice as long.
+    #[serde(default)]
+    pub wider: bool,
     pub state: State,
 }
 
@@ -174,8 +175,8 @@ impl Investigation {
     pub fn open(incident: IncidentId, mode: Mode, brief: Brief, tools: Vec<ToolSchema>, limits: Limits) -> Self {
         let (spent, transcript, made) = (Spent::default(), vec![], BTreeSet::new());
         let (todo, known) = (vec![], Known::default());
-        let (must_rule_out, state) = (false, State::Asking);
-        Self { incident, mode, brief, tools, limits, spent, transcript, made, todo, must_rule_out, known, state }
+        let (must_rule_out, wider, state) = (false, false, State::Asking);
+        Self { incident, mode, brief, tools, limits, spent, transcript, made, todo, must_rule_out, known, wider, state }
     }
 
     #[must_use]
@@ -209,7 +210,20 @@ impl Investigation {
             Err(ModelError::Garbage(why)) => {
                 return self.repair(format!("Your last reply could not be read ({why}). Answer again, briefly."));
             }
-            Err(error @ (ModelError::RateLimited(_) | ModelError::Unavailable(_) | ModelError::Refused(_))) => {
+            Err(ModelError::Empty { why, cut, tokens_in, tokens_out }) => {
+                self.spent.pay(tokens_in, tokens_out, &self.limits.prices);
+                if cut && !self.wider {
+                    self.wider = true;
+                    return self;
+                }
+                return self.repair(format!("Your last reply was empty ({why}). Answer again, briefly."));
+            }
+            Err(
+                error @ (ModelError::RateLimited(_)
+                | ModelError::Unavailable(_)
+                | ModelError::Refused(_)
+                | ModelError::TimedOut(_)),
+            ) => {
                 return self.end_partial(error.to_string());
             }
         };
@@ -444,7 +458,8 @@ impl Investigation {
                 }
             }
         };
-        ModelRequest { messages, tools, max_tokens: MAX_TOKENS_A_REPLY }
+        let max_tokens = self.limits.reply_tokens.saturating_mul(if self.wider { 2 } else { 1 });
+        ModelRequest { messages, tools, max_tokens }
     }
 
     /// What looks into long answers is of no use before there is one; an answer that was cut names it.

@@ -18,8 +18,16 @@ pub struct Limits {
     pub cost: f64,
     #[serde(default)]
     pub prices: Prices,
+    /// Of one reply, thoughts included.
+    #[serde(default = "reply_tokens")]
+    pub reply_tokens: u32,
     /// On the clock whose instants the driver passes in.
     pub deadline: Timestamp,
+}
+
+/// A reply longer than this is rambling, and every word is a person's waiting time.
+pub const fn reply_tokens() -> u32 {
+    2_000
 }
 
 /// What the model's provider takes for a million tokens.
@@ -59,7 +67,8 @@ impl Limits {
     /// SAFETY.md S17: 4 minutes and 25 tool calls an incident.
     pub fn standard(started: Timestamp) -> Self {
         let deadline = started + Duration::from_secs(240);
-        Self { steps: 12, tool_calls: 25, tokens: 60_000, cost: 0.0, prices: Prices::default(), deadline }
+        let (cost, prices, reply_tokens) = (0.0, Prices::default(), reply_tokens());
+        Self { steps: 12, tool_calls: 25, tokens: 60_000, cost, prices, reply_tokens, deadline }
     }
 
     /// The limit that ends the investigation, in words.

@@ -81,6 +81,9 @@ pub struct Team {
     stage: Stage,
     /// Why triage was not followed, or left out.
     pub remark: Option<String>,
+    /// Triage has used its reply up before it said anything, and is asked once more.
+    #[serde(default)]
+    wider: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,13 +99,15 @@ enum Stage {
 pub struct Due {
     pub member: Member,
     pub next: Next,
+    /// Of the member: later than this an answer is of no use.
+    pub deadline: Timestamp,
 }
 
 impl Team {
     pub fn solo(common: Common, lead: Kit) -> Self {
         let investigation = Box::new(open(&common, &lead, common.brief.clone(), &common.recap, common.limits));
         let (triage, kits) = (String::new(), BTreeMap::new());
-        Self { common, triage, kits, lead, stage: Stage::Lead { investigation }, remark: None }
+        Self { common, triage, kits, lead, stage: Stage::Lead { investigation }, remark: None, wider: false }
     }
 
     /// `triage` is the system message of whoever assigns; an empty set of kits makes a team of one.
@@ -110,19 +115,23 @@ impl Team {
         if kits.is_empty() {
             return Self::solo(common, lead);
         }
-        Self { common, triage, kits, lead, stage: Stage::Triage, remark: None }
+        Self { common, triage, kits, lead, stage: Stage::Triage, remark: None, wider: false }
     }
 
     /// All that is due; everything in it may run at the same time.
     pub fn due(&self, now: Timestamp) -> Vec<Due> {
+        let of = |member, one: &Investigation| Due { member, next: one.next(now), deadline: one.limits.deadline };
         match &self.stage {
-            Stage::Triage => vec![Due { member: Member::Triage, next: Next::AskModel(self.assignment()) }],
+            Stage::Triage => {
+                let (next, deadline) = (Next::AskModel(self.assignment()), self.common.limits.deadline);
+                vec![Due { member: Member::Triage, next, deadline }]
+            }
             Stage::Specialists { at_work } => at_work
                 .iter()
-                .map(|(field, one)| Due { member: Member::Specialist(*field), next: one.next(now) })
+                .map(|(field, one)| of(Member::Specialist(*field), one))
                 .filter(|due| !matches!(due.next, Next::Conclude(_)))
                 .collect(),
-            Stage::Lead { investigation } => vec![Due { member: Member::Lead, next: investigation.next(now) }],
+            Stage::Lead { investigation } => vec![of(Member::Lead, investigation)],
         }
     }
 
@@ -229,11 +238,19 @@ impl Team {
                 Mode::Native => vec![assign_schema(&fields)],
                 Mode::Text => vec![],
             },
-            max_tokens: TRIAGE_TOKENS,
+            max_tokens: if self.wider { self.common.limits.reply_tokens.max(TRIAGE_TOKENS) } else { TRIAGE_TOKENS },
         }
     }
 
     fn assigned(mut self, reply: Result<ModelReply, ModelError>) -> Self {
+        let (tokens_in, tokens_out) =
+            reply.as_ref().map_or_else(ModelError::tokens, |reply| (reply.tokens_in, reply.tokens_out));
+        let left = self.common.limits.tokens.saturating_sub(tokens_in + tokens_out);
+        self.common.limits.tokens = left;
+        if !self.wider && matches!(reply, Err(ModelError::Empty { cut: true, .. })) {
+            self.wider = true;
+            return self;
+        }
         let wanted = reply.map_err(|error| error.to_string()).and_then(|reply| read_assignment(&reply));
         let mut chosen: Vec<(Speciality, String)> = match wanted {
             Ok(wanted) => wanted.into_iter().filter(|(field, _)| self.kits.contains_key(field)).collect(),
@@ -444,6 +461,22 @@ mod tests {
             assert_eq!(team.due(START).len(), 4);
             assert!(team.remark.as_deref().is_some_and(|why| why.starts_with("triage gave no assignment")));
         }
+    }
+
+    #[test]
+    fn triage_that_thinks_its_reply_up_is_asked_once_more_with_more_room() {
+        let cut = || Err(ModelError::Empty { why: "length".into(), cut: true, tokens_in: 100, tokens_out: 400 });
+        let room = |team: &Team| match &team.due(START)[..] {
+            [Due { member: Member::Triage, next: Next::AskModel(request), .. }] => Some(request.max_tokens),
+            _ => None,
+        };
+        let team = team();
+        assert_eq!(room(&team), Some(400));
+        let team = team.on_model(Member::Triage, cut(), START);
+        assert_eq!(room(&team), Some(2_000));
+        let team = team.on_model(Member::Triage, cut(), START);
+        assert_eq!(team.due(START).len(), 4);
+        assert_eq!(team.common.limits.tokens, 59_000, "both are paid for");
     }
 
     #[test]

@@ -204,6 +204,7 @@ fn any_reply() -> impl Strategy<Value = Result<ModelReply, ModelError>> {
         1 => Just(reply("", vec![call("z", CONCLUDE, conclusion())])),
         1 => Just(reply("", vec![call("z", CONCLUDE, json!({"service": 3}))])),
         1 => Just(Err(ModelError::Garbage("x".into()))),
+        1 => any::<bool>().prop_map(|cut| Err(empty(cut))),
     ]
 }
 
@@ -280,4 +281,44 @@ fn a_misspelt_name_gets_a_second_try_with_the_names() {
         assert!(matches!(machine.next(START), Next::AskModel(_)), "{service} {change}");
         assert!(last_text(&machine).contains(said), "{}", last_text(&machine));
     }
+}
+
+fn empty(cut: bool) -> ModelError {
+    ModelError::Empty { why: "length".into(), cut, tokens_in: 100, tokens_out: 2_000 }
+}
+
+fn room(investigation: &Investigation) -> u32 {
+    match investigation.next(START) {
+        Next::AskModel(request) => request.max_tokens,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_reply_that_is_used_up_by_thinking_is_paid_for_and_asked_again_with_more_room() {
+    let mut machine = open(Mode::Native);
+    machine.limits.prices = Prices { input: 5.0, output: 15.0 };
+    assert_eq!(room(&machine), 2_000);
+    let machine = machine.on_model(Err(empty(true)), START);
+    assert_eq!((machine.spent.tokens, machine.spent.repairs, machine.spent.steps), (2_100, 0, 1));
+    assert!((machine.spent.cost - 0.0305).abs() < 1e-9, "{}", machine.spent.cost);
+    assert_eq!(room(&machine), 4_000);
+    // Once: the next one counts as a failure.
+    let machine = machine.on_model(Err(empty(true)), START);
+    assert_eq!((machine.spent.tokens, machine.spent.repairs), (4_200, 1));
+    assert!(last_text(&machine).contains("Your last reply was empty (length)"), "{}", last_text(&machine));
+    // What was not cut gets no more room by being empty.
+    let other = open(Mode::Native).on_model(Err(empty(false)), START);
+    assert_eq!((room(&other), other.spent.repairs), (2_000, 1));
+}
+
+#[test]
+fn thinking_without_an_end_ends_by_the_budget() {
+    let mut machine = open(Mode::Native);
+    machine.limits.tokens = 4_000;
+    for _ in 0..2 {
+        machine = machine.on_model(Err(empty(true)), START);
+    }
+    let Next::Conclude(Conclusion::Partial { why, .. }) = machine.next(START) else { panic!("went on") };
+    assert_eq!(why, "no conclusion within 4000 tokens");
 }

@@ -50,8 +50,15 @@ pub enum ModelError {
     Unavailable(String),
     #[error("model refused the request: {0}")]
     Refused(String),
+    /// Not within the time that it had.
+    #[error("model did not answer in time: {0}")]
+    TimedOut(String),
     #[error("model answered with something unreadable: {0}")]
     Garbage(String),
+    /// Neither words nor calls, and paid for all the same. `cut`: what it may say was used up before it
+    /// said anything, as of models that think first.
+    #[error("model answered with an empty reply ({why})")]
+    Empty { why: String, cut: bool, tokens_in: u64, tokens_out: u64 },
 }
 
 impl ModelError {
@@ -61,7 +68,19 @@ impl ModelError {
             Self::RateLimited(_) => "rate_limited",
             Self::Unavailable(_) => "unavailable",
             Self::Refused(_) => "refused",
+            Self::TimedOut(_) => "timeout",
             Self::Garbage(_) => "unreadable",
+            Self::Empty { .. } => "empty",
+        }
+    }
+
+    /// What was read and written for it, in tokens.
+    pub fn tokens(&self) -> (u64, u64) {
+        match self {
+            Self::Empty { tokens_in, tokens_out, .. } => (*tokens_in, *tokens_out),
+            Self::RateLimited(_) | Self::Unavailable(_) | Self::Refused(_) | Self::TimedOut(_) | Self::Garbage(_) => {
+                (0, 0)
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, ReasoningStep};
 use crate::domain::investigation::team::Member;
 use crate::domain::investigation::{
-    Brief, Conclusion, Finding, Investigation, Known, Limits, Mode, Next, ToolCall, ToolResult,
+    Brief, Conclusion, Finding, Investigation, Known, Limits, Mode, Next, ToolCall, ToolResult, reply_tokens,
 };
 use crate::domain::judge::sift;
 use crate::domain::narrative::state_words;
@@ -130,6 +130,7 @@ impl Talk<'_> {
         };
         let known = Known {
             services: self.known.clone(),
+            reply_tokens: desk.config.model.as_ref().map_or_else(reply_tokens, |model| model.reply_tokens),
             changes: picture.changes.iter().map(|change| change.id.clone()).collect(),
         };
         let brief = Brief { system, user, recap: String::new() };

@@ -10,7 +10,7 @@ use super::setting;
 use crate::config::ModelMode;
 use crate::domain::incident::Incident;
 use crate::domain::investigation::team::{Common, Kit, Team};
-use crate::domain::investigation::{Known, Limits, Mode};
+use crate::domain::investigation::{Known, Limits, Mode, reply_tokens};
 use crate::domain::root_cause::{Candidate, Picture};
 use crate::domain::speciality::Speciality;
 use crate::domain::topology::NodeKind;
@@ -108,6 +108,7 @@ pub(super) async fn open(
         tokens: config.max_tokens,
         cost: config.max_cost,
         prices: desk.model.as_ref().map(|model| desk.config.prices_of(model.name())).unwrap_or_default(),
+        reply_tokens: desk.config.model.as_ref().map_or_else(reply_tokens, |model| model.reply_tokens),
         deadline: started + Duration::from_secs(config.max_seconds),
     };
     let known = Known {

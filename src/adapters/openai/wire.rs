@@ -1,0 +1,126 @@
+//! What goes over the wire and what comes back, as OpenAI's chat completions have it.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::ports::{ModelMessage, ModelRequest, ToolCall, ToolSchema};
+
+#[derive(Deserialize)]
+pub(super) struct Completion {
+    pub(super) choices: Vec<Choice>,
+    pub(super) usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Choice {
+    pub(super) message: Message,
+    pub(super) finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Message {
+    pub(super) content: Option<Value>,
+    pub(super) tool_calls: Option<Vec<RawCall>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawCall {
+    id: Option<String>,
+    function: RawFunction,
+}
+
+#[derive(Deserialize)]
+struct RawFunction {
+    name: String,
+    /// Text that holds JSON by the specification; some servers send the object itself.
+    #[serde(default)]
+    arguments: Value,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Usage {
+    pub(super) prompt_tokens: u64,
+    pub(super) completion_tokens: u64,
+}
+
+pub(super) fn text_of(content: Value) -> String {
+    match content {
+        Value::String(text) => text,
+        Value::Array(parts) => {
+            parts.iter().filter_map(|part| part.get("text").and_then(Value::as_str)).collect::<Vec<_>>().join("")
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => String::new(),
+    }
+}
+
+/// Arguments that are no JSON stay text: the investigation answers them with a repair message.
+pub(super) fn read_call((at, raw): (usize, RawCall)) -> ToolCall {
+    let arguments = match raw.function.arguments {
+        Value::String(text) if text.trim().is_empty() => json!({}),
+        Value::String(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        Value::Null => json!({}),
+        other => other,
+    };
+    let id = raw.id.filter(|id| !id.is_empty()).unwrap_or_else(|| format!("call_{at}"));
+    ToolCall { id, name: raw.function.name, arguments }
+}
+
+/// Without the length that the reply may have.
+pub(super) fn body(model: &str, request: &ModelRequest) -> Value {
+    let mut body = json!({
+        "model": model,
+        "messages": in_turn(&request.messages).iter().map(message).collect::<Vec<_>>(),
+        "stream": false,
+    });
+    if !request.tools.is_empty() {
+        body["tools"] = request.tools.iter().map(tool).collect();
+        body["tool_choice"] = json!("auto");
+    }
+    body
+}
+
+/// As the strictest templates want it (Mistral's, Gemma's): user and assistant take turns, and nothing is said
+/// between the answers of tools and the assistant. What we say then stands behind the last answer.
+fn in_turn(messages: &[ModelMessage]) -> Vec<ModelMessage> {
+    let mut turns: Vec<ModelMessage> = Vec::with_capacity(messages.len());
+    for message in messages {
+        if let ModelMessage::User { text: more } = message
+            && let Some(ModelMessage::User { text } | ModelMessage::Tool { text, .. }) = turns.last_mut()
+        {
+            text.push_str("\n\n");
+            text.push_str(more);
+        } else {
+            turns.push(message.clone());
+        }
+    }
+    turns
+}
+
+fn tool(schema: &ToolSchema) -> Value {
+    json!({"type": "function", "function": {
+        "name": schema.name, "description": schema.description, "parameters": schema.parameters,
+    }})
+}
+
+fn message(message: &ModelMessage) -> Value {
+    match message {
+        ModelMessage::System { text } => json!({"role": "system", "content": text}),
+        ModelMessage::User { text } => json!({"role": "user", "content": text}),
+        ModelMessage::Assistant { text, calls } if calls.is_empty() => json!({"role": "assistant", "content": text}),
+        ModelMessage::Assistant { text, calls } => {
+            let content = if text.is_empty() { Value::Null } else { json!(text) };
+            json!({"role": "assistant", "content": content, "tool_calls": calls.iter().map(call).collect::<Vec<_>>()})
+        }
+        ModelMessage::Tool { call_id, text } => json!({"role": "tool", "tool_call_id": call_id, "content": text}),
+    }
+}
+
+fn call(call: &ToolCall) -> Value {
+    // Servers parse what they get back, so a malformed text must travel inside an object.
+    let arguments = match &call.arguments {
+        Value::Object(_) => call.arguments.to_string(),
+        other => json!({"malformed": other}).to_string(),
+    };
+    json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}})
+}
