@@ -107,6 +107,7 @@ impl App {
             tools: Arc::new(tools),
             model,
             small_model,
+            breaker: Arc::default(),
             memory,
             shelved,
             prompts: Arc::new(prompts),

@@ -27,6 +27,7 @@ use super::elsewhere;
 use super::gate::Gate;
 use super::lead::Term;
 use super::listen::Ear;
+use super::reason::Breaker;
 
 /// What every driver works with. Ports may be absent: the watch goes on with what there is.
 ///
@@ -50,6 +51,8 @@ pub struct Desk {
     pub model: Option<Arc<dyn Model>>,
     /// Sorts incidents for the team; `None`: the model does that, too.
     pub small_model: Option<Arc<dyn Model>>,
+    /// Whether the endpoint of both is asked.
+    pub breaker: Arc<Breaker>,
     pub memory: Option<Arc<Memory>>,
     /// Whether memory is in line with the folder of runbooks, which is read behind the open doors.
     pub shelved: watch::Receiver<bool>,
@@ -198,6 +201,7 @@ impl Desk {
             tools: self.tools.clone(),
             model: self.model.clone(),
             small_model: self.small_model.clone(),
+            breaker: self.breaker.clone(),
             memory: self.memory.clone(),
             shelved: self.shelved.clone(),
             prompts: self.prompts.clone(),

@@ -1,16 +1,19 @@
 //! Lets a model, or a small team of them, confirm, refute and explain; code keeps what it can prove.
 //!
 //! Invariants: every reply and every answer is stored before the next step, so that a crash costs one
-//! step; what a budget forbids is not asked; whatever the model says, the deterministic diagnosis
-//! stands until evidence carries another one (P8).
+//! step; what a budget forbids is not asked; no call outlasts its patience or the deadline that it is made
+//! for; whatever the model says, the deterministic diagnosis stands until evidence carries another one (P8).
 
+mod breaker;
 pub mod converse;
 mod opening;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::Instant;
+pub use breaker::Breaker;
+use tokio::time::{Instant, timeout};
 use tracing::{Instrument, field, info, info_span, warn};
 
 use super::desk::{Counters, Desk, FlowError};
@@ -25,6 +28,7 @@ use crate::domain::investigation::{Conclusion, Next, ToolCall, ToolResult};
 use crate::domain::judge::judge;
 use crate::domain::redact::redact;
 use crate::domain::root_cause::{Candidate, Picture};
+use crate::domain::time::{Timestamp, spoken};
 use crate::ports::{Model, ModelError, ModelReply, ModelRequest};
 use crate::tools::{ToolContext, ToolOutput};
 
@@ -42,6 +46,11 @@ pub async fn with_model(
     if let Some(why) = budget_of_the_day(desk).await? {
         warn!(incident = %incident.id, why, "the model is not asked");
         return Ok(without(baseline, why, "none (the budget of the day is spent)"));
+    }
+    if let Some(why) = desk.breaker.refusal(Instant::now()) {
+        warn!(incident = %incident.id, why, "the model is not asked");
+        let why = format!("{} was {why}", model.name());
+        return Ok(without(baseline, why, "none (the model does not answer)"));
     }
     let context = opening::context(desk, incident, picture).await;
     let mut team = match resumed(desk, incident).await {
@@ -83,7 +92,8 @@ async fn act(desk: &Desk, model: &Arc<dyn Model>, context: &ToolContext, due: Du
         Next::AskModel(request) => {
             let small = desk.small_model.as_ref().filter(|_| due.member == Member::Triage);
             let model = small.unwrap_or(model);
-            Got::Reply { reply: ask(desk, model, due.member, request).await, by: model.name().to_owned() }
+            let reply = ask(desk, model, due.member, due.deadline, request).await;
+            Got::Reply { reply, by: model.name().to_owned() }
         }
         Next::RunTools(calls) => {
             let names: BTreeSet<&str> = calls.iter().map(|call| call.name.as_str()).collect();
@@ -123,14 +133,7 @@ async fn learn(
             |team: &Team| team.members().into_iter().find(|(one, _)| *one == member).map(|(_, one)| one.spent);
         match got {
             Got::Reply { reply, by } => {
-                let (thought, tokens, cost) = match &reply {
-                    Ok(reply) => (
-                        reply.text.clone(),
-                        reply.tokens_in + reply.tokens_out,
-                        desk.config.prices_of(&by).of(reply.tokens_in, reply.tokens_out),
-                    ),
-                    Err(error) => (error.to_string(), 0, 0.0),
-                };
+                let (thought, tokens, cost) = bill(desk, &reply, &by);
                 team = team.on_model(member, reply, desk.clock.wall_now());
                 let number = of_member(&team).map_or(0, |spent| spent.steps as usize);
                 let who = (by != model.name()).then(|| format!("{} ({by})", member.name()));
@@ -168,12 +171,28 @@ async fn learn(
     Ok(team)
 }
 
+/// What it said, or why it said nothing, and what that cost in tokens and money.
+fn bill(desk: &Desk, reply: &Result<ModelReply, ModelError>, by: &str) -> (String, u64, f64) {
+    let (said, (tokens_in, tokens_out)) = match reply {
+        Ok(reply) => (reply.text.clone(), (reply.tokens_in, reply.tokens_out)),
+        Err(error) => (error.to_string(), error.tokens()),
+    };
+    (said, tokens_in + tokens_out, desk.config.prices_of(by).of(tokens_in, tokens_out))
+}
+
+/// One reply, within `model.reply_seconds` and before the deadline of whoever asks.
 async fn ask(
     desk: &Desk,
     model: &Arc<dyn Model>,
     member: Member,
+    deadline: Timestamp,
     request: ModelRequest,
 ) -> Result<ModelReply, ModelError> {
+    let left = deadline.since(desk.clock.wall_now());
+    if left.is_zero() {
+        return Err(ModelError::TimedOut("no time was left to ask it".to_owned()));
+    }
+    desk.breaker.admit(Instant::now()).map_err(ModelError::Unavailable)?;
     Counters::add(&desk.counters.model_calls, 1);
     // Names as in OpenTelemetry's semantic conventions for generative AI.
     let span = info_span!(
@@ -188,17 +207,24 @@ async fn ask(
         gen_ai.usage.output_tokens = field::Empty,
         error.r#type = field::Empty,
     );
-    let reply = model.complete(request).instrument(span.clone()).await;
-    match &reply {
-        Ok(reply) => {
-            span.record("gen_ai.usage.input_tokens", reply.tokens_in);
-            span.record("gen_ai.usage.output_tokens", reply.tokens_out);
-            Counters::add(&desk.counters.model_tokens, reply.tokens_in + reply.tokens_out);
-        }
-        Err(error) => {
-            span.record("error.type", error.kind());
-            warn!(%error, member = member.name(), "the model did not answer");
-        }
+    let patience = desk.config.model.as_ref().map_or(left, |model| Duration::from_secs(model.reply_seconds.max(1)));
+    let reply = match timeout(patience.min(left), model.complete(request)).instrument(span.clone()).await {
+        Ok(reply) => reply,
+        Err(_) if patience <= left => Err(ModelError::TimedOut(format!("no reply within {}", spoken(patience)))),
+        // Less than it may take: nothing is known about the model yet.
+        Err(_) => Err(ModelError::Unavailable(format!("no reply within the {} that were left", spoken(left)))),
+    };
+    desk.breaker.heard(&reply, Instant::now());
+    let (tokens_in, tokens_out) =
+        reply.as_ref().map_or_else(ModelError::tokens, |reply| (reply.tokens_in, reply.tokens_out));
+    if tokens_in + tokens_out > 0 {
+        span.record("gen_ai.usage.input_tokens", tokens_in);
+        span.record("gen_ai.usage.output_tokens", tokens_out);
+        Counters::add(&desk.counters.model_tokens, tokens_in + tokens_out);
+    }
+    if let Err(error) = &reply {
+        span.record("error.type", error.kind());
+        warn!(%error, member = member.name(), "the model did not answer");
     }
     reply
 }

@@ -24,6 +24,8 @@ pub enum Reply {
     Fails(u16, &'static str, Option<u32>),
     /// Raw bytes of a 200, such as half a JSON document.
     Raw(String),
+    /// Takes the request and says nothing more.
+    Hangs,
 }
 
 /// What to answer to a request that is the so-manieth.
@@ -74,6 +76,7 @@ async fn answer(State(played): State<Arc<Mutex<Played>>>, Json(request): Json<Va
             }
             return response;
         }
+        Reply::Hangs => std::future::pending().await,
         Reply::Raw(body) => return ([("content-type", "application/json")], body).into_response(),
         Reply::Text(text) => json!({"role": "assistant", "content": text}),
         Reply::Calls(calls) => {
@@ -303,6 +306,101 @@ async fn what_was_not_kept_of_a_models_word_is_shown_with_the_reason() {
         ]
     );
     assert_eq!(reasoning["needs"], "metrics of pay", "{reasoning}");
+}
+
+/// The page of the incident about `service`, once it is in people's hands.
+async fn handed_over(talking: &Talking, service: &str) -> Value {
+    talking.fire(service).await;
+    let ended = talking
+        .until("an end of the investigation", async || {
+            let is_it = |one: &Value| {
+                one["state"] == "handed_over" && one["title"].as_str().is_some_and(|title| title.starts_with(service))
+            };
+            talking.incidents().await.into_iter().find(is_it)
+        })
+        .await;
+    let id = ended["id"].as_str().unwrap();
+    serde_json::from_str(&talking.page(&format!("/api/incidents/{id}")).await).unwrap()
+}
+
+#[tokio::test]
+async fn a_model_that_hangs_costs_one_incident_its_time_and_the_next_ones_nothing() {
+    let model = Scripted::start(vec![Reply::Hangs]).await;
+    let config = format!(
+        "[investigation]\nsettle_seconds = 0\n[model]\nname = \"scripted\"\nbase_url = {:?}\nreply_seconds = 1\n",
+        model.url
+    );
+    let talking = Talking::start(&config).await;
+    let first = handed_over(&talking, "pay").await.to_string();
+    assert!(first.contains("without a conclusion: model did not answer in time"), "{first}");
+    let second = handed_over(&talking, "cart").await.to_string();
+    assert!(second.contains("scripted was not asked, because it did not answer lately"), "{second}");
+    assert_eq!(model.asked().len(), 1, "neither again nor for the next one");
+}
+
+#[tokio::test]
+async fn no_reply_is_waited_for_longer_than_the_investigation_may_take() {
+    let model = Scripted::start(vec![Reply::Hangs]).await;
+    let config = format!(
+        "[investigation]\nsettle_seconds = 0\nmax_seconds = 2\n[model]\nname = \"scripted\"\nbase_url = {:?}\n\
+         reply_seconds = 3600\n",
+        model.url
+    );
+    let talking = Talking::start(&config).await;
+    let page = handed_over(&talking, "pay").await.to_string();
+    assert!(page.contains("scripted ended without a conclusion"), "{page}");
+    // Nor longer than an answer may take: the person is told.
+    talking.says("ops", None, "which pods sit on node 7?", "scripted did not get to an answer").await;
+}
+
+#[tokio::test]
+async fn what_a_model_only_thought_counts_against_the_day() {
+    let thought = json!({"choices": [{"index": 0, "message": {"role": "assistant", "content": null}, "finish_reason": "length"}],
+                         "usage": {"prompt_tokens": 1000, "completion_tokens": 2000}});
+    let model = Scripted::start(vec![Reply::Raw(thought.to_string())]).await;
+    let config = format!(
+        "[investigation]\nsettle_seconds = 0\nmax_tokens_a_day = 5000\n[model]\nname = \"scripted\"\nbase_url = {:?}\n\
+         reply_tokens = 500\n",
+        model.url
+    );
+    let talking = Talking::start(&config).await;
+    handed_over(&talking, "pay").await;
+    let asked = model.asked();
+    let room: Vec<_> = asked.iter().map(|request| request["max_completion_tokens"].as_u64().unwrap()).collect();
+    assert_eq!(room, [500, 1000, 1000, 1000], "once with more room, then it counts as a failure");
+    let second = handed_over(&talking, "cart").await.to_string();
+    assert!(second.contains("12000 tokens were spent today, of 5000"), "{second}");
+    assert_eq!(model.asked().len(), asked.len());
+}
+
+/// What Mistral's and Gemma's templates refuse.
+#[tokio::test]
+async fn every_request_keeps_the_turns_that_strict_templates_want() {
+    let tool = || Reply::Calls(vec![("list_changes", json!({}))]);
+    let model =
+        Scripted::start(vec![tool(), Reply::Text("I would look at it."), Reply::Raw("{\"id\":".into()), tool()]).await;
+    let config = format!(
+        "[investigation]\nsettle_seconds = 0\nmax_steps = 6\n[model]\nname = \"scripted\"\nbase_url = {:?}\n",
+        model.url
+    );
+    let talking = Talking::start(&config).await;
+    handed_over(&talking, "pay").await;
+    let asked = model.asked();
+    assert!(asked.len() >= 4, "asked {} times", asked.len());
+    for request in asked {
+        let roles: Vec<&str> =
+            request["messages"].as_array().unwrap().iter().map(|one| one["role"].as_str().unwrap()).collect();
+        let fits = |pair: &[&str]| {
+            matches!(
+                pair,
+                ["system" | "assistant", "user"]
+                    | ["user", "assistant"]
+                    | ["assistant" | "tool", "tool"]
+                    | ["tool", "assistant"]
+            )
+        };
+        assert!(roles.windows(2).all(fits), "{roles:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,17 +1,18 @@
 //! A question of a person, answered by a model with the same tools, budgets and proofs as an investigation.
 //!
 //! Invariants: what is shown as fact is carried by stored evidence; what the model only says is shown as
-//! its words; the day's budget counts conversations, too; nothing here can change anything.
+//! its words; the day's budget counts conversations, too; neither the model nor a tool outlasts the time that
+//! an answer may take; nothing here can change anything.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::info;
 
-use super::{ask, budget_of_the_day, opening};
+use super::{ask, bill, budget_of_the_day, opening};
 use crate::config::ModelMode;
 use crate::domain::card::{Block, Card, Span};
 use crate::domain::evidence::Evidence;
@@ -68,6 +69,9 @@ pub async fn answer(
 ) -> Result<Result<Card, String>, FlowError> {
     if let Some(why) = budget_of_the_day(desk).await? {
         return Ok(Err(why));
+    }
+    if let Some(why) = desk.breaker.refusal(Instant::now()) {
+        return Ok(Err(format!("{} was {why}", model.name())));
     }
     let about_incident = incident.is_some();
     let name = IncidentId::new(format!("TALK-{number}"));
@@ -126,11 +130,11 @@ impl Talk<'_> {
             tokens: config.max_tokens,
             cost: config.max_cost,
             prices: desk.config.prices_of(self.model.name()),
+            reply_tokens: desk.config.model.as_ref().map_or_else(reply_tokens, |model| model.reply_tokens),
             deadline: desk.clock.wall_now() + Duration::from_secs(SECONDS.min(config.max_seconds)),
         };
         let known = Known {
             services: self.known.clone(),
-            reply_tokens: desk.config.model.as_ref().map_or_else(reply_tokens, |model| model.reply_tokens),
             changes: picture.changes.iter().map(|change| change.id.clone()).collect(),
         };
         let brief = Brief { system, user, recap: String::new() };
@@ -203,15 +207,8 @@ impl Talk<'_> {
                 Next::Conclude(conclusion) => return Ok((conclusion, seen)),
                 Next::AskModel(request) => {
                     let began = Instant::now();
-                    let reply = ask(self.desk, self.model, Member::Lead, request).await;
-                    let (thought, tokens, cost) = match &reply {
-                        Ok(reply) => (
-                            reply.text.clone(),
-                            reply.tokens_in + reply.tokens_out,
-                            self.desk.config.prices_of(self.model.name()).of(reply.tokens_in, reply.tokens_out),
-                        ),
-                        Err(error) => (error.to_string(), 0, 0.0),
-                    };
+                    let reply = ask(self.desk, self.model, Member::Lead, talk.limits.deadline, request).await;
+                    let (thought, tokens, cost) = bill(self.desk, &reply, self.model.name());
                     talk = talk.on_model(reply, self.desk.clock.wall_now());
                     let step = ReasoningStep {
                         number: talk.spent.steps as usize,
@@ -225,7 +222,8 @@ impl Talk<'_> {
                     self.record(step, &[]).await?;
                 }
                 Next::RunTools(calls) => {
-                    let (results, evidence) = self.look(&calls, &context, seen.len()).await?;
+                    let left = talk.limits.deadline.since(self.desk.clock.wall_now());
+                    let (results, evidence) = self.look(&calls, &context, seen.len(), left).await?;
                     seen.extend(evidence);
                     talk = talk.on_tools(results, self.desk.clock.wall_now());
                 }
@@ -238,11 +236,14 @@ impl Talk<'_> {
         calls: &[ToolCall],
         context: &crate::tools::ToolContext,
         before: usize,
+        left: Duration,
     ) -> Result<(Vec<ToolResult>, Vec<Evidence>), FlowError> {
         let began = Instant::now();
         let names: Vec<&str> = calls.iter().map(|call| call.name.as_str()).collect();
         say(format!("Asking {}.", names.join(", ")));
-        let answers = join_all(calls.iter().map(|call| self.desk.tools.run(call, context))).await;
+        let all = join_all(calls.iter().map(|call| self.desk.tools.run(call, context)));
+        // Of those that take longer it is said that they gave no answer.
+        let answers = timeout(left, all).await.unwrap_or_default();
         let mut dossier = Dossier::behind(&self.name, self.before + before);
         let mut results = vec![];
         for (call, answer) in calls.iter().zip(answers) {

@@ -285,6 +285,7 @@ impl Night {
             tools: Arc::new(midwatch::app::toolbox(&config).await.unwrap()),
             model: None,
             small_model: None,
+            breaker: Arc::default(),
             memory: None,
             shelved: tokio::sync::watch::channel(true).1,
             prompts: Arc::new(Prompts::load(None).unwrap()),
