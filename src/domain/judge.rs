@@ -10,6 +10,7 @@ use super::change::Change;
 use super::diagnosis::{Claim, Diagnosis, Dropped, Proof, Remedy, Verdict};
 use super::evidence::{Evidence, EvidenceKind, Taint};
 use super::investigation::{Cited, Conclusion, Finding, ProposedRemedy};
+use super::root_cause::Candidate;
 
 mod grounding;
 
@@ -160,22 +161,46 @@ fn speaks_of(service: &str, change: Option<&Change>, claims: &[Claim], evidence:
     })
 }
 
+/// Whether something may be done about it without a person (S2): it is confirmed, by two kinds of evidence,
+/// one of which users cannot write. Such a one must speak in our own ranking, too: what a model asks for may
+/// be observed and still say nothing of the service, such as that nothing is measured of it.
+pub fn is_proven(diagnosis: &Diagnosis, ranking: &[Candidate], evidence: &[Evidence]) -> bool {
+    let Support { kinds, observed, .. } = support(&diagnosis.claims, evidence);
+    let suspected = ranking.iter().any(|one| {
+        diagnosis.service.as_deref() == Some(one.node.as_str()) && support(&one.supports, evidence).observed
+    });
+    diagnosis.verdict == Verdict::Confirmed && kinds.len() >= 2 && observed && suspected
+}
+
 /// Two claims from two kinds of evidence, one of which users cannot write (S2).
 fn verdict(claims: &[Claim], evidence: &[Evidence]) -> Verdict {
-    let mut kinds = BTreeSet::new();
-    let (mut supporting, mut observed) = (0, false);
-    for claim in claims {
-        let proofs: Vec<_> =
-            evidence.iter().filter(|item| claim.evidence.contains(&item.id) && is_proof(item.kind)).collect();
-        supporting += usize::from(!proofs.is_empty());
-        kinds.extend(proofs.iter().map(|item| item.kind));
-        observed |= proofs.iter().any(|item| item.taint == Taint::Observed);
-    }
-    match (supporting, kinds.len(), observed) {
+    let Support { claims, kinds, observed } = support(claims, evidence);
+    match (claims, kinds.len(), observed) {
         (2.., 2.., true) => Verdict::Confirmed,
         (1.., _, _) => Verdict::Likely,
         (0, _, _) => Verdict::Inconclusive,
     }
+}
+
+/// What claims stand on.
+struct Support {
+    /// Those that a proof carries.
+    claims: usize,
+    kinds: BTreeSet<EvidenceKind>,
+    /// One of the proofs cannot be written by users.
+    observed: bool,
+}
+
+fn support(claims: &[Claim], evidence: &[Evidence]) -> Support {
+    let mut support = Support { claims: 0, kinds: BTreeSet::new(), observed: false };
+    for claim in claims {
+        let proofs: Vec<_> =
+            evidence.iter().filter(|item| claim.evidence.contains(&item.id) && is_proof(item.kind)).collect();
+        support.claims += usize::from(!proofs.is_empty());
+        support.kinds.extend(proofs.iter().map(|item| item.kind));
+        support.observed |= proofs.iter().any(|item| item.taint == Taint::Observed);
+    }
+    support
 }
 
 /// Runbooks and past incidents tell where to look; they prove nothing about today.

@@ -98,6 +98,8 @@ pub struct Facts {
     pub breaker_open: bool,
     pub neighbour_busy: bool,
     pub unattended_last_hour: usize,
+    /// The diagnosis behind it is confirmed by two kinds of evidence, one of which users cannot write.
+    pub proven: bool,
 }
 
 impl Facts {
@@ -115,6 +117,7 @@ impl Facts {
             breaker_open: false,
             neighbour_busy: false,
             unattended_last_hour: 0,
+            proven: true,
         }
     }
 }
@@ -209,6 +212,7 @@ impl Policy {
             "breaker_open": facts.breaker_open,
             "neighbour_busy": facts.neighbour_busy,
             "unattended_last_hour": count(facts.unattended_last_hour),
+            "proven": facts.proven,
         });
         let in_scope = self.namespaces.iter().any(|allowed| {
             // A node or a hook belongs to no namespace: `*` or the empty name allows it.

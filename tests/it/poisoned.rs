@@ -4,6 +4,7 @@
 //! The corpus is `evals/poison`: twelve families, each record with the place that it hides in. Every sixth
 //! is played; `MIDWATCH_POISON=all` plays all, which takes some minutes.
 
+mod alone;
 mod estate;
 mod judge;
 

@@ -222,3 +222,41 @@ fn what_was_not_kept_is_kept_with_its_reason() {
     assert_eq!(diagnosis.dropped.len(), 1);
     assert_eq!(diagnosis.needs.as_deref(), Some("traces"));
 }
+
+#[test]
+fn what_only_users_could_have_written_is_no_proof_to_act_on_alone() {
+    let known = ["cart", "web"].map(str::to_owned).into();
+    let judged = |claims: Vec<Cited>| judge(&Conclusion::Found(finding(claims)), &known, &[], &estate(), "m");
+    let is_proven = |diagnosis: &Diagnosis| is_proven(diagnosis, &[suspect("cart", "E1")], &estate());
+    let proven = judged(two_kinds());
+    assert!(is_proven(&proven));
+    // One source, written by whoever can make the service log a line: it may be proposed, not more.
+    let hostile = judged(vec![cited("its 20 connections are taken", &["E2"])]);
+    assert_eq!(hostile.remedy, Remedy::Restart { service: "cart".into() });
+    assert!(!is_proven(&hostile));
+    // One source that was observed is one source.
+    assert!(!is_proven(&judged(vec![cited("cart fails 37 %", &["E1"]), cited("cart fails", &["E1"])])));
+    // Whatever the verdict says.
+    assert!(!is_proven(&Diagnosis { verdict: Verdict::Confirmed, ..hostile }));
+}
+
+fn suspect(node: &str, mark: &str) -> Candidate {
+    let evidence = vec![IncidentId::numbered(1).evidence(mark[1..].parse().unwrap())];
+    let supports = vec![Claim { text: "it deviates".into(), evidence }];
+    Candidate { node: node.into(), score: 1.0, change: None, supports, contradicts: vec![] }
+}
+
+#[test]
+fn what_our_own_ranking_does_not_see_is_not_acted_on_alone() {
+    let known = ["cart", "web"].map(str::to_owned).into();
+    let proven = judge(&Conclusion::Found(finding(two_kinds())), &known, &[], &estate(), "m");
+    for (ranking, evidence, expected) in [
+        (vec![suspect("web", "E1"), suspect("cart", "E1")], estate(), true),
+        // Nothing that was observed speaks against it: only another service, or what users write.
+        (vec![suspect("web", "E1")], estate(), false),
+        (vec![suspect("cart", "E2")], estate(), false),
+        (vec![suspect("cart", "E1")], vec![], false),
+    ] {
+        assert_eq!(is_proven(&proven, &ranking, &evidence), expected, "{ranking:?}");
+    }
+}

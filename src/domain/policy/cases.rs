@@ -61,6 +61,9 @@ pub struct Case {
     pub neighbour_busy: bool,
     #[serde(default)]
     pub unattended_last_hour: usize,
+    /// Left out: the diagnosis behind it is proven.
+    #[serde(default = "yes")]
+    pub proven: bool,
     pub expect: Expected,
     /// Of a refusal: one of the rules that refuse.
     #[serde(default)]
@@ -74,6 +77,10 @@ pub enum Expected {
     OnePerson,
     TwoPeople,
     Refused,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn two() -> i32 {
@@ -137,6 +144,7 @@ impl Case {
             breaker_open: self.breaker_open,
             neighbour_busy: self.neighbour_busy,
             unattended_last_hour: self.unattended_last_hour,
+            proven: self.proven,
             ..Facts::calm(stage, service, blast, self.at.unwrap_or(wall_now))
         };
         let ruling = policy.rule(&self.asked(), &facts);

@@ -64,6 +64,7 @@ fn what_speaks_against_it_sends_it_to_people() {
         (Facts { unattended_last_hour: 3, ..calm() }, "three-unattended-an-hour"),
         (Facts { requester: Some("T/U".into()), ..calm() }, "a-request-is-no-approval"),
         (Facts { paused: true, ..calm() }, "kill-switch"),
+        (Facts { proven: false, ..calm() }, "two-sources-to-act-alone"),
         (Facts { blast: BlastRadius { share_percent: 26, ..BlastRadius::default() }, ..calm() }, "quarter-of-the-pods"),
         (Facts { blast: BlastRadius { breaks_budget: true, ..BlastRadius::default() }, ..calm() }, "budgets"),
         (Facts { earned: Some(Autonomy::Approve), ..calm() }, "automatic-only-where-it-says-so"),

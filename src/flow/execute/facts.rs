@@ -6,6 +6,7 @@ use crate::domain::action::Action;
 use crate::domain::autonomy::Subject;
 use crate::domain::id::PlanId;
 use crate::domain::incident::{Incident, Outcome, PlanRecord, State};
+use crate::domain::judge::is_proven;
 use crate::domain::plan::{BlastRadius, Plan};
 use crate::domain::policy::{Facts, Stage};
 use crate::domain::topology::Topology;
@@ -103,6 +104,14 @@ pub(in crate::flow) async fn facts(desk: &Desk, about: About<'_>, stage: Stage) 
         service: about.service.to_owned(),
         action: about.action.kind(),
     };
+    // Another look may have found less than what it was proposed on.
+    let proven = match &about.incident.diagnosis {
+        Some(diagnosis) => {
+            let evidence = desk.store.evidence_of(&about.incident.id).await?;
+            is_proven(diagnosis, &about.incident.candidates, &evidence)
+        }
+        None => false,
+    };
     let production = about.incident.alerts.values().any(|group| group.said.production);
     Ok(Facts {
         stage,
@@ -116,5 +125,6 @@ pub(in crate::flow) async fn facts(desk: &Desk, about: About<'_>, stage: Stage) 
         breaker_open,
         neighbour_busy,
         unattended_last_hour,
+        proven,
     })
 }

@@ -9,8 +9,12 @@ use async_trait::async_trait;
 use midwatch::adapters::kubernetes::KubernetesCluster;
 use midwatch::domain::action::{Action, Right, RiskTier, Target};
 use midwatch::domain::card::Card;
-use midwatch::domain::id::PersonId;
+use midwatch::domain::diagnosis::{Claim, Diagnosis, Remedy, Verdict};
+use midwatch::domain::evidence::{Evidence, EvidenceKind, Taint};
+use midwatch::domain::id::{Digest, PersonId};
+use midwatch::domain::incident::Incident;
 use midwatch::domain::plan::Surroundings;
+use midwatch::domain::root_cause::Candidate;
 use midwatch::domain::time::Timestamp;
 use midwatch::ports::{
     Applied, Chat, ChatError, Clock, Cluster, ClusterError, ClusterEvent, DeclaredHook, DryRun, Grant, Hooks, Identity,
@@ -362,4 +366,41 @@ impl Chat for Gossip {
     async fn check(&self) -> Result<String, ChatError> {
         Ok("well".into())
     }
+}
+
+/// A diagnosis that may be acted on without a person, and what it stands on: our own ranking and evidence.
+pub fn proven(incident: &Incident) -> (Diagnosis, Candidate, Vec<Evidence>) {
+    let seen = [(901, EvidenceKind::Metric, Taint::Observed), (902, EvidenceKind::Log, Taint::UserWritable)];
+    let evidence = seen.map(|(number, kind, taint)| Evidence {
+        id: incident.id.evidence(number),
+        incident: incident.id.clone(),
+        kind,
+        source: "test".into(),
+        query: String::new(),
+        summary: String::new(),
+        body: "web is wedged".into(),
+        series: vec![],
+        digest: Digest::of(b"web is wedged"),
+        observed_at: incident.since,
+        taint,
+    });
+    let claim = |one: &Evidence| Claim { text: "web is wedged".into(), evidence: vec![one.id.clone()] };
+    let claims: Vec<Claim> = evidence.iter().map(claim).collect();
+    let supports = claims.clone();
+    let suspect = Candidate { node: "web".into(), score: 1.0, change: None, supports, contradicts: vec![] };
+    let diagnosis = Diagnosis {
+        service: Some("web".into()),
+        change: None,
+        mechanism: "web is wedged".into(),
+        verdict: Verdict::Confirmed,
+        confidence: 0.9,
+        claims,
+        ruled_out: vec![],
+        remedy: Remedy::Restart { service: "web".into() },
+        reasoner: "none".into(),
+        dropped: vec![],
+        needs: None,
+        proofs: vec![],
+    };
+    (diagnosis, suspect, evidence.into())
 }

@@ -30,7 +30,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
-use super::around::{CHAT, Gossip, HOOKS, KillSwitch, Luck, Phones, Shaky, Turned};
+use super::around::{CHAT, Gossip, HOOKS, KillSwitch, Luck, Phones, Shaky, Turned, proven};
 use super::truth;
 
 #[derive(Debug, Default, Clone)]
@@ -204,10 +204,17 @@ pub fn restarted_by_itself(conflicts: u64) -> (Outcome, usize, String) {
         let plan = Plan { id: incident.id.plan(2), requester: None, approvals_needed: 0, ..asked };
         let approved = IncidentEvent::PlanApproved { plan: plan.id.clone(), by: vec![], digest: plan.digest.clone() };
         let proposed = IncidentEvent::PlanProposed { plan: Box::new(plan), ruling: "low risk".into() };
+        let (diagnosis, suspect, evidence) = proven(&incident);
+        let looks =
+            IncidentEvent::InvestigationStarted { reasoner: "none".into(), because: "it is looked at again".into() };
         let (mut draft, wall_now) = (Draft::of(incident), night.clock.wall_now());
+        draft.record(looks, wall_now).unwrap();
+        draft.record(IncidentEvent::Ranked { candidates: vec![suspect] }, wall_now).unwrap();
+        draft.record(IncidentEvent::Diagnosed { diagnosis }, wall_now).unwrap();
         draft.record(proposed, wall_now).unwrap();
         draft.record(approved, wall_now).unwrap();
-        night.desk().store.commit(Batch { drafts: vec![draft], ..Batch::default() }, wall_now).await.unwrap();
+        let batch = Batch { drafts: vec![draft], evidence, ..Batch::default() };
+        night.desk().store.commit(batch, wall_now).await.unwrap();
         night.until(|incident| incident.plans[1].outcome != Outcome::Approved).await;
         night.alert("web", false).await;
         let record = night.until(|incident| is_final(&incident.plans[1].outcome)).await.plans.remove(1);
