@@ -110,7 +110,7 @@ pub(in crate::domain) fn is_machine(label: &str) -> bool {
 }
 
 /// Whether the service of that name measures machines and sites.
-fn is_measurer(service: &str) -> bool {
+pub fn is_measurer(service: &str) -> bool {
     const MEASURERS: [&str; 9] = [
         "node-exporter",
         "node_exporter",

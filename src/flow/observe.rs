@@ -18,6 +18,7 @@ use super::desk::{Desk, FlowError};
 use super::live::say;
 use crate::config::Signals as SignalsConfig;
 use crate::domain::action::Action;
+use crate::domain::alert::is_measurer;
 use crate::domain::change::Change;
 use crate::domain::change::announced::merge;
 use crate::domain::evidence::{Evidence, EvidenceKind, Series, Taint};
@@ -294,8 +295,7 @@ async fn measure(
     for (at, query) in config.query.iter().enumerate() {
         let Some((now, before)) = answers.remove(&at) else { continue };
         let gauge = Gauge { floor: query.floor, worse: query.worse, limit: query.limit };
-        let mut readings = readings(&now, &before, gauge, |series| series.label(&query.label).map(str::to_owned));
-        readings.retain(|(node, ..)| !node.is_empty());
+        let readings = readings(&now, &before, gauge, |series| node_of(series, &query.label));
         let odd: Vec<_> = readings.iter().filter(|reading| reading.3 >= 1.0).collect();
         let evidence = (!odd.is_empty()).then(|| {
             let names: BTreeSet<&str> = odd.iter().map(|reading| reading.0.as_str()).collect();
@@ -396,6 +396,12 @@ async fn measure(
 }
 
 type Read = (String, crate::domain::anomaly::Baseline, f64, f64, Option<Timestamp>);
+
+/// What a series is about. Where an operator has relabelled it with the Service of the exporter, it says who
+/// has measured and not what: nobody is to blame by that name.
+fn node_of(series: &Series, label: &str) -> Option<String> {
+    series.label(label).filter(|node| !node.is_empty() && !is_measurer(node)).map(str::to_owned)
+}
 
 fn readings(now: &[Series], before: &[Series], gauge: Gauge, name: impl Fn(&Series) -> Option<String>) -> Vec<Read> {
     let mut past: BTreeMap<String, Vec<f64>> = BTreeMap::new();
@@ -519,4 +525,24 @@ fn topology_evidence(event_now: Timestamp, dossier: &mut Dossier, picture: &mut 
 fn seen(topology: &Topology, from: &str, to: &str, event_now: Timestamp) -> String {
     let stale = topology.last_seen(from, to).filter(|at| event_now.since(*at) > Duration::from_secs(600));
     stale.map(|at| format!(" (last seen {})", at.hour_minute())).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_measures_is_not_taken_for_what_is_measured() {
+        let rising = |service: &str| Series {
+            labels: [("service".to_owned(), service.to_owned())].into_iter().collect(),
+            points: (0..60).map(|at| (Timestamp::from_secs(at * 30), if at < 40 { 0.0 } else { 9.0 })).collect(),
+        };
+        // As kube-prometheus-stack labels what kube-state-metrics, cAdvisor and the node exporter say.
+        let names =
+            ["mon-kube-state-metrics", "mon-kube-prometheus-kubelet", "mon-prometheus-node-exporter", "", "cart"];
+        let now: Vec<Series> = names.into_iter().map(rising).collect();
+        let gauge = Gauge { floor: 1.0, worse: Worse::Higher, limit: None };
+        let found = readings(&now, &[], gauge, |series| node_of(series, "service"));
+        assert_eq!(found.iter().map(|reading| reading.0.as_str()).collect::<Vec<_>>(), ["cart"]);
+    }
 }
