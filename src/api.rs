@@ -20,6 +20,7 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde_json::json;
 
+use crate::adapters::kafka::dead_letter::{DeadLetter, DeadLetterSink, Resting};
 use crate::adapters::kafka::{AlertBatch, AlertSink, vet};
 use crate::flow::Desk;
 use crate::flow::desk::Counters;
@@ -302,10 +303,11 @@ impl AlertSink for DeskInbox {
         let arrival = Arrival { source: "kafka", dedupe: Some(batch.dedupe), frames: batch.payloads };
         Ok(self.desk.gate.enter(arrival).await?)
     }
+}
 
-    async fn dead_letter(&self, reason: &str, topic: &str, partition: i32, offset: i64) -> anyhow::Result<()> {
-        let subject = format!("{topic}/{partition}@{offset}");
-        self.desk.audit("alert.dead_letter", &subject, json!({"reason": reason})).await?;
-        Ok(())
+#[async_trait]
+impl DeadLetterSink for DeskInbox {
+    async fn dead_letter(&self, letter: &DeadLetter<'_>, resting: &Resting) -> anyhow::Result<()> {
+        Ok(self.desk.audit("alert.dead_letter", &letter.origin(), letter.told(resting)).await?)
     }
 }

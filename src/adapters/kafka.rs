@@ -1,9 +1,10 @@
 //! Alerts from Kafka. An offset is committed only after the batch is in the durable inbox.
 //!
-//! Poison (not JSON, or no alert in it) goes to the dead-letter topic with the reason; the
-//! partition moves on.
+//! Poison (not JSON, or no alert in it) goes to the dead-letter topic with the reason, after the good
+//! messages around it are stored; the partition moves on.
 
 pub mod changes;
+pub mod dead_letter;
 pub mod history;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,14 +14,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt};
 use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
-use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+use self::dead_letter::{DeadLetter, DeadLetterSink, DeadLetters, Pause};
 use crate::config::Kafka;
 use crate::domain::id::Digest;
 use crate::domain::intake::{Mappings, Taken, take_bytes};
@@ -35,16 +35,15 @@ pub struct AlertBatch {
 
 /// Where batches go; an error means "not durable, do not commit".
 #[async_trait::async_trait]
-pub trait AlertSink: Send + Sync + 'static {
+pub trait AlertSink: DeadLetterSink + 'static {
     /// When what comes now happened, if it does not say so itself.
     fn received_at(&self) -> Timestamp;
     async fn accept(&self, batch: AlertBatch) -> anyhow::Result<()>;
-    async fn dead_letter(&self, reason: &str, topic: &str, partition: i32, offset: i64) -> anyhow::Result<()>;
 }
 
 pub struct AlertConsumer {
     consumer: StreamConsumer,
-    producer: FutureProducer,
+    dead_letters: DeadLetters,
     config: Kafka,
     mappings: Mappings,
 }
@@ -61,14 +60,39 @@ impl AlertConsumer {
         let (reads, producer) = settings(config);
         let consumer: StreamConsumer = reads.create()?;
         consumer.subscribe(&[&config.topic])?;
-        Ok(Self { consumer, producer: producer.create()?, config: config.clone(), mappings })
+        let dead_letters = DeadLetters::new(producer.create()?, &config.dead_letter_topic);
+        Ok(Self { consumer, dead_letters, config: config.clone(), mappings })
     }
 
-    /// Brokers and partitions, for `midwatch check`.
-    pub fn describe(&self) -> Result<String, KafkaError> {
-        let metadata = self.consumer.fetch_metadata(Some(&self.config.topic), Duration::from_secs(5))?;
-        let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
-        Ok(format!("{} brokers, topic {} with {partitions} partitions", metadata.brokers().len(), self.config.topic))
+    /// What each topic is, or what is wrong with it and what to do, for `midwatch check`.
+    pub fn describe(&self) -> Result<Vec<Result<String, String>>, KafkaError> {
+        let mut lines = vec![self.examine("kafka.topic", &self.config.topic, "Read")?];
+        lines.push(self.examine("kafka.dead_letter_topic", &self.config.dead_letter_topic, "Write")?);
+        if let Some(changes) = &self.config.changes_topic {
+            lines.push(self.examine("kafka.changes_topic", changes, "Read")?);
+        }
+        Ok(lines)
+    }
+
+    /// Asking makes no topic: a consumer does not.
+    fn examine(&self, key: &str, topic: &str, right: &str) -> Result<Result<String, String>, KafkaError> {
+        let metadata = self.consumer.fetch_metadata(Some(topic), Duration::from_secs(5))?;
+        let found = metadata.topics().iter().find(|known| known.name() == topic);
+        let partitions = found.map_or(0, |topic| topic.partitions().len());
+        let error = found.and_then(|topic| topic.error()).map(RDKafkaErrorCode::from);
+        Ok(match error {
+            None if partitions > 0 => {
+                Ok(format!("{} brokers, topic {topic} with {partitions} partitions", metadata.brokers().len()))
+            }
+            None => Err(format!("topic {topic} has no partitions: create it (key: {key})")),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                Err(format!("there is no topic {topic}: create it, or name another one (key: {key})"))
+            }
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                Err(format!("topic {topic} is not for us: grant Describe and {right} on it (key: {key})"))
+            }
+            Some(error) => Err(format!("topic {topic}: {error} (key: {key})")),
+        })
     }
 
     pub async fn run(self, sink: Arc<dyn AlertSink>, mut stop: watch::Receiver<bool>) {
@@ -142,18 +166,19 @@ impl AlertConsumer {
     /// Makes the batch durable, then commits. Tries as long as it takes: an uncommitted offset
     /// costs a redelivery, a skipped alert costs the watch.
     async fn settle(&self, mut batch: Vetted, sink: &dyn AlertSink, stop: &mut watch::Receiver<bool>) -> Settled {
-        let mut pause = Duration::from_millis(100);
+        let mut pause = Pause::default();
         let payloads = Arc::new(std::mem::take(&mut batch.payloads));
-        loop {
-            match self.make_durable(&batch, &payloads, sink).await {
-                Ok(()) => break,
-                Err(failure) => {
-                    error!(error = %failure, "alerts could not be stored; kafka intake waits");
-                    tokio::select! {
-                        () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(10)),
-                        _ = stop.changed() => return Settled::No,
-                    }
-                }
+        // Before the poison: alerts must not wait for the dead-letter topic.
+        while let Err(failure) = self.make_durable(&batch, &payloads, sink).await {
+            error!(error = %failure, "alerts could not be stored; kafka intake waits");
+            if pause.ends_with(stop).await {
+                return Settled::No;
+            }
+        }
+        for Poison { message: Raw { topic, partition, offset, payload, .. }, reason } in &batch.poison {
+            let letter = DeadLetter { topic, partition: *partition, offset: *offset, payload, reason };
+            if self.dead_letters.set_aside(&letter, sink, stop).await == Settled::No {
+                return Settled::No;
             }
         }
         let mut offsets = TopicPartitionList::new();
@@ -175,11 +200,6 @@ impl AlertConsumer {
         payloads: &Arc<Vec<(Bytes, Taken)>>,
         sink: &dyn AlertSink,
     ) -> anyhow::Result<()> {
-        for poison in &batch.poison {
-            self.dead_letter(poison).await?;
-            let Raw { topic, partition, offset, .. } = &poison.message;
-            sink.dead_letter(&poison.reason, topic, *partition, *offset).await?;
-        }
         if payloads.is_empty() {
             return Ok(());
         }
@@ -196,21 +216,6 @@ impl AlertConsumer {
         let content = Digest::of_parts(payloads.iter().map(|(payload, _)| &payload[..]));
         let dedupe = format!("kafka:{}:{}:{dedupe}", self.config.group, content.short());
         sink.accept(AlertBatch { payloads: payloads.clone(), dedupe }).await
-    }
-
-    async fn dead_letter(&self, poison: &Poison) -> anyhow::Result<()> {
-        let Poison { message: Raw { topic, partition, offset, payload, .. }, reason } = poison;
-        let payload = &payload[..payload.len().min(MAX_MESSAGE)];
-        let headers = OwnedHeaders::new()
-            .insert(Header { key: "midwatch-reason", value: Some(reason.as_str()) })
-            .insert(Header { key: "midwatch-origin", value: Some(format!("{topic}/{partition}@{offset}").as_str()) });
-        let key = format!("{partition}-{offset}");
-        let record = FutureRecord::to(&self.config.dead_letter_topic).key(&key).payload(payload).headers(headers);
-        self.producer.send(record, Duration::from_secs(10)).await.map_err(|(failure, _)| {
-            anyhow::anyhow!("dead-letter topic {}: {failure}", self.config.dead_letter_topic)
-        })?;
-        warn!(%topic, partition, offset, reason, "poison message set aside");
-        Ok(())
     }
 }
 
@@ -230,6 +235,8 @@ fn settings(config: &Kafka) -> (ClientConfig, ClientConfig) {
     writes
         .set("bootstrap.servers", &config.brokers)
         .set("message.timeout.ms", "10000")
+        // Shorter, or a topic that is not there would look like a broker that is slow.
+        .set("topic.metadata.propagation.max.ms", "5000")
         .set("message.max.bytes", "8388608");
     for (name, value) in &config.properties {
         reads.set(name, value);
@@ -251,13 +258,6 @@ async fn finish(settling: &mut Option<JoinHandle<Settled>>) -> Settled {
         error!(error = %failure, "a batch of alerts was not stored; kafka intake ends until the next start");
         Settled::No
     })
-}
-
-impl Drop for AlertConsumer {
-    fn drop(&mut self) {
-        // What was set aside must be on the broker before the process ends.
-        let _ = self.producer.flush(Duration::from_secs(2));
-    }
 }
 
 /// What was polled, as it came.

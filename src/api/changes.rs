@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::{admitted, later, problem};
 use crate::adapters::kafka::changes::{ChangeSink, Kept};
+use crate::adapters::kafka::dead_letter::{DeadLetter, DeadLetterSink, Resting};
 use crate::domain::change::announced;
 use crate::flow::Desk;
 
@@ -65,5 +66,12 @@ pub struct DeskChanges(pub Arc<Desk>);
 impl ChangeSink for DeskChanges {
     async fn accept(&self, payload: &[u8]) -> anyhow::Result<Kept> {
         keep(&self.0, payload, None).await
+    }
+}
+
+#[async_trait::async_trait]
+impl DeadLetterSink for DeskChanges {
+    async fn dead_letter(&self, letter: &DeadLetter<'_>, resting: &Resting) -> anyhow::Result<()> {
+        Ok(self.0.audit("change.dead_letter", &letter.origin(), letter.told(resting)).await?)
     }
 }

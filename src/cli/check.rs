@@ -90,7 +90,14 @@ async fn reach(config: &Config, findings: &mut Findings) {
         Some(kafka) => match AlertConsumer::connect(kafka, config.mappings().unwrap_or_default())
             .and_then(|consumer| consumer.describe())
         {
-            Ok(line) => findings.good("kafka", line),
+            Ok(lines) => {
+                for line in lines {
+                    match line {
+                        Ok(line) => findings.good("kafka", line),
+                        Err(line) => findings.bad("kafka", line),
+                    }
+                }
+            }
             Err(error) => findings.bad(
                 "kafka",
                 format!(

@@ -12,6 +12,7 @@ use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use rdkafka::message::Headers as _;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::types::RDKafkaRespErr;
 use serde_json::{Value, json};
 
 use crate::harness::{TOKEN, Watch, alert, free_address, group, run, text};
@@ -307,4 +308,70 @@ async fn poison_on_kafka_is_set_aside_and_the_rest_goes_on() {
     let unknown = ["replay", "--from", "no-such-topic", "--config", &now, "--config", &now].map(str::to_owned);
     let ended = tokio::task::spawn_blocking(move || crate::harness::run(unknown)).await.unwrap().expect(2);
     assert!(ended.stderr.contains("no-such-topic"), "{}", ended.stderr);
+}
+
+/// A dead-letter topic that takes nothing costs people a look into the audit, and never an alert.
+#[tokio::test]
+async fn poison_that_the_dead_letter_topic_refuses_stops_nobody() {
+    use sqlx::Connection as _;
+    let mock = MockCluster::new(1).unwrap();
+    let brokers = mock.bootstrap_servers();
+    let (topic, dead) = ("alerts", "alerts.closed");
+    for name in [topic, dead] {
+        mock.create_topic(name, 1, 1).unwrap();
+    }
+    mock.topic_error(dead, RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED).unwrap();
+    let producer: FutureProducer = ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
+    let send = async |payload: &str| {
+        let record = FutureRecord::to(topic).key("k").payload(payload);
+        producer.send(record, Duration::from_secs(20)).await.unwrap();
+    };
+    send("{ this is not JSON").await;
+    send(&group(&[alert("HighErrorRate", "beside-poison")])).await;
+
+    let kafka = format!("[kafka]\nbrokers = \"{brokers}\"\ntopic = \"{topic}\"\ndead_letter_topic = \"{dead}\"\n");
+    let mut watch = Watch::start(&kafka).await;
+    watch.incident("beside-poison").await;
+    // What comes behind shows that the batch with the poison was ended.
+    send(&alert("HighErrorRate", "behind-poison").to_string()).await;
+    watch.incident("behind-poison").await;
+    watch.kill();
+
+    let path = watch.folder.path().join("data/midwatch.db");
+    let mut store = sqlx::SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    let kept: Vec<String> = sqlx::query_scalar("SELECT body FROM audit WHERE kind='alert.dead_letter'")
+        .fetch_all(&mut store)
+        .await
+        .unwrap();
+    store.close().await.unwrap();
+    let kept: Vec<Value> = kept.iter().map(|body| serde_json::from_str(body).unwrap()).collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    assert_eq!((&kept[0]["bytes"], &kept[0]["head"]), (&json!(18), &json!("{ this is not JSON")));
+    assert!(kept[0]["not_sent"].as_str().unwrap().contains(dead), "{kept:?}");
+}
+
+#[tokio::test]
+async fn check_says_which_topic_is_missing_or_closed() {
+    let mock = MockCluster::new(1).unwrap();
+    let brokers = mock.bootstrap_servers();
+    mock.create_topic("alerts.closed", 1, 1).unwrap();
+    mock.create_topic("changes", 3, 1).unwrap();
+    mock.topic_error("alerts.closed", RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("check.toml");
+    let text_of = format!(
+        "[store]\ndata_dir = {:?}\n\n[kafka]\nbrokers = \"{brokers}\"\ntopic = \"alrets\"\n\
+         dead_letter_topic = \"alerts.closed\"\nchanges_topic = \"changes\"\n",
+        folder.path().join("data")
+    );
+    std::fs::write(&config, text_of).unwrap();
+    let words = ["check", "--config", text(&config)].map(str::to_owned);
+    let ended = tokio::task::spawn_blocking(move || run(words)).await.unwrap().expect(1);
+    for line in [
+        "FAIL  kafka: there is no topic alrets: create it, or name another one (key: kafka.topic)",
+        "FAIL  kafka: topic alerts.closed is not for us: grant Describe and Write on it (key: kafka.dead_letter_topic)",
+        "ok    kafka: 1 brokers, topic changes with 3 partitions",
+    ] {
+        assert!(ended.stdout.contains(line), "{line}\n{}", ended.stdout);
+    }
 }

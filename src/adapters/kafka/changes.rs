@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Message};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::settings;
+use super::dead_letter::{DeadLetter, DeadLetterSink, DeadLetters, Pause};
+use super::{Settled, settings};
 use crate::config::Kafka;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,15 +23,14 @@ pub enum Kept {
 
 /// Where changes go; an error means "not durable, do not commit".
 #[async_trait::async_trait]
-pub trait ChangeSink: Send + Sync + 'static {
+pub trait ChangeSink: DeadLetterSink + 'static {
     async fn accept(&self, payload: &[u8]) -> anyhow::Result<Kept>;
 }
 
 pub struct ChangeConsumer {
     consumer: StreamConsumer,
-    producer: FutureProducer,
+    dead_letters: DeadLetters,
     topic: String,
-    dead_letter_topic: String,
 }
 
 impl ChangeConsumer {
@@ -42,8 +40,8 @@ impl ChangeConsumer {
         reads.set("group.id", format!("{}-changes", config.group));
         let consumer: StreamConsumer = reads.create()?;
         consumer.subscribe(&[topic])?;
-        let dead_letter_topic = config.dead_letter_topic.clone();
-        Ok(Self { consumer, producer: writes.create()?, topic: topic.to_owned(), dead_letter_topic })
+        let dead_letters = DeadLetters::new(writes.create()?, &config.dead_letter_topic);
+        Ok(Self { consumer, dead_letters, topic: topic.to_owned() })
     }
 
     pub async fn run(self, sink: Arc<dyn ChangeSink>, mut stop: watch::Receiver<bool>) {
@@ -62,14 +60,9 @@ impl ChangeConsumer {
                 }
             };
             let payload = message.payload().unwrap_or_default();
-            let mut pause = Duration::from_millis(100);
-            // Tries as long as it takes: what comes behind waits on the broker.
-            while let Err(failure) = self.settle(payload, message.offset(), sink.as_ref()).await {
-                error!(error = %failure, "a change could not be stored; it is tried again");
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(10)),
-                    _ = stop.changed() => return,
-                }
+            let place = (message.partition(), message.offset());
+            if self.settle(payload, place, sink.as_ref(), &mut stop).await == Settled::No {
+                return;
             }
             if let Err(failure) = self.consumer.commit_message(&message, CommitMode::Async) {
                 // Delivered again later: a change of one key is kept once.
@@ -78,14 +71,28 @@ impl ChangeConsumer {
         }
     }
 
-    async fn settle(&self, payload: &[u8], offset: i64, sink: &dyn ChangeSink) -> anyhow::Result<()> {
-        let Kept::Refused(why) = sink.accept(payload).await? else { return Ok(()) };
-        warn!(topic = self.topic, offset, reason = why, "a message is no change and is set aside");
-        let headers = OwnedHeaders::new().insert(Header { key: "midwatch-reason", value: Some(why.as_str()) });
-        let key = offset.to_string();
-        let record = FutureRecord::to(&self.dead_letter_topic).key(&key).payload(payload).headers(headers);
-        let sent = self.producer.send(record, Duration::from_secs(10)).await;
-        sent.map_err(|(failure, _)| anyhow::anyhow!("dead-letter topic {}: {failure}", self.dead_letter_topic))?;
-        Ok(())
+    /// Tries as long as it takes: what comes behind waits on the broker.
+    async fn settle(
+        &self,
+        payload: &[u8],
+        (partition, offset): (i32, i64),
+        sink: &dyn ChangeSink,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Settled {
+        let mut pause = Pause::default();
+        let kept = loop {
+            match sink.accept(payload).await {
+                Ok(kept) => break kept,
+                Err(failure) => {
+                    error!(error = %failure, "a change could not be stored; it is tried again");
+                    if pause.ends_with(stop).await {
+                        return Settled::No;
+                    }
+                }
+            }
+        };
+        let Kept::Refused(reason) = kept else { return Settled::Yes };
+        let letter = DeadLetter { topic: &self.topic, partition, offset, payload, reason: &reason };
+        self.dead_letters.set_aside(&letter, sink, stop).await
     }
 }
