@@ -2,7 +2,8 @@
 //! its default body and most integrations use for the variables.
 //!
 //! Identity is monitor and scope (`$ALERT_ID`, `$ALERT_SCOPE`), else `$AGGREG_KEY`, else title, host and
-//! tags. `id` is the id of the *event* in the default body, and so of one message alone.
+//! tags; the last two with the scope that the title names, which in the default body is all that tells the
+//! groups of a multi-alert monitor apart. `id` is the id of the *event* there, and so of one message alone.
 //! `$ALERT_CYCLE_KEY` is new with each firing: it would hide that an alert flaps.
 
 use std::collections::BTreeMap;
@@ -64,9 +65,16 @@ fn draft(event: &Object) -> Result<Draft, BadAlert> {
     let title = first(event, TITLE).ok_or(BadAlert::Missing("title", "the monitor's name, $ALERT_TITLE"))?;
     let (name, marks) = untitled(&title);
     let (status, weight) = transition(event, &marks)?;
-    let (tags, plain) = tags(event);
+    let (mut tags, plain) = tags(event);
+    let scope = scope_of(&marks);
+    // More exact than the tags, which hold those of all that the monitor looks at.
+    for (tag, value) in scope.iter().filter_map(|part| part.split_once(':')) {
+        if !tag.is_empty() && !value.is_empty() {
+            tags.insert(tag.to_owned(), value.to_owned());
+        }
+    }
     let host = first(event, HOST).or_else(|| tags.get("host").cloned());
-    let mut draft = Draft::keyed(status, identity(event, &name, host.as_deref(), &tags));
+    let mut draft = Draft::keyed(status, identity(event, &name, host.as_deref(), &tags, &scope));
     draft.label("alertname", Some(name.as_str()));
     draft.label("node", host);
     draft.label("metric", first(event, METRIC));
@@ -118,6 +126,15 @@ fn untitled(title: &str) -> (String, Vec<String>) {
     (if rest.is_empty() { title.trim().to_owned() } else { rest.to_owned() }, marks)
 }
 
+/// What the title says that it is about, sorted: `Triggered on {host:a,service:b}`. `*` is everything.
+fn scope_of(marks: &[String]) -> Vec<&str> {
+    let named = marks.iter().find_map(|mark| mark.split_once(" on ")?.1.trim().strip_prefix('{')?.strip_suffix('}'));
+    let mut parts: Vec<&str> =
+        named.unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty() && *part != "*").collect();
+    parts.sort_unstable();
+    parts
+}
+
 fn is_mark(mark: &str) -> bool {
     let word = mark.split(" on ").next().unwrap_or(mark);
     let priority =
@@ -154,7 +171,13 @@ fn transition(event: &Object, marks: &[String]) -> Result<(Status, Option<Severi
     by_title.or(by_type).ok_or(BadAlert::Missing("alert_transition", WANTED))
 }
 
-fn identity(event: &Object, name: &str, host: Option<&str>, tags: &BTreeMap<String, String>) -> Labels {
+fn identity(
+    event: &Object,
+    name: &str,
+    host: Option<&str>,
+    tags: &BTreeMap<String, String>,
+    titled: &[&str],
+) -> Labels {
     let pair = |name: &str, value: String| (name.to_owned(), value);
     let monitor = first(event, MONITOR);
     if let (Some(monitor), Some(scope)) = (&monitor, first(event, SCOPE)) {
@@ -163,10 +186,12 @@ fn identity(event: &Object, name: &str, host: Option<&str>, tags: &BTreeMap<Stri
         parts.sort_unstable();
         return Labels::from([pair("monitor", monitor.clone()), pair("scope", parts.join(","))]);
     }
+    let titled = (!titled.is_empty()).then(|| pair("scope", titled.join(",")));
     if let Some(key) = first(event, AGGREGATE) {
-        return Labels::from([pair("aggregate", key)]);
+        return [pair("aggregate", key)].into_iter().chain(titled).collect();
     }
     let mut key = tags.clone();
+    key.extend(titled);
     key.remove("severity");
     key.insert("host".to_owned(), host.unwrap_or_default().to_owned());
     key.insert("monitor".to_owned(), monitor.unwrap_or_else(|| name.to_owned()));

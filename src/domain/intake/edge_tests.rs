@@ -199,3 +199,35 @@ fn the_fingerprint_of_alertmanager_is_its_own() {
     let labels = [("a".to_owned(), "b".to_owned())].into();
     assert_ne!(alertmanager_fingerprint(&labels), Fingerprint::of(&labels).to_string());
 }
+
+/// Datadog's default body has no scope but in the title: each group of the monitor is an alert.
+#[test]
+fn the_groups_of_a_datadog_monitor_are_alerts_of_their_own() {
+    let alert = |mark: &str| {
+        let title = format!("[P1] [{mark}] CPU is high");
+        let event = json!({"id": "1", "title": title, "body": "b", "event_type": "query_alert_monitor"});
+        read(&event).expect("a payload").alerts.remove(0)
+    };
+    let payments = alert("Triggered on {host:db-9,service:payments}");
+    let labels = ["alertname", "host", "node", "service"].map(|name| payments.label(name));
+    assert_eq!(labels, [Some("CPU is high"), Some("db-9"), Some("db-9"), Some("payments")]);
+    for same in [
+        "Recovered on {service:payments,host:db-9}",
+        "Warn on {host:db-9,service:payments}",
+        "No Data on {host:db-9, service:payments}",
+        "Re-Triggered on {host:db-9,service:payments}",
+    ] {
+        assert_eq!(alert(same).fingerprint, payments.fingerprint, "{same}");
+    }
+    for other in ["Triggered on {host:db-9,service:cart}", "Triggered on {host:db-8,service:payments}", "Triggered"] {
+        assert_ne!(alert(other).fingerprint, payments.fingerprint, "{other}");
+    }
+    // What is no tag tells groups apart all the same; everything is no scope.
+    assert_ne!(alert("Triggered on {web}").fingerprint, alert("Triggered on {db}").fingerprint);
+    assert_eq!(alert("Triggered on {*}").fingerprint, alert("Recovered").fingerprint);
+    let keyed = |host: &str| {
+        let title = format!("[Triggered on {{host:{host}}}] CPU is high");
+        read(&json!({"title": title, "aggreg_key": "k", "alert_type": "error"})).expect("a payload").alerts.remove(0)
+    };
+    assert_ne!(keyed("a").fingerprint, keyed("b").fingerprint);
+}
