@@ -18,7 +18,7 @@ use crate::adapters::embedder::EmbedderChoice;
 use crate::adapters::hooks::DeclaredHooks;
 use crate::adapters::kafka::changes::{ChangeConsumer, ChangeSink};
 use crate::adapters::kafka::{AlertConsumer, AlertSink};
-use crate::adapters::kubernetes::{Access, KubernetesCluster};
+use crate::adapters::kubernetes::{Access, Bearer, KubernetesCluster, Server};
 use crate::adapters::openai::OpenAiModel;
 use crate::adapters::signals::{Credentials, Endpoint, SignalsClient};
 use crate::adapters::slack::{self, SlackChat, SlackConfig};
@@ -378,30 +378,36 @@ pub async fn cluster(config: &Config) -> anyhow::Result<Option<Arc<dyn Cluster>>
     Ok(Some(Arc::new(cluster)))
 }
 
+/// Contexts and tokens as the configuration allows them: none of them is ignored.
 fn access(kubernetes: &Kubernetes) -> (Access, Option<Access>) {
-    let reveal = |secret: &Secret| secret.reveal().map(str::to_owned);
-    match &kubernetes.url {
-        Some(url) => {
-            let reader = Access::Url { url: url.clone(), token: reveal(&kubernetes.token) };
-            let writer =
-                reveal(&kubernetes.write_token).map(|token| Access::Url { url: url.clone(), token: Some(token) });
-            (reader, writer)
-        }
-        None => {
-            let path = std::env::var("KUBECONFIG").ok().unwrap_or_else(|| {
-                let home = std::env::var("HOME").unwrap_or_default();
-                PathBuf::from(home).join(".kube/config").display().to_string()
-            });
-            let reader = match &kubernetes.context {
-                Some(context) => Access::Kubeconfig { path: path.clone(), context: Some(context.clone()) },
-                None => Access::Inferred,
-            };
-            let writer = kubernetes
-                .write_context
-                .as_ref()
-                .map(|context| Access::Kubeconfig { path, context: Some(context.clone()) });
-            (reader, writer)
-        }
+    let in_context = |context: &String| {
+        let path = std::env::var("KUBECONFIG").ok().unwrap_or_else(|| {
+            let home = std::env::var("HOME").unwrap_or_default();
+            PathBuf::from(home).join(".kube/config").display().to_string()
+        });
+        Server::Kubeconfig { path, context: Some(context.clone()) }
+    };
+    let server = match (&kubernetes.url, &kubernetes.context) {
+        (Some(url), _) => Server::Url { url: url.clone(), ca_file: kubernetes.ca_file.clone() },
+        (None, Some(context)) => in_context(context),
+        (None, None) => Server::Inferred,
+    };
+    let writer =
+        match (&kubernetes.write_context, bearer(&kubernetes.write_token, kubernetes.write_token_file.as_ref())) {
+            (Some(context), _) => Some(Access { server: in_context(context), identity: Bearer::Own }),
+            // Whoever reads must not write by chance.
+            (None, Bearer::Own) => None,
+            (None, identity) => Some(Access { server: server.clone(), identity }),
+        };
+    let identity = bearer(&kubernetes.token, kubernetes.token_file.as_ref());
+    (Access { server, identity }, writer)
+}
+
+fn bearer(token: &Secret, file: Option<&PathBuf>) -> Bearer {
+    match (token.reveal(), file) {
+        (Some(token), _) => Bearer::Token(token.to_owned()),
+        (None, Some(file)) => Bearer::File(file.clone()),
+        (None, None) => Bearer::Own,
     }
 }
 
@@ -446,4 +452,30 @@ pub fn slack_chat(config: &Config) -> anyhow::Result<Option<SlackChat>> {
     settings.console_base = Some(config.console_url());
     settings.posts_per_second = slack.posts_per_second;
     Ok(Some(SlackChat::new(settings)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, reads: &str, writes: Option<&str>) {
+        let (reader, writer) = access(&toml::from_str(text).unwrap());
+        let told = |access: &Access| format!("{:?} {:?}", access.server, access.identity);
+        assert_eq!((told(&reader).as_str(), writer.as_ref().map(told).as_deref()), (reads, writes), "{text}");
+    }
+
+    #[test]
+    fn the_cluster_is_reached_as_it_was_configured() {
+        check("", "Inferred Own", None);
+        // Server and CA of the kubeconfig or the pod, as somebody else.
+        check("token = \"r\"\nwrite_token = \"w\"", "Inferred Token(redacted)", Some("Inferred Token(redacted)"));
+        check("write_token_file = \"/w\"", "Inferred Own", Some("Inferred File(/w)"));
+        let url = r#"Url { url: "https://k", ca_file: Some("/ca.crt") }"#;
+        check(
+            "url = \"https://k\"\nca_file = \"/ca.crt\"\ntoken_file = \"/r\"\nwrite_token = \"w\"",
+            &format!("{url} File(/r)"),
+            Some(&format!("{url} Token(redacted)")),
+        );
+    }
 }

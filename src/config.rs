@@ -1,6 +1,7 @@
 //! One file plus environment; parsed and validated once. Errors name the key, the line and the remedy.
 
 mod kafka;
+mod kubernetes;
 mod people;
 mod policy;
 mod prefilter;
@@ -28,6 +29,7 @@ use crate::domain::investigation::{Prices, reply_tokens};
 use crate::domain::triage;
 
 pub use kafka::Kafka;
+pub use kubernetes::Kubernetes;
 pub use people::{OnCallConfig, PersonConfig, RotaConfig};
 pub use policy::PolicyConfig;
 pub use prefilter::PrefilterConfig;
@@ -129,25 +131,6 @@ impl Default for StoreConfig {
     fn default() -> Self {
         Self { data_dir: PathBuf::from("midwatch-data"), url: None, hot_days: 15, cold_days: 365 }
     }
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[derive(Default)]
-pub struct Kubernetes {
-    /// Name of the cluster as alerts label it.
-    pub cluster: Option<String>,
-    /// API server; empty: kubeconfig or in-cluster.
-    pub url: Option<String>,
-    /// Read-only identity.
-    pub token: Secret,
-    /// Remediation identity; empty: no action is ever executed.
-    pub write_token: Secret,
-    /// Context of the kubeconfig for remediation.
-    pub write_context: Option<String>,
-    pub context: Option<String>,
-    /// How often the ConfigMaps that workloads refer to are looked at; 30 when left out.
-    pub config_map_seconds: Option<f64>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -398,14 +381,8 @@ impl Config {
                 );
             }
         }
-        if let Some(seconds) = self.kubernetes.as_ref().and_then(|kubernetes| kubernetes.config_map_seconds)
-            && !(0.05..=3600.0).contains(&seconds)
-        {
-            return value(
-                "kubernetes.config_map_seconds",
-                format!("{seconds} is not between 0.05 and 3600"),
-                "Give for example 30.",
-            );
+        if let Some(kubernetes) = &self.kubernetes {
+            kubernetes.validate()?;
         }
         if let Some(url) = &self.store.url
             && !url.starts_with("postgres://")

@@ -21,10 +21,11 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use crate::domain::action::{Action, Right, Target};
@@ -40,8 +41,14 @@ const REHEARSALS: u32 = 12;
 const BETWEEN_REHEARSALS: Duration = Duration::from_millis(10);
 
 /// How to reach the API server, and as whom.
-#[derive(Clone)]
-pub enum Access {
+#[derive(Debug, Clone)]
+pub struct Access {
+    pub server: Server,
+    pub identity: Bearer,
+}
+
+#[derive(Debug, Clone)]
+pub enum Server {
     /// `KUBECONFIG`, `~/.kube/config`, or the service account of the pod we run in.
     Inferred,
     Kubeconfig {
@@ -50,43 +57,81 @@ pub enum Access {
     },
     Url {
         url: String,
-        token: Option<String>,
+        /// PEM, read again about once a minute; `None`: the CAs of the system.
+        ca_file: Option<PathBuf>,
     },
 }
 
-impl fmt::Debug for Access {
+#[derive(Clone)]
+pub enum Bearer {
+    /// Whom the kubeconfig or the pod names; with a bare address nobody.
+    Own,
+    /// In place of it, client certificates included.
+    Token(String),
+    /// Read again about once a minute: tokens of service accounts are rotated.
+    File(PathBuf),
+}
+
+impl fmt::Debug for Bearer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Inferred => f.write_str("Inferred"),
-            Self::Kubeconfig { path, context } => write!(f, "Kubeconfig({path}, {context:?})"),
-            Self::Url { url, .. } => write!(f, "Url({url}, token redacted)"),
+            Self::Own => f.write_str("Own"),
+            Self::Token(_) => f.write_str("Token(redacted)"),
+            Self::File(path) => write!(f, "File({})", path.display()),
         }
     }
 }
 
 impl Access {
+    /// By a bare address, with a certificate that the system's CAs know.
+    pub fn at(url: &str, identity: Bearer) -> Self {
+        Self { server: Server::Url { url: url.to_owned(), ca_file: None }, identity }
+    }
+
     async fn client(&self) -> Result<Client, ClusterError> {
         let unavailable =
             |why: &dyn fmt::Display| ClusterError::Unavailable(format!("no access to the cluster: {why}"));
-        let mut config = match self {
-            Self::Inferred => Config::infer().await.map_err(|why| unavailable(&why))?,
-            Self::Kubeconfig { path, context } => {
-                let kubeconfig = Kubeconfig::read_from(path).map_err(|why| unavailable(&why))?;
-                let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
-                Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|why| unavailable(&why))?
-            }
-            Self::Url { url, token } => {
-                let mut config = Config::new(url.parse().map_err(|why: http::uri::InvalidUri| unavailable(&why))?);
-                config.auth_info.token = token.clone().map(Into::into);
-                config
-            }
-        };
+        let mut config = self.config().await?;
         config.connect_timeout = Some(Duration::from_secs(3));
         config.read_timeout = Some(TIMEOUT);
         config.reset_reader_on_write = true;
         // The library would repeat a 429 for minutes, and writes with it.
         config.default_retry = false;
         Client::try_from(config).map_err(|why| unavailable(&why))
+    }
+
+    async fn config(&self) -> Result<Config, ClusterError> {
+        let unavailable =
+            |why: &dyn fmt::Display| ClusterError::Unavailable(format!("no access to the cluster: {why}"));
+        let mut config = match &self.server {
+            Server::Inferred => Config::infer().await.map_err(|why| unavailable(&why))?,
+            Server::Kubeconfig { path, context } => {
+                let kubeconfig = Kubeconfig::read_from(path).map_err(|why| unavailable(&why))?;
+                let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
+                Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|why| unavailable(&why))?
+            }
+            Server::Url { url, ca_file } => {
+                let mut config = Config::new(url.parse().map_err(|why: http::uri::InvalidUri| unavailable(&why))?);
+                if let Some(path) = ca_file {
+                    std::fs::read(path)
+                        .map_err(|why| unavailable(&format!("kubernetes.ca_file {}: {why}", path.display())))?;
+                    // The file alone is asked; without this the CAs of the system would have to be there.
+                    config.root_cert = Some(vec![]);
+                    config.root_cert_file = Some(path.clone());
+                }
+                config
+            }
+        };
+        match &self.identity {
+            Bearer::Own => {}
+            Bearer::Token(token) => {
+                config.auth_info = AuthInfo { token: Some(token.clone().into()), ..AuthInfo::default() };
+            }
+            Bearer::File(path) => {
+                config.auth_info = AuthInfo { token_file: Some(path.display().to_string()), ..AuthInfo::default() };
+            }
+        }
+        Ok(config)
     }
 }
 

@@ -79,7 +79,7 @@ pub async fn run(
 pub async fn rights(config: &Config) -> anyhow::Result<ExitCode> {
     let mut findings = Findings::default();
     if let Err(error) = rights::run(config, &mut findings).await {
-        findings.bad("kubernetes", format!("{error} (keys: kubernetes.url, kubernetes.token)"));
+        findings.bad("kubernetes", format!("{error} (keys: kubernetes.url, kubernetes.ca_file, kubernetes.token)"));
     }
     Ok(findings.end())
 }
@@ -123,7 +123,8 @@ async fn reach(config: &Config, findings: &mut Findings) {
         Ok(None) => findings.note("kubernetes", "not configured; no remediation is possible"),
         Ok(Some(cluster)) => match cluster.check().await {
             Ok(line) => findings.good("kubernetes", line),
-            Err(error) => findings.bad("kubernetes", format!("{error} (keys: kubernetes.url, kubernetes.token)")),
+            Err(error) => findings
+                .bad("kubernetes", format!("{error} (keys: kubernetes.url, kubernetes.ca_file, kubernetes.token)")),
         },
         Err(error) => findings.bad("kubernetes", format!("{error:#}")),
     }

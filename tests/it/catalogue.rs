@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::harness::serve;
-use midwatch::adapters::kubernetes::{Access, KubernetesCluster};
+use midwatch::adapters::kubernetes::{Access, Bearer, KubernetesCluster};
 use midwatch::domain::action::{Action, ActionKind, RiskTier, Undo};
 use midwatch::ports::{Cluster, ClusterError, DeclaredJob, Identity, Took, Wish};
 use midwatch::world::kubernetes::{DeploymentSpec, Granted, KubeState, PodHealth, router};
@@ -55,7 +55,7 @@ pub async fn estate() -> Estate {
     let (of_state, of_now) = (state.clone(), now.clone());
     let app = router(of_state, Arc::new(move || of_now.load(Ordering::SeqCst)));
     let url = serve(app).await;
-    let access = Access::Url { url: url.clone(), token: Some("all".into()) };
+    let access = Access::at(&url, Bearer::Token("all".into()));
     let cluster = KubernetesCluster::connect(&access, Some(&access)).await.unwrap();
     let estate = Estate { state, now, cluster, url };
     estate.pass(600_000);
@@ -292,8 +292,8 @@ async fn a_missing_right_is_named_by_its_verb() {
         namespace: "shop".into(),
     };
     estate.state.lock().unwrap().grant("narrow", vec![granted("deployments", "get")]);
-    let reader = Access::Url { url: estate.url.clone(), token: Some("all".into()) };
-    let writer = Access::Url { url: estate.url.clone(), token: Some("narrow".into()) };
+    let reader = Access::at(&estate.url, Bearer::Token("all".into()));
+    let writer = Access::at(&estate.url, Bearer::Token("narrow".into()));
     let cluster = KubernetesCluster::connect(&reader, Some(&writer)).await.unwrap();
     let restart = cluster.prepare(&wish(ActionKind::Restart, "shop", "web", None)).await.unwrap();
     let refused = cluster.dry_run(&restart).await.unwrap_err();

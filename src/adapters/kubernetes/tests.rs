@@ -135,7 +135,7 @@ async fn cluster(writer: bool) -> (KubernetesCluster, Seen) {
         .route("/api/v1/namespaces/prod/pods/web-1/log", get(logs))
         .with_state(seen.clone());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let access = Access::Url { url: format!("http://{}", listener.local_addr().unwrap()), token: None };
+    let access = Access::at(&format!("http://{}", listener.local_addr().unwrap()), Bearer::Own);
     tokio::spawn(async move { axum::serve(listener, app).await });
     (KubernetesCluster::connect(&access, writer.then_some(&access)).await.unwrap(), seen)
 }
@@ -229,7 +229,43 @@ async fn a_lost_answer_of_a_write_is_unknown_and_a_missing_identity_forbids() {
     assert!(seen.lock().unwrap().is_empty());
     assert!(matches!(reader.revisions("prod", "gone").await, Err(ClusterError::NotFound(_))));
     assert!(matches!(reader.revisions("prod", "secret").await, Err(ClusterError::Forbidden(_))));
-    let nobody = Access::Url { url: "http://127.0.0.1:9".into(), token: None };
+    let nobody = Access::at("http://127.0.0.1:9", Bearer::Own);
     let away = KubernetesCluster::connect(&nobody, Some(&nobody)).await.unwrap();
     assert!(matches!(away.apply(&scale, "5", "P").await, Err(ClusterError::Unavailable(_))));
+}
+
+/// A kubeconfig whose user has a token and a certificate of its own.
+fn kubeconfig(folder: &std::path::Path) -> String {
+    let path = folder.join("config");
+    let text = "apiVersion: v1\nkind: Config\ncurrent-context: here\n\
+        clusters: [{name: c, cluster: {server: \"https://10.0.0.1:6443\"}}]\n\
+        users: [{name: u, user: {token: theirs, client-certificate-data: Y2VydA==, client-key-data: a2V5}}]\n\
+        contexts: [{name: here, context: {cluster: c, user: u}}]\n";
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+#[tokio::test]
+async fn a_token_replaces_whom_the_kubeconfig_names_and_leaves_its_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::Kubeconfig { path: kubeconfig(folder.path()), context: None };
+    let access = |identity| Access { server: server.clone(), identity };
+    let own = access(Bearer::Own).config().await.unwrap();
+    assert!(own.auth_info.token.is_some() && own.auth_info.client_certificate_data.is_some());
+    let token = access(Bearer::Token("ours".into())).config().await.unwrap();
+    assert_eq!(token.cluster_url, own.cluster_url);
+    assert!(token.auth_info.token.is_some() && token.auth_info.client_certificate_data.is_none());
+    let file = access(Bearer::File("/var/run/token".into())).config().await.unwrap();
+    assert_eq!(file.auth_info.token_file.as_deref(), Some("/var/run/token"));
+    assert!(file.auth_info.token.is_none() && file.auth_info.client_certificate_data.is_none());
+}
+
+#[tokio::test]
+async fn a_ca_file_that_is_not_there_is_named() {
+    let server = Server::Url { url: "https://10.0.0.1:6443".into(), ca_file: Some("/nowhere/ca.crt".into()) };
+    let access = Access { server, identity: Bearer::Token("r".into()) };
+    let Err(ClusterError::Unavailable(why)) = KubernetesCluster::connect(&access, None).await else {
+        panic!("it connects without its CA")
+    };
+    assert!(why.contains("kubernetes.ca_file /nowhere/ca.crt"), "{why}");
 }

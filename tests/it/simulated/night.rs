@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::harness::serve;
 use axum::body::Body;
 use axum::http::Request;
-use midwatch::adapters::kubernetes::{Access, KubernetesCluster};
+use midwatch::adapters::kubernetes::{Access, Bearer, KubernetesCluster};
 use midwatch::api::DeskInbox;
 use midwatch::config::Config;
 use midwatch::domain::card::ButtonAction;
@@ -273,7 +273,7 @@ impl Night {
         let config = self.config();
         std::fs::create_dir_all(&config.store.data_dir).unwrap();
         let store = Arc::new(Store::open(&config.store_address()).await.unwrap());
-        let access = Access::Url { url: self.url.clone(), token: None };
+        let access = Access::at(&self.url, Bearer::Own);
         let inner = KubernetesCluster::connect(&access, Some(&access)).await.unwrap();
         let (luck, switch) = (self.luck.clone(), self.switch.clone());
         let hooks = Phones { luck: luck.clone(), switch: switch.clone(), calls: self.calls.clone() };
