@@ -126,9 +126,11 @@ impl Call<'_> {
         if !self.body.is_empty() {
             request = request.body(self.body.to_owned());
         }
-        let answer = request.send().await.map_err(|why| {
-            let said = format!("{name}: {}", why.without_url());
-            match why_not_sent(&said) {
+        let answer = request.send().await.map_err(|error| {
+            // Only where no connection came about is it certain that nothing was sent.
+            let is_unsent = error.is_connect();
+            let said = format!("{name}: {}", egress::why(error));
+            match is_unsent {
                 true => ClusterError::Unavailable(said),
                 false => ClusterError::Unknown(said),
             }
@@ -147,11 +149,6 @@ impl Call<'_> {
     }
 }
 
-/// Only where no connection came about is it certain that nothing was sent.
-fn why_not_sent(said: &str) -> bool {
-    said.contains("error trying to connect") || said.contains("tcp connect") || said.contains("Connection refused")
-}
-
 fn with_headers(mut request: reqwest::RequestBuilder, headers: &BTreeMap<String, Secret>) -> reqwest::RequestBuilder {
     for (name, value) in headers {
         request = request.header(name, value.reveal().unwrap_or_default());
@@ -164,12 +161,40 @@ async fn fetch(dump: &DumpConfig) -> Result<String, String> {
     let pinned = Egress::new(networks(&dump.networks)?).pin(url).await?;
     let client = pinned.client(Duration::from_secs(dump.timeout_seconds.max(1)))?;
     let request = with_headers(client.get(pinned.url.clone()), &dump.headers);
-    let answer = request.send().await.map_err(|why| why.without_url().to_string())?;
+    let answer = request.send().await.map_err(egress::why)?;
     let status = answer.status();
-    let (body, more) = egress::read(answer, MAX_DUMP).await.map_err(|why| why.without_url().to_string())?;
+    let (body, more) = egress::read(answer, MAX_DUMP).await.map_err(egress::why)?;
     if !status.is_success() {
         return Err(format!("the dump of {} answered {status}", dump.service));
     }
     let cut = if more { "\n(cut off)" } else { "" };
     Ok(format!("{}{cut}", String::from_utf8_lossy(&body)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn declared(url: &str) -> DeclaredHooks {
+        let text =
+            format!("[[hook]]\nname = \"purge\"\ndescription = \"d\"\nurl = \"{url}\"\nnetworks = [\"127.0.0.0/8\"]\n");
+        DeclaredHooks::of(&toml::from_str(&text).unwrap()).unwrap()
+    }
+
+    /// What was never sent may be tried again; what may have been heard is for people.
+    #[tokio::test]
+    async fn a_refused_connection_is_no_unknown_result() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/purge", listener.local_addr().unwrap());
+        let heard = tokio::spawn(async move {
+            drop(listener.accept().await.unwrap());
+        });
+        let unknown = declared(&url).call("purge", "INC-1.P1").await;
+        assert!(matches!(unknown, Err(ClusterError::Unknown(_))), "{unknown:?}");
+        heard.await.unwrap();
+        // The listener is gone with its task.
+        let unsent = declared(&url).call("purge", "INC-1.P1").await;
+        assert!(matches!(&unsent, Err(ClusterError::Unavailable(why)) if why.contains("refused")), "{unsent:?}");
+    }
 }

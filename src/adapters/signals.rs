@@ -11,6 +11,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{StatusCode, redirect};
 use url::Url;
 
+use super::egress::why;
 use super::{loki, prometheus};
 use crate::domain::evidence::Series;
 use crate::domain::time::Timestamp;
@@ -114,10 +115,7 @@ impl SignalsClient {
             request = request.header(AUTHORIZATION, value);
         }
         let host = endpoint.url.host_str().unwrap_or("backend").to_owned();
-        let unavailable = |error: reqwest::Error| {
-            let what = if error.is_timeout() { "timed out" } else { "cannot be reached" };
-            SignalError::Unavailable(format!("{host} {what}: {}", error.without_url()))
-        };
+        let unavailable = |error| SignalError::Unavailable(format!("{host}: {}", why(error)));
         let mut response = request.send().await.map_err(unavailable)?;
         let status = response.status();
         if status.is_redirection() {
@@ -255,6 +253,20 @@ mod tests {
         );
         let window = Window { start: now, end: now, step: Duration::from_secs(15) };
         assert!(matches!(client.range("up", window).await, Err(SignalError::Unavailable(_))));
+    }
+
+    /// For `midwatch check`: what to do differs.
+    #[tokio::test]
+    async fn a_failed_connection_says_why() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let closed: Url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        drop(listener);
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let error = client(Some(closed), None).instant("up", Timestamp::from_secs(1)).await.unwrap_err().to_string();
+        assert!(error.starts_with("127.0.0.1: no connection: ") && error.contains("refused"), "{error}");
+        let plain = serve(Router::new()).await.as_str().replace("http:", "https:").parse().unwrap();
+        let error = client(Some(plain), None).instant("up", Timestamp::from_secs(1)).await.unwrap_err().to_string();
+        assert!(error.starts_with("127.0.0.1: no connection: ") && !error.contains("refused"), "{error}");
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use reqwest::StatusCode;
 use reqwest::header::AUTHORIZATION;
 use serde::de::DeserializeOwned;
 
+use super::egress::why;
 use super::signals::{Endpoint, MAX_ANSWER, client, join};
 use crate::domain::time::Timestamp;
 use crate::domain::trace::Trace;
@@ -40,10 +41,7 @@ impl TraceClient {
     /// `None`: the backend knows nothing of the kind (404).
     async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<Option<T>, SignalError> {
         let host = self.endpoint.url.host_str().unwrap_or("backend").to_owned();
-        let unavailable = |error: reqwest::Error| {
-            let what = if error.is_timeout() { "timed out" } else { "cannot be reached" };
-            SignalError::Unavailable(format!("{host} {what}: {}", error.without_url()))
-        };
+        let unavailable = |error| SignalError::Unavailable(format!("{host}: {}", why(error)));
         let mut request = self.http.get(join(&self.endpoint.url, path)).query(query);
         request = request.header("accept", "application/json");
         if let Some(value) = self.endpoint.credentials.header() {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use slack_morphism::errors::SlackClientError;
 use slack_morphism::prelude::*;
 
+use crate::adapters::egress::why;
 use crate::domain::card::Card;
 use crate::domain::id::PersonId;
 use crate::ports::{Chat, ChatError, MessageRef, Picture, Place, Rates};
@@ -158,7 +159,7 @@ impl SlackChat {
     ) -> Result<(Value, reqwest::header::HeaderMap), ChatError> {
         let response = request.send().await.map_err(|error| {
             let refused = error.is_connect();
-            let words = format!("{method}: {}", error.without_url());
+            let words = format!("{method}: {}", why(error));
             if refused { ChatError::Unavailable(words) } else { ambiguous(words, effect) }
         })?;
         let headers = response.headers().clone();
@@ -173,7 +174,7 @@ impl SlackChat {
             return Err(ambiguous(format!("{method} answered {status}"), effect));
         }
         let body: Value =
-            response.json().await.map_err(|error| ambiguous(format!("{method}: {}", error.without_url()), effect))?;
+            response.json().await.map_err(|error| ambiguous(format!("{method}: {}", why(error)), effect))?;
         if body["ok"] == true {
             return Ok((body, headers));
         }

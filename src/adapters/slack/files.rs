@@ -6,6 +6,7 @@
 use serde_json::json;
 use url::Url;
 
+use crate::adapters::egress::why;
 use crate::ports::{ChatError, MessageRef, Picture};
 
 use super::SlackChat;
@@ -31,7 +32,7 @@ impl SlackChat {
         };
         let address = self.trusted(&address)?;
         let sent = self.http.post(address).header("content-type", "image/png").body(picture.png.clone()).send().await;
-        let sent = sent.map_err(|error| ChatError::Unavailable(format!("upload: {}", error.without_url())))?;
+        let sent = sent.map_err(|error| ChatError::Unavailable(format!("upload: {}", why(error))))?;
         if !sent.status().is_success() {
             return Err(ChatError::Unavailable(format!("the upload was answered {}", sent.status())));
         }
