@@ -155,7 +155,9 @@ pub(super) fn service_of_pod(pod: &Pod) -> String {
 fn of_pod(pod: Pod) -> PodState {
     let service = service_of_pod(&pod);
     let status = pod.status.unwrap_or_default();
-    let containers = status.container_statuses.unwrap_or_default();
+    // Init containers first: while one of them fails, all that the others say is that they wait for it.
+    let init = status.init_container_statuses.unwrap_or_default().into_iter().filter(|step| !is_done(step));
+    let containers: Vec<_> = init.chain(status.container_statuses.unwrap_or_default()).collect();
     let ready = status
         .conditions
         .unwrap_or_default()
@@ -173,6 +175,12 @@ fn of_pod(pod: Pod) -> PodState {
         reason: containers.iter().find_map(reason_of).or(status.reason),
         started_at: status.start_time.as_ref().map(instant),
     }
+}
+
+/// An init container that has done its work; how often it failed before is past.
+fn is_done(container: &ContainerStatus) -> bool {
+    let ended = container.state.as_ref().and_then(|state| state.terminated.as_ref());
+    ended.is_some_and(|ended| ended.exit_code == 0 || ended.reason.as_deref() == Some("Completed"))
 }
 
 /// Why a container waits or ended; how it last ended tells more than that it backs off now.

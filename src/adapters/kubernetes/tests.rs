@@ -103,6 +103,19 @@ async fn cluster(writer: bool) -> (KubernetesCluster, Seen) {
                 "state": {"waiting": {"reason": "CrashLoopBackOff"}},
                 "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}]}});
     let single = pod.clone();
+    // Its first step is done (after one failure), its second fails, its container waits for both.
+    let initialising = json!({"metadata": {"name": "web-2", "namespace": "init", "labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "web"}]},
+        "status": {"phase": "Pending",
+            "initContainerStatuses": [
+                {"name": "prepare", "image": "i", "imageID": "", "ready": true, "restartCount": 1,
+                    "state": {"terminated": {"reason": "Completed", "exitCode": 0}},
+                    "lastState": {"terminated": {"reason": "Error", "exitCode": 1}}},
+                {"name": "migrate", "image": "i", "imageID": "", "ready": false, "restartCount": 6,
+                    "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                    "lastState": {"terminated": {"reason": "Error", "exitCode": 1}}}],
+            "containerStatuses": [{"name": "web", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"waiting": {"reason": "PodInitializing"}}}]}});
     let logs = |Query(query): Query<HashMap<String, String>>| async move {
         match query.get("container") {
             None => status(400, "a container name must be specified for pod web-1"),
@@ -131,6 +144,7 @@ async fn cluster(writer: bool) -> (KubernetesCluster, Seen) {
             }),
         )
         .route("/api/v1/namespaces/prod/pods", get(|| async move { list(vec![pod]) }))
+        .route("/api/v1/namespaces/init/pods", get(|| async move { list(vec![initialising]) }))
         .route("/api/v1/namespaces/prod/pods/web-1", get(|| async move { Json(single) }))
         .route("/api/v1/namespaces/prod/pods/web-1/log", get(logs))
         .with_state(seen.clone());
@@ -157,6 +171,8 @@ async fn workloads_pods_and_history_are_read() {
     assert_eq!((workload.service.as_str(), workload.revision, workload.rolled_out), ("web", Some(7), true));
     let pod = cluster.pods(Some("prod")).await.unwrap().remove(0);
     assert_eq!((pod.restarts, pod.reason.as_deref()), (4, Some("CrashLoopBackOff, last OOMKilled")));
+    let failing = cluster.pods(Some("init")).await.unwrap().remove(0);
+    assert_eq!((failing.restarts, failing.reason.as_deref()), (6, Some("CrashLoopBackOff, last Error")));
     let revisions = cluster.revisions("prod", "web-api").await.unwrap();
     assert_eq!(revisions.iter().map(|revision| revision.number).collect::<Vec<_>>(), [5, 7, 8]);
     assert_eq!(revisions[0].template["metadata"]["labels"], json!({"app": "web"}));
