@@ -124,11 +124,15 @@ fn admit(desk: &Desk, headers: &HeaderMap) -> Result<(), Response> {
     if same(given.as_bytes(), format!("Bearer {token}").as_bytes()) || is_password(given, token) {
         return Ok(());
     }
-    Err(problem(
+    let mut refused = problem(
         StatusCode::UNAUTHORIZED,
         "the bearer token is missing or wrong",
         "send Authorization: Bearer <server.webhook_token>",
-    ))
+    );
+    // Amazon SNS sends the credentials of its URL only after it was asked for them.
+    let asks = header::HeaderValue::from_static(r#"Basic realm="midwatch""#);
+    refused.headers_mut().insert(header::WWW_AUTHENTICATE, asks);
+    Err(refused)
 }
 
 /// Senders that can only put credentials into their URL (Amazon SNS) give the token as a password.

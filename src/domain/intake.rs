@@ -85,7 +85,8 @@ pub enum Known {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remark {
     /// Amazon SNS asks to confirm a subscription. Whoever can send to the door can write this URL, so
-    /// it is shown to a person and never followed by itself. It holds a token: show it, do not log it.
+    /// it is shown to a person and never followed by itself. It holds a token: the audit and its readers
+    /// get it ([`Display`](fmt::Display)), logs do not ([`Remark::for_the_log`]).
     ConfirmSubscription { topic: String, subscribe_url: String, host: SnsHost },
     /// Understood, and nothing to do.
     PassedOver(String),
@@ -93,23 +94,39 @@ pub enum Remark {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SnsHost {
-    /// `https://sns.<region>.amazonaws.com` or its partition in China.
+    /// `https://sns.<region>.amazonaws.com`, or `.com.cn` in China.
     Amazon,
     /// Another host; an attempt to make somebody open a link, until the opposite is shown.
     Foreign,
 }
 
+impl Remark {
+    /// What a person has to do something about, without the token; `None`: nothing.
+    pub fn for_the_log(&self) -> Option<String> {
+        match self {
+            Self::ConfirmSubscription { topic, subscribe_url, host: SnsHost::Amazon } => {
+                let place = subscribe_url.split(['?', '#']).next().unwrap_or_default();
+                Some(format!(
+                    "SNS topic {topic} asks for confirmation at {place}; the whole URL is in the audit (intake.remark)"
+                ))
+            }
+            Self::ConfirmSubscription { host: SnsHost::Foreign, .. } => Some(self.to_string()),
+            Self::PassedOver(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Remark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ConfirmSubscription { topic, host: SnsHost::Amazon, .. } => write!(
+            Self::ConfirmSubscription { topic, subscribe_url, host: SnsHost::Amazon } => write!(
                 f,
-                "SNS topic {topic} asks for confirmation: confirm at SubscribeURL (it is not followed automatically)"
+                "SNS topic {topic} asks for confirmation: open {subscribe_url} (it is not followed automatically)"
             ),
+            // Without the link, so that nobody opens it.
             Self::ConfirmSubscription { topic, host: SnsHost::Foreign, .. } => write!(
                 f,
-                "a subscription to {topic} asks for confirmation at a URL that is not Amazon's; do not open it \
-                 unless you know its host"
+                "a subscription to {topic} asks for confirmation at a URL that is not Amazon's; it is not shown"
             ),
             Self::PassedOver(what) => f.write_str(what),
         }

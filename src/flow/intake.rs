@@ -198,6 +198,9 @@ impl Watchkeeper {
             });
         }
         for remark in &taken.remarks {
+            if let Some(told) = remark.for_the_log() {
+                warn!(inbox = row.id, "{told}");
+            }
             batch.audit.push(AuditEntry {
                 kind: "intake.remark".into(),
                 subject: format!("inbox {}", row.id),

@@ -126,6 +126,10 @@ async fn strangers_are_turned_away() {
         assert_eq!(status, 401, "{who:?}: {said}");
         assert!(said.contains("bearer token") && said.contains("server.webhook_token"), "{who:?}: {said}");
     }
+    // Amazon SNS sends the password of its URL only when it is asked for it.
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let asked = http.post(format!("{}/webhooks/sns", watch.url)).body("{}").send().await.unwrap();
+    assert_eq!(asked.headers()["www-authenticate"], r#"Basic realm="midwatch""#);
     assert_eq!(watch.incidents().await, Vec::<Value>::new());
     assert_eq!(watch.get("/webhooks/alertmanager").await.0, 405);
 }

@@ -44,11 +44,17 @@ pub fn open_sns(payload: &Value, door: &Door<'_>, taken: &mut Taken) -> Result<(
 }
 
 fn host_of(url: &str) -> SnsHost {
-    let Some(rest) = url.strip_prefix("https://") else { return SnsHost::Foreign };
-    let host = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
-    let of_amazon = host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn");
-    let plain = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-');
-    if of_amazon && plain && host.starts_with("sns.") { SnsHost::Amazon } else { SnsHost::Foreign }
+    let region = url.strip_prefix("https://sns.").and_then(|rest| {
+        let host = rest.split(['/', '?', '#']).next()?;
+        host.strip_suffix(".amazonaws.com").or_else(|| host.strip_suffix(".amazonaws.com.cn"))
+    });
+    // One label: `sns.x.s3.amazonaws.com` is a bucket that anybody may own.
+    let is_region = region.is_some_and(|name| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    });
+    // What readers of URLs disagree about is not Amazon's.
+    let is_plain = url.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    if is_region && is_plain { SnsHost::Amazon } else { SnsHost::Foreign }
 }
 
 pub fn take(format: Format, payload: &Value, door: &Door<'_>, taken: &mut Taken) -> Result<(), BadPayload> {

@@ -171,11 +171,31 @@ fn a_confirmation_from_elsewhere_is_suspect() {
         "https://sns.amazonaws.com.evil.example/x",
         "http://sns.us-east-1.amazonaws.com/",
         "https://x@evil/.amazonaws.com",
+        "https://sns.bucket.s3.amazonaws.com/",
+        "https://sns.us-east-1.amazonaws.com@evil.example/",
+        "https://sns.us-east-1.amazonaws.com/\\@evil.example/",
+        "https://sns.us-east-1.amazonaws.com/ x",
     ] {
         let mut ask = fixture("sns.subscribe");
         ask["SubscribeURL"] = json!(url);
         let remark = &read(&ask).expect("a payload").remarks[0];
         assert!(matches!(remark, Remark::ConfirmSubscription { host: SnsHost::Foreign, .. }), "{url}: {remark}");
+        for told in [Some(remark.to_string()), remark.for_the_log()] {
+            assert!(told.is_some_and(|told| told.contains("not Amazon's") && !told.contains("http")), "{url}");
+        }
+    }
+}
+
+#[test]
+fn a_confirmation_is_told_whole_to_the_audit_and_without_its_token_to_the_log() {
+    let mut ask = fixture("sns.subscribe");
+    for host in ["sns.us-east-1.amazonaws.com", "sns.cn-north-1.amazonaws.com.cn"] {
+        let url = format!("https://{host}/?Action=ConfirmSubscription&Token=2336412f37");
+        ask["SubscribeURL"] = json!(url);
+        let remark = &read(&ask).expect("a payload").remarks[0];
+        assert!(remark.to_string().contains(&url), "{remark}");
+        let logged = remark.for_the_log().expect("something to do");
+        assert!(logged.contains(&format!("https://{host}/;")) && !logged.contains("2336412f37"), "{logged}");
     }
 }
 

@@ -184,7 +184,7 @@ fn cloudwatch_by_sns_raw_and_eventbridge() {
             ea910eac6942cb72 resolved Warning 2026-11-21T02:17:40.985Z .. 2026-11-21T02:40:40.985Z = 2
               LoadBalancer=app/checkout/50dc6c495c0c9188 | alertname=checkout-5xx | aws_account=123456789012 | cloudwatch_namespace=AWS/ApplicationELB | metric=HTTPCode_ELB_5XX_Count | region=us-east-1 | service=app/checkout/50dc6c495c0c9188
               # alarm_arn=arn:aws:cloudwatch:us-east-1:123456789012:alarm:checkout-5xx | description=5xx of the load balancer | midwatch_source=eventbridge | old_state=ALARM | summary=Threshold Crossed: 1 out of the last 1 datapoints [2.0 (21/1
-            remark: SNS topic arn:aws:sns:us-east-1:123456789012:alarms asks for confirmation: confirm at SubscribeURL (it is not followed automatically)
+            remark: SNS topic arn:aws:sns:us-east-1:123456789012:alarms asks for confirmation: open https://sns.us-east-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=arn:aws:sns:us-east-1:123456789012:alarms&Token=2336412f37 (it is not followed automatically)
         "#]],
     );
 }
