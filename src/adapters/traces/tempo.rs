@@ -3,6 +3,7 @@
 use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::Value;
+use tracing::warn;
 
 use super::{MAX_SPANS, TraceClient};
 use crate::domain::trace::{Span, Trace};
@@ -112,8 +113,24 @@ pub(super) async fn search(client: &TraceClient, query: &TraceQuery) -> Result<V
     let ids = found.map(|found| found.traces).unwrap_or_default().into_iter().take(limit).map(|one| one.id);
     let answers: Vec<_> =
         futures::stream::iter(ids).map(|id| async move { trace(client, &id).await }).buffered(PARALLEL).collect().await;
-    let traces: Result<Vec<_>, _> = answers.into_iter().collect();
-    Ok(traces?.into_iter().flatten().collect())
+    let mut failures = vec![];
+    let mut traces: Vec<Trace> = vec![];
+    for answer in answers {
+        match answer {
+            Ok(trace) => traces.extend(trace),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    match failures.pop() {
+        Some(failure) if traces.is_empty() => Err(failure),
+        // One that is too large or half written must not hide what the others show.
+        Some(failure) => {
+            let (read, left_out) = (traces.len(), failures.len() + 1);
+            warn!(read, left_out, error = %failure, "some traces could not be read");
+            Ok(traces)
+        }
+        None => Ok(traces),
+    }
 }
 
 /// Our own query; names of the model are quoted, so that they cannot end the string.

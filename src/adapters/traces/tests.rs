@@ -122,3 +122,27 @@ async fn tempo_is_asked_in_traceql_and_answers_in_otlp() {
     assert!(matches!(client.search(&failing("x")).await, Err(SignalError::BadQuery(_))));
     assert_eq!(client.trace("00").await, Ok(None));
 }
+
+#[tokio::test]
+async fn one_unreadable_trace_leaves_the_others() {
+    async fn search(Query(asked): Query<HashMap<String, String>>) -> Response {
+        let found = if asked["q"].contains("cart") { ["good", "bad", "gone"] } else { ["bad", "worse", "gone"] };
+        let found: Vec<_> = found.iter().map(|id| json!({"traceID": id})).collect();
+        axum::Json(json!({"traces": found})).into_response()
+    }
+    async fn one(Path(id): Path<String>) -> Response {
+        match id.as_str() {
+            "good" => axum::Json(json!({"batches": [{"scopeSpans": [{"spans": [{"spanId": "AQ==",
+                "startTimeUnixNano": "1000000", "endTimeUnixNano": "2000000"}]}]}]}))
+            .into_response(),
+            "gone" => axum::http::StatusCode::NOT_FOUND.into_response(),
+            _ => (axum::http::StatusCode::INTERNAL_SERVER_ERROR, "trace exceeds max size").into_response(),
+        }
+    }
+    let app = Router::new().route("/prefix/api/search", get(search)).route("/prefix/api/traces/{id}", get(one));
+    let client = client(Backend::Tempo, app).await;
+    let traces = client.search(&failing("cart")).await.unwrap();
+    assert_eq!(traces.iter().map(|trace| trace.id.as_str()).collect::<Vec<_>>(), ["good"]);
+    let none = client.search(&failing("web")).await.unwrap_err();
+    assert!(none.to_string().contains("trace exceeds max size"), "{none}");
+}
