@@ -1,6 +1,7 @@
 //! Health, metrics, webhook intake, and what people and their tools ask. A 2xx means: durable (P1).
 
 mod changes;
+mod guard;
 mod ops;
 mod people;
 
@@ -30,10 +31,13 @@ use crate::store::Scope;
 
 pub fn router(desk: Arc<Desk>) -> Router {
     let limit = desk.config.server.max_body_bytes;
-    Router::new()
+    let door = Arc::new(guard::Door::of(&desk.config));
+    // Whoever looks after the process may ask by any name.
+    let health = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(metrics));
+    Router::new()
         // The format is told by the content; the last word of the path is for people who read logs.
         .route("/webhooks/{source}", post(webhook))
         .route("/webhooks/changes", post(changes::announce))
@@ -46,6 +50,8 @@ pub fn router(desk: Arc<Desk>) -> Router {
         .route("/api/v1/alerts/{what}", get(people::alert))
         .route("/api/v1/incidents", get(incidents))
         .route("/api/v1/ops", get(ops::help).post(ops::order))
+        .route_layer(axum::middleware::from_fn_with_state(door, guard::keep_out_pages))
+        .merge(health)
         .layer(DefaultBodyLimit::max(limit))
         .with_state(desk)
 }
@@ -133,6 +139,13 @@ fn admit(desk: &Desk, headers: &HeaderMap) -> Result<(), Response> {
     let asks = header::HeaderValue::from_static(r#"Basic realm="midwatch""#);
     refused.headers_mut().insert(header::WWW_AUTHENTICATE, asks);
     Err(refused)
+}
+
+/// Whether the body is said to be JSON. A browser sends that from another site's page only after asking, and
+/// is not answered.
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    kind.to_ascii_lowercase().starts_with("application/json")
 }
 
 /// Senders that can only put credentials into their URL (Amazon SNS) give the token as a password.

@@ -72,7 +72,7 @@ impl App {
         let console = match config.console.enabled {
             true => {
                 let messages = Arc::new(ConsoleMessages { store: store.clone() });
-                let settings = Settings::default();
+                let settings = Settings { hosts: config.console.names(), ..Settings::default() };
                 let console = Console::new(settings.clone(), messages, clock.clone()).await?;
                 let channel = settings.channels.first().cloned().unwrap_or_else(|| "ops".into());
                 chats.push(ChatSeat { chat: console.clone(), channel, channels: Some(console.clone()) });

@@ -1,5 +1,6 @@
 //! One file plus environment; parsed and validated once. Errors name the key, the line and the remedy.
 
+mod console;
 mod kafka;
 mod kubernetes;
 mod people;
@@ -28,6 +29,7 @@ use crate::domain::intent::window::{Window, Windows};
 use crate::domain::investigation::{Prices, reply_tokens};
 use crate::domain::triage;
 
+pub use console::{ConsoleConfig, host_of, is_loopback, is_named, is_ours};
 pub use kafka::Kafka;
 pub use kubernetes::Kubernetes;
 pub use people::{OnCallConfig, PersonConfig, RotaConfig};
@@ -96,21 +98,6 @@ impl Default for Server {
             max_body_bytes: 4 << 20,
             max_inbox: 20_000,
         }
-    }
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ConsoleConfig {
-    pub enabled: bool,
-    pub listen: String,
-    /// What people type into the browser; links in chat point here.
-    pub public_url: Option<String>,
-}
-
-impl Default for ConsoleConfig {
-    fn default() -> Self {
-        Self { enabled: true, listen: "127.0.0.1:7717".into(), public_url: None }
     }
 }
 
@@ -411,6 +398,7 @@ impl Config {
                 );
             }
         }
+        self.console.validate()?;
         self.prefilter.validate()?;
         self.tools.validate()?;
         self.remediation.validate()?;

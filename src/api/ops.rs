@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{admit, problem, same};
+use super::{admit, is_json, problem, same};
 use crate::domain::command::Verb;
 use crate::domain::id::PersonId;
 use crate::flow::command::{Understood, hints, run};
@@ -39,9 +39,7 @@ pub(super) async fn order(
         Err(refused) => return refused,
     };
     let shape = "send for example {\"text\": \"help\"}, with content-type: application/json";
-    // A browser sends this from another site's page only after asking, and is not answered.
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !kind.to_ascii_lowercase().starts_with("application/json") {
+    if !is_json(&headers) {
         return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body is not said to be JSON", shape);
     }
     let body = match body {

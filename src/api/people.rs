@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{admit, admitted, problem};
+use super::{admit, admitted, is_json, problem};
 use crate::domain::alert::Fingerprint;
 use crate::domain::intent::matcher::Matchers;
 use crate::domain::intent::silence::{CannotExpire, Consent};
@@ -123,6 +123,10 @@ pub(super) async fn silence(
         Ok(body) => body,
         Err(refused) => return refused,
     };
+    if !is_json(&headers) {
+        let remedy = "send a silence as JSON, with content-type: application/json";
+        return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body is not said to be JSON", remedy);
+    }
     let shape = "send matchers, endsAt, createdBy and comment, as Alertmanager's API v2 has them";
     let posted: Posted = match serde_json::from_slice(&body) {
         Ok(posted) => posted,

@@ -2,7 +2,8 @@
 //! from elsewhere must not be able to speak through the person's browser.
 //!
 //! - `Host` must be loopback or configured: DNS rebinding makes a foreign name resolve to us.
-//! - `Origin`, when sent, must be the very host that was asked, and the fetch not cross-site.
+//! - `Origin`, when sent, must be the very host that was asked, or a configured one (a proxy that ends TLS may
+//!   ask by another name than the browser did), and the fetch not cross-site.
 //! - An act carries a header that a foreign page cannot set without a preflight, which we refuse.
 
 use axum::extract::{Request, State};
@@ -10,6 +11,8 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+
+use crate::config::{host_of, is_named, is_ours};
 
 /// Names one act of a person; made by the page, once per dialog or send.
 pub const ACT_HEADER: &str = "x-midwatch-act";
@@ -59,11 +62,11 @@ fn judge(method: &Method, uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> R
             StatusCode::MISDIRECTED_REQUEST,
             format!("the console does not answer to the host {asked:?}"),
             "Host header",
-            "open it as http://127.0.0.1 or http://localhost, or add the name to the console's hosts",
+            "open it as http://127.0.0.1 or http://localhost, or add the name to console.hosts",
         ));
     }
     if let Some(origin) = text(headers, "origin")
-        && origin.split_once("://").map(|(_, authority)| authority) != Some(asked)
+        && !origin.split_once("://").is_some_and(|(_, page)| page == asked || is_named(host_of(page), hosts))
     {
         return Err(foreign(format!("a page from {origin:?} asked"), "Origin header"));
     }
@@ -86,17 +89,6 @@ fn judge(method: &Method, uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> R
 
 fn foreign(what: String, location: &str) -> Refusal {
     Refusal::new(StatusCode::FORBIDDEN, what, location, "use the console's own page")
-}
-
-/// `127.0.0.1:7717`, `[::1]:7717`, `localhost`, or a configured name; any port.
-fn is_ours(authority: &str, hosts: &[String]) -> bool {
-    let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, _)) => address,
-        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
-    };
-    let loopback = host.eq_ignore_ascii_case("localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    loopback || hosts.iter().any(|ours| ours.eq_ignore_ascii_case(host))
 }
 
 fn is_act_name(name: &str) -> bool {
@@ -147,6 +139,17 @@ mod tests {
         }
     }
 
+    /// It ends TLS, and asks by the address that it was given.
+    #[test]
+    fn our_page_may_act_through_a_proxy() {
+        let act = (ACT_HEADER, "0f8fad5b-d9cb-469f-a165-70867728950e");
+        for host in ["127.0.0.1:7717", "watch.example"] {
+            check(Method::POST, &[("host", host), act, ("origin", "https://watch.example")], Ok(()));
+            let foreign = ("origin", "https://watch.example.evil");
+            check(Method::POST, &[("host", host), act, foreign], Err(StatusCode::FORBIDDEN));
+        }
+    }
+
     #[test]
     fn a_foreign_page_cannot_act() {
         let host = ("host", "localhost:7717");
@@ -156,6 +159,7 @@ mod tests {
         check(Method::POST, &[host], Err(StatusCode::FORBIDDEN));
         check(Method::POST, &[host, (ACT_HEADER, "x")], Err(StatusCode::FORBIDDEN));
         check(Method::POST, &[host, act, ("origin", "http://localhost:8000")], Err(StatusCode::FORBIDDEN));
+        check(Method::POST, &[host, act, ("origin", "https://evil.example")], Err(StatusCode::FORBIDDEN));
         check(Method::POST, &[host, act, ("origin", "null")], Err(StatusCode::FORBIDDEN));
         check(Method::GET, &[host, ("sec-fetch-site", "cross-site")], Err(StatusCode::FORBIDDEN));
         check(Method::GET, &[host, ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")], Ok(()));

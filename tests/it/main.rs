@@ -9,6 +9,7 @@ mod catalogue;
 mod config_maps;
 mod crash;
 mod door;
+mod doors;
 mod elsewhere;
 mod endings;
 mod fake_qdrant;

@@ -17,8 +17,7 @@ fn silence(name: &str, value: &str, regex: bool) -> Value {
 async fn call(watch: &Watch, method: &str, path: &str, token: &str, body: &Value) -> (u16, Value) {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let request = http.request(method.parse().unwrap(), format!("{}{path}", watch.url));
-    let answer =
-        request.header("authorization", format!("Bearer {token}")).body(body.to_string()).send().await.unwrap();
+    let answer = request.header("authorization", format!("Bearer {token}")).json(body).send().await.unwrap();
     (answer.status().as_u16(), answer.json().await.unwrap_or_default())
 }
 
