@@ -22,8 +22,9 @@ pub fn topology_svg(nodes: &[Node], edges: &[Edge]) -> String {
     let (shown, hidden) = choose(nodes);
     let links = links_between(&shown, edges);
     let rows = rows(shown.len(), &links);
-    let height =
-        MARGIN * 2.0 + (rows.len().max(1) as f64 - 1.0) * ROW + NODE_HEIGHT + if hidden > 0 { 20.0 } else { 0.0 };
+    let hidden = told(&hidden);
+    let foot = if hidden.is_some() { 20.0 } else { 0.0 };
+    let height = MARGIN * 2.0 + (rows.len().max(1) as f64 - 1.0) * ROW + NODE_HEIGHT + foot;
     let mut svg = open(height, "Topology: callers above what they depend on");
     svg.push_str(concat!(
         r#"<defs><marker id="a" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path class="head" d="M0 0 8 4 0 8z"/></marker>"#,
@@ -43,27 +44,43 @@ pub fn topology_svg(nodes: &[Node], edges: &[Edge]) -> String {
     if shown.is_empty() {
         svg.push_str(r#"<text class="faint" x="14" y="38">no topology known</text>"#);
     }
-    if hidden > 0 {
-        let _ =
-            write!(svg, r#"<text class="small" x="14" y="{}">and {hidden} more that are well</text>"#, height - 10.0);
+    if let Some(hidden) = hidden {
+        let _ = write!(svg, r#"<text class="small" x="14" y="{}">{hidden}</text>"#, height - 10.0);
     }
     svg.push_str("</svg>");
     svg
 }
 
-/// Cause and affected first when there are too many; otherwise the given order.
-fn choose(nodes: &[Node]) -> (Vec<&Node>, usize) {
+/// Cause and affected first when there are too many; otherwise the given order. Gives those that are shown, and
+/// those that are not.
+fn choose(nodes: &[Node]) -> (Vec<&Node>, Vec<&Node>) {
     let mut shown: Vec<&Node> = nodes.iter().collect();
-    if shown.len() > MOST_NODES {
-        shown.sort_by_key(|node| match node.state {
-            NodeState::Cause => 0,
-            NodeState::Affected => 1,
-            NodeState::Ok => 2,
-        });
-        shown.truncate(MOST_NODES);
+    if shown.len() <= MOST_NODES {
+        return (shown, vec![]);
     }
-    let hidden = nodes.len() - shown.len();
+    shown.sort_by_key(|node| match node.state {
+        NodeState::Cause => 0,
+        NodeState::Affected => 1,
+        NodeState::Ok => 2,
+    });
+    let hidden = shown.split_off(MOST_NODES);
     (shown, hidden)
+}
+
+/// `and 20 more that are affected, 3 that are well`
+fn told(hidden: &[&Node]) -> Option<String> {
+    let count = |state: NodeState| hidden.iter().filter(|node| node.state == state).count();
+    let words = [
+        (count(NodeState::Cause), "a cause", "causes"),
+        (count(NodeState::Affected), "affected", "affected"),
+        (count(NodeState::Ok), "well", "well"),
+    ];
+    let mut told = vec![];
+    for (count, one, many) in words.into_iter().filter(|(count, ..)| *count > 0) {
+        let more = if told.is_empty() { " more" } else { "" };
+        told.push(if count == 1 { format!("1{more} that is {one}") } else { format!("{count}{more} that are {many}") });
+    }
+    (!told.is_empty()).then(|| format!("and {}", told.join(", ")))
 }
 
 fn links_between(shown: &[&Node], edges: &[Edge]) -> Vec<(usize, usize)> {
@@ -284,6 +301,19 @@ mod tests {
         let mut nodes: Vec<_> = (0..60).map(|i| node(&format!("n{i}"), NodeState::Ok)).collect();
         nodes.push(node("culprit", NodeState::Cause));
         let svg = topology_svg(&nodes, &[]);
-        assert!(svg.contains("culprit") && svg.contains("and 21 more"));
+        assert!(svg.contains("culprit") && svg.contains("and 21 more that are well<"));
+    }
+
+    /// Whoever reads the picture must not take those for well that it has no room for.
+    #[test]
+    fn what_has_no_room_is_counted_by_its_state() {
+        let mut nodes: Vec<_> = (0..59).map(|i| node(&format!("a{i}"), NodeState::Affected)).collect();
+        nodes.extend((0..3).map(|i| node(&format!("w{i}"), NodeState::Ok)));
+        nodes.push(node("culprit", NodeState::Cause));
+        assert!(topology_svg(&nodes, &[]).contains(">and 20 more that are affected, 3 that are well<"));
+        nodes.truncate(41);
+        assert!(topology_svg(&nodes, &[]).contains(">and 1 more that is affected<"));
+        nodes.truncate(40);
+        assert!(!topology_svg(&nodes, &[]).contains("more that"));
     }
 }
