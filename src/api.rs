@@ -14,11 +14,12 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::adapters::kafka::dead_letter::{DeadLetter, DeadLetterSink, Resting};
@@ -27,7 +28,11 @@ use crate::flow::Desk;
 use crate::flow::desk::Counters;
 use crate::flow::gate::Arrival;
 use crate::ports::{FromPeople, Inbox, InboxFull};
-use crate::store::Scope;
+use crate::store::{Ended, ListedIncident};
+
+/// Incidents that are over in the list, when nobody says how many.
+const OVER: i64 = 200;
+const MOST_OVER: i64 = 5_000;
 
 pub fn router(desk: Arc<Desk>) -> Router {
     let limit = desk.config.server.max_body_bytes;
@@ -197,24 +202,39 @@ fn problem(status: StatusCode, what: &str, remedy: &str) -> Response {
     (status, Json(json!({"error": what, "remedy": remedy}))).into_response()
 }
 
-async fn incidents(State(desk): State<Arc<Desk>>) -> Response {
-    match desk.store.incidents(Scope::All).await {
-        Ok(incidents) => {
-            let rows: Vec<_> = incidents
-                .iter()
-                .map(|incident| {
-                    json!({
-                        "id": incident.id, "title": incident.title, "severity": incident.severity,
-                        "severity_because": incident.severity_because,
-                        "state": incident.state.word(), "since": incident.since, "alerts": incident.alert_count(),
-                        "service": incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.service.clone()),
-                        "owner": incident.owner,
-                    })
-                })
-                .collect();
-            Json(json!({"incidents": rows})).into_response()
-        }
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Listing {
+    over: Option<i64>,
+}
+
+/// `GET /api/v1/incidents?over=50`: all that are open, then the newest that are over.
+async fn incidents(State(desk): State<Arc<Desk>>, Query(Listing { over }): Query<Listing>) -> Response {
+    let over = over.unwrap_or(OVER);
+    if !(0..=MOST_OVER).contains(&over) {
+        let what = format!("over is {over}, which is no number of incidents that are listed");
+        return problem(StatusCode::BAD_REQUEST, &what, &format!("give over=0 to over={MOST_OVER}"));
+    }
+    match desk.store.listed_incidents(Ended::All, over).await {
+        Ok(listed) => Json(json!({"incidents": listed.iter().map(incident_row).collect::<Vec<_>>()})).into_response(),
         Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string(), "try again"),
+    }
+}
+
+fn incident_row(listed: &ListedIncident) -> serde_json::Value {
+    match listed.incident() {
+        Ok(incident) => json!({
+            "id": incident.id, "title": incident.title, "severity": incident.severity,
+            "severity_because": incident.severity_because,
+            "state": incident.state.word(), "since": incident.since, "alerts": incident.alert_count(),
+            "service": incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.service.clone()),
+            "owner": incident.owner,
+        }),
+        // It does not hide the others.
+        Err(why) => json!({
+            "id": listed.id, "title": format!("cannot be read: {why}"), "severity": null, "severity_because": "",
+            "state": listed.state, "since": listed.opened_at(), "alerts": 0, "service": null, "owner": null,
+        }),
     }
 }
 

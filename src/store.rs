@@ -12,6 +12,7 @@ mod cold;
 mod inbox;
 mod lease;
 mod ledger;
+mod lists;
 mod outbox;
 mod people;
 mod read;
@@ -42,6 +43,7 @@ pub const CONVERSED: &str = "conversation.reasoned";
 pub const ELSEWHERE: &str = "elsewhere/";
 
 pub use ledger::{FunnelCount, HOUR, LedgerView, Repeats, SentAgain};
+pub use lists::{Ended, ListedIncident};
 pub use outbox::OutboxRow;
 pub use people::{AskedRow, LabelKind, LabelRow, LessonRow, MovedSubjects, NewLabel, Taught};
 pub use read::{EventRow, Heard, InboxRow, OpenMember, Scope, Standing};

@@ -1,6 +1,6 @@
 //! What the console's pages show, derived from the store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
@@ -19,15 +19,15 @@ use crate::domain::diagnosis::{Claim, Diagnosis, Proof};
 use crate::domain::evidence::{Evidence, EvidenceKind};
 use crate::domain::funnel as domain;
 use crate::domain::id::IncidentId;
-use crate::domain::incident::{Incident, IncidentEvent, Outcome, State};
+use crate::domain::incident::{AlertGroup, Incident, IncidentEvent, Outcome, State};
 use crate::domain::narrative;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::{EdgeKind, NodeKind};
 use crate::flow::report::{self, Report};
 use crate::flow::timeline::tell_event;
 use crate::flow::{Desk, label};
-use crate::ports::{Artist, Drawing, Picture};
-use crate::store::{Scope, Store};
+use crate::ports::{Artist, Drawing, MessageRef, Picture};
+use crate::store::{Ended, LedgerView, ListedIncident, Store};
 
 /// What the diagnosis rests on, claim by claim, and what was set aside.
 fn reasoning(diagnosis: &Diagnosis) -> Reasoning {
@@ -69,6 +69,49 @@ impl ConsoleStore for ConsoleMessages {
     }
 }
 
+/// Incidents that are over in the page's list, the newest.
+const MOST_OVER: i64 = 200;
+/// Rows of the ledger that are looked through for the verdicts of an incident's alerts, the newest.
+const MOST_VERDICTS: i64 = 2_000;
+
+/// The newest word of the ledger on each name and subject of an incident.
+struct Verdicts<'a>(HashMap<(&'a str, &'a str), &'a LedgerView>);
+
+impl<'a> Verdicts<'a> {
+    /// `rows`: newest first.
+    fn of(id: &IncidentId, rows: &'a [LedgerView]) -> Self {
+        let mut newest = HashMap::new();
+        for row in rows.iter().filter(|row| row.incident.as_deref() == Some(id.as_str())) {
+            newest.entry((row.name.as_str(), row.subject.as_str())).or_insert(row);
+        }
+        Self(newest)
+    }
+
+    fn get(&self, group: &AlertGroup) -> Option<&LedgerView> {
+        self.0.get(&(group.name.as_str(), group.subject.as_str())).copied()
+    }
+
+    fn word(&self, group: &AlertGroup) -> String {
+        let Some(row) = self.get(group) else { return "joined".into() };
+        match (row.verdict.as_str(), row.reason.as_str()) {
+            ("suppress", _) => "muted".into(),
+            ("resolve", _) => "resolved".into(),
+            ("admit", "opened") => "opened".into(),
+            // It waited, and was joined when it had company.
+            ("admit", _) => "joined".into(),
+            (other, _) => other.into(),
+        }
+    }
+
+    fn reason(&self, group: &AlertGroup) -> String {
+        let firing = format!("{} still firing", group.count.saturating_sub(group.resolved));
+        match self.get(group).map(|row| row.explanation.as_str()) {
+            Some(why) if !why.is_empty() => format!("{why}; {firing}"),
+            Some(_) | None => firing,
+        }
+    }
+}
+
 pub struct DeskPages {
     pub desk: Arc<Desk>,
 }
@@ -82,22 +125,16 @@ impl Pages for DeskPages {
         })
     }
 
-    async fn incidents(&self) -> Vec<IncidentRow> {
-        let incidents = self.desk.store.incidents(Scope::All).await.unwrap_or_default();
-        let mut rows = vec![];
-        for incident in
-            incidents.iter().rev().filter(|incident| !matches!(incident.state, State::Merged { .. })).take(200)
-        {
-            rows.push(self.row(incident).await);
-        }
-        rows
+    async fn incidents(&self) -> anyhow::Result<Vec<IncidentRow>> {
+        let listed = self.desk.store.listed_incidents(Ended::NotMerged, MOST_OVER).await?;
+        Ok(listed.iter().map(listed_row).collect())
     }
 
-    async fn incident(&self, id: &str) -> Option<IncidentPage> {
-        let id = IncidentId::parse(id)?;
-        let incident = self.desk.store.incident(&id).await.ok()??;
-        let evidence = self.desk.store.evidence_of(&id).await.unwrap_or_default();
-        let events = self.desk.store.events(&id).await.unwrap_or_default();
+    async fn incident(&self, id: &str) -> anyhow::Result<Option<IncidentPage>> {
+        let Some(id) = IncidentId::parse(id) else { return Ok(None) };
+        let Some(incident) = self.desk.store.incident(&id).await? else { return Ok(None) };
+        let evidence = self.desk.store.evidence_of(&id).await?;
+        let events = self.desk.store.events(&id).await?;
         let mut timeline = vec![];
         let mut transcript = vec![];
         for row in &events {
@@ -138,8 +175,11 @@ impl Pages for DeskPages {
         }
         let diagnosis = incident.diagnosis.as_ref();
         let marks = marks(&incident);
-        Some(IncidentPage {
-            row: self.row(&incident).await,
+        let ledger = self.desk.store.ledger_of(id.as_str(), MOST_VERDICTS).await?;
+        let verdicts = Verdicts::of(&id, &ledger);
+        let root = self.desk.store.posted(&format!("{id}/root@console")).await?;
+        Ok(Some(IncidentPage {
+            row: row(&incident, root),
             owner: incident.owner.clone(),
             confidence: diagnosis
                 .map(|diagnosis| Confidence { word: diagnosis.verdict.word().into(), number: diagnosis.confidence }),
@@ -172,8 +212,8 @@ impl Pages for DeskPages {
                     count: group.count,
                     first_at: group.first_at,
                     last_at: group.last_at,
-                    verdict: "joined".into(),
-                    reason: format!("{} still firing", group.count - group.resolved),
+                    verdict: verdicts.word(group),
+                    reason: verdicts.reason(group),
                 })
                 .collect(),
             plan: incident.plans.last().map(plan_view),
@@ -181,38 +221,38 @@ impl Pages for DeskPages {
             transcript,
             post_mortem: incident.post_mortem.clone(),
             funnel: None,
-        })
+        }))
     }
 
-    async fn evidence(&self, id: &str) -> Option<EvidenceItem> {
-        let evidence = self.desk.store.evidence(id).await.ok()??;
-        let incident = self.desk.store.incident(&evidence.incident).await.ok()??;
-        Some(item(&evidence, &marks(&incident)))
+    async fn evidence(&self, id: &str) -> anyhow::Result<Option<EvidenceItem>> {
+        let Some(evidence) = self.desk.store.evidence(id).await? else { return Ok(None) };
+        let incident = self.desk.store.incident(&evidence.incident).await?;
+        Ok(incident.map(|incident| item(&evidence, &marks(&incident))))
     }
 
     /// `INC-1/signals.svg`, `INC-1/topology.svg`, `funnel.svg`
-    async fn picture(&self, path: &str) -> Option<String> {
+    async fn picture(&self, path: &str) -> anyhow::Result<Option<String>> {
         if path == "funnel.svg" {
-            return Some(funnel_svg(&self.status().await.funnel));
+            return Ok(Some(funnel_svg(&self.status().await?.funnel)));
         }
-        let (id, which) = path.split_once('/')?;
-        let id = IncidentId::parse(id)?;
-        let incident = self.desk.store.incident(&id).await.ok()??;
+        let Some((id, which)) = path.split_once('/') else { return Ok(None) };
+        let Some(id) = IncidentId::parse(id) else { return Ok(None) };
+        let Some(incident) = self.desk.store.incident(&id).await? else { return Ok(None) };
         match which {
             "topology.svg" => {
                 let graph = self.graph(&incident).await;
-                Some(topology_svg(&graph.nodes, &graph.edges))
+                Ok(Some(topology_svg(&graph.nodes, &graph.edges)))
             }
             "signals.svg" => self.signals_picture(&incident).await,
-            _ => None,
+            _ => Ok(None),
         }
     }
 
-    async fn status(&self) -> StatusView {
-        let open = self.desk.store.incidents(Scope::NotOver).await.unwrap_or_default();
-        let report = report::report(&self.desk, None).await.ok();
-        let (head_seq, head) = self.desk.store.audit_head().await.unwrap_or_default();
-        StatusView {
+    async fn status(&self) -> anyhow::Result<StatusView> {
+        let open = self.desk.store.listed_incidents(Ended::NotMerged, 0).await?;
+        let report = report::report(&self.desk, None).await?;
+        let (head_seq, head) = self.desk.store.audit_head().await?;
+        Ok(StatusView {
             version: env!("CARGO_PKG_VERSION").into(),
             model: self
                 .desk
@@ -221,26 +261,24 @@ impl Pages for DeskPages {
                 .map_or_else(|| "no model configured".into(), |model| model.name().to_owned()),
             paused: self.desk.paused().await,
             open_incidents: open.len(),
-            pending_approvals: open.iter().filter(|incident| matches!(incident.state, State::Awaiting { .. })).count(),
-            facts: facts(self.desk.store.kind(), head_seq, &head, report.as_ref()),
-            funnel: report.map(|report| stages(&report.funnel)).unwrap_or_default(),
-        }
+            pending_approvals: open.iter().filter(|incident| incident.state == "awaiting_approval").count(),
+            facts: facts(self.desk.store.kind(), head_seq, &head, &report),
+            funnel: stages(&report.funnel),
+        })
     }
 }
 
-fn facts(store: &str, head_seq: i64, head: &str, report: Option<&Report>) -> Vec<Fact> {
+fn facts(store: &str, head_seq: i64, head: &str, report: &Report) -> Vec<Fact> {
     let fact = |name: &str, value: String| Fact { name: name.into(), value };
     let mut facts = vec![
         fact("store", store.into()),
         fact("audit", format!("{head_seq} rows, head {}", head.get(..12).unwrap_or_default())),
     ];
-    if let Some(report) = report {
-        if let Some(rate) = report.funnel.convergence {
-            facts.push(fact("convergence", format!("{:.2} % fewer messages than alerts", rate * 100.0)));
-        }
-        facts.push(fact("prefilter", report.prefilter.mode.clone()));
-        facts.push(fact("muted", label::in_words(&report.audit)));
+    if let Some(rate) = report.funnel.convergence {
+        facts.push(fact("convergence", format!("{:.2} % fewer messages than alerts", rate * 100.0)));
     }
+    facts.push(fact("prefilter", report.prefilter.mode.clone()));
+    facts.push(fact("muted", label::in_words(&report.audit)));
     facts
 }
 
@@ -269,29 +307,49 @@ fn stages(funnel: &domain::Funnel) -> Funnel {
     }
 }
 
-impl DeskPages {
-    async fn row(&self, incident: &Incident) -> IncidentRow {
-        let root = self.desk.store.posted(&format!("{}/root@console", incident.id)).await.ok().flatten();
-        IncidentRow {
-            id: incident.id.to_string(),
-            title: incident.title.clone(),
-            severity: incident.severity.as_str().into(),
-            state: narrative::state_words(&incident.state).into(),
-            service: incident
-                .diagnosis
-                .as_ref()
-                .and_then(|diagnosis| diagnosis.service.clone())
-                .or_else(|| incident.candidates.first().map(|candidate| candidate.node.clone()))
-                .unwrap_or_default(),
-            opened_at: incident.opened_at,
-            closed_at: incident.state.is_over().then_some(incident.updated_at),
-            alerts: incident.alert_count(),
-            needs_you: matches!(incident.state, State::Awaiting { .. } | State::HandedOver { .. }),
-            channel: root.as_ref().map(|message| message.channel.clone()),
-            ts: root.map(|message| message.ts),
+/// One that cannot be read is shown as such, with what is known beside its body.
+fn listed_row(listed: &ListedIncident) -> IncidentRow {
+    match listed.incident() {
+        Ok(incident) => row(&incident, listed.root()),
+        Err(why) => {
+            let root = listed.root();
+            IncidentRow {
+                id: listed.id.clone(),
+                title: format!("cannot be read: {why}"),
+                state: listed.state.replace('_', " "),
+                opened_at: listed.opened_at(),
+                closed_at: listed.is_over.then(|| listed.opened_at()),
+                needs_you: !listed.is_over,
+                channel: root.as_ref().map(|message| message.channel.clone()),
+                ts: root.map(|message| message.ts),
+                ..IncidentRow::default()
+            }
         }
     }
+}
 
+fn row(incident: &Incident, root: Option<MessageRef>) -> IncidentRow {
+    IncidentRow {
+        id: incident.id.to_string(),
+        title: incident.title.clone(),
+        severity: incident.severity.as_str().into(),
+        state: narrative::state_words(&incident.state).into(),
+        service: incident
+            .diagnosis
+            .as_ref()
+            .and_then(|diagnosis| diagnosis.service.clone())
+            .or_else(|| incident.candidates.first().map(|candidate| candidate.node.clone()))
+            .unwrap_or_default(),
+        opened_at: incident.opened_at,
+        closed_at: incident.state.is_over().then_some(incident.updated_at),
+        alerts: incident.alert_count(),
+        needs_you: matches!(incident.state, State::Awaiting { .. } | State::HandedOver { .. }),
+        channel: root.as_ref().map(|message| message.channel.clone()),
+        ts: root.map(|message| message.ts),
+    }
+}
+
+impl DeskPages {
     async fn graph(&self, incident: &Incident) -> Topology {
         let topology = self.desk.topology().await;
         let cause = incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.service.as_deref());
@@ -325,8 +383,8 @@ impl DeskPages {
     }
 
     /// The signal of the cause that left its band, else the first metric that was kept.
-    async fn signals_picture(&self, incident: &Incident) -> Option<String> {
-        let evidence = self.desk.store.evidence_of(&incident.id).await.ok()?;
+    async fn signals_picture(&self, incident: &Incident) -> anyhow::Result<Option<String>> {
+        let evidence = self.desk.store.evidence_of(&incident.id).await?;
         let cause = incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.service.clone());
         let cited: BTreeSet<_> = incident
             .diagnosis
@@ -337,21 +395,22 @@ impl DeskPages {
         let chosen = metrics
             .clone()
             .find(|one| cited.contains(&one.id) && cause.as_deref().is_some_and(|cause| one.body.contains(cause)))
-            .or_else(|| metrics.clone().next())?;
+            .or_else(|| metrics.clone().next());
+        let Some(chosen) = chosen else { return Ok(None) };
         let marks = marks(incident);
         let shown = item(chosen, &marks);
         let mut series = shown.series.unwrap_or_default();
         // The cause first, then what follows; more than six lines nobody reads.
         series.sort_by_key(|one| cause.as_deref().is_none_or(|cause| !one.name.contains(cause)));
         series.truncate(6);
-        Some(metric_svg(&Metric {
+        Ok(Some(metric_svg(&Metric {
             title: &chosen.summary,
             unit: &shown.unit,
             series: &series,
             onset: shown.onset,
             change: shown.change.as_ref(),
             band: None,
-        }))
+        })))
     }
 }
 
@@ -366,7 +425,7 @@ impl Artist for DeskArtist {
         let incident = pages.desk.store.incident(incident).await.ok()??;
         let (svg, name, title, alt) = match what {
             Drawing::Signals => {
-                let svg = pages.signals_picture(&incident).await?;
+                let svg = pages.signals_picture(&incident).await.ok().flatten()?;
                 let alt = narrative::signals_alt(&incident);
                 (svg, "signals", "What left its usual band", alt)
             }

@@ -23,16 +23,17 @@ use crate::domain::command::Hint;
 use crate::domain::time::Timestamp;
 use crate::ports::{ChatError, FromPeople, Inbox, MessageRef, Person, Place};
 
-/// What the pages show, read from the one log.
+/// What the pages show, read from the one log. Errors say that the log cannot be read: a page that showed
+/// nothing then would look like a quiet night.
 #[async_trait]
 pub trait Pages: Send + Sync + 'static {
     /// Open incidents first, each group newest first.
-    async fn incidents(&self) -> Vec<IncidentRow>;
-    async fn incident(&self, id: &str) -> Option<IncidentPage>;
-    async fn evidence(&self, id: &str) -> Option<EvidenceItem>;
+    async fn incidents(&self) -> anyhow::Result<Vec<IncidentRow>>;
+    async fn incident(&self, id: &str) -> anyhow::Result<Option<IncidentPage>>;
+    async fn evidence(&self, id: &str) -> anyhow::Result<Option<EvidenceItem>>;
     /// An SVG document; `path` is what follows `/picture/`.
-    async fn picture(&self, path: &str) -> Option<String>;
-    async fn status(&self) -> StatusView;
+    async fn picture(&self, path: &str) -> anyhow::Result<Option<String>>;
+    async fn status(&self) -> anyhow::Result<StatusView>;
     /// How a command that is being typed can go on.
     async fn hints(&self, text: &str) -> Vec<Hint>;
 }
@@ -112,8 +113,18 @@ fn nothing(what: &str, which: &str, remedy: &str) -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, format!("there is no such {what}"), which, remedy)
 }
 
+/// Of anyhow's errors, which tell what was asked for; logged here, because nobody above knows more.
+#[allow(clippy::needless_pass_by_value)] // as `map_err` hands it over
+fn unreadable(why: anyhow::Error) -> Refusal {
+    tracing::warn!(error = %format!("{why:#}"), "a page could not be read");
+    let what = format!("what this page shows cannot be read: {why:#}");
+    let remedy = "try again in a moment; /readyz and midwatch check say how the store is";
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, what, "the store", remedy)
+}
+
 async fn picture(State(desk): State<Desk>, Path(path): Path<String>) -> Result<Response, Refusal> {
-    desk.pages.picture(&path).await.map(svg).ok_or_else(|| nothing("picture", &path, "it may have expired"))
+    let found = desk.pages.picture(&path).await.map_err(unreadable)?;
+    found.map(svg).ok_or_else(|| nothing("picture", &path, "it may have expired"))
 }
 
 async fn topology_picture(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Response, Refusal> {
@@ -124,13 +135,13 @@ async fn topology_picture(State(desk): State<Desk>, Path(id): Path<String>) -> R
 async fn funnel_picture(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Response, Refusal> {
     let funnel = match find_incident(&desk, &id).await?.funnel {
         Some(funnel) => funnel,
-        None => desk.pages.status().await.funnel,
+        None => desk.pages.status().await.map_err(unreadable)?.funnel,
     };
     Ok(svg(funnel_svg(&funnel)))
 }
 
-async fn watch_funnel_picture(State(desk): State<Desk>) -> Response {
-    svg(funnel_svg(&desk.pages.status().await.funnel))
+async fn watch_funnel_picture(State(desk): State<Desk>) -> Result<Response, Refusal> {
+    Ok(svg(funnel_svg(&desk.pages.status().await.map_err(unreadable)?.funnel)))
 }
 
 async fn evidence_picture(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Response, Refusal> {
@@ -152,8 +163,8 @@ async fn forms() -> Json<serde_json::Map<String, serde_json::Value>> {
     Json(ButtonAction::ALL.into_iter().filter_map(form).collect())
 }
 
-async fn incidents(State(desk): State<Desk>) -> Json<Vec<IncidentRow>> {
-    Json(desk.pages.incidents().await)
+async fn incidents(State(desk): State<Desk>) -> Result<Json<Vec<IncidentRow>>, Refusal> {
+    desk.pages.incidents().await.map(Json).map_err(unreadable)
 }
 
 async fn incident(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Json<IncidentPage>, Refusal> {
@@ -164,8 +175,8 @@ async fn evidence(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Js
     find_evidence(&desk, &id).await.map(Json)
 }
 
-async fn status(State(desk): State<Desk>) -> Json<StatusView> {
-    Json(desk.pages.status().await)
+async fn status(State(desk): State<Desk>) -> Result<Json<StatusView>, Refusal> {
+    desk.pages.status().await.map(Json).map_err(unreadable)
 }
 
 #[derive(Deserialize)]
@@ -183,11 +194,13 @@ async fn hints(
 }
 
 async fn find_incident(desk: &Desk, id: &str) -> Result<IncidentPage, Refusal> {
-    desk.pages.incident(id).await.ok_or_else(|| nothing("incident", id, "list them with /ops incidents"))
+    let found = desk.pages.incident(id).await.map_err(unreadable)?;
+    found.ok_or_else(|| nothing("incident", id, "list them with /ops incidents"))
 }
 
 async fn find_evidence(desk: &Desk, id: &str) -> Result<EvidenceItem, Refusal> {
-    desk.pages.evidence(id).await.ok_or_else(|| nothing("evidence", id, "open it from its incident's page"))
+    let found = desk.pages.evidence(id).await.map_err(unreadable)?;
+    found.ok_or_else(|| nothing("evidence", id, "open it from its incident's page"))
 }
 
 #[derive(Serialize)]

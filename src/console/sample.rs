@@ -233,9 +233,15 @@ impl Inbox for Answering {
 pub struct Night {
     /// Where the conversation about the open incident is.
     pub root: Option<MessageRef>,
+    /// Why the log cannot be read, when it cannot.
+    pub failure: Option<&'static str>,
 }
 
 impl Night {
+    fn reads(&self) -> anyhow::Result<()> {
+        self.failure.map_or(Ok(()), |why| Err(anyhow::anyhow!(why)))
+    }
+
     fn row(&self) -> IncidentRow {
         let root = self.root.clone();
         IncidentRow { channel: root.clone().map(|root| root.channel), ts: root.map(|root| root.ts), ..row() }
@@ -248,7 +254,8 @@ impl Pages for Night {
         crate::domain::command::hints(text, &crate::domain::command::Known::default())
     }
 
-    async fn incidents(&self) -> Vec<IncidentRow> {
+    async fn incidents(&self) -> anyhow::Result<Vec<IncidentRow>> {
+        self.reads()?;
         let quiet = IncidentRow {
             id: "INC-213".into(),
             title: "search latency".into(),
@@ -260,29 +267,27 @@ impl Pages for Night {
             alerts: 4,
             ..IncidentRow::default()
         };
-        vec![self.row(), quiet]
+        Ok(vec![self.row(), quiet])
     }
 
-    async fn incident(&self, id: &str) -> Option<IncidentPage> {
-        (id == "INC-214").then(|| IncidentPage { row: self.row(), ..page() })
+    async fn incident(&self, id: &str) -> anyhow::Result<Option<IncidentPage>> {
+        self.reads()?;
+        Ok((id == "INC-214").then(|| IncidentPage { row: self.row(), ..page() }))
     }
 
-    async fn evidence(&self, id: &str) -> Option<EvidenceItem> {
-        items().into_iter().find(|item| item.id == id)
+    async fn evidence(&self, id: &str) -> anyhow::Result<Option<EvidenceItem>> {
+        self.reads()?;
+        Ok(items().into_iter().find(|item| item.id == id))
     }
 
-    async fn picture(&self, path: &str) -> Option<String> {
-        let mark = path.strip_prefix("INC-214/")?;
-        let item = items().into_iter().find(|item| item.mark == mark)?;
-        let series = item.series.as_deref()?;
-        let (title, unit) = (item.summary.as_str(), item.unit.as_str());
-        let metric =
-            super::Metric { title, unit, series, onset: item.onset, change: item.change.as_ref(), band: item.band };
-        Some(super::metric_svg(&metric))
+    async fn picture(&self, path: &str) -> anyhow::Result<Option<String>> {
+        self.reads()?;
+        Ok(graph(path))
     }
 
-    async fn status(&self) -> StatusView {
-        StatusView {
+    async fn status(&self) -> anyhow::Result<StatusView> {
+        self.reads()?;
+        Ok(StatusView {
             version: "0.1.0".into(),
             model: "qwen3-32b".into(),
             open_incidents: 1,
@@ -293,8 +298,18 @@ impl Pages for Night {
             ],
             funnel: funnel(),
             ..StatusView::default()
-        }
+        })
     }
+}
+
+fn graph(path: &str) -> Option<String> {
+    let mark = path.strip_prefix("INC-214/")?;
+    let item = items().into_iter().find(|item| item.mark == mark)?;
+    let series = item.series.as_deref()?;
+    let (title, unit) = (item.summary.as_str(), item.unit.as_str());
+    let metric =
+        super::Metric { title, unit, series, onset: item.onset, change: item.change.as_ref(), band: item.band };
+    Some(super::metric_svg(&metric))
 }
 
 fn row() -> IncidentRow {

@@ -188,6 +188,29 @@ async fn pages_and_pictures_are_served_strictly() {
     assert_eq!(ask(&router, foreign).await.0, StatusCode::MISDIRECTED_REQUEST);
 }
 
+/// A page without incidents would look like a quiet night.
+#[tokio::test]
+async fn a_store_that_fails_is_told() {
+    let console = open(&Arc::default()).await;
+    let night = Night { failure: Some("the disk is full"), ..Night::default() };
+    let router = router(console, Arc::new(Answering::default()), Arc::new(night));
+    for path in [
+        "/api/incidents",
+        "/api/incidents/INC-214",
+        "/api/evidence/INC-214.E1",
+        "/api/status",
+        "/picture/INC-214/E1",
+        "/incident/INC-214/topology.svg",
+        "/incident/INC-214/funnel.svg",
+        "/evidence/INC-214.E1/graph.svg",
+        "/watch/funnel.svg",
+    ] {
+        let (status, answer) = ask(&router, get(path)).await;
+        assert_eq!((status, answer["error"]["where"].as_str()), (StatusCode::SERVICE_UNAVAILABLE, Some("the store")));
+        assert!(answer["error"]["what"].as_str().unwrap().contains("the disk is full"), "{path}: {answer}");
+    }
+}
+
 /// `MIDWATCH_SAMPLE_CONSOLE=127.0.0.1:7717 cargo test --lib console::tests::the_sample_night`
 /// keeps the page up, for looking at it and for `tests/console.mjs`.
 #[tokio::test]
@@ -195,7 +218,7 @@ async fn the_sample_night_is_served() {
     let console = open(&Arc::default()).await;
     let (root, _) = tell(&console).await;
     let inbox = Answering { console: Some(console.clone()), ..Answering::default() };
-    let router = router(console, Arc::new(inbox), Arc::new(Night { root: Some(root) }));
+    let router = router(console, Arc::new(inbox), Arc::new(Night { root: Some(root), ..Night::default() }));
     let Ok(address) = std::env::var("MIDWATCH_SAMPLE_CONSOLE") else {
         assert_eq!(ask(&router, get("/api/channels")).await.1["channels"][0]["name"], "ops");
         return;

@@ -153,7 +153,7 @@ pub struct AlertRow {
     pub count: usize,
     pub first_at: Timestamp,
     pub last_at: Timestamp,
-    /// `admitted`, `joined`, `muted`
+    /// The newest: `opened`, `joined`, `muted`, `resolved`
     pub verdict: String,
     pub reason: String,
 }

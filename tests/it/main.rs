@@ -24,6 +24,7 @@ mod memory;
 mod model;
 mod noise;
 mod ops;
+mod pages;
 mod poisoned;
 mod prompt_hand;
 mod promql;
