@@ -73,7 +73,8 @@ impl App {
             true => {
                 let messages = Arc::new(ConsoleMessages { store: store.clone() });
                 let settings = Settings { hosts: config.console.names(), ..Settings::default() };
-                let console = Console::new(settings.clone(), messages, clock.clone()).await?;
+                let instance = format!("{:016x}", rand::random::<u64>());
+                let console = Console::new(settings.clone(), instance, messages, clock.clone()).await?;
                 let channel = settings.channels.first().cloned().unwrap_or_else(|| "ops".into());
                 chats.push(ChatSeat { chat: console.clone(), channel, channels: Some(console.clone()) });
                 Some(console)

@@ -4,14 +4,17 @@
 //! console.rs         Console: messages, edits, whispers, and who is told about them
 //! console/http.rs    the routes: pages, JSON, live stream, acts of people
 //! console/guard.rs   who may ask at all: loopback hosts, same origin, strict headers
+//! console/acts.rs    the names of people's acts: each counts once
 //! console/view.rs    what the pages show, as plain data that the app fills in
 //! console/chart.rs   metric graphs and the alert funnel, drawn as SVG
 //! console/topology.rs  the layered picture of who calls whom
 //! ```
 //!
 //! Invariants: a message is stored before anyone sees it; `ts` is unique and only grows; every
-//! change gets a new `revision`, so a reader that names the last revision it saw misses nothing.
+//! change gets a new `revision`, so a reader that names the last revision it saw misses nothing. Each process
+//! counts its own: a revision means something only with the `instance` that gave it.
 
+mod acts;
 mod channels;
 pub mod chart;
 mod guard;
@@ -36,6 +39,7 @@ use crate::domain::id::PersonId;
 use crate::domain::time::Timestamp;
 use crate::ports::{Chat, ChatError, Clock, MessageRef, Person, Place};
 
+use acts::Acts;
 pub use chart::{Metric, funnel_svg, metric_svg};
 pub use http::{Pages, router};
 pub use topology::topology_svg;
@@ -98,6 +102,8 @@ pub enum Author {
 pub trait ConsoleStore: Send + Sync + 'static {
     /// Keeps the message; one with the same channel and ts is replaced.
     async fn save_message(&self, message: &StoredMessage) -> anyhow::Result<()>;
+    /// The newest by their time, at most so many, and the number of a write after which nothing was missed.
+    async fn newest_messages(&self, most: usize) -> anyhow::Result<(Vec<StoredMessage>, i64)>;
     /// Messages that were written at this number or later, each with its own, in order. Whoever writes
     /// at the same time may get the same number.
     async fn messages_from(&self, written: i64) -> anyhow::Result<Vec<(StoredMessage, i64)>>;
@@ -105,30 +111,49 @@ pub trait ConsoleStore: Send + Sync + 'static {
 
 pub struct Console {
     settings: Settings,
+    /// Whose revisions these are; no other process has the same.
+    instance: String,
     store: Arc<dyn ConsoleStore>,
     clock: Arc<dyn Clock>,
     room: Mutex<Room>,
+    acts: Mutex<Acts>,
     revision: watch::Sender<u64>,
     closing: CancellationToken,
 }
 
+/// Why words were not shown.
+#[derive(Debug)]
+enum NotSaid {
+    /// Under this key something else has been said.
+    OtherWords,
+    Chat(ChatError),
+}
+
 impl Console {
+    /// `instance` is new with every start, of letters and digits.
     pub async fn new(
         settings: Settings,
+        instance: String,
         store: Arc<dyn ConsoleStore>,
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Arc<Self>> {
         let mut room = Room::default();
-        let mut messages = store.messages_from(0).await?;
-        room.written = messages.last().map_or(0, |(_, written)| *written);
-        messages.sort_by_key(|(message, _)| message.revision);
-        messages.into_iter().for_each(|(message, _)| room.keep(message));
+        let (mut messages, written) = store.newest_messages(MOST_MESSAGES).await?;
+        room.written = written;
+        messages.sort_by_key(|message| message.revision);
+        for message in messages {
+            // Two processes may have given the same.
+            let revision = message.revision.max(room.revision + 1);
+            room.keep(StoredMessage { revision, ..message });
+        }
         let (revision, _) = watch::channel(room.revision);
         Ok(Arc::new(Self {
             settings,
+            instance,
             store,
             clock,
             room: Mutex::new(room),
+            acts: Mutex::default(),
             revision,
             closing: CancellationToken::new(),
         }))
@@ -143,24 +168,36 @@ impl Console {
         self.closing.cancel();
     }
 
-    /// Shows what the person wrote. The same key is shown once.
+    /// Shows what the person wrote. The same key is shown once, and stands for the same words in the same place.
     async fn say(
         &self,
         channel: &str,
         thread: Option<&MessageRef>,
         key: &str,
         text: &str,
-    ) -> Result<MessageRef, ChatError> {
+    ) -> Result<MessageRef, NotSaid> {
         let Person { id, name } = self.settings.person.clone();
         let card = Card {
             fallback: text.chars().take(200).collect(),
             blocks: vec![Block::Text { spans: vec![Span::quoted(text)] }],
         };
-        self.add(Draft { channel, thread, key, author: Author::Person { id, name }, only_for: None, card: &card }).await
+        let mut room = self.room.lock().await;
+        if let Some(known) = room.messages.values().rev().find(|message| message.key == key) {
+            let root = thread.and_then(|root| room.root_of(root));
+            let is_same = known.channel == channel && known.thread == root && known.card == card;
+            return if is_same { Ok(known.place()) } else { Err(NotSaid::OtherWords) };
+        }
+        let author = Author::Person { id, name };
+        let draft = Draft { channel, thread, key, author, only_for: None, card: &card };
+        self.add_to(&mut room, draft).await.map_err(NotSaid::Chat)
     }
 
     async fn add(&self, draft: Draft<'_>) -> Result<MessageRef, ChatError> {
         let mut room = self.room.lock().await;
+        self.add_to(&mut room, draft).await
+    }
+
+    async fn add_to(&self, room: &mut Room, draft: Draft<'_>) -> Result<MessageRef, ChatError> {
         let thread = match draft.thread {
             None => None,
             Some(root) => Some(room.root_of(root).ok_or_else(|| {
@@ -183,7 +220,7 @@ impl Console {
             posted_at: now,
             edited_at: None,
         };
-        self.publish(&mut room, message).await
+        self.publish(room, message).await
     }
 
     /// Stored first, then shown: what a reader saw is there after a restart.
@@ -323,7 +360,9 @@ impl Room {
         if let Some(before) = self.messages.get(&message.ts) {
             self.by_revision.remove(&before.revision);
         } else if let Some(root) = &message.thread {
-            self.replies.entry(root.clone()).or_default().push(message.ts.clone());
+            // What is read back comes in the order of its changes.
+            let siblings = self.replies.entry(root.clone()).or_default();
+            siblings.insert(siblings.partition_point(|reply| *reply < message.ts), message.ts.clone());
         }
         if !message.key.is_empty() {
             self.by_key
@@ -340,9 +379,13 @@ impl Room {
         let Some((ts, message)) = self.messages.pop_first() else { return };
         self.by_revision.remove(&message.revision);
         self.by_key.remove(&(message.channel, message.thread.clone(), message.key));
-        self.replies.remove(&ts);
-        if let Some(siblings) = message.thread.and_then(|root| self.replies.get_mut(&root)) {
+        if let Some(root) = message.thread
+            && let Some(siblings) = self.replies.get_mut(&root)
+        {
             siblings.retain(|reply| *reply != ts);
+            if siblings.is_empty() {
+                self.replies.remove(&root);
+            }
         }
     }
 
@@ -350,9 +393,14 @@ impl Room {
         self.messages.get(&at.ts).filter(|message| message.channel == at.channel)
     }
 
-    /// A reply to a reply belongs to the same thread, as in Slack.
+    /// A reply to a reply belongs to the same thread, as in Slack. A root that is too old to be held is known by
+    /// its replies.
     fn root_of(&self, at: &MessageRef) -> Option<String> {
-        self.get(at).map(|message| message.thread.clone().unwrap_or_else(|| message.ts.clone()))
+        let root = self.get(at).map(|message| message.thread.clone().unwrap_or_else(|| message.ts.clone()));
+        root.or_else(|| {
+            let is_here = self.replies_to(&at.ts).next().is_some_and(|reply| reply.channel == at.channel);
+            is_here.then(|| at.ts.clone())
+        })
     }
 
     fn find(&self, channel: &str, thread: Option<&str>, key: &str) -> Option<MessageRef> {

@@ -62,6 +62,14 @@ impl ConsoleStore for ConsoleMessages {
         Ok(self.store.save_message(&message.channel, &message.ts, &body).await?)
     }
 
+    async fn newest_messages(&self, most: usize) -> anyhow::Result<(Vec<StoredMessage>, i64)> {
+        // First: what is written in between is read again, not missed.
+        let written = self.store.last_message_write().await?;
+        let newest = self.store.newest_messages(i64::try_from(most)?).await?;
+        let messages = newest.iter().map(|body| Ok(serde_json::from_str(body)?)).collect::<anyhow::Result<_>>()?;
+        Ok((messages, written))
+    }
+
     async fn messages_from(&self, written: i64) -> anyhow::Result<Vec<(StoredMessage, i64)>> {
         let bodies = self.store.messages_from(written).await?;
         let messages = bodies.into_iter().map(|(body, written)| Ok((serde_json::from_str(&body)?, written)));

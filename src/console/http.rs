@@ -15,11 +15,13 @@ use futures::Stream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::acts::Known;
 use super::guard::{ACT_HEADER, Refusal, keep_out_strangers};
 use super::view::{EvidenceItem, IncidentPage, IncidentRow, StatusView};
-use super::{Author, Console, Metric, Room, StoredMessage, funnel_svg, metric_svg, topology_svg};
+use super::{Author, Console, Metric, NotSaid, Room, StoredMessage, funnel_svg, metric_svg, topology_svg};
 use crate::domain::card::{ButtonAction, Card};
 use crate::domain::command::Hint;
+use crate::domain::id::Digest;
 use crate::domain::time::Timestamp;
 use crate::ports::{ChatError, FromPeople, Inbox, MessageRef, Person, Place};
 
@@ -113,8 +115,7 @@ fn nothing(what: &str, which: &str, remedy: &str) -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, format!("there is no such {what}"), which, remedy)
 }
 
-/// Of anyhow's errors, which tell what was asked for; logged here, because nobody above knows more.
-#[allow(clippy::needless_pass_by_value)] // as `map_err` hands it over
+/// Logged here, because nobody above does.
 fn unreadable(why: anyhow::Error) -> Refusal {
     tracing::warn!(error = %format!("{why:#}"), "a page could not be read");
     let what = format!("what this page shows cannot be read: {why:#}");
@@ -261,7 +262,9 @@ async fn channels(State(desk): State<Desk>) -> Json<serde_json::Value> {
             channel.last_ts = Some(message.ts.clone());
         }
     }
-    Json(serde_json::json!({"person": settings.person, "channels": channels, "revision": room.revision}))
+    Json(serde_json::json!({
+        "person": settings.person, "channels": channels, "revision": room.revision, "instance": desk.console.instance,
+    }))
 }
 
 #[derive(Deserialize)]
@@ -323,7 +326,7 @@ async fn thread(
     let root = room
         .get(&MessageRef { channel, ts: ts.clone() })
         .filter(|message| message.visible_to(&reader.id))
-        .ok_or_else(|| nothing("message", &ts, "reload the channel"))?;
+        .ok_or_else(|| nothing("message", &ts, "reload the channel; only the newest messages are held"))?;
     let replies = room
         .replies_to(&ts)
         .filter(|reply| reply.visible_to(&reader.id))
@@ -344,6 +347,21 @@ fn bad_query(why: QueryRejection) -> Refusal {
 #[derive(Deserialize)]
 struct After {
     after: Option<u64>,
+    /// The instance that gave that revision; left out: this one.
+    of: Option<String>,
+}
+
+/// What the reader has seen already.
+enum Seen {
+    Here(u64),
+    /// Numbers of another process say nothing about ours.
+    Elsewhere,
+}
+
+/// `INSTANCE.REVISION`, as our events are numbered.
+fn resumed(id: &str, instance: &str) -> Seen {
+    let ours = id.rsplit_once('.').filter(|(of, _)| *of == instance);
+    ours.and_then(|(_, revision)| revision.parse().ok()).map_or(Seen::Elsewhere, Seen::Here)
 }
 
 /// Everything that changed after the revision the reader names, then whatever changes from now on.
@@ -352,19 +370,25 @@ async fn stream(
     headers: HeaderMap,
     query: Result<Query<After>, QueryRejection>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
-    let Query(After { after }) = query.map_err(bad_query)?;
-    let resumed = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
+    let Query(After { after, of }) = query.map_err(bad_query)?;
+    let instance = desk.console.instance.clone();
     let changes = desk.console.revision.subscribe();
     let now = *changes.borrow();
-    let from = resumed.or(after).unwrap_or(now);
-    let mut ready = std::collections::VecDeque::new();
-    if from > now {
-        // The reader saw more than we have: another database. It has to read everything again.
-        ready.push_back(Event::default().event("reset").id(now.to_string()).data("{}"));
-    } else {
-        ready.push_back(Event::default().event("hello").data("{}"));
-    }
-    let follow = Follow { console: desk.console, changes, seen: from.min(now), ready };
+    let last = headers.get("last-event-id").map(|id| id.to_str().unwrap_or_default());
+    let seen = match (last, after) {
+        (Some(id), _) => resumed(id, &instance),
+        (None, _) if of.as_ref().is_some_and(|of| *of != instance) => Seen::Elsewhere,
+        (None, after) => Seen::Here(after.unwrap_or(now)),
+    };
+    let hello = serde_json::json!({"instance": instance}).to_string();
+    let (first, seen) = match seen {
+        Seen::Here(seen) if seen <= now => (Event::default().event("hello").data(hello), seen),
+        // It counts by another process, or saw more than we have: it has to read everything again.
+        Seen::Here(_) | Seen::Elsewhere => {
+            (Event::default().event("reset").id(format!("{instance}.{now}")).data(hello), now)
+        }
+    };
+    let follow = Follow { console: desk.console, changes, seen, ready: [first].into() };
     let events = futures::stream::unfold(follow, async |mut follow| Some((Ok(follow.next().await?), follow)));
     Ok(Sse::new(events).keep_alive(KeepAlive::default()))
 }
@@ -406,14 +430,14 @@ impl Follow {
                 self.ready.extend(Event::default().event("message").json_data(&view).ok());
             }
             let view = MessageView::of(message, &room, reader);
-            let event = Event::default().event("message").id(revision.to_string());
+            let event = Event::default().event("message").id(format!("{}.{revision}", self.console.instance));
             self.ready.extend(event.json_data(&view).ok());
         }
         self.seen = self.seen.max(room.revision);
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 enum Act {
     Click { channel: String, message: String, action: ButtonAction, value: String, reason: Option<String> },
@@ -442,27 +466,49 @@ async fn act(
         )
     })?;
     let name = headers.get(ACT_HEADER).and_then(|name| name.to_str().ok()).unwrap_or_default();
-    let dedupe = format!("console:{name}");
+    let known = desk.console.acts.lock().await.begin(name, &Digest::of_json(&act));
+    if known == Known::Other {
+        return Err(other_act());
+    }
+    let done = hand_on(&desk, &format!("console:{name}"), act).await;
+    if done.is_err() && known == Known::New {
+        desk.console.acts.lock().await.failed(name);
+    }
+    done.map(|said| (StatusCode::ACCEPTED, Json(Accepted { accepted: true, ts: said.map(|message| message.ts) })))
+}
+
+/// What was sent first under the name counts, so whoever changed the words must not believe that these do.
+fn other_act() -> Refusal {
+    Refusal::new(
+        StatusCode::CONFLICT,
+        "something else was sent under this name before, and counts",
+        format!("{ACT_HEADER} header"),
+        "look at what was sent, and send what you want now as a new act, under a name of its own",
+    )
+}
+
+/// Gives the person's own message, when the act is words.
+async fn hand_on(desk: &Desk, dedupe: &str, act: Act) -> Result<Option<MessageRef>, Refusal> {
     let by = desk.console.settings.person.clone();
     let (said, act) = match act {
         Act::Click { channel, message, action, value, reason } => {
-            (None, click(&desk, channel, message, by, action, value, reason).await?)
+            (None, click(desk, channel, message, by, action, value, reason).await?)
         }
         Act::Command { channel, thread, text } => {
             let text = words(&text, MOST_WORDS)?;
-            let place = said_at(&desk, channel, thread, &dedupe, &format!("/ops {text}")).await?;
+            let place = said_at(desk, channel, thread, dedupe, &format!("/ops {text}")).await?;
             (place.message.clone(), FromPeople::Command { place, by, text })
         }
         Act::Mention { channel, thread, text } => {
             let text = words(&text, MOST_WORDS)?;
-            let place = said_at(&desk, channel, thread, &dedupe, &text).await?;
+            let place = said_at(desk, channel, thread, dedupe, &text).await?;
             (place.message.clone(), FromPeople::Mention { place, by, text })
         }
     };
-    desk.inbox.accept(&dedupe, act).await.map_err(|full| {
+    desk.inbox.accept(dedupe, act).await.map_err(|full| {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, full.to_string(), "the inbox", "try again in a moment")
     })?;
-    Ok((StatusCode::ACCEPTED, Json(Accepted { accepted: true, ts: said.map(|message| message.ts) })))
+    Ok(said)
 }
 
 async fn click(
@@ -510,6 +556,10 @@ async fn said_at(
     }
     let thread = thread.map(|ts| MessageRef { channel: channel.clone(), ts });
     let message = desk.console.say(&channel, thread.as_ref(), dedupe, text).await.map_err(|why| {
+        let why = match why {
+            NotSaid::OtherWords => return other_act(),
+            NotSaid::Chat(why) => why,
+        };
         let status = match why {
             ChatError::Refused(_) => StatusCode::NOT_FOUND,
             ChatError::RateLimited(_) | ChatError::Unknown(_) | ChatError::Unavailable(_) => {

@@ -24,6 +24,14 @@ impl ConsoleStore for Shelf {
         Ok(())
     }
 
+    async fn newest_messages(&self, most: usize) -> anyhow::Result<(Vec<StoredMessage>, i64)> {
+        let mut newest = self.0.lock().unwrap().clone();
+        let written = i64::try_from(newest.len())?;
+        newest.sort_by(|a, b| b.ts.cmp(&a.ts));
+        newest.truncate(most);
+        Ok((newest, written))
+    }
+
     async fn messages_from(&self, _: i64) -> anyhow::Result<Vec<(StoredMessage, i64)>> {
         Ok(self.0.lock().unwrap().iter().cloned().zip(1..).collect())
     }

@@ -14,7 +14,7 @@ use crate::domain::card::{ButtonAction, Tone};
 use crate::ports::{FromPeople, SystemClock};
 
 async fn open(shelf: &Arc<Shelf>) -> Arc<Console> {
-    Console::new(Settings::default(), shelf.clone(), Arc::new(SystemClock)).await.unwrap()
+    Console::new(Settings::default(), "one".into(), shelf.clone(), Arc::new(SystemClock)).await.unwrap()
 }
 
 async fn ask(router: &axum::Router, request: Request<Body>) -> (StatusCode, Value) {
@@ -119,6 +119,41 @@ async fn words_are_shown_once_and_can_be_replied_to() {
     assert_eq!(inbox.acts.lock().unwrap().len(), 1);
 }
 
+/// What was sent first under a name counts; whoever changed the words is told so.
+#[tokio::test]
+async fn an_edited_retry_is_not_taken_for_the_same() {
+    const NAME: &str = "0f8fad5b-bbbb";
+    let shelf = Arc::new(Shelf::default());
+    let console = open(&shelf).await;
+    let (root, plan) = tell(&console).await;
+    let inbox = Arc::new(Answering::default());
+    let doors = router(console, inbox.clone(), Arc::new(Night::default()));
+    let says = |kind: &str, text: &str| json!({"kind": kind, "channel": "ops", "text": text});
+    let mut elsewhere = says("mention", "/ops help");
+    elsewhere["thread"] = json!(root.ts);
+    let click = json!({"kind": "click", "channel": "ops", "message": plan.ts, "action": "approve", "value": "v"});
+    assert_eq!(ask(&doors, act(NAME, says("mention", "/ops help"))).await.0, StatusCode::ACCEPTED);
+    assert_eq!(ask(&doors, act(NAME, says("mention", "/ops help"))).await.0, StatusCode::ACCEPTED);
+    for other in [says("mention", "/ops status"), says("command", "help"), elsewhere, click.clone()] {
+        let (status, answer) = ask(&doors, act(NAME, other)).await;
+        assert_eq!(status, StatusCode::CONFLICT, "{answer}");
+        assert!(answer["error"]["what_to_do"].as_str().unwrap().contains("new act"), "{answer}");
+    }
+    let mut rejected = click.clone();
+    rejected["value"] = json!("w");
+    assert_eq!(ask(&doors, act("0f8fad5b-cccc", click)).await.0, StatusCode::ACCEPTED);
+    assert_eq!(ask(&doors, act("0f8fad5b-cccc", rejected)).await.0, StatusCode::CONFLICT);
+    assert_eq!(inbox.acts.lock().unwrap().len(), 2);
+
+    let again = router(open(&shelf).await, inbox, Arc::new(Night::default()));
+    assert_eq!(ask(&again, act(NAME, says("mention", "/ops status"))).await.0, StatusCode::CONFLICT);
+    assert_eq!(ask(&again, act(NAME, says("mention", "/ops help"))).await.0, StatusCode::ACCEPTED);
+    // What was refused was not done, so its name is free.
+    let nowhere = json!({"kind": "mention", "channel": "ops", "thread": "9.9", "text": "x"});
+    assert_eq!(ask(&again, act("0f8fad5b-dddd", nowhere)).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(ask(&again, act("0f8fad5b-dddd", says("mention", "y"))).await.0, StatusCode::ACCEPTED);
+}
+
 #[tokio::test]
 async fn a_whisper_is_for_one_person() {
     let console = open(&Arc::default()).await;
@@ -140,7 +175,7 @@ async fn the_stream_resumes_where_the_reader_stopped() {
     console.edit(&root, &root_card("Mitigated", Tone::Working)).await.unwrap();
     let router = router(console.clone(), Arc::new(Answering::default()), Arc::new(Night::default()));
     let mut request = get("/api/stream");
-    request.headers_mut().insert("last-event-id", seen.to_string().parse().unwrap());
+    request.headers_mut().insert("last-event-id", format!("one.{seen}").parse().unwrap());
     let mut body = router.clone().oneshot(request).await.unwrap().into_body().into_data_stream();
     let mut read = String::new();
     while !read.contains("Mitigated") {
@@ -150,12 +185,64 @@ async fn the_stream_resumes_where_the_reader_stopped() {
     while !read.contains("live") {
         read.push_str(std::str::from_utf8(&body.next().await.unwrap().unwrap()).unwrap());
     }
+    assert!(read.contains(&format!("id: one.{}", *console.revision.borrow())), "{read}");
     console.close();
     while body.next().await.is_some() {}
-    let (_, reset) = (read, get("/api/stream?after=999"));
-    let text = router.oneshot(reset).await.unwrap().into_body();
-    let text = axum::body::to_bytes(text, 1 << 16).await.unwrap();
-    assert!(text.starts_with(b"event: reset"));
+}
+
+/// Whoever comes from another process counts by its numbers, which may be higher or lower than ours.
+#[tokio::test]
+async fn numbers_of_another_process_are_not_believed() {
+    let console = open(&Arc::default()).await;
+    tell(&console).await;
+    let router = router(console.clone(), Arc::new(Answering::default()), Arc::new(Night::default()));
+    assert_eq!(ask(&router, get("/api/channels")).await.1["instance"], "one");
+    // Streams end at once, after what they begin with.
+    console.close();
+    for (path, last, wanted) in [
+        ("/api/stream", None, "hello"),
+        ("/api/stream?after=1", None, "hello"),
+        ("/api/stream?after=1&of=one", None, "hello"),
+        ("/api/stream?after=1&of=two", None, "reset"),
+        ("/api/stream?of=two", None, "reset"),
+        ("/api/stream?after=999", None, "reset"),
+        ("/api/stream", Some("one.1"), "hello"),
+        ("/api/stream", Some("one.999"), "reset"),
+        ("/api/stream", Some("two.1"), "reset"),
+        ("/api/stream", Some("1"), "reset"),
+        ("/api/stream?after=1&of=one", Some("two.1"), "reset"),
+    ] {
+        let mut request = get(path);
+        if let Some(last) = last {
+            request.headers_mut().insert("last-event-id", last.parse().unwrap());
+        }
+        let text = axum::body::to_bytes(router.clone().oneshot(request).await.unwrap().into_body(), 1 << 20).await;
+        let text = String::from_utf8(text.unwrap().to_vec()).unwrap();
+        let first = text.split("\n\n").next().unwrap();
+        assert!(first.contains(&format!("event: {wanted}")), "{path} {last:?}: {first}");
+        assert!(first.contains(r#"data: {"instance":"one"}"#), "{path} {last:?}: {first}");
+    }
+}
+
+#[tokio::test]
+async fn replies_are_kept_when_their_root_is_too_old() {
+    let shelf = Arc::new(Shelf::default());
+    let (root, plan) = tell(&*open(&shelf).await).await;
+    shelf.0.lock().unwrap().retain(|message| message.ts != root.ts);
+    // Two processes have given the same number.
+    shelf.0.lock().unwrap().iter_mut().for_each(|message| message.revision = 7);
+    let console = open(&shelf).await;
+    let card = root_card("more", Tone::Neutral);
+    assert_eq!(console.post("ops", Some(&root), "plan", &card).await, Ok(plan));
+    let more = console.post("ops", Some(&root), "more", &card).await.unwrap();
+    {
+        let room = console.room.lock().await;
+        assert_eq!(room.get(&more).unwrap().thread.as_ref(), Some(&root.ts));
+        assert_eq!(room.by_revision.len(), room.messages.len());
+    }
+    let router = router(console, Arc::new(Answering::default()), Arc::new(Night::default()));
+    let (status, answer) = ask(&router, get(&format!("/api/thread?channel=ops&ts={}", root.ts))).await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "{answer}");
 }
 
 #[tokio::test]

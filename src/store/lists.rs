@@ -60,12 +60,12 @@ impl Store {
         })?)
     }
 
-    /// The newest messages of the local console by their time, each with the number of its newest write.
-    pub async fn newest_messages(&self, most: i64) -> Result<Vec<(String, i64)>, StoreError> {
+    /// The newest messages of the local console by their time, oldest first.
+    pub async fn newest_messages(&self, most: i64) -> Result<Vec<String>, StoreError> {
         // First which, by the key alone; then what stands in those.
         Ok(on!(self, pool => {
-            sqlx::query_as(
-                "SELECT m.body, m.changed FROM message AS m \
+            sqlx::query_scalar(
+                "SELECT m.body FROM message AS m \
                  JOIN (SELECT channel, ts FROM message ORDER BY ts DESC LIMIT $1) AS newest \
                    ON newest.channel = m.channel AND newest.ts = m.ts ORDER BY m.ts",
             )
@@ -139,7 +139,7 @@ mod tests {
             store.save_message(channel, ts, body).await.unwrap();
         }
         let newest = store.newest_messages(2).await.unwrap();
-        assert_eq!(newest, [("b".to_owned(), 3), ("c".to_owned(), 1)]);
+        assert_eq!(newest, ["b", "c"]);
         assert_eq!(store.last_message_write().await.unwrap(), 4);
     }
 }
