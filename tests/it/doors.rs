@@ -14,8 +14,8 @@ struct Doors {
     api: String,
     console: String,
     http: reqwest::Client,
-    _folder: tempfile::TempDir,
     _child: Running,
+    _folder: tempfile::TempDir,
 }
 
 impl Doors {
