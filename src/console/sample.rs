@@ -27,7 +27,7 @@ impl ConsoleStore for Shelf {
     async fn newest_messages(&self, most: usize) -> anyhow::Result<(Vec<StoredMessage>, i64)> {
         let mut newest = self.0.lock().unwrap().clone();
         let written = i64::try_from(newest.len())?;
-        newest.sort_by(|a, b| b.ts.cmp(&a.ts));
+        newest.sort_by_key(|message| std::cmp::Reverse(message.ts.clone()));
         newest.truncate(most);
         Ok((newest, written))
     }
