@@ -25,12 +25,13 @@ const browser = await chromium.launch({
 });
 const complaints = [];
 
-async function open(size, colorScheme, address = "/") {
+async function open(size, colorScheme, address = "/", prepare = async () => {}) {
   const context = await browser.newContext({ viewport: size, colorScheme, reducedMotion: "reduce" });
   const page = await context.newPage();
   page.on("console", (line) => ["error", "warning"].includes(line.type()) && complaints.push(`${address}: ${line.text()}`));
   page.on("pageerror", (error) => complaints.push(`${address}: ${error.stack}`));
   page.on("request", (request) => request.url().startsWith(base) || complaints.push(`foreign request ${request.url()}`));
+  await prepare(page);
   await page.goto(base + address);
   await page.locator("#side li a").first().waitFor({ state: "attached" });
   return page;
@@ -304,6 +305,116 @@ await step("what was asked for before the reader went on does not take the page"
   await page.waitForTimeout(300);
   assert.ok(await page.locator("#centre .composer").isVisible(), "the conversation stays");
 });
+
+/** What the store says while it cannot be reached. */
+const FAILS = { status: 503, json: { error: { what: "the store does not answer", where: "the store", what_to_do: "try again in a moment" } } };
+const TOLD = "The store does not answer. Try again in a moment.";
+
+/** Answers with what `answer` gives; without one the watch answers itself. */
+async function answering(view, pattern, answer) {
+  await view.route(pattern, async (route) => {
+    const given = await answer(route);
+    return given ? route.fulfill(given) : route.fallback();
+  });
+}
+
+/** Nothing new arrives: what a step has made up is not edited under its hands. */
+const silent = (view) => view.route("**/api/stream?*", () => new Promise(() => {}));
+
+/** The watch's own answer, changed. */
+async function changed(route, change) {
+  const response = await route.fetch();
+  const json = await response.json();
+  return { response, json: change(json) ?? json };
+}
+
+/** A page of its own for one step; what the browser itself says about an answer that fails is no complaint. */
+async function apart(name, address, prepare, body) {
+  await step(name, async () => {
+    const before = complaints.length;
+    const view = await open(wide, "dark", address, async (fresh) => {
+      await fresh.clock.install();
+      await prepare(fresh);
+    });
+    await body(view);
+    await view.unrouteAll({ behavior: "ignoreErrors" });
+    await view.context().close();
+    complaints.push(...complaints.splice(before).filter((line) => !line.includes("Failed to load resource")));
+  });
+}
+
+/** As when the page polls by itself. */
+const poll = (view) => view.clock.fastForward(15_001);
+const toasted = (view, text) => view.locator("#toasts .toast", { hasText: text }).last().waitFor();
+const focused = (view, selector) => view.waitForFunction((wanted) => document.activeElement?.matches(wanted), selector);
+
+{
+  const names = [];
+  let failing = "forms";
+  const button = { action: "not_an_incident", label: "Not an incident…", value: "INC-0", style: "default", confirm: null };
+  await apart("a press that fails is told, and its words come back under the same name", "/", async (view) => {
+    await silent(view);
+    await answering(view, "**/api/messages?*", (route) => changed(route, ({ messages }) => { messages.at(-1).card.blocks.push({ block: "actions", buttons: [button] }); }));
+    await answering(view, "**/api/forms", () => failing === "forms" && FAILS);
+    await answering(view, "**/api/act", (route) => {
+      names.push(route.request().headers()["x-midwatch-act"]);
+      return failing === "act" ? FAILS : { status: 202, json: { accepted: true, ts: null } };
+    });
+  }, async (view) => {
+    const pressed = view.locator('#centre .message [data-action="not_an_incident"]').last();
+    const words = view.locator("dialog textarea");
+    await pressed.click();
+    await toasted(view, TOLD);
+    failing = "act";
+    await pressed.click();
+    await words.fill("it is a test");
+    await words.press("Control+Enter");
+    await toasted(view, `${TOLD} What you wrote is kept`);
+    failing = "";
+    await pressed.click();
+    assert.equal(await words.inputValue(), "it is a test");
+    await words.press("Control+Enter");
+    await view.waitForFunction(() => !document.querySelector("dialog"));
+    await view.locator('[data-action="not_an_incident"][aria-busy="true"]').waitFor();
+    assert.equal(names.length, 2);
+    assert.equal(names[0], names[1], "a retry counts once");
+    await view.clock.fastForward(1300);
+    await pressed.click();
+    assert.equal(await words.inputValue(), "", "what was sent is not kept");
+  });
+}
+
+{
+  const sent = [];
+  let answer = FAILS;
+  await apart("words keep their name, other words get another", "/", async (view) => {
+    await answering(view, "**/api/act", (route) => {
+      sent.push(route.request().headers()["x-midwatch-act"]);
+      return answer;
+    });
+  }, async (view) => {
+    const field = view.locator("#centre .composer textarea");
+    const say = async (text) => {
+      const count = sent.length;
+      await field.fill(text);
+      await field.press("Enter");
+      await view.waitForFunction(() => !document.querySelector("#centre .composer textarea").disabled);
+      assert.equal(sent.length, count + 1);
+    };
+    await say("first");
+    await toasted(view, TOLD);
+    await say("first");
+    await say("second");
+    assert.equal(sent[0], sent[1], "a retry counts once");
+    assert.notEqual(sent[1], sent[2], "other words are another act");
+    answer = { status: 409, json: { error: { what: "the name stands for other words", where: "the act", what_to_do: "send it again" } } };
+    await say("second");
+    await toasted(view, "The name stands for other words. Send it again.");
+    await say("second");
+    assert.notEqual(sent[3], sent[4], "a name that is taken is not used again");
+    assert.equal(await field.inputValue(), "second", "and nothing is lost");
+  });
+}
 
 await step("a reload keeps the place", async () => {
   await page.goto(`${base}/watch`);

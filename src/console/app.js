@@ -1,7 +1,8 @@
 // The console: channels, conversations and the acts of the person at the desk.
 // State lives in maps by ts; the live stream and the first fetch write into them the same way.
 
-import { api, clock, code, dialog, h, isOurs, newName, picture, refreshTimes, Refused, spans, time, toast } from "./dom.js";
+import { act, ask } from "./acts.js";
+import { api, clock, code, h, isOurs, newName, picture, refreshTimes, Refused, spans, time, toast } from "./dom.js";
 import { openEvidence, showIncident, showWatch } from "./page.js";
 
 const side = document.getElementById("side-lists");
@@ -22,87 +23,24 @@ const state = {
   unread: new Map(),
   revision: 0,
   votes: new Map(),
-  forms: null,
 };
 
 // ---------------------------------------------------------------- acts
 
-/** Sends one act under its own name; the same name is kept by a retry, so it counts once. */
-async function act(body, name = newName()) {
-  const options = {
-    method: "POST",
-    headers: { "content-type": "application/json", "x-midwatch-act": name },
-    body: JSON.stringify(body),
-  };
-  return api("/api/act", options);
-}
-
-/** The form of a button, as the watch describes it; Slack shows the same one. Resolves with the words. */
-function formDialog(form) {
-  return dialog({ title: form.title }, (close) => {
-    const fields = form.inputs.map((input) => {
-      const id = `form-${input.id}`;
-      const same = { id, required: !input.optional, "aria-describedby": input.hint ? `${id}-hint` : null };
-      const field = input.kind.kind === "choice" ? h("select", same, input.kind.options.map(([value, label]) => h("option", { value }, label)))
-        : input.kind.kind === "line" ? h("input", { ...same, type: "text", maxlength: "400" })
-        : h("textarea", { ...same, rows: "3", maxlength: "900", autofocus: true });
-      return { input, field, id };
-    });
-    const submit = (event) => {
-      event.preventDefault();
-      const given = ({ input, field }) => (field.value.trim() || input.optional ? field.value.trim() : undefined);
-      const answers = fields.map((one) => [one.input.id, given(one)]);
-      if (answers.some(([, words]) => words === undefined)) return;
-      close(inWords(Object.fromEntries(answers)));
-    };
-    for (const { field } of fields) field.addEventListener("keydown", (event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && submit(event));
-    return h("form", { onsubmit: submit },
-      fields.map(({ input, field, id }) => [h("label", { for: id }, input.label), field, input.hint && h("p", { class: "hint", id: `${id}-hint` }, input.hint)]),
-      h("div", { class: "row end" }, h("button", { type: "button", onclick: () => close() }, "Cancel"), h("button", { type: "submit", class: "primary" }, form.send)));
-  });
-}
-
-/** One line, as a command would take it (`Form::words` says the same for Slack). */
-function inWords({ matchers, span, part, reason }) {
-  if (span) return [matchers, `for ${span}`, `because ${reason}`].filter(Boolean).join(" ");
-  return part ? `${part}: ${reason}` : reason;
-}
-
-/** Asks what the button wants asked; undefined means that the person changed their mind. */
-async function answersFor(button) {
-  if (button.confirm) {
-    const yes = await dialog({ title: button.label }, (close) => [
-      h("p", {}, button.confirm),
-      h("div", { class: "row end" },
-        h("button", { type: "button", onclick: () => close() }, "Cancel"),
-        h("button", { type: "button", class: button.style, "data-confirm": true, autofocus: true, onclick: () => close(true) }, button.label.replace(/…$/, ""))),
-    ]);
-    if (!yes) return undefined;
-  }
-  state.forms ??= await api("/api/forms");
-  const form = state.forms[button.action];
-  if (!form) return { reason: null };
-  const reason = await formDialog(form);
-  return reason === undefined ? undefined : { reason };
-}
-
 async function press(message, button, node) {
   if (node.getAttribute("aria-busy") === "true") return;
-  const answers = await answersFor(button);
-  if (!answers) return;
-  const vote = `${message.ts} ${button.value}`;
   node.setAttribute("aria-busy", "true");
+  let sent = false;
   try {
-    const body = { kind: "click", channel: message.channel, message: message.ts, action: button.action, value: button.value, ...answers };
-    await act(body);
-    if (button.action.startsWith("thumbs_")) {
-      state.votes.set(vote, button.action);
+    sent = await ask(message, button);
+    if (sent && button.action.startsWith("thumbs_")) {
+      state.votes.set(`${message.ts} ${button.value}`, button.action);
       redraw(message.ts);
     }
   } catch (error) {
     explain(error);
   } finally {
-    setTimeout(() => node.removeAttribute("aria-busy"), 1200);
+    setTimeout(() => node.removeAttribute("aria-busy"), sent ? 1200 : 0);
   }
 }
 
@@ -318,21 +256,25 @@ function composer(place, thread) {
   };
   // Enter sends what is typed; it completes only while the command's own name is not whole.
   const whole = () => /^\/ops\s+\S+\s/.test(field.value) || (offered.length > 0 && field.value.trim() === `/ops ${offered[chosen].text}`.trim());
-  let name = newName();
+  // The name belongs to the words: kept by a retry of the same, so that they count once.
+  let tried = null;
   const send = async () => {
     const text = field.value.trim();
     if (!text) return;
     const command = /^\/(?:ops\b\s*)?([\s\S]*)$/.exec(text);
     const body = command ? { kind: "command", text: command[1].trim() || "help" } : { kind: "mention", text };
     let answers = null;
+    if (tried?.text !== text) tried = { text, name: newName() };
     field.disabled = true;
     try {
-      const { ts } = await act({ ...body, channel: state.channel, ...(thread && { thread }) }, name);
+      const { ts } = await act({ ...body, channel: state.channel, ...(thread && { thread }) }, tried.name);
       field.value = "";
-      name = newName();
+      tried = null;
       // The answer to a question comes as a reply to it.
       if (body.kind === "mention" && !thread && ts) answers = ts;
     } catch (error) {
+      // A conflict means that the name is taken by other words.
+      if (error.status === 409) tried = null;
       explain(error);
     } finally {
       field.disabled = false;

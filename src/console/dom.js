@@ -14,20 +14,26 @@ export function h(tag, props = {}, ...children) {
   return node;
 }
 
-export class Refused extends Error {}
+export class Refused extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
 
-/** Asks the server; an error says what and what to do. */
+/** Asks the server; an error says what and what to do. Silence is an error too: what is shown would go on looking new. */
 export async function api(path, options) {
   let response;
   try {
-    response = await fetch(path, options);
+    response = await fetch(path, { signal: AbortSignal.timeout(30_000), ...options });
   } catch {
     throw new Refused("The watch does not answer. Is midwatch still running?");
   }
-  const body = await response.json().catch(() => ({}));
-  if (response.ok) return body;
-  const { what, what_to_do } = body.error ?? {};
-  throw new Refused(what ? `${sentence(what)} ${sentence(what_to_do)}` : `The watch answered ${response.status}.`);
+  const body = await response.json().catch(() => null);
+  if (response.ok && body !== null) return body;
+  const { what, what_to_do } = body?.error ?? {};
+  if (response.ok) throw new Refused("The answer of the watch broke off.");
+  throw new Refused(what ? `${sentence(what)} ${sentence(what_to_do)}` : `The watch answered ${response.status}.`, response.status);
 }
 
 export const sentence = (text) => {

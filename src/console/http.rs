@@ -94,6 +94,7 @@ async fn asset(Path(name): Path<String>) -> Response {
     match name.as_str() {
         "app.js" => typed("text/javascript; charset=utf-8", include_str!("app.js")),
         "page.js" => typed("text/javascript; charset=utf-8", include_str!("page.js")),
+        "acts.js" => typed("text/javascript; charset=utf-8", include_str!("acts.js")),
         "dom.js" => typed("text/javascript; charset=utf-8", include_str!("dom.js")),
         "style.css" => typed("text/css; charset=utf-8", include_str!("style.css")),
         "mark.svg" => svg(include_str!("mark.svg").to_owned()),
