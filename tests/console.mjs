@@ -384,6 +384,19 @@ const focused = (view, selector) => view.waitForFunction((wanted) => document.ac
   });
 }
 
+await apart("what is waited for counts down, and says when it is over", "/", async (view) => {
+  await silent(view);
+  const expires = { block: "fields", fields: [{ label: "Expires", value: [{ span: "date", at: new Date(Date.now() + 630_000).toISOString() }] }] };
+  await answering(view, "**/api/messages?*", (route) => changed(route, ({ messages }) => { messages.at(-1).card.blocks.push(expires); }));
+}, async (view) => {
+  const due = view.locator("#centre dl.fields div", { hasText: "Expires" }).last().locator("time");
+  await due.filter({ hasText: /, in 10 min$/ }).waitFor();
+  await view.clock.fastForward(300_000);
+  await due.filter({ hasText: /, in 5 min$/ }).waitFor();
+  await view.clock.fastForward(435_000);
+  await due.filter({ hasText: /, 2 min ago$/ }).waitFor();
+});
+
 {
   const sent = [];
   let answer = FAILS;

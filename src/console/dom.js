@@ -62,20 +62,29 @@ export function clock(at) {
 }
 
 export function away(at) {
-  const minutes = Math.round((new Date(at) - Date.now()) / 60000);
-  const size = Math.abs(minutes);
-  const words = size < 1 ? "a moment" : size < 60 ? `${size} min` : size < 2880 ? `${Math.round(size / 60)} h` : `${Math.round(size / 1440)} d`;
-  return minutes > 0 ? `in ${words}` : `${words} ago`;
+  const ms = new Date(at) - Date.now();
+  const minutes = Math.round(Math.abs(ms) / 60000);
+  const words = minutes < 1 ? "a moment" : minutes < 60 ? `${minutes} min` : minutes < 2880 ? `${Math.round(minutes / 60)} h` : `${Math.round(minutes / 1440)} d`;
+  return ms > 0 ? `in ${words}` : `${words} ago`;
 }
 
+/** As `clock`, or as `away`; a clock's time that is ahead is `due`: it tells the distance too, and goes on telling it. */
 export function time(at, form = "clock") {
-  const text = form === "away" ? away(at) : new Date(at) > Date.now() ? `${clock(at)}, ${away(at)}` : clock(at);
-  return h("time", { datetime: at, title: new Date(at).toString(), "data-form": form }, text);
+  const shown = form === "clock" && new Date(at) > Date.now() ? "due" : form;
+  return h("time", { datetime: at, title: new Date(at).toString(), "data-form": shown }, timeWords(at, shown));
 }
 
-/** Relative times go on ticking. */
+function timeWords(at, form) {
+  if (form === "away") return away(at);
+  return form === "due" ? `${clock(at)}, ${away(at)}` : clock(at);
+}
+
+/** Times go on ticking: how long is left, that it is over, and that it was yesterday. */
 export function refreshTimes() {
-  for (const node of document.querySelectorAll('time[data-form="away"]')) node.textContent = away(node.dateTime);
+  for (const node of document.querySelectorAll("time[data-form]")) {
+    const words = timeWords(node.dateTime, node.dataset.form);
+    if (node.textContent !== words) node.textContent = words;
+  }
 }
 
 /** Only addresses on this host are links; anything else is shown as words. */
