@@ -384,6 +384,50 @@ const focused = (view, selector) => view.waitForFunction((wanted) => document.ac
   });
 }
 
+{
+  let failing = true;
+  await apart("what is not current says so, and nothing is called quiet that is not known", "/watch", async (view) => {
+    await answering(view, "**/api/incidents", () => failing && FAILS);
+  }, async (view) => {
+    const standing = view.locator("#standing");
+    await standing.getByText(`Not known: ${TOLD}`).waitFor();
+    await view.locator("#centre .empty", { hasText: TOLD }).waitFor();
+    assert.ok(!(await view.locator("body").innerText()).includes("quiet"));
+    failing = false;
+    await poll(view);
+    await view.locator("#side .incident-link").first().waitFor();
+    await view.locator(".headline").waitFor();
+    await standing.getByText("Not known").waitFor({ state: "detached" });
+    failing = true;
+    await poll(view);
+    await standing.getByText(/Not known since \d\d:\d\d: The store does not answer/).waitFor();
+    await view.locator("#centre .lead", { hasText: /Not known since \d\d:\d\d/ }).waitFor();
+    assert.ok(await view.locator("#side .incident-link").first().isVisible(), "what is known stays");
+  });
+}
+
+{
+  let status;
+  let incidents;
+  await apart("the watch's page goes with the time, and stays as it is when nothing changed", "/watch", async (view) => {
+    await answering(view, "**/api/incidents", async (route) => ({ json: incidents ??= await (await route.fetch()).json() }));
+    await answering(view, "**/api/status", async (route) => ({ json: status ??= await (await route.fetch()).json() }));
+  }, async (view) => {
+    await view.locator(".headline").waitFor();
+    const sheet = view.locator("#centre .page");
+    await view.setViewportSize({ width: 1400, height: 400 });
+    await sheet.evaluate((node) => { node.scrollTop = 90; node.dataset.seen = "before"; });
+    const [asked] = await Promise.all([view.waitForResponse("**/api/status"), poll(view)]);
+    await asked.finished();
+    await view.waitForTimeout(200);
+    assert.equal(await sheet.getAttribute("data-seen"), "before", "the same page is left alone");
+    status = { ...status, paused: "a test of the page" };
+    await poll(view);
+    await view.locator(".lead", { hasText: "a test of the page" }).waitFor();
+    assert.equal(await sheet.evaluate((node) => node.scrollTop), 90, "and a new one stands where the old one stood");
+  });
+}
+
 await apart("what is waited for counts down, and says when it is over", "/", async (view) => {
   await silent(view);
   const expires = { block: "fields", fields: [{ label: "Expires", value: [{ span: "date", at: new Date(Date.now() + 630_000).toISOString() }] }] };
@@ -426,6 +470,30 @@ await apart("what is waited for counts down, and says when it is over", "/", asy
     await say("second");
     assert.notEqual(sent[3], sent[4], "a name that is taken is not used again");
     assert.equal(await field.inputValue(), "second", "and nothing is lost");
+  });
+}
+
+{
+  let title = null;
+  await apart("the focus stays where it is while the lists and the page are drawn anew", `/incident/${incident}`, async (view) => {
+    const retitled = (row) => (title ? { ...row, title } : row);
+    await answering(view, "**/api/incidents", (route) => changed(route, (rows) => rows.map(retitled)));
+    await answering(view, "**/api/incidents/*", (route) => changed(route, (page) => ({ ...page, row: retitled(page.row) })));
+  }, async (view) => {
+    const link = `#side .incident-link[href="/incident/${incident}"]`;
+    await view.locator(".headline").waitFor();
+    await view.locator(link).focus();
+    title = "once renamed";
+    await poll(view);
+    await view.locator(`${link} .name`, { hasText: title }).waitFor();
+    await view.locator(".headline", { hasText: title }).waitFor();
+    await focused(view, link);
+    await view.locator("#centre .jump button", { hasText: "Timeline" }).focus();
+    title = "twice renamed";
+    await poll(view);
+    await view.locator(".headline", { hasText: title }).waitFor();
+    await focused(view, "#centre .jump button");
+    assert.equal(await view.evaluate(() => document.activeElement.textContent), "Timeline");
   });
 }
 

@@ -2,7 +2,7 @@
 // State lives in maps by ts; the live stream and the first fetch write into them the same way.
 
 import { act, ask } from "./acts.js";
-import { api, clock, code, h, isOurs, newName, picture, refreshTimes, Refused, spans, time, toast } from "./dom.js";
+import { api, clock, code, h, isOurs, keepingFocus, newName, picture, refreshTimes, Refused, spans, time, toast } from "./dom.js";
 import { openEvidence, showIncident, showWatch } from "./page.js";
 
 const side = document.getElementById("side-lists");
@@ -20,6 +20,9 @@ const state = {
   more: false,
   incidents: [],
   status: null,
+  /** When incidents and status were last read, and why they could not be read since. */
+  knownAt: null,
+  unknown: null,
   unread: new Map(),
   revision: 0,
   votes: new Map(),
@@ -306,8 +309,15 @@ function composer(place, thread) {
 
 // ---------------------------------------------------------------- views
 
+let sideDrawn = null;
+
+/** Left as it is when nothing changed; the times in it go on by themselves. */
 function drawSide() {
   const here = location.pathname;
+  const { channel, view, title, channels: names, incidents: rows, status, unknown } = state;
+  const stamp = JSON.stringify([here, channel, view, title, names, rows, status, Boolean(state.knownAt), unknown, [...state.unread]]);
+  if (stamp === sideDrawn) return;
+  sideDrawn = stamp;
   const channels = state.channels.map(({ name }) => {
     const unread = state.unread.get(name) ?? 0;
     return h("li", {}, h("a", { href: `/?channel=${encodeURIComponent(name)}`, "aria-current": state.view === "chat" && name === state.channel ? "page" : null, class: unread ? "unread" : "" },
@@ -318,19 +328,28 @@ function drawSide() {
     h("span", { class: "name" }, row.title), h("span", { class: `state${row.needs_you ? " needs-you" : ""}` }, row.state)));
   const open = state.incidents.filter((row) => !row.closed_at);
   const done = state.incidents.filter((row) => row.closed_at).slice(0, 5);
-  side.replaceChildren(
+  document.body.classList.toggle("not-known", Boolean(unknown));
+  const quiet = unknown ? "Not known." : state.knownAt ? "All quiet." : "…";
+  keepingFocus(side, () => side.replaceChildren(
     h("h2", {}, "Channels"), h("ul", {}, channels),
-    h("h2", {}, "Open incidents"), open.length ? h("ul", {}, open.map(incident)) : h("p", { class: "calm" }, "All quiet."),
-    ...(done.length ? [h("h2", {}, "Lately"), h("ul", { class: "done" }, done.map(incident))] : []));
+    h("h2", {}, "Open incidents"), open.length ? h("ul", {}, open.map(incident)) : h("p", { class: "calm" }, quiet),
+    ...(done.length ? [h("h2", {}, "Lately"), h("ul", { class: "done" }, done.map(incident))] : [])));
   const standing = document.getElementById("standing");
-  const { status } = state;
-  standing.replaceChildren(...(status ? [
+  standing.replaceChildren(...(unknown ? [
+    h("span", { class: "lamp unknown", "aria-hidden": "true" }), h("span", {}, notKnown()),
+  ] : status ? [
     h("span", { class: `lamp ${status.paused ? "paused" : "on"}`, "aria-hidden": "true" }),
     h("span", {}, status.paused ? `Paused: ${status.paused}` : "On watch"), h("small", {}, `${status.model || "no model"} · v${status.version}`),
   ] : ["…"]));
   standing.setAttribute("aria-current", state.view === "watch" ? "page" : "false");
   const unread = [...state.unread.values()].reduce((sum, count) => sum + count, 0);
   document.title = `${unread ? `(${unread}) ` : ""}${state.title ?? `#${state.channel}`} · midwatch`;
+}
+
+/** What is shown is the last that was known, and says so. */
+function notKnown() {
+  if (!state.unknown) return null;
+  return state.knownAt ? `Not known since ${clock(state.knownAt)}: ${state.unknown}` : `Not known: ${state.unknown}`;
 }
 
 function topBar(title, ...rest) {
@@ -431,6 +450,12 @@ function drawIncident(id) {
   return showIncident(centre, id, topBar, actsOn, () => state.view === "incident" && state.title === id);
 }
 
+function drawWatch() {
+  if (state.view !== "watch") return;
+  if (state.status) showWatch(centre, topBar, state.status, state.incidents, notKnown());
+  else if (state.unknown) throw new Refused(state.unknown);
+}
+
 let routes = 0;
 
 async function route() {
@@ -451,7 +476,8 @@ async function route() {
       hideThread();
       state.view = "watch";
       state.title = "The watch";
-      await showWatch(centre, topBar, state.incidents, () => state.view === "watch");
+      if (!state.status) await refreshLists();
+      drawWatch();
     } else {
       const wanted = searchParams.get("channel") ?? state.channel ?? state.channels[0]?.name ?? "ops";
       if (state.view !== "chat") centre.replaceChildren();
@@ -504,18 +530,34 @@ function soon() {
 }
 
 let lists = null;
-/** At most one of these is under way: it feeds the left side, and the incident page when it is open. */
-async function refreshLists() {
-  if (lists) return lists;
-  lists = Promise.all([api("/api/incidents"), api("/api/status")])
-    .then(([incidents, status]) => {
-      Object.assign(state, { incidents, status });
-      drawSide();
-      if (state.view === "incident" && !document.querySelector("dialog[open]")) return drawIncident(state.title);
-    })
-    .catch(() => {})
-    .finally(() => { lists = null; });
+/** At most one of these is under way: it feeds the left side, and the page of an incident or of the watch when it is open. */
+function refreshLists() {
+  lists ??= readLists().finally(() => { lists = null; });
   return lists;
+}
+
+async function readLists() {
+  try {
+    const [incidents, status] = await Promise.all([api("/api/incidents"), api("/api/status")]);
+    Object.assign(state, { incidents, status });
+    drawSide();
+    if (state.view === "incident" && !document.querySelector("dialog[open]")) await drawKnownIncident(state.title);
+    Object.assign(state, { knownAt: new Date().toISOString(), unknown: null });
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    state.unknown = error.message;
+  }
+  drawSide();
+  if (state.status) drawWatch();
+}
+
+/** One that is not there says nothing about the others. */
+async function drawKnownIncident(id) {
+  try {
+    await drawIncident(id);
+  } catch (error) {
+    if (error.status !== 404) throw error;
+  }
 }
 
 function follow() {

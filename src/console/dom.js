@@ -87,6 +87,26 @@ export function refreshTimes() {
   }
 }
 
+const NAMES = ["id", "href", "data-action", "data-evidence", "data-incident"];
+
+/** What stays the same about a node that is drawn anew; one without a name goes by its words and where it stands. */
+function sameness(node) {
+  const names = NAMES.map((name) => node.getAttribute(name));
+  const words = node.matches("button, summary") ? node.textContent : "";
+  return JSON.stringify([node.tagName, ...(names.some((name) => name !== null) ? names : [node.closest("[id]")?.id, words])]);
+}
+
+/** Draws anew what stands in `root`; the focus stays on what it was on, though the node is another. */
+export function keepingFocus(root, draw) {
+  const active = document.activeElement;
+  if (!active || active === root || !root.contains(active)) return draw();
+  const wanted = sameness(active);
+  const same = () => [...root.querySelectorAll("a, button, summary, [tabindex]")].filter((node) => sameness(node) === wanted);
+  const place = same().indexOf(active);
+  draw();
+  if (!active.isConnected) same().at(Math.min(place, same().length - 1))?.focus({ preventScroll: true });
+}
+
 /** Only addresses on this host are links; anything else is shown as words. */
 export const isOurs = (path) => typeof path === "string" && /^\/(?![/\\])/.test(path);
 

@@ -1,6 +1,6 @@
 // The page of one incident, the page of the watch itself, and the drawer that shows evidence.
 
-import { api, clock, code, dialog, evidenceChip, h, markdown, picture, Refused, spans, time, toast } from "./dom.js";
+import { api, clock, code, dialog, evidenceChip, h, keepingFocus, markdown, picture, Refused, spans, time, toast } from "./dom.js";
 
 const KINDS = { metric: "Metric", log: "Log", kubernetes: "Kubernetes", change: "Change", runbook: "Runbook", incident: "Past incident", topology: "Topology", trace: "Trace", answer: "Answer of a tool" };
 
@@ -46,19 +46,36 @@ function numbers(item) {
 
 const table = (heads, rows) => h("div", { class: "scroll", tabindex: "0" }, h("table", {}, h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))), h("tbody", {}, rows)));
 
-const drawn = { id: null, text: null };
+let drawn = null;
 
-/** Draws the incident if it is still wanted; when nothing changed the page is left as it is, with its scroll and focus. */
+/**
+ * Puts a page into the centre, of an incident or of the watch (`key` ""). When nothing changed it is left
+ * as it is; otherwise it keeps its scroll, its open parts and the focus. What the page is, it says itself.
+ */
+function put(centre, key, content, build) {
+  const text = JSON.stringify(content);
+  const before = centre.querySelector(".page");
+  const isSame = before?.dataset.incident === key;
+  if (isSame && drawn === text) return;
+  drawn = text;
+  const scroll = isSame ? before.scrollTop : 0;
+  const open = new Set(isSame ? [...before.querySelectorAll("details[open]")].map((node) => node.dataset.key) : []);
+  const [bar, ...sheet] = build();
+  const body = h("div", { class: "page", tabindex: "0", "data-incident": key }, h("div", { class: "sheet" }, sheet));
+  for (const node of body.querySelectorAll("details")) node.open = node.open || open.has(node.dataset.key);
+  keepingFocus(centre, () => centre.replaceChildren(bar, body));
+  body.scrollTop = scroll;
+}
+
+/** Draws the incident if it is still wanted. */
 export async function showIncident(centre, id, topBar, actsOn, isWanted) {
   const page = await api(`/api/incidents/${encodeURIComponent(id)}`);
   if (!isWanted()) return false;
-  const text = JSON.stringify(page);
-  const before = centre.querySelector(".page");
-  if (before && drawn.id === id && drawn.text === text) return true;
-  const scroll = before && drawn.id === id ? before.scrollTop : 0;
-  const open = new Set([...centre.querySelectorAll("details[open]")].map((node) => node.dataset.key));
-  Object.assign(drawn, { id, text });
+  put(centre, id, page, () => incident(page, topBar(id, talk(page.row)), actsOn));
+  return true;
+}
 
+function incident(page, bar, actsOn) {
   const parts = [
     ["Timeline", page.timeline.length && timeline(page)],
     ["Candidates", page.candidates.length && candidates(page)],
@@ -71,16 +88,14 @@ export async function showIncident(centre, id, topBar, actsOn, isWanted) {
   ].filter(([, body]) => body);
   const anchor = (name) => name.toLowerCase().replace(/\W/g, "");
   const jump = (name) => h("button", { type: "button", onclick: () => { const section = document.getElementById(anchor(name)); section.scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" }); section.focus({ preventScroll: true }); } }, name);
-  const body = h("div", { class: "page", tabindex: "0" }, h("div", { class: "sheet" },
+  return [
+    bar,
     masthead(page),
     actsOn(page.row),
     h("nav", { class: "jump", "aria-label": "On this page" }, parts.map(([name]) => jump(name))),
     page.plan && plan(page.plan, page.row),
-    parts.map(([name, content]) => h("section", { id: anchor(name), tabindex: "-1", "aria-label": name }, h("h2", {}, name), content))));
-  centre.replaceChildren(topBar(id, talk(page.row)), body);
-  for (const node of body.querySelectorAll("details")) node.open = node.open || open.has(node.dataset.key);
-  body.scrollTop = scroll;
-  return true;
+    parts.map(([name, content]) => h("section", { id: anchor(name), tabindex: "-1", "aria-label": name }, h("h2", {}, name), content)),
+  ];
 }
 
 const talk = (row) => row.channel && row.ts && h("a", { class: "more", href: `/?channel=${encodeURIComponent(row.channel)}&thread=${encodeURIComponent(row.ts)}` }, "Open the conversation");
@@ -167,18 +182,25 @@ const transcript = ({ transcript: steps, reasoning }) => [reasoning && h("div", 
   h("p", {}, step.thought), code(step.arguments),
   h("p", { class: "context" }, "answer ", h("code", { title: step.observation_digest }, step.observation_digest.slice(0, 12)), " ", step.evidence && evidenceChip(step.evidence))))))];
 
-export async function showWatch(centre, topBar, incidents, isWanted) {
-  const status = await api("/api/status");
-  if (!isWanted()) return;
+/** `notKnown` says why this is not the latest; what is known stays on the page. */
+export function showWatch(centre, topBar, status, incidents, notKnown) {
+  put(centre, "", [status, incidents, notKnown], () => watch(topBar("The watch"), status, incidents, notKnown));
+}
+
+function watch(bar, status, incidents, notKnown) {
   const row = (item) => h("tr", {}, h("th", { scope: "row" }, h("a", { href: `/incident/${encodeURIComponent(item.id)}` }, item.id)), h("td", {}, h("span", { class: `sev ${item.severity.toLowerCase()}` }, item.severity)),
     h("td", {}, item.title), h("td", {}, item.state), h("td", {}, h("code", {}, item.service)), h("td", {}, time(item.opened_at)), h("td", { class: "num" }, String(item.alerts)));
-  centre.replaceChildren(topBar("The watch"), h("div", { class: "page", tabindex: "0" }, h("div", { class: "sheet" },
+  const open = status.open_incidents;
+  return [
+    bar,
     h("header", { class: "masthead" },
-      h("h2", { class: "headline" }, status.paused ? "Remediation is paused" : status.open_incidents ? `${status.open_incidents} open ${status.open_incidents === 1 ? "incident" : "incidents"}` : "All quiet"),
+      h("h2", { class: "headline" }, status.paused ? "Remediation is paused" : open ? `${open} open ${open === 1 ? "incident" : "incidents"}` : notKnown ? "Not known" : "All quiet"),
+      notKnown && h("p", { class: "lead" }, notKnown),
       status.paused && h("p", { class: "lead" }, status.paused),
       h("dl", { class: "facts" },
         fact("Waiting for approval", String(status.pending_approvals)), fact("Model", status.model || "none: grouping and ranking go on without it"),
         fact("Version", status.version), status.facts.map(({ name, value }) => fact(name, value)))),
     h("section", { "aria-label": "Funnel" }, h("h2", {}, "From noise to news"), picture("/watch/funnel.svg", status.funnel.stages.map((stage) => `${stage.name} ${stage.count}`).join(", "), "Alert funnel")),
-    h("section", { "aria-label": "Incidents" }, h("h2", {}, "Incidents"), incidents.length ? table(["Id", "", "Title", "State", "Service", "Began", "Alerts"], incidents.map(row)) : h("p", { class: "calm" }, "None yet.")))));
+    h("section", { "aria-label": "Incidents" }, h("h2", {}, "Incidents"), incidents.length ? table(["Id", "", "Title", "State", "Service", "Began", "Alerts"], incidents.map(row)) : h("p", { class: "calm" }, notKnown ? "Not known." : "None yet.")),
+  ];
 }
