@@ -386,6 +386,32 @@ const focused = (view, selector) => view.waitForFunction((wanted) => document.ac
 
 {
   let failing = true;
+  const fails = (wanted) => (route) => failing && wanted(new URL(route.request().url()).searchParams) && FAILS;
+  await apart("what cannot be read is not called empty, and is read at the next try", "/", async (view) => {
+    await answering(view, "**/api/messages?*", (route) => changed(route, (answer) => { answer.more = true; }));
+    await answering(view, "**/api/messages?*", fails(() => true));
+    await answering(view, "**/api/thread?*", fails(() => true));
+  }, async (view) => {
+    const channel = view.locator("#side li a", { hasText: "#" }).first();
+    await view.locator("#centre .trouble", { hasText: TOLD }).waitFor();
+    assert.ok(!(await view.locator("#centre .empty").isVisible()), "nobody knows whether it is empty");
+    failing = false;
+    await channel.click();
+    await incidentIn(view).waitFor();
+    assert.equal(await view.locator("#centre .trouble").count(), 0);
+    failing = true;
+    await view.locator("#centre .older").click();
+    await toasted(view, TOLD);
+    await incidentIn(view).locator(".replies").click();
+    await view.locator("#thread .trouble", { hasText: TOLD }).waitFor();
+    failing = false;
+    await view.locator("#thread .trouble button").click();
+    await view.locator("#thread .message").nth(1).waitFor();
+  });
+}
+
+{
+  let failing = true;
   await apart("what is not current says so, and nothing is called quiet that is not known", "/watch", async (view) => {
     await answering(view, "**/api/incidents", () => failing && FAILS);
   }, async (view) => {
@@ -472,6 +498,55 @@ await apart("what is waited for counts down, and says when it is over", "/", asy
     assert.equal(await field.inputValue(), "second", "and nothing is lost");
   });
 }
+
+{
+  let letGo;
+  let isHeld;
+  const held = new Promise((resolve) => { isHeld = resolve; });
+  await apart("the page shows what its address names", `/incident/${incident}`, async (view) => {
+    await answering(view, "**/api/channels", (route) => changed(route, ({ channels }) => { channels.push({ name: "elsewhere", messages: 0, last_ts: null }); }));
+    await answering(view, "**/api/messages?channel=ops*", async (route) => {
+      const answer = await changed(route, (found) => { found.more = true; });
+      if (!route.request().url().includes("before=")) return answer;
+      // Older ones, as far as the page can tell.
+      const newest = await (await view.request.get(`${base}/api/messages?channel=ops`)).json();
+      await new Promise((resolve) => { letGo = resolve; isHeld(); });
+      return { json: newest };
+    });
+  }, async (view) => {
+    const shown = view.locator("#centre .page .over");
+    await shown.waitFor();
+    await view.locator("#standing").click();
+    await view.locator("#centre h2", { hasText: "From noise to news" }).waitFor();
+    await view.goBack();
+    await shown.waitFor();
+    await view.goto(`${base}/?channel=ops`);
+    await view.locator("#centre .older").click();
+    await held;
+    await view.locator("#side li a", { hasText: "elsewhere" }).click();
+    await view.locator("#centre .empty").waitFor();
+    const arrived = view.waitForResponse("**/api/messages?channel=ops*before=*");
+    letGo();
+    await arrived;
+    await view.waitForTimeout(300);
+    assert.equal(await view.locator("#centre .message").count(), 0, "they belong to another channel");
+  });
+}
+
+await apart("the later of two versions is shown, whatever process numbered them", "/", async (view) => {
+  const { messages } = await (await view.request.get(`${base}/api/messages?channel=ops`)).json();
+  const version = (text, edited_at, revision) => {
+    const card = { fallback: text, blocks: [{ block: "text", spans: [{ span: "plain", text }] }] };
+    return `event: message\ndata: ${JSON.stringify({ ...messages.at(-1), card, edited_at, revision })}\n\n`;
+  };
+  const body = `retry: 600000\nevent: hello\ndata: {}\n\n${version("the later words", "2999-01-01T00:00:00.5Z", 1)}${version("the earlier words", "2999-01-01T00:00:00Z", 4_000_000_000)}`;
+  await answering(view, "**/api/stream?*", () => ({ contentType: "text/event-stream", body }));
+}, async (view) => {
+  await view.clock.fastForward(1000);
+  await view.locator("#centre .message", { hasText: /the (later|earlier) words/ }).waitFor();
+  await view.waitForTimeout(300);
+  assert.equal(await view.locator("#centre .message", { hasText: "the later words" }).count(), 1);
+});
 
 {
   let title = null;

@@ -18,6 +18,8 @@ const state = {
   messages: new Map(),
   replies: new Map(),
   more: false,
+  /** Whether the channel that is shown has been read: nothing is said to be empty before. */
+  loaded: false,
   incidents: [],
   status: null,
   /** When incidents and status were last read, and why they could not be read since. */
@@ -136,9 +138,9 @@ function fill(list, messages, place) {
   const isOwn = messages.at(-1)?.author.kind === "person" && !list.querySelector(`:scope > [data-ts="${messages.at(-1).ts}"]`);
   const stuck = isOwn || isAtEnd(list);
   const known = new Map([...list.querySelectorAll(":scope > .message")].map((node) => [node.dataset.ts, node]));
-  let last = list.querySelector(":scope > .before-all");
+  let last = [...list.querySelectorAll(":scope > .before-all")].at(-1) ?? null;
   for (const message of messages) {
-    const stamp = `${message.revision} ${message.replies} ${state.votes.get(voteKey(message)) ?? ""}`;
+    const stamp = `${message.revision} ${message.edited_at ?? ""} ${message.replies} ${state.votes.get(voteKey(message)) ?? ""}`;
     let node = known.get(message.ts);
     if (!node || node.dataset.stamp !== stamp) {
       const fresh = messageNode(message, place);
@@ -193,14 +195,14 @@ function drawMessages() {
   const list = centre.querySelector(".log");
   if (!list) return;
   const empty = list.querySelector(".empty");
-  if (empty) empty.hidden = state.messages.size > 0;
+  if (empty) empty.hidden = !state.loaded || state.messages.size > 0;
   const more = list.querySelector(".older");
   if (more) more.hidden = !state.more;
   fill(list, byTs(state.messages), "channel");
 }
 
 function drawReplies() {
-  const list = threadPane.querySelector(".log");
+  const list = threadPane.dataset.thread === state.thread && threadPane.querySelector(".log");
   const root = state.thread && (state.messages.get(state.thread) ?? state.replies.get(state.thread));
   if (list && root) fill(list, [root, ...byTs(state.replies).filter((reply) => reply.ts !== root.ts)], "thread");
 }
@@ -369,43 +371,81 @@ async function showChannel(name) {
   if (state.channel !== name || !centre.querySelector(".log")) {
     state.channel = name;
     state.messages.clear();
+    Object.assign(state, { loaded: false, more: false });
     const older = h("button", { type: "button", class: "older before-all", hidden: true, onclick: () => loadOlder() }, "Older messages");
-    const empty = h("div", { class: "empty before-all" }, h("p", {}, "Nothing here yet."), h("p", {}, "Ask the watch something, or type ", h("code", {}, "/ops help"), "."));
+    const empty = h("div", { class: "empty before-all", hidden: true }, h("p", {}, "Nothing here yet."), h("p", {}, "Ask the watch something, or type ", h("code", {}, "/ops help"), "."));
     centre.replaceChildren(topBar(`#${name}`), log(`Messages in #${name}`, older, empty), composer("channel"));
+  }
+  if (!state.loaded) {
     await loadMessages();
+    if (state.channel !== name) return;
     const list = centre.querySelector(".log");
     if (list) list.scrollTop = list.scrollHeight;
   }
-  state.unread.delete(name);
+  if (state.loaded) state.unread.delete(name);
   drawSide();
 }
 
-/** The newest of each stays: the stream may overtake what is being fetched. */
+/**
+ * The newest of each stays: the stream may overtake what is being fetched. Times and counts are the
+ * same wherever a message is read; its revision is a number of the process that answers.
+ */
 function keep(known, messages) {
+  const changedAt = (message) => Date.parse(message.edited_at ?? message.at);
   for (const message of messages) {
-    if ((known.get(message.ts)?.revision ?? 0) <= message.revision) known.set(message.ts, message);
+    const before = known.get(message.ts);
+    const newer = before ? changedAt(message) - changedAt(before) || message.replies - before.replies : 0;
+    if (newer >= 0) known.set(message.ts, message);
   }
 }
 
+/** In place of what could not be read: why, and another try. */
+function trouble(error, again) {
+  if (!(error instanceof Refused)) throw error;
+  return h("div", { class: "trouble before-all", role: "alert" }, h("p", {}, error.message), h("button", { type: "button", onclick: again }, "Try again"));
+}
+
 async function loadMessages() {
-  const channel = state.channel;
-  const { messages, more, revision } = await api(`/api/messages?channel=${encodeURIComponent(channel)}`);
-  if (state.channel !== channel) return;
-  keep(state.messages, messages);
-  state.more = more;
-  state.revision = Math.max(state.revision, revision);
-  drawMessages();
+  const { channel } = state;
+  const list = centre.querySelector(".log");
+  const isWanted = () => state.channel === channel && list.isConnected;
+  const tell = (fresh) => {
+    const before = list.querySelector(".trouble");
+    const hadFocus = before?.contains(document.activeElement);
+    before?.remove();
+    if (fresh) list.querySelector(".empty").after(fresh);
+    if (hadFocus) (fresh?.querySelector("button") ?? list).focus();
+  };
+  try {
+    const { messages, more, revision } = await api(`/api/messages?channel=${encodeURIComponent(channel)}`);
+    if (!isWanted()) return;
+    keep(state.messages, messages);
+    state.more = more;
+    state.loaded = true;
+    state.revision = Math.max(state.revision, revision);
+    tell(null);
+    drawMessages();
+  } catch (error) {
+    if (!isWanted()) return;
+    tell(trouble(error, () => route()));
+  }
 }
 
 async function loadOlder() {
+  const { channel } = state;
   const [oldest] = byTs(state.messages);
   const list = centre.querySelector(".log");
-  const fromEnd = list.scrollHeight - list.scrollTop;
-  const { messages, more } = await api(`/api/messages?channel=${encodeURIComponent(state.channel)}&before=${oldest.ts}`);
-  keep(state.messages, messages);
-  state.more = more;
-  drawMessages();
-  list.scrollTop = list.scrollHeight - fromEnd;
+  try {
+    const { messages, more } = await api(`/api/messages?channel=${encodeURIComponent(channel)}&before=${oldest.ts}`);
+    if (state.channel !== channel || !list.isConnected) return;
+    const fromEnd = list.scrollHeight - list.scrollTop;
+    keep(state.messages, messages);
+    state.more = more;
+    drawMessages();
+    list.scrollTop = list.scrollHeight - fromEnd;
+  } catch (error) {
+    explain(error);
+  }
 }
 
 function openThread(ts) {
@@ -413,21 +453,31 @@ function openThread(ts) {
 }
 
 async function showThread(ts) {
-  if (state.thread === ts && !threadPane.hidden) return;
+  if (state.thread === ts && threadPane.dataset.thread === ts) return;
   const from = document.activeElement;
   state.thread = ts;
   state.replies.clear();
-  const { root, replies } = await api(`/api/thread?channel=${encodeURIComponent(state.channel)}&ts=${ts}`);
-  if (state.thread !== ts) return;
-  keep(state.replies, [root, ...replies]);
   const close = h("button", { type: "button", class: "icon", "aria-label": "Close the thread", onclick: closeThread }, "✕");
-  const list = log("Thread");
-  const link = root.card.blocks.flatMap((part) => part.spans ?? []).find((span) => span.span === "link" && isOurs(span.path));
-  threadPane.replaceChildren(h("header", { class: "bar" }, h("h2", {}, "Thread"), link && h("a", { href: link.path, class: "more" }, `${link.text} in full`), close), list, composer("thread", ts));
-  threadPane.hidden = false;
-  document.body.classList.add("thread-open");
-  drawReplies();
-  list.scrollTop = 0;
+  const put = (link, ...rest) => {
+    threadPane.replaceChildren(h("header", { class: "bar" }, h("h2", {}, "Thread"), link, close), ...rest);
+    threadPane.hidden = false;
+    document.body.classList.add("thread-open");
+  };
+  try {
+    const { root, replies } = await api(`/api/thread?channel=${encodeURIComponent(state.channel)}&ts=${ts}`);
+    if (state.thread !== ts) return;
+    keep(state.replies, [root, ...replies]);
+    const list = log("Thread");
+    const link = root.card.blocks.flatMap((part) => part.spans ?? []).find((span) => span.span === "link" && isOurs(span.path));
+    put(link ? h("a", { href: link.path, class: "more" }, `${link.text} in full`) : "", list, composer("thread", ts));
+    threadPane.dataset.thread = ts;
+    drawReplies();
+    list.scrollTop = 0;
+  } catch (error) {
+    if (state.thread !== ts) return;
+    delete threadPane.dataset.thread;
+    put("", trouble(error, () => route()));
+  }
   if (from !== document.body) close.focus();
 }
 
@@ -440,6 +490,7 @@ function closeThread() {
 
 function hideThread() {
   state.thread = null;
+  delete threadPane.dataset.thread;
   threadPane.hidden = true;
   threadPane.replaceChildren();
   document.body.classList.remove("thread-open");
@@ -490,8 +541,7 @@ async function route() {
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     if (mine !== routes) return;
-    if (state.view === "chat") hideThread();
-    else centre.replaceChildren(topBar("Not here"), h("div", { class: "empty" }, h("p", {}, error.message), h("p", {}, h("a", { href: "/" }, "Back to the conversation"))));
+    centre.replaceChildren(topBar(error.status === 404 ? "Not here" : state.title), h("div", { class: "empty" }, h("p", {}, error.message), h("p", {}, h("a", { href: "/" }, "Back to the conversation"))));
   }
   drawSide();
 }
