@@ -572,6 +572,45 @@ await apart("the later of two versions is shown, whatever process numbered them"
   });
 }
 
+{
+  let instance = "first";
+  await apart("a page out of sight gives its connection back, and asks for the rest when it is seen again", "/", async (view) => {
+    await answering(view, "**/api/channels", (route) => changed(route, (answer) => ({ ...answer, instance })));
+    await view.addInitScript(() => {
+      window.streams = [];
+      window.EventSource = class extends EventSource {
+        constructor(address) {
+          super(address);
+          window.streams.push(this);
+        }
+      };
+      let hidden = false;
+      Object.defineProperty(document, "hidden", { get: () => hidden });
+      window.hide = (now) => {
+        hidden = now;
+        document.dispatchEvent(new Event("visibilitychange"));
+      };
+    });
+  }, async (view) => {
+    const opened = (count) => view.waitForFunction((wanted) => window.streams.length === wanted && window.streams.at(-1).readyState === EventSource.OPEN, count);
+    const last = () => view.evaluate(() => [window.streams.at(-1).readyState, window.streams.at(-1).url]);
+    await opened(1);
+    assert.match((await last())[1], /after=\d+&of=first$/);
+    await view.evaluate(() => window.hide(true));
+    await view.clock.fastForward(20_000);
+    assert.equal((await last())[0], 1, "it goes on counting for a while");
+    await view.clock.fastForward(11_000);
+    assert.equal((await last())[0], 2, "then it hangs up");
+    await view.evaluate(() => window.hide(false));
+    await opened(2);
+    assert.match((await last())[1], /after=\d+&of=first$/);
+    instance = undefined;
+    await view.reload();
+    await opened(1);
+    assert.match((await last())[1], /after=\d+$/);
+  });
+}
+
 await step("a reload keeps the place", async () => {
   await page.goto(`${base}/watch`);
   await page.locator(".headline").waitFor();

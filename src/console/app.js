@@ -28,6 +28,9 @@ const state = {
   unread: new Map(),
   revision: 0,
   votes: new Map(),
+  /** Of the process that counts the revisions, once it has said its name. */
+  instance: undefined,
+  begun: false,
 };
 
 // ---------------------------------------------------------------- acts
@@ -610,24 +613,53 @@ async function drawKnownIncident(id) {
   }
 }
 
+let stream = null;
+let rest = null;
+let lost = null;
+
+function tellLost(isLost) {
+  if (isLost === Boolean(lost)) return;
+  lost?.remove();
+  lost = isLost ? h("div", { class: "toast bad" }, "The watch does not answer; trying again…") : null;
+  if (lost) document.getElementById("toasts").append(lost);
+}
+
 function follow() {
-  const stream = new EventSource(`/api/stream?after=${state.revision}`);
-  let lost = null;
-  stream.addEventListener("hello", () => {
-    if (lost) lost.remove();
-    lost = null;
+  const of = state.instance === undefined ? "" : `&of=${encodeURIComponent(state.instance)}`;
+  const mine = new EventSource(`/api/stream?after=${state.revision}${of}`);
+  stream = mine;
+  mine.addEventListener("hello", (event) => {
+    state.instance ??= JSON.parse(event.data).instance;
+    tellLost(false);
   });
-  stream.addEventListener("message", (event) => take(JSON.parse(event.data)));
-  stream.addEventListener("reset", () => location.reload());
-  stream.addEventListener("error", () => {
-    if (!lost) {
-      lost = h("div", { class: "toast bad" }, "The watch does not answer; trying again…");
-      document.getElementById("toasts").append(lost);
-    }
-    if (stream.readyState === EventSource.CLOSED) {
-      setTimeout(() => { lost?.remove(); follow(); }, 3000);
-    }
+  mine.addEventListener("message", (event) => take(JSON.parse(event.data)));
+  mine.addEventListener("reset", () => location.reload());
+  mine.addEventListener("error", () => {
+    if (mine !== stream) return;
+    tellLost(true);
+    if (mine.readyState !== EventSource.CLOSED) return;
+    stream = null;
+    setTimeout(attend, 3000);
   });
+}
+
+/**
+ * Follows while the page is looked at. A browser opens six connections to a host and a stream keeps
+ * one: six tabs that all listened would leave none for an act. So a page that is out of sight hangs
+ * up after half a minute, and from then on its title no longer counts what is new; when it is shown
+ * again it asks for everything after what it saw. One that was never shown has nothing to count from.
+ */
+function attend() {
+  clearTimeout(rest);
+  if (!document.hidden) {
+    if (!stream) follow();
+  } else if (stream) rest = setTimeout(hangUp, 30_000);
+}
+
+function hangUp() {
+  stream?.close();
+  stream = null;
+  tellLost(false);
 }
 
 // ---------------------------------------------------------------- the watch on board: bells
@@ -674,6 +706,10 @@ document.addEventListener("keydown", (event) => {
 });
 
 document.addEventListener("visibilitychange", () => {
+  if (state.begun) {
+    attend();
+    if (!document.hidden) refreshLists();
+  }
   if (document.hidden || state.view !== "chat") return;
   state.unread.delete(state.channel);
   drawSide();
@@ -682,11 +718,12 @@ window.addEventListener("popstate", () => route());
 
 async function begin() {
   try {
-    const { person, channels, revision } = await api("/api/channels");
-    Object.assign(state, { person: person.name, channels, revision });
+    const { person, channels, revision, instance } = await api("/api/channels");
+    Object.assign(state, { person: person.name, channels, revision, instance });
     await refreshLists();
     await route();
-    follow();
+    state.begun = true;
+    attend();
   } catch (error) {
     explain(error);
     setTimeout(begin, 3000);
