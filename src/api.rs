@@ -208,7 +208,7 @@ struct Listing {
     over: Option<i64>,
 }
 
-/// `GET /api/v1/incidents?over=50`: all that are open, then the newest that are over.
+/// `GET /api/v1/incidents?over=50`: all that are open and the newest that are over, oldest first.
 async fn incidents(State(desk): State<Arc<Desk>>, Query(Listing { over }): Query<Listing>) -> Response {
     let over = over.unwrap_or(OVER);
     if !(0..=MOST_OVER).contains(&over) {
@@ -216,7 +216,10 @@ async fn incidents(State(desk): State<Arc<Desk>>, Query(Listing { over }): Query
         return problem(StatusCode::BAD_REQUEST, &what, &format!("give over=0 to over={MOST_OVER}"));
     }
     match desk.store.listed_incidents(Ended::All, over).await {
-        Ok(listed) => Json(json!({"incidents": listed.iter().map(incident_row).collect::<Vec<_>>()})).into_response(),
+        Ok(mut listed) => {
+            listed.sort_by_key(|one| one.number);
+            Json(json!({"incidents": listed.iter().map(incident_row).collect::<Vec<_>>()})).into_response()
+        }
         Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string(), "try again"),
     }
 }
@@ -295,6 +298,12 @@ async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
     let _ = writeln!(
         text,
         "# HELP midwatch_paused Whether executions are paused.\n# TYPE midwatch_paused gauge\nmidwatch_paused {paused}"
+    );
+    let unreadable = desk.store.unreadable().len();
+    let _ = writeln!(
+        text,
+        "# HELP midwatch_incidents_unreadable Incidents that were left out since the start: of another version?\n\
+         # TYPE midwatch_incidents_unreadable gauge\nmidwatch_incidents_unreadable {unreadable}"
     );
     let leads = i32::from(desk.leads.load(Ordering::Acquire));
     let _ = writeln!(

@@ -270,6 +270,7 @@ fn drivers(desk: Arc<Desk>) -> JoinSet<()> {
         "earn": flow::earn::run,
         "keep": flow::keep::run,
         "retain": flow::retain::run,
+        "anchor": flow::anchor::run,
         "deliver": flow::deliver::run,
         "respond": flow::respond::run,
         "approvals": flow::approve::run_expiry,

@@ -2,6 +2,7 @@
 //! domain, and writes the decision with its effects in one batch. They run where `lead` says so.
 
 pub mod act;
+pub mod anchor;
 pub mod approve;
 mod assess;
 pub mod authority;

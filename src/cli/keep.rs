@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -19,6 +20,9 @@ pub enum AuditCommand {
         /// Where the state lives (SQLite); default: what the configuration says.
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
+        /// What the chat was told: that row must have this hash still. Can be given again and again.
+        #[arg(long, value_name = "ROW:HASH")]
+        anchor: Vec<Anchor>,
     },
     /// Write the chain, the incidents' events and the evidence, one JSON document a line.
     Export {
@@ -43,7 +47,7 @@ pub async fn audit(mut config: Config, command: AuditCommand) -> anyhow::Result<
         config.clone()
     };
     match command {
-        AuditCommand::Verify { data_dir } => verify(&at(data_dir)).await,
+        AuditCommand::Verify { data_dir, anchor } => verify(&at(data_dir), &anchor).await,
         AuditCommand::Export { file, data_dir } => {
             let store = open(&at(data_dir)).await?;
             let out = std::fs::File::create_new(&file).with_context(|| file.display().to_string())?;
@@ -71,8 +75,36 @@ async fn open(config: &Config) -> anyhow::Result<Store> {
     Ok(Store::open(&address).await?)
 }
 
-async fn verify(config: &Config) -> anyhow::Result<ExitCode> {
-    let report = open(config).await?.verify_audit().await?;
+/// A row of the audit and the hash that it had.
+#[derive(Debug, Clone)]
+pub struct Anchor {
+    row: i64,
+    hash: String,
+}
+
+impl FromStr for Anchor {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || format!("{text:?} is no anchor; give it as the chat has it, such as 1234:0a1b2c...");
+        let (row, hash) = text.split_once(':').ok_or_else(wrong)?;
+        let row = row.trim().parse().map_err(|_| wrong())?;
+        let is_hash = hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_hash.then(|| Self { row, hash: hash.to_ascii_lowercase() }).ok_or_else(wrong)
+    }
+}
+
+async fn verify(config: &Config, anchors: &[Anchor]) -> anyhow::Result<ExitCode> {
+    let store = open(config).await?;
+    let report = store.verify_audit().await?;
+    for Anchor { row, hash } in anchors {
+        let now = store.audit_hash(*row).await?;
+        if now.as_deref() != Some(hash.as_str()) {
+            let now = now.map_or_else(|| "is not there".into(), |now| format!("has the hash {now}"));
+            println!("audit BROKEN: audit row {row} {now}, and was told with {hash}: the chain has been written anew");
+            return Ok(ExitCode::from(1));
+        }
+    }
     Ok(match &report.fault {
         None => {
             println!(

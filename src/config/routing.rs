@@ -18,11 +18,13 @@ pub struct RoutingConfig {
     #[serde(deserialize_with = "digest")]
     pub digest: Option<Sev>,
     pub digest_minutes: u64,
+    /// How often the head of the audit is told in the chat; 0: never.
+    pub anchor_seconds: u64,
 }
 
 impl Default for RoutingConfig {
     fn default() -> Self {
-        Self { route: vec![], quiet: vec![], digest: Some(Sev::Four), digest_minutes: 60 }
+        Self { route: vec![], quiet: vec![], digest: Some(Sev::Four), digest_minutes: 60, anchor_seconds: 3600 }
     }
 }
 

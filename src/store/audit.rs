@@ -159,6 +159,12 @@ impl Store {
         Ok(Ok(links.stretch.unwrap_or(nothing)))
     }
 
+    pub async fn audit_hash(&self, row: i64) -> Result<Option<String>, StoreError> {
+        Ok(on!(self, pool => {
+            sqlx::query_scalar("SELECT hash FROM audit WHERE seq=$1").bind(row).fetch_optional(pool).await
+        })?)
+    }
+
     pub async fn audit_head(&self) -> Result<(i64, String), StoreError> {
         Ok(on!(self, pool => sqlx::query_as("SELECT seq, hash FROM audit_head WHERE one=1").fetch_one(pool).await)?)
     }

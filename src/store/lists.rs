@@ -13,6 +13,7 @@ use crate::ports::MessageRef;
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct ListedIncident {
     pub id: String,
+    pub number: i64,
     /// As `State::word` names it.
     pub state: String,
     pub is_over: bool,
@@ -50,7 +51,7 @@ impl Store {
     /// newest first.
     pub async fn listed_incidents(&self, ended: Ended, most_over: i64) -> Result<Vec<ListedIncident>, StoreError> {
         // `is_over` alone, without a comparison, leaves SQLite the index of numbers, which gives the order.
-        const SQL: &str = "SELECT i.id, i.state, i.is_over, i.opened_at, i.body, p.channel, p.ts FROM incident AS i \
+        const SQL: &str = "SELECT i.id, i.number, i.state, i.is_over, i.opened_at, i.body, p.channel, p.ts FROM incident AS i \
              LEFT JOIN posted AS p ON p.key = i.id || '/root@console' \
              WHERE i.is_over = FALSE OR i.number IN (SELECT number FROM incident \
                WHERE is_over AND (state <> 'merged' OR $1) ORDER BY number DESC LIMIT $2) \

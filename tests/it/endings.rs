@@ -103,4 +103,5 @@ async fn an_incident_that_cannot_be_read_does_not_stop_the_watch() {
     talking.fire("search").await;
     talking.incident("INC-2", |incident| incident["title"] == "search: Down").await;
     assert!(talking.log().contains("an incident is left out"), "{}", talking.log());
+    assert!(talking.get("/metrics").await.contains("midwatch_incidents_unreadable 1"));
 }

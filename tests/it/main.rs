@@ -3,6 +3,7 @@
 mod admission;
 mod ages;
 mod aimock;
+mod anchors;
 mod approvals;
 mod cards;
 mod catalogue;

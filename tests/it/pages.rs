@@ -29,8 +29,8 @@ async fn an_old_open_incident_stays_first_and_a_broken_one_hides_no_other() {
 
     let listed = talking.incidents().await;
     assert_eq!(listed.len(), 201);
-    assert_eq!((&listed[0]["id"], &listed[1]["id"]), (&json!("INC-1"), &json!("INC-300")));
-    assert!(listed[1]["title"].as_str().unwrap().contains("cannot be read"), "{}", listed[1]);
+    assert_eq!((&listed[0]["id"], &listed[200]["id"]), (&json!("INC-1"), &json!("INC-300")));
+    assert!(listed[200]["title"].as_str().unwrap().contains("cannot be read"), "{}", listed[200]);
     let count = async |over: &str| {
         talking.json(&format!("/api/v1/incidents?over={over}")).await["incidents"].as_array().map(Vec::len)
     };
