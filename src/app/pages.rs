@@ -111,8 +111,13 @@ impl<'a> Verdicts<'a> {
         }
     }
 
-    fn reason(&self, group: &AlertGroup) -> String {
-        let firing = format!("{} still firing", group.count.saturating_sub(group.resolved));
+    fn reason(&self, group: &AlertGroup, is_over: bool) -> String {
+        // What ends after its incident is no news of it.
+        let firing = match (group.count.saturating_sub(group.resolved), is_over) {
+            (firing, false) => format!("{firing} still firing"),
+            (0, true) => "ended".to_owned(),
+            (firing, true) => format!("{firing} fired when it was over"),
+        };
         match self.get(group).map(|row| row.explanation.as_str()) {
             Some(why) if !why.is_empty() => format!("{why}; {firing}"),
             Some(_) | None => firing,
@@ -221,7 +226,7 @@ impl Pages for DeskPages {
                     first_at: group.first_at,
                     last_at: group.last_at,
                     verdict: verdicts.word(group),
-                    reason: verdicts.reason(group),
+                    reason: verdicts.reason(group, incident.state.is_over()),
                 })
                 .collect(),
             plan: incident.plans.last().map(plan_view),

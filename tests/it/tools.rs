@@ -189,7 +189,8 @@ async fn a_model_works_with_the_tools_of_the_configuration_and_sees_announced_ch
     assert!(search.contains("20000 x ticket <*> is about something else"), "{search}");
     let found = answer(&requests, 2);
     assert!(found.contains("20001: ticket 20000:"), "{found}");
-    let fence = found.rsplit("</data ").next().unwrap();
+    // What is left of the budget stands below it.
+    let fence = found.rsplit("</data ").next().unwrap().lines().next().unwrap();
     assert!(fence.len() < 20 && found.matches("</data ").count() == 1, "the text cannot end its fence: {found}");
     assert!(answer(&requests, 3).contains("no answer: `word` must match"), "{}", answer(&requests, 3));
     assert!(answer(&requests, 4).contains("hello!"), "{}", answer(&requests, 4));
