@@ -443,12 +443,12 @@ impl Correlator {
         self.open.get(&key).map(|open| &open.id)
     }
 
-    /// The incident is over: the next firing of its alerts is judged anew.
-    pub fn closed(&mut self, incident: &IncidentId) {
-        let Some(key) = self.keys.remove(incident) else { return };
-        let Some(open) = self.open.remove(&key) else { return };
-        for fingerprint in open.members {
-            self.member.remove(&fingerprint);
+    /// The incident is over: the next firing of its alerts is judged anew. Gives those that it had.
+    pub fn closed(&mut self, incident: &IncidentId) -> Vec<Fingerprint> {
+        let Some(key) = self.keys.remove(incident) else { return vec![] };
+        let Some(open) = self.open.remove(&key) else { return vec![] };
+        for fingerprint in &open.members {
+            self.member.remove(fingerprint);
         }
         for node in open.nodes {
             // It may have become part of another since.
@@ -462,13 +462,12 @@ impl Correlator {
         for gone in open.aliases {
             self.keys.remove(&gone);
         }
+        open.members
     }
 
-    /// The same for each that is not among those that are open.
-    pub fn close_all_but(&mut self, open: &HashSet<IncidentId>) {
-        let over: Vec<IncidentId> =
-            self.open.values().map(|known| &known.id).filter(|id| !open.contains(*id)).cloned().collect();
-        over.iter().for_each(|incident| self.closed(incident));
+    /// Those that it takes for open and that are not among these.
+    pub fn over(&self, open: &HashSet<IncidentId>) -> Vec<IncidentId> {
+        self.open.values().map(|known| &known.id).filter(|id| !open.contains(*id)).cloned().collect()
     }
 
     /// It may take others in, but stays itself from now on.

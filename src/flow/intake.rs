@@ -42,6 +42,8 @@ pub struct Watchkeeper {
     /// As they are stored; read again when they differ.
     silences: String,
     firing: HashMap<Fingerprint, (String, String)>,
+    /// What of it fired when its incident ended, such as by an action that helped.
+    over_firing: HashMap<Fingerprint, IncidentId>,
     /// Firings that were suppressed, and why: sent again, they are counted and not told again.
     quiet: HashMap<Fingerprint, (Timestamp, &'static str)>,
     /// Which of the suppressed are shown to people all the same.
@@ -226,10 +228,24 @@ impl Watchkeeper {
         let revision = desk.store.over_revision();
         if revision != self.over {
             let open: HashSet<IncidentId> = desk.store.open_incidents().await?.into_iter().collect();
-            self.triage.correlator.close_all_but(&open);
+            for incident in self.triage.correlator.over(&open) {
+                self.closed(&incident);
+            }
             self.over = revision;
         }
         Ok(())
+    }
+
+    /// What still fires of it may end later, which is told of it all the same.
+    fn closed(&mut self, incident: &IncidentId) {
+        if self.over_firing.len() >= MAX_QUIET {
+            self.over_firing.clear();
+        }
+        for fingerprint in self.triage.correlator.closed(incident) {
+            if self.firing.contains_key(&fingerprint) {
+                self.over_firing.insert(fingerprint, incident.clone());
+            }
+        }
     }
 
     /// What people decide about or what is acted on.
@@ -293,6 +309,7 @@ impl Watchkeeper {
                 ledger.verdict = "resolve";
                 ledger.reason = "resolved".into();
                 ledger.explanation = "the firing has ended".into();
+                let incident = incident.or_else(|| self.over_firing.remove(&alert.fingerprint));
                 if let (Some(incident), Some((name, subject))) = (incident, self.firing.remove(&alert.fingerprint)) {
                     ledger.incident = Some(incident.to_string());
                     let resolved = ResolvedAlert { fingerprint: alert.fingerprint, name, subject };
@@ -404,6 +421,7 @@ impl Watchkeeper {
     fn join(&mut self, incident: &IncidentId, alert: &Alert, because: &str, again: bool, touched: &mut Touched) {
         let subject = self.triage.correlator.about(alert);
         self.firing.insert(alert.fingerprint, (alert.name().to_owned(), subject.clone()));
+        self.over_firing.remove(&alert.fingerprint);
         touched.joined.entry(incident.clone()).or_default().push(JoinedAlert {
             fingerprint: alert.fingerprint,
             name: alert.name().to_owned(),
@@ -422,6 +440,7 @@ impl Watchkeeper {
     fn gather(&mut self, id: &IncidentId, gathered: Gathered, batch: &mut Batch, touched: &mut Touched) {
         let Gathered { fingerprint, name, subject, severity, starts_at, said } = gathered;
         self.firing.insert(fingerprint, (name.clone(), subject.clone()));
+        self.over_firing.remove(&fingerprint);
         match touched.waits.remove(&fingerprint).and_then(|row| batch.ledger.get_mut(row)) {
             Some(row) => row.incident = Some(id.to_string()),
             None => batch.ledger_incident.push((fingerprint.to_string(), id.clone())),
@@ -522,7 +541,7 @@ impl Watchkeeper {
                     close_when_quiet(&mut draft, wall_now, event_now)?;
                 }
                 if draft.incident.state.is_over() {
-                    self.triage.correlator.closed(&id);
+                    self.closed(&id);
                 }
                 batch.effects.push(NewEffect {
                     key: format!("{id}/root"),

@@ -292,7 +292,7 @@ async fn one(triage: &mut Triage, desk: &Desk, id: i64, order: &Order) -> Result
         match desk.store.commit(batch, wall_now).await {
             Ok(_) => {
                 desk.bells.elsewhere.notify_one();
-                over.iter().for_each(|id| triage.correlator.closed(id));
+                over.iter().for_each(|id| drop(triage.correlator.closed(id)));
                 info!(order = id, by = order.by, told, "incidents regrouped");
                 desk.bells.outbox.notify_one();
                 desk.bells.incidents.notify_one();

@@ -19,8 +19,9 @@ impl Watchkeeper {
         let audit = label::audit_so_far(desk, rules.prefilter.audit).await?;
         let triage = Triage::new(rules, desk.store.next_incident_number().await?);
         let (silences, firing, quiet) = (String::new(), HashMap::new(), HashMap::new());
+        let over_firing = HashMap::new();
         let over = desk.store.over_revision();
-        let mut keeper = Self { triage, silences, firing, quiet, audit, labels: 0, over };
+        let mut keeper = Self { triage, silences, firing, over_firing, quiet, audit, labels: 0, over };
         keeper.read_labels(desk).await?;
         for lesson in desk.store.lessons().await?.iter().filter_map(lesson_of) {
             keeper.triage.correlator.taught(&lesson);
