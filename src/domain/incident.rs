@@ -84,6 +84,15 @@ impl State {
     pub fn is_over(&self) -> bool {
         matches!(self, Self::Resolved { .. } | Self::Merged { .. })
     }
+
+    /// The plan that is carried out or waits for its effect.
+    pub fn plan_under_way(&self) -> Option<&PlanId> {
+        match self {
+            Self::Executing { plan } | Self::Verifying { plan } => Some(plan),
+            Self::Open | Self::Investigating | Self::Diagnosed | Self::Awaiting { .. } => None,
+            Self::HandedOver { .. } | Self::Resolved { .. } | Self::Merged { .. } => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

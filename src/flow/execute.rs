@@ -32,7 +32,7 @@ use super::{draft, earn};
 use crate::domain::action::{Action, Target};
 use crate::domain::card::Tone;
 use crate::domain::id::{IncidentId, PersonId, PlanId};
-use crate::domain::incident::{Incident, IncidentEvent, Outcome, PlanRecord, State};
+use crate::domain::incident::{Incident, IncidentEvent, Outcome, PlanRecord};
 use crate::domain::narrative;
 use crate::domain::plan::{self, Plan};
 use crate::domain::policy::{Ruling, Stage};
@@ -81,27 +81,15 @@ enum Step {
 
 async fn due(desk: &Desk) -> Result<Vec<(IncidentId, PlanId)>, FlowError> {
     let incidents = desk.store.incidents_in(["executing", "verifying"]).await?;
-    Ok(incidents
-        .into_iter()
-        .filter_map(|incident| match &incident.state {
-            State::Executing { plan } | State::Verifying { plan } => {
-                let open = incident.plan(plan).is_some_and(|record| {
-                    matches!(
-                        record.outcome,
-                        Outcome::Approved | Outcome::Started | Outcome::Written | Outcome::NotVerified
-                    )
-                });
-                open.then(|| (incident.id.clone(), plan.clone()))
-            }
-            State::Open
-            | State::Investigating
-            | State::Diagnosed
-            | State::Awaiting { .. }
-            | State::HandedOver { .. }
-            | State::Resolved { .. }
-            | State::Merged { .. } => None,
-        })
-        .collect())
+    let due = incidents.into_iter().filter_map(|incident| {
+        let plan = incident.state.plan_under_way()?;
+        let is_open = matches!(
+            incident.plan(plan)?.outcome,
+            Outcome::Approved | Outcome::Started | Outcome::Written | Outcome::NotVerified
+        );
+        is_open.then(|| (incident.id.clone(), plan.clone()))
+    });
+    Ok(due.collect())
 }
 
 async fn drive(desk: &Desk, id: &IncidentId, plan_id: &PlanId, watched: &mut Watched) -> Result<Step, FlowError> {

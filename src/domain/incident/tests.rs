@@ -137,3 +137,18 @@ fn the_clusters_of_all_its_alerts_are_named_its_own_first() {
     other.apply(&absorbed, at(63)).expect("it takes it in");
     assert_eq!(other.clusters(), ["eu", "default", "us"]);
 }
+
+#[test]
+fn a_step_that_called_nobody_costs_no_time() {
+    let mut incident = incident(1, &[("pay", 0.1)]);
+    let called = |step: usize, who: &[&str]| IncidentEvent::Called {
+        step,
+        who: who.iter().map(|&one| one.to_owned()).collect(),
+        because: "nobody has taken it".into(),
+    };
+    incident.apply(&called(0, &[]), at(100)).expect("it is called");
+    assert_eq!((incident.called, incident.called_at), (1, None));
+    incident.apply(&called(1, &["t/ada"]), at(101)).expect("it is called");
+    incident.apply(&called(2, &[]), at(400)).expect("it is called");
+    assert_eq!((incident.called, incident.called_at), (3, Some(at(101))));
+}

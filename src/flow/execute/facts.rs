@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::domain::action::Action;
 use crate::domain::autonomy::Subject;
 use crate::domain::id::PlanId;
-use crate::domain::incident::{Incident, Outcome, PlanRecord, State};
+use crate::domain::incident::{Incident, Outcome, PlanRecord};
 use crate::domain::judge::is_proven;
 use crate::domain::plan::{BlastRadius, Plan};
 use crate::domain::policy::{Facts, Stage};
@@ -44,18 +44,7 @@ pub(super) async fn neighbour_works(desk: &Desk, incident: &Incident, record: &P
 async fn under_way(desk: &Desk, incident: &Incident) -> Result<Vec<PlanRecord>, FlowError> {
     let others = desk.store.incidents_in(["executing", "verifying"]).await?;
     let others = others.iter().filter(|other| other.id != incident.id);
-    Ok(others
-        .filter_map(|other| match &other.state {
-            State::Executing { plan } | State::Verifying { plan } => other.plan(plan).cloned(),
-            State::Open
-            | State::Investigating
-            | State::Diagnosed
-            | State::Awaiting { .. }
-            | State::HandedOver { .. }
-            | State::Resolved { .. }
-            | State::Merged { .. } => None,
-        })
-        .collect())
+    Ok(others.filter_map(|other| other.plan(other.state.plan_under_way()?).cloned()).collect())
 }
 
 fn are_connected(topology: &Topology, other: &Plan, service: &str, action: &Action) -> bool {
