@@ -91,17 +91,49 @@ async fn an_incident_that_cannot_be_read_does_not_stop_the_watch() {
     talking.fire("pay").await;
     talking.incident("INC-1", |incident| incident["alerts"] == 1).await;
     talking.stop();
-    let path = talking.data().join("midwatch.db");
-    let mut store = SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
     // As a newer version would have written it.
-    sqlx::query("UPDATE incident SET body = replace(body, '\"open\"', '\"pondering\"')")
-        .execute(&mut store)
-        .await
-        .unwrap();
-    store.close().await.unwrap();
+    change(&talking, "UPDATE incident SET body = replace(body, '\"open\"', '\"pondering\"')").await;
     talking.again().await;
     talking.fire("search").await;
     talking.incident("INC-2", |incident| incident["title"] == "search: Down").await;
     assert!(talking.log().contains("an incident is left out"), "{}", talking.log());
     assert!(talking.get("/metrics").await.contains("midwatch_incidents_unreadable 1"));
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_unpacked_is_set_aside_and_what_is_behind_it_judged() {
+    let mut talking = Talking::start("[investigation]\nsettle_seconds = 3600\n").await;
+    talking.stop();
+    change(
+        &talking,
+        "INSERT INTO inbox(source,kind,dedupe,body,received_at,packed,frames) VALUES('webhook','alerts',NULL,'',1,x'0102',1)",
+    )
+    .await;
+    talking.again().await;
+    talking.fire("pay").await;
+    talking.incident("INC-1", |incident| incident["title"] == "pay: Down").await;
+    let told = talking.rows("SELECT subject || ' ' || body FROM audit WHERE kind='inbox.unreadable'").await;
+    assert!(told.len() == 1 && told[0].starts_with("inbox 1 ") && told[0].contains("webhook"), "{told:?}");
+}
+
+#[tokio::test]
+async fn what_was_no_incident_and_has_ended_is_closed_by_saying_so() {
+    let mut talking = Talking::start("[investigation]\nsettle_seconds = 0\n").await;
+    talking.fire("pay").await;
+    talking.incident("INC-1", |incident| incident["state"] == "handed_over").await;
+    talking.stop();
+    // All has ended while it was in people's hands, and no end is to come.
+    change(&talking, "UPDATE incident SET body = replace(body, '\"resolved\":0', '\"resolved\":1')").await;
+    talking.again().await;
+    let said = talking.asks("noise INC-1 because a drill").await;
+    assert!(said.contains("was not an incident"), "{said}");
+    talking.incident("INC-1", |incident| incident["state"] == "resolved").await;
+}
+
+/// Of a watch that is stopped.
+async fn change(talking: &Talking, sql: &'static str) {
+    let path = talking.data().join("midwatch.db");
+    let mut store = SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    sqlx::query(sql).execute(&mut store).await.unwrap();
+    store.close().await.unwrap();
 }
