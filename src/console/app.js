@@ -1,8 +1,10 @@
 // The console: channels, conversations and the acts of the person at the desk.
 // State lives in maps by ts; the live stream and the first fetch write into them the same way.
 
-import { act, ask } from "./acts.js";
-import { api, clock, code, h, isOurs, keepingFocus, newName, picture, refreshTimes, Refused, spans, time, toast } from "./dom.js";
+import { ask } from "./acts.js";
+import { actionButton, messageNode } from "./cards.js";
+import { composer } from "./composer.js";
+import { api, clock, h, isOurs, keepingFocus, refreshTimes, Refused, time, toast } from "./dom.js";
 import { openEvidence, showIncident, showWatch } from "./page.js";
 
 const side = document.getElementById("side-lists");
@@ -57,83 +59,19 @@ function actsOn(row) {
   if (row.closed_at || !row.channel || !row.ts) return null;
   const place = { channel: row.channel, ts: row.ts };
   const buttons = [["merge", "Merge…"], ["split", "Split…"], ["not_an_incident", "Not an incident…"]];
-  return h("div", { class: "row actions" }, buttons.map(([action, label]) => actionButton(place, { action, label, value: row.id, style: "default" })));
+  return h("div", { class: "row actions" }, buttons.map(([action, label]) => actionButton(place, { action, label, value: row.id, style: "default" }, desk)));
 }
+
+const desk = {
+  vote: (message, button) => state.votes.get(`${message.ts} ${button.value}`),
+  press,
+  openThread,
+  explain,
+};
 
 function explain(error) {
   if (!(error instanceof Refused)) throw error;
   toast(error.message);
-}
-
-// ---------------------------------------------------------------- cards
-
-function block(message, part) {
-  switch (part.block) {
-    case "header": return header(part);
-    case "fields": return h("dl", { class: "fields" }, part.fields.map((field) => h("div", {}, h("dt", {}, field.label), h("dd", {}, spans(field.value)))));
-    case "text": return h("p", {}, spans(part.spans));
-    case "list": return h("ul", {}, part.items.map((item) => h("li", {}, spans(item))));
-    case "code": return code(part.text);
-    case "picture": return picture(part.path, part.alt, part.title);
-    case "actions": return h("div", { class: "row actions" }, part.buttons.map((button) => actionButton(message, button)));
-    case "context": return h("p", { class: "context" }, spans(part.spans));
-    case "divider": return h("hr");
-    default: return null;
-  }
-}
-
-function header(part) {
-  const severity = /^\[?(SEV\d)\]?\s*/.exec(part.text);
-  const text = severity ? part.text.slice(severity[0].length) : part.text;
-  return h("h3", {}, severity && h("span", { class: `sev ${severity[1].toLowerCase()}` }, severity[1]), text);
-}
-
-function actionButton(message, button) {
-  const isVote = button.action.startsWith("thumbs_");
-  const voted = state.votes.get(`${message.ts} ${button.value}`) === button.action;
-  const node = h("button", {
-    type: "button",
-    class: `${button.style}${isVote ? " vote" : ""}`,
-    "data-action": button.action,
-    "aria-pressed": isVote ? String(voted) : null,
-    onclick: () => press(message, button, node),
-  }, isVote && thumb(button.action), button.label);
-  return node;
-}
-
-/** Drawn, since not every machine has emoji. */
-function thumb(action) {
-  const make = (tag, props) => {
-    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(props)) node.setAttribute(name, value);
-    return node;
-  };
-  const icon = make("svg", { viewBox: "0 0 20 20", width: "16", height: "16", "aria-hidden": "true", class: action });
-  icon.append(make("path", { d: "M2.8 9h3v8h-3zM5.8 9.4 9.3 2.6c1.6 0 2.3 1 2.1 2.4L11 8h4.9c1 0 1.7.9 1.4 1.9l-1.5 5.7c-.2.8-.9 1.4-1.8 1.4H5.8z", fill: "none", stroke: "currentColor", "stroke-width": "1.5", "stroke-linejoin": "round" }));
-  return icon;
-}
-
-function messageNode(message, place) {
-  const { blocks } = message.card;
-  const tone = blocks.find((part) => part.block === "header")?.tone;
-  const decides = blocks.some((part) => part.block === "actions" && part.buttons.some((button) => button.action === "approve"));
-  const isPerson = message.author.kind === "person";
-  const classes = ["message", isPerson ? "from-person" : "from-watch", tone && `tone-${tone}`, message.whisper && "whisper", decides && "decision"];
-  const card = blocks.length ? blocks.map((part) => block(message, part)) : h("p", {}, message.card.fallback);
-  const replies = place === "channel" && (message.replies > 0 || !isPerson) && h("button", {
-    type: "button",
-    class: "replies",
-    "aria-label": message.replies ? `${message.replies} ${message.replies === 1 ? "reply" : "replies"}: open the thread` : "Reply in a thread",
-    onclick: () => openThread(message.ts),
-  }, message.replies ? [h("strong", {}, `${message.replies} ${message.replies === 1 ? "reply" : "replies"}`), h("span", {}, " last ", time(message.last_reply_at, "away"))] : "Reply");
-  return h("article", { class: classes.filter(Boolean).join(" "), "data-ts": message.ts, "aria-label": message.card.fallback.slice(0, 120) },
-    isPerson ? h("span", { class: "face", "aria-hidden": "true" }, message.author.name.slice(0, 1).toUpperCase()) : h("img", { class: "face", src: "/assets/mark.svg", alt: "" }),
-    h("div", { class: "body" },
-      h("header", {}, h("strong", {}, isPerson ? message.author.name : "midwatch"), time(message.at),
-        message.edited_at && h("span", { title: `changed ${clock(message.edited_at)}` }, "edited"),
-        message.whisper && h("span", { class: "only" }, "only you see this")),
-      decides && h("p", { class: "kicker" }, "Your decision"),
-      h("div", { class: "card" }, card), replies));
 }
 
 /** Puts the messages where they belong; those that did not change keep their nodes, focus and scroll. */
@@ -146,7 +84,7 @@ function fill(list, messages, place) {
     const stamp = `${message.revision} ${message.edited_at ?? ""} ${message.replies} ${state.votes.get(voteKey(message)) ?? ""}`;
     let node = known.get(message.ts);
     if (!node || node.dataset.stamp !== stamp) {
-      const fresh = messageNode(message, place);
+      const fresh = messageNode(message, place, desk);
       fresh.dataset.stamp = stamp;
       if (node) replaceKeepingFocus(node, fresh);
       node = fresh;
@@ -208,108 +146,6 @@ function drawReplies() {
   const list = threadPane.dataset.thread === state.thread && threadPane.querySelector(".log");
   const root = state.thread && (state.messages.get(state.thread) ?? state.replies.get(state.thread));
   if (list && root) fill(list, [root, ...byTs(state.replies).filter((reply) => reply.ts !== root.ts)], "thread");
-}
-
-// ---------------------------------------------------------------- composer
-
-function composer(place, thread) {
-  const hints = h("ul", { class: "hints", id: `hints-${place}`, role: "listbox", "aria-label": "Commands", hidden: true });
-  const field = h("textarea", {
-    rows: "1", maxlength: "4000", role: "combobox", "aria-expanded": "false", "aria-autocomplete": "list", "aria-controls": `hints-${place}`,
-    "aria-label": thread ? "Write in this thread" : `Write in #${state.channel}`,
-    placeholder: thread ? "Ask about this incident, or /ops …" : "Ask the watch, or /ops …",
-  });
-  let offered = [];
-  let chosen = 0;
-  let asked = 0;
-
-  // What may come next is the watch's to say: one grammar for every place where commands are typed.
-  const offer = async () => {
-    const typed = /^\/(?:o|op|ops)?(?:\s+([\s\S]*))?$/.exec(field.value);
-    const mine = ++asked;
-    let found = [];
-    if (typed) {
-      try {
-        found = await api(`/api/hints?text=${encodeURIComponent(typed[1] ?? "")}`);
-      } catch {
-        found = [];
-      }
-    }
-    if (mine !== asked) return;
-    offered = found;
-    draw();
-  };
-  const draw = () => {
-    chosen = Math.min(chosen, Math.max(offered.length - 1, 0));
-    hints.replaceChildren(...offered.map(({ text, about }, at) => h("li", {
-      role: "option", id: `hint-${place}-${at}`, "aria-selected": String(at === chosen), onmousedown: (event) => { event.preventDefault(); complete(at); },
-    }, h("code", {}, `/ops ${text.trim()}`), h("span", { class: "what" }, about))));
-    hints.hidden = offered.length === 0;
-    field.setAttribute("aria-expanded", String(offered.length > 0));
-    if (offered.length) field.setAttribute("aria-activedescendant", `hint-${place}-${chosen}`);
-    else field.removeAttribute("aria-activedescendant");
-    hints.children[chosen]?.scrollIntoView({ block: "nearest" });
-    field.style.setProperty("height", "auto");
-    field.style.setProperty("height", `${Math.min(field.scrollHeight + 2, 180)}px`);
-  };
-  const complete = (at) => {
-    const { text } = offered[at];
-    field.value = `/ops ${text}`;
-    offered = [];
-    chosen = 0;
-    draw();
-    // Nothing follows a command that ends with itself.
-    if (/[\s=]$/.test(text)) offer();
-    field.focus();
-  };
-  // Enter sends what is typed; it completes only while the command's own name is not whole.
-  const whole = () => /^\/ops\s+\S+\s/.test(field.value) || (offered.length > 0 && field.value.trim() === `/ops ${offered[chosen].text}`.trim());
-  // The name belongs to the words: kept by a retry of the same, so that they count once.
-  let tried = null;
-  const send = async () => {
-    const text = field.value.trim();
-    if (!text) return;
-    const command = /^\/(?:ops\b\s*)?([\s\S]*)$/.exec(text);
-    const body = command ? { kind: "command", text: command[1].trim() || "help" } : { kind: "mention", text };
-    let answers = null;
-    if (tried?.text !== text) tried = { text, name: newName() };
-    field.disabled = true;
-    try {
-      const { ts } = await act({ ...body, channel: state.channel, ...(thread && { thread }) }, tried.name);
-      field.value = "";
-      tried = null;
-      // The answer to a question comes as a reply to it.
-      if (body.kind === "mention" && !thread && ts) answers = ts;
-    } catch (error) {
-      // A conflict means that the name is taken by other words.
-      if (error.status === 409) tried = null;
-      explain(error);
-    } finally {
-      field.disabled = false;
-      field.focus();
-      offer();
-    }
-    if (!answers) return;
-    await openThread(answers);
-    threadPane.querySelector(".composer textarea")?.focus();
-  };
-  field.addEventListener("input", offer);
-  field.addEventListener("blur", () => { hints.hidden = true; });
-  field.addEventListener("keydown", (event) => {
-    const open = !hints.hidden;
-    if (open && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
-      chosen = (chosen + (event.key === "ArrowDown" ? 1 : -1) + offered.length) % offered.length;
-      draw();
-    } else if (open && (event.key === "Tab" || (event.key === "Enter" && !whole()))) complete(chosen);
-    else if (open && event.key === "Escape") {
-      hints.hidden = true;
-      event.stopPropagation();
-    } else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send();
-    else return;
-    event.preventDefault();
-  });
-  return h("form", { class: "composer", onsubmit: (event) => { event.preventDefault(); send(); } }, hints, field,
-    h("button", { type: "submit", class: "send", "aria-label": "Send" }, "Send"));
 }
 
 // ---------------------------------------------------------------- views
@@ -377,7 +213,7 @@ async function showChannel(name) {
     Object.assign(state, { loaded: false, more: false });
     const older = h("button", { type: "button", class: "older before-all", hidden: true, onclick: () => loadOlder() }, "Older messages");
     const empty = h("div", { class: "empty before-all", hidden: true }, h("p", {}, "Nothing here yet."), h("p", {}, "Ask the watch something, or type ", h("code", {}, "/ops help"), "."));
-    centre.replaceChildren(topBar(`#${name}`), log(`Messages in #${name}`, older, empty), composer("channel"));
+    centre.replaceChildren(topBar(`#${name}`), log(`Messages in #${name}`, older, empty), composer("channel", null, { ...desk, channel: name }));
   }
   if (!state.loaded) {
     await loadMessages();
@@ -472,7 +308,7 @@ async function showThread(ts) {
     keep(state.replies, [root, ...replies]);
     const list = log("Thread");
     const link = root.card.blocks.flatMap((part) => part.spans ?? []).find((span) => span.span === "link" && isOurs(span.path));
-    put(link ? h("a", { href: link.path, class: "more" }, `${link.text} in full`) : "", list, composer("thread", ts));
+    put(link ? h("a", { href: link.path, class: "more" }, `${link.text} in full`) : "", list, composer("thread", ts, { ...desk, channel: state.channel }));
     threadPane.dataset.thread = ts;
     drawReplies();
     list.scrollTop = 0;

@@ -95,6 +95,8 @@ async fn asset(Path(name): Path<String>) -> Response {
         "app.js" => typed("text/javascript; charset=utf-8", include_str!("app.js")),
         "page.js" => typed("text/javascript; charset=utf-8", include_str!("page.js")),
         "acts.js" => typed("text/javascript; charset=utf-8", include_str!("acts.js")),
+        "cards.js" => typed("text/javascript; charset=utf-8", include_str!("cards.js")),
+        "composer.js" => typed("text/javascript; charset=utf-8", include_str!("composer.js")),
         "dom.js" => typed("text/javascript; charset=utf-8", include_str!("dom.js")),
         "style.css" => typed("text/css; charset=utf-8", include_str!("style.css")),
         "mark.svg" => svg(include_str!("mark.svg").to_owned()),
