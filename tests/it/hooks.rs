@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use axum::Router;
 use axum::http::{HeaderMap, Method, StatusCode};
+use axum::routing::post;
+use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use crate::crash::stored;
@@ -93,6 +94,16 @@ async fn outcome(talking: &Talking, incident: usize) -> String {
     plan["outcome"]["outcome"].as_str().unwrap_or_default().to_owned()
 }
 
+/// One person asks for a hook, and another approves it.
+async fn decided(talking: &Talking, incident: usize, name: &str) {
+    let message = talking.messages().await[0]["ts"].as_str().unwrap().to_owned();
+    says(talking, "ann", &format!("act INC-{incident} {name}")).await;
+    let plan = stored(&talking.data()).await[incident - 1]["plans"][0].clone();
+    let digest = &plan["plan"]["digest"].as_str().unwrap()[..12];
+    talking.press(&message, "approve", &format!("INC-{incident}.P1.{digest}"), None).await;
+    talking.until("the decision", async || (outcome(talking, incident - 1).await != "proposed").then_some(())).await;
+}
+
 #[tokio::test]
 async fn one_that_waits_for_its_effect_holds_up_only_what_is_connected() {
     let url = cache(Calls::default()).await;
@@ -115,21 +126,11 @@ async fn one_that_waits_for_its_effect_holds_up_only_what_is_connected() {
         talking.send(&[alert]).await;
         talking.incident(&format!("INC-{}", at + 1), |incident| incident["state"] == "handed_over").await;
     }
-    let message = talking.messages().await[0]["ts"].as_str().unwrap().to_owned();
-    let decided = async |incident: usize, name: &str| {
-        says(&talking, "ann", &format!("act INC-{incident} {name}")).await;
-        let plan = stored(&talking.data()).await[incident - 1]["plans"][0].clone();
-        let digest = &plan["plan"]["digest"].as_str().unwrap()[..12];
-        talking.press(&message, "approve", &format!("INC-{incident}.P1.{digest}"), None).await;
-        talking
-            .until("the decision", async || (outcome(&talking, incident - 1).await != "proposed").then_some(()))
-            .await;
-    };
-    decided(1, "purge").await;
+    decided(&talking, 1, "purge").await;
     talking.until("the first call", async || (outcome(&talking, 0).await == "written").then_some(())).await;
-    decided(3, "warm").await;
+    decided(&talking, 3, "warm").await;
     // The first waits for fifteen minutes, since its alert fires on; what lives elsewhere need not.
-    decided(2, "flush").await;
+    decided(&talking, 2, "flush").await;
     talking.until("the call elsewhere", async || (outcome(&talking, 1).await == "written").then_some(())).await;
     assert_eq!((outcome(&talking, 0).await, outcome(&talking, 2).await), ("written".into(), "approved".into()));
     let mut ended = fired;
@@ -138,4 +139,42 @@ async fn one_that_waits_for_its_effect_holds_up_only_what_is_connected() {
     talking.send(&[ended]).await;
     talking.until("the call that waited", async || (outcome(&talking, 2).await == "written").then_some(())).await;
     assert_eq!(outcome(&talking, 0).await, "verified");
+}
+
+#[tokio::test]
+async fn what_ends_after_its_incident_was_resolved_is_told_of_it() {
+    // By what is measured it is well at once; the alert needs longer to notice.
+    let well = json!({"status": "success", "data": {"resultType": "vector", "result": [
+        {"metric": {"service": "catalog"}, "value": [0, "0"]},
+    ]}});
+    let nothing = json!({"status": "success", "data": {"resultType": "matrix", "result": []}});
+    let prometheus = Router::new()
+        .route("/api/v1/query", post(move || std::future::ready(Json(well.clone()))))
+        .route("/api/v1/query_range", post(move || std::future::ready(Json(nothing.clone()))));
+    let (prometheus, url) = (serve(prometheus).await, cache(Calls::default()).await);
+    let more = format!(
+        "{}[investigation]\nsettle_seconds = 0\n[signals]\nprometheus_url = \"{prometheus}\"\nwatch_logs = false\n\
+         [remediation]\nlook_seconds = 0.1\n\
+         [[remediation.hook]]\nname = \"purge\"\ndescription = \"Empties it.\"\nservice = \"catalog\"\n\
+         url = \"{url}/purge\"\ncheck_url = \"{url}/health\"\nnetworks = [\"127.0.0.0/8\"]\n\
+         success = {{ query = \"errors\", label = \"service\", bound = 1, direction = \"at_most\", unit = \"%\" }}\n",
+        people(&["T1/ann"]),
+    );
+    let talking = Talking::with_approvers("[\"local/you\", \"T1/ann\"]", &more).await;
+    let fired = alert("Down", "catalog");
+    talking.send(std::slice::from_ref(&fired)).await;
+    talking.incident("INC-1", |incident| incident["state"] == "handed_over").await;
+    decided(&talking, 1, "purge").await;
+    talking.incident("INC-1", |incident| incident["state"] == "resolved").await;
+    let root = || async { talking.told("ops").await.remove(0) };
+    assert!(root().await.contains("1 firing"), "{}", root().await);
+    let mut ended = fired;
+    ended["status"] = json!("resolved");
+    ended["endsAt"] = json!(chrono::Utc::now().to_rfc3339());
+    talking.send(&[ended]).await;
+    talking.until("its end", async || root().await.contains("0 firing").then_some(())).await;
+    let page: Value = serde_json::from_str(&talking.page("/api/incidents/INC-1").await).unwrap();
+    assert!(page["alerts"][0]["reason"].as_str().unwrap().ends_with("ended"), "{page}");
+    // Nobody is told of an incident for it.
+    assert_eq!(talking.incidents().await.len(), 1);
 }
