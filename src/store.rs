@@ -46,7 +46,7 @@ pub use ledger::{FunnelCount, HOUR, LedgerView, Repeats, SentAgain};
 pub use lists::{Ended, ListedIncident};
 pub use outbox::OutboxRow;
 pub use people::{AskedRow, LabelKind, LabelRow, LessonRow, MovedSubjects, NewLabel, Taught};
-pub use read::{EventRow, Heard, InboxRow, OpenMember, Scope, Standing};
+pub use read::{EventRow, Heard, InboxRow, Member, Scope, Standing};
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");

@@ -15,6 +15,8 @@ pub struct RemediationConfig {
     pub look_seconds: f64,
     /// An alert of the incident that returns within this time means that the action did not help.
     pub recurrence_seconds: u64,
+    /// A critical alert that fires on for longer after its incident was resolved is news again; 0: never.
+    pub outlast_seconds: u64,
     /// ConfigMaps (`namespace/name`) whose earlier data is remembered, so that it can be put back.
     pub config_maps: Vec<String>,
     pub job: Vec<JobConfig>,
@@ -28,6 +30,7 @@ impl Default for RemediationConfig {
         Self {
             look_seconds: 15.0,
             recurrence_seconds: 3600,
+            outlast_seconds: 1800,
             config_maps: vec![],
             job: vec![],
             hook: vec![],

@@ -126,6 +126,16 @@ impl Triage {
         }
     }
 
+    /// A critical alert that fires on although its incident was said to be over, as if it began now.
+    pub fn outlasts(&mut self, alert: &Alert, event_now: Timestamp, topology: &Arc<Topology>) -> Judged {
+        if let Some(by) = self.muted(alert, event_now) {
+            self.prefilter.hold(alert.fingerprint);
+            return Judged::Suppressed { reason: Suppression::Muted { by }, incident: None };
+        }
+        let news = Alert { starts_at: event_now, ..alert.clone() };
+        self.place(&Reading::of(&news), Because::Critical, topology)
+    }
+
     fn muted(&self, alert: &Alert, event_now: Timestamp) -> Option<Mute> {
         if let Some(muted) = self.intent.judge(alert, event_now) {
             return Some(Mute::Here(muted));

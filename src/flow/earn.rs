@@ -12,14 +12,15 @@ use tracing::{error, info, warn};
 use super::deliver::Effect;
 use super::desk::{Desk, FlowError};
 use crate::domain::action::{ActionKind, RiskTier};
+use crate::domain::alert::Severity;
 use crate::domain::autonomy::{Criteria, Diagnoses, Subject, TrackRecord, Verdict, demote, judge};
 use crate::domain::card::{Card, Span, Tone};
 use crate::domain::id::IncidentId;
-use crate::domain::incident::{Incident, IncidentEvent, Outcome};
+use crate::domain::incident::{AlertGroup, Incident, IncidentEvent, Outcome};
 use crate::domain::narrative::{self, answer};
 use crate::domain::plan::Plan;
 use crate::domain::policy::Autonomy;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Timestamp, spoken};
 use crate::ports::Person;
 use crate::store::{AuditEntry, Batch, NewEffect};
 
@@ -275,7 +276,10 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
 /// What was verified lately: whether its alerts are back.
 async fn look_back(desk: &Desk) -> Result<(), FlowError> {
     let verified_within = Duration::from_secs(desk.config.investigation.verify_seconds);
-    let within = Duration::from_secs(desk.config.remediation.recurrence_seconds) + verified_within + A_WHILE;
+    let remediation = &desk.config.remediation;
+    let outlast = remediation.outlast_seconds.saturating_mul(2);
+    let looked = Duration::from_secs(remediation.recurrence_seconds.max(outlast));
+    let within = looked + verified_within + A_WHILE;
     let begun = desk.store.executions_since(desk.clock.wall_now() - within).await?;
     let acted: BTreeSet<IncidentId> = begun.into_iter().map(|(_, incident, _)| IncidentId::new(incident)).collect();
     for id in acted {
@@ -331,15 +335,24 @@ async fn propose(desk: &Desk) -> Result<(), FlowError> {
     Ok(())
 }
 
-/// A verified plan whose alert fires again within the hour: in its own incident, or in a new one that
-/// began with the same alert about the same service.
+/// A verified plan whose critical alert fires on and on, or whose alert fires again within the hour: in its
+/// own incident, or in a new one that began with the same alert about the same service.
 async fn came_back(desk: &Desk, incident: &Incident) -> Result<Option<(Plan, String)>, FlowError> {
     let Some(record) = incident.plans.iter().find(|record| record.outcome == Outcome::Verified) else {
         return Ok(None);
     };
     let Some(resolved_at) = incident.resolved_at else { return Ok(None) };
+    let (since, outlast) = (desk.clock.event_now().since(resolved_at), desk.config.remediation.outlast_seconds);
+    let outlasts = |group: &&AlertGroup| group.severity == Severity::Critical && group.resolved < group.count;
+    if outlast > 0
+        && since >= Duration::from_secs(outlast)
+        && let Some(group) = incident.alerts.values().find(outlasts)
+    {
+        let because = format!("{} about {} still fires after {}", group.name, group.subject, spoken(since));
+        return Ok(Some((record.plan.clone(), because)));
+    }
     let within = Duration::from_secs(desk.config.remediation.recurrence_seconds);
-    if desk.clock.event_now().since(resolved_at) > within {
+    if since > within {
         return Ok(None);
     }
     let kinds: BTreeSet<(&str, &str)> =

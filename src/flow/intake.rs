@@ -3,22 +3,25 @@
 //! One driver, that of whoever leads, folds alerts in order; its memory (what is firing, who waits) is
 //! rebuilt from the ledger when it begins.
 
+mod merge;
+mod outlast;
 mod rebuild;
 mod rows;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
+use merge::absorb;
 use rows::{ledger_row, read_again};
 
 use super::assess::{close_when_quiet, reassess};
 use super::deliver::Effect;
 use super::desk::{Counters, Desk, FlowError};
 use super::gate::Waiting;
-use super::regroup::{self, MACHINE};
+use super::regroup;
 use super::silence::SILENCES;
 use super::{elsewhere, label};
 use crate::domain::alert::{Alert, Fingerprint, Severity};
@@ -34,7 +37,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
 use crate::domain::triage::{Gathered, Judged, Persisting, Triage};
 use crate::ports::crash;
-use crate::store::{AuditEntry, Batch, Draft, NewEffect, Repeats, StoreError};
+use crate::store::{AuditEntry, Batch, Draft, LedgerRow, NewEffect, Repeats, StoreError};
 
 /// What is kept in memory between batches.
 pub struct Watchkeeper {
@@ -44,6 +47,8 @@ pub struct Watchkeeper {
     firing: HashMap<Fingerprint, (String, String)>,
     /// What of it fired when its incident ended, such as by an action that helped.
     over_firing: HashMap<Fingerprint, IncidentId>,
+    /// Those incidents, the one that ended first in front.
+    ended: VecDeque<(Timestamp, IncidentId)>,
     /// Firings that were suppressed, and why: sent again, they are counted and not told again.
     quiet: HashMap<Fingerprint, (Timestamp, &'static str)>,
     /// Which of the suppressed are shown to people all the same.
@@ -84,7 +89,7 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
             looked = Instant::now();
         }
         let rows = desk.gate.oldest(BATCH);
-        if rows.is_empty() && !keeper.triage.is_overdue(desk.clock.event_now()) {
+        if rows.is_empty() && !keeper.is_overdue(&desk) {
             desk.wait(&desk.bells.alerts, Duration::from_millis(500)).await;
             continue;
         }
@@ -155,6 +160,7 @@ impl Watchkeeper {
         for persisting in self.triage.overdue(event_now, &topology) {
             self.persist(desk, persisting, &mut batch, &mut touched)?;
         }
+        self.outlasting(desk, event_now, &topology, &mut batch, &mut touched).await?;
         self.merge(desk, &mut batch, &mut touched).await?;
         let mut reasons: BTreeMap<&str, i64> = BTreeMap::new();
         for row in batch.ledger.iter().filter(|row| row.verdict == "suppress") {
@@ -229,23 +235,11 @@ impl Watchkeeper {
         if revision != self.over {
             let open: HashSet<IncidentId> = desk.store.open_incidents().await?.into_iter().collect();
             for incident in self.triage.correlator.over(&open) {
-                self.closed(&incident);
+                self.closed(&incident, desk.clock.event_now());
             }
             self.over = revision;
         }
         Ok(())
-    }
-
-    /// What still fires of it may end later, which is told of it all the same.
-    fn closed(&mut self, incident: &IncidentId) {
-        if self.over_firing.len() >= MAX_QUIET {
-            self.over_firing.clear();
-        }
-        for fingerprint in self.triage.correlator.closed(incident) {
-            if self.firing.contains_key(&fingerprint) {
-                self.over_firing.insert(fingerprint, incident.clone());
-            }
-        }
     }
 
     /// What people decide about or what is acted on.
@@ -292,7 +286,7 @@ impl Watchkeeper {
             batch.repeats.add(row.id, alert.fingerprint, reason.name());
             return Ok(());
         }
-        let mut ledger = ledger_row(row, alert, self.triage.correlator.about(alert));
+        let mut ledger = ledger_row(row.id, alert, self.triage.correlator.about(alert));
         match judged {
             Judged::Suppressed { reason, incident } => {
                 label::ask(&mut self.audit, &self.triage.prefilter, alert, &reason, batch);
@@ -316,25 +310,43 @@ impl Watchkeeper {
                     touched.resolved.entry(incident).or_default().push(resolved);
                 }
             }
+            placed => self.enter(desk, placed, alert, "", &mut ledger, batch, touched)?,
+        }
+        batch.ledger.push(ledger);
+        Ok(())
+    }
+
+    /// An alert that people are told of, or that waits for company; `lead` goes before the reason.
+    #[allow(clippy::too_many_arguments)] // two call sites; a struct would only rename the list
+    fn enter(
+        &mut self,
+        desk: &Desk,
+        placed: Judged,
+        alert: &Alert,
+        lead: &str,
+        ledger: &mut LedgerRow,
+        batch: &mut Batch,
+        touched: &mut Touched,
+    ) -> Result<(), FlowError> {
+        ledger.labels = Some(alert.labels.clone());
+        match placed {
+            Judged::Suppressed { .. } | Judged::Resolved { .. } => {}
             Judged::Waits { because, why } => {
-                ledger.labels = Some(alert.labels.clone());
                 ledger.reason = "waits".into();
                 touched.waits.insert(alert.fingerprint, batch.ledger.len());
-                ledger.explanation = format!("{because}; {why}");
+                ledger.explanation = format!("{lead}{because}; {why}");
             }
             Judged::Joined { incident, why, because, again } => {
-                ledger.labels = Some(alert.labels.clone());
                 ledger.reason = "joined".into();
                 ledger.incident = Some(incident.to_string());
-                let why = why.to_string();
+                let why = format!("{lead}{why}");
                 self.join(&incident, alert, &why, again, touched);
                 ledger.explanation = format!("{because}; {why}");
             }
             Judged::Opened { incident, because, gathers } => {
-                ledger.labels = Some(alert.labels.clone());
                 ledger.reason = "opened".into();
                 ledger.incident = Some(incident.to_string());
-                let because = because.to_string();
+                let because = format!("{lead}{because}");
                 ledger.explanation.clone_from(&because);
                 self.open(desk, &incident, alert, &because, touched)?;
                 for gathered in gathers {
@@ -342,7 +354,6 @@ impl Watchkeeper {
                 }
             }
         }
-        batch.ledger.push(ledger);
         Ok(())
     }
 
@@ -459,30 +470,6 @@ impl Watchkeeper {
         });
     }
 
-    /// What was told of an incident that has become part of another belongs to that other.
-    async fn merge(&mut self, desk: &Desk, batch: &mut Batch, touched: &mut Touched) -> Result<(), FlowError> {
-        for merge in self.triage.correlator.merges() {
-            let cluster = match touched.drafts.get(&merge.from) {
-                Some(draft) => draft.incident.cluster.clone(),
-                None => stored(desk, &merge.from).await?.cluster,
-            };
-            let joined = touched.joined.remove(&merge.from).unwrap_or_default().into_iter().map(|mut alert| {
-                alert.elsewhere.insert(cluster.clone());
-                alert
-            });
-            touched.joined.entry(merge.into.clone()).or_default().extend(joined);
-            if let Some(resolved) = touched.resolved.remove(&merge.from) {
-                touched.resolved.entry(merge.into.clone()).or_default().extend(resolved);
-            }
-            batch.moved.push((merge.from.clone(), merge.into.clone()));
-            for row in batch.ledger.iter_mut().filter(|row| row.incident.as_deref() == Some(merge.from.as_str())) {
-                row.incident = Some(merge.into.to_string());
-            }
-            touched.merges.push(merge);
-        }
-        Ok(())
-    }
-
     async fn write(
         &mut self,
         desk: &Desk,
@@ -541,7 +528,7 @@ impl Watchkeeper {
                     close_when_quiet(&mut draft, wall_now, event_now)?;
                 }
                 if draft.incident.state.is_over() {
-                    self.closed(&id);
+                    self.closed(&id, event_now);
                 }
                 batch.effects.push(NewEffect {
                     key: format!("{id}/root"),
@@ -571,28 +558,4 @@ impl Watchkeeper {
 
 async fn stored(desk: &Desk, id: &IncidentId) -> Result<Incident, FlowError> {
     desk.store.incident(id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))
-}
-
-/// Writes into both that the one is part of the other now.
-fn absorb(drafts: &mut BTreeMap<IncidentId, Draft>, merge: &Merge, wall_now: Timestamp) -> Result<(), FlowError> {
-    let Merge { from, into, because } = merge;
-    let (Some(mut gone), Some(stays)) = (drafts.remove(from), drafts.get_mut(into)) else {
-        return Err(FlowError::NoIncident(from.clone()));
-    };
-    // What people decide about or what acts by now is not pulled from under them, and what is over takes
-    // nothing in. The correlator has joined them already: it must be built again.
-    if !gone.incident.state.is_movable() || stays.incident.state.is_over() {
-        return Err(StoreError::Stale(from.to_string()).into());
-    }
-    let (groups, owner) = (gone.incident.carried(), gone.incident.owner.clone());
-    gone.record(IncidentEvent::Merged { into: into.clone(), because: because.clone() }, wall_now)?;
-    stays.record(IncidentEvent::Absorbed { from: from.clone(), because: because.clone(), groups }, wall_now)?;
-    // Whoever has taken the one has taken what it is part of now.
-    if let (None, Some(to)) = (&stays.incident.owner, owner) {
-        let because = Some(format!("had taken {from}"));
-        stays.record(IncidentEvent::HandedTo { to, by: MACHINE.into(), because }, wall_now)?;
-    }
-    info!(incident = %into, from = %from, because, "incidents merged");
-    drafts.insert(from.clone(), gone);
-    Ok(())
 }

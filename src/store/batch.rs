@@ -60,6 +60,8 @@ pub struct LedgerRow {
     pub reason: String,
     pub explanation: String,
     pub incident: Option<String>,
+    /// It was judged, and counted, before.
+    pub again: bool,
     /// Kept for the first of a fingerprint; repeats have the same.
     pub labels: Option<Labels>,
 }
@@ -489,7 +491,7 @@ impl Batch {
     /// How many alerts of this batch had which verdict and reason.
     fn counts(&self) -> BTreeMap<(&'static str, String), i64> {
         let mut counts: BTreeMap<(&'static str, String), i64> = BTreeMap::new();
-        for row in &self.ledger {
+        for row in self.ledger.iter().filter(|row| !row.again) {
             *counts.entry((row.verdict, row.reason.clone())).or_default() += 1;
         }
         for (reason, times) in &self.repeats.by_reason {

@@ -44,10 +44,11 @@ pub enum Standing {
     },
 }
 
-/// An alert of an open incident, as it was first admitted.
+/// An alert of an incident, as it was first admitted.
 #[derive(Debug, Clone, sqlx::FromRow)]
-pub struct OpenMember {
+pub struct Member {
     pub incident: String,
+    pub inbox_id: i64,
     pub fingerprint: String,
     pub subject: String,
     pub name: String,
@@ -55,7 +56,7 @@ pub struct OpenMember {
     labels: Option<String>,
 }
 
-impl OpenMember {
+impl Member {
     /// `None` when the ledger holds something unreadable.
     pub fn alert(&self) -> Option<Alert> {
         Some(Alert {
@@ -76,6 +77,20 @@ pub struct EventRow {
     pub kind: String,
     pub at: i64,
     pub body: String,
+}
+
+/// Alerts as they were first admitted to an incident.
+macro_rules! members {
+    ($join:literal, $which:literal) => {
+        concat!(
+            "SELECT a.incident, min(a.inbox_id) AS inbox_id, a.fingerprint, a.subject, a.name, \
+             min(a.starts_at) AS starts_at, min(a.labels) AS labels FROM alert a ",
+            $join,
+            " WHERE a.verdict='admit' AND ",
+            $which,
+            " GROUP BY a.incident,a.fingerprint,a.subject,a.name ORDER BY min(a.id)"
+        )
+    };
 }
 
 impl Store {
@@ -309,14 +324,29 @@ impl Store {
     }
 
     /// Alerts of open incidents, for rebuilding the correlator after a restart.
-    pub async fn open_members(&self) -> Result<Vec<OpenMember>, StoreError> {
+    pub async fn open_members(&self) -> Result<Vec<Member>, StoreError> {
         Ok(on!(self, pool => {
-            sqlx::query_as(
-                "SELECT a.incident, a.fingerprint, a.subject, a.name, min(a.starts_at) AS starts_at, \
-                 min(a.labels) AS labels FROM alert a JOIN incident i ON i.id=a.incident \
-                 WHERE NOT i.is_over AND a.verdict='admit' GROUP BY a.incident,a.fingerprint,a.subject,a.name \
-                 ORDER BY min(a.id)",
-            )
+            sqlx::query_as(members!("JOIN incident i ON i.id=a.incident", "NOT i.is_over")).fetch_all(pool).await
+        })?)
+    }
+
+    /// Alerts of one incident, as each was first admitted.
+    pub async fn admitted_to(&self, incident: &IncidentId) -> Result<Vec<Member>, StoreError> {
+        Ok(on!(self, pool => {
+            sqlx::query_as(members!("", "a.incident=$1")).bind(incident.as_str()).fetch_all(pool).await
+        })?)
+    }
+
+    /// Alerts of incidents that were resolved since then which have neither ended nor joined another.
+    pub async fn outlasting(&self, wall_since: Timestamp) -> Result<Vec<Member>, StoreError> {
+        Ok(on!(self, pool => {
+            sqlx::query_as(members!(
+                "JOIN ending e ON e.incident=a.incident",
+                "e.at >= $1 AND NOT EXISTS (SELECT 1 FROM alert AS later WHERE later.fingerprint=a.fingerprint \
+                 AND later.id>a.id AND later.verdict IN ('resolve','admit') \
+                 AND (later.verdict='resolve' OR later.incident<>a.incident))"
+            ))
+            .bind(wall_since.millis())
             .fetch_all(pool)
             .await
         })?)

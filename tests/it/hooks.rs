@@ -141,9 +141,8 @@ async fn one_that_waits_for_its_effect_holds_up_only_what_is_connected() {
     assert_eq!(outcome(&talking, 0).await, "verified");
 }
 
-#[tokio::test]
-async fn what_ends_after_its_incident_was_resolved_is_told_of_it() {
-    // By what is measured it is well at once; the alert needs longer to notice.
+/// By what is measured INC-1 is well, although its alerts fire on.
+async fn resolved_while_it_fires(fired: &[Value], more: &str) -> Talking {
     let well = json!({"status": "success", "data": {"resultType": "vector", "result": [
         {"metric": {"service": "catalog"}, "value": [0, "0"]},
     ]}});
@@ -154,18 +153,25 @@ async fn what_ends_after_its_incident_was_resolved_is_told_of_it() {
     let (prometheus, url) = (serve(prometheus).await, cache(Calls::default()).await);
     let more = format!(
         "{}[investigation]\nsettle_seconds = 0\n[signals]\nprometheus_url = \"{prometheus}\"\nwatch_logs = false\n\
-         [remediation]\nlook_seconds = 0.1\n\
+         [remediation]\nlook_seconds = 0.1\n{more}\
          [[remediation.hook]]\nname = \"purge\"\ndescription = \"Empties it.\"\nservice = \"catalog\"\n\
          url = \"{url}/purge\"\ncheck_url = \"{url}/health\"\nnetworks = [\"127.0.0.0/8\"]\n\
          success = {{ query = \"errors\", label = \"service\", bound = 1, direction = \"at_most\", unit = \"%\" }}\n",
         people(&["T1/ann"]),
     );
     let talking = Talking::with_approvers("[\"local/you\", \"T1/ann\"]", &more).await;
-    let fired = alert("Down", "catalog");
-    talking.send(std::slice::from_ref(&fired)).await;
+    talking.send(fired).await;
     talking.incident("INC-1", |incident| incident["state"] == "handed_over").await;
     decided(&talking, 1, "purge").await;
     talking.incident("INC-1", |incident| incident["state"] == "resolved").await;
+    talking
+}
+
+#[tokio::test]
+async fn what_ends_after_its_incident_was_resolved_is_told_of_it() {
+    let fired = alert("Down", "catalog");
+    // The alert needs longer than the measures to notice that it is well.
+    let talking = resolved_while_it_fires(std::slice::from_ref(&fired), "").await;
     let root = || async { talking.told("ops").await.remove(0) };
     assert!(root().await.contains("1 firing"), "{}", root().await);
     let mut ended = fired;
@@ -177,4 +183,43 @@ async fn what_ends_after_its_incident_was_resolved_is_told_of_it() {
     assert!(page["alerts"][0]["reason"].as_str().unwrap().ends_with("ended"), "{page}");
     // Nobody is told of an incident for it.
     assert_eq!(talking.incidents().await.len(), 1);
+}
+
+/// A critical alert and a warning of one incident, which is resolved while both fire.
+async fn both_fire_on(more: &str) -> Talking {
+    let (fired, mut warns) = (alert("Down", "catalog"), alert("Slow", "catalog"));
+    warns["labels"]["severity"] = json!("warning");
+    resolved_while_it_fires(&[fired, warns], more).await
+}
+
+/// The critical one is news: what was verified did not help.
+async fn it_is_an_incident_again(talking: &Talking) {
+    let again = talking.incident("INC-2", |incident| incident["state"] == "handed_over").await;
+    assert_eq!(again["title"], "catalog: Down");
+    let page: Value = serde_json::from_str(&talking.page("/api/incidents/INC-2").await).unwrap();
+    let alerts = page["alerts"].as_array().unwrap();
+    assert_eq!(alerts.len(), 1, "the warning is known: {page}");
+    let reason = alerts[0]["reason"].as_str().unwrap();
+    assert!(reason.contains("still fires") && reason.contains("after INC-1 was resolved"), "{page}");
+    talking.until("the verdict", async || (outcome(talking, 0).await == "recurred").then_some(())).await;
+    talking.in_thread("INC-1", "did not last: Down about catalog still fires after").await;
+    // It counts once.
+    let funnel = talking.json("/api/v1/funnel").await;
+    assert_eq!(funnel["raw"], 2, "{funnel}");
+}
+
+#[tokio::test]
+async fn what_fires_on_after_its_incident_was_resolved_is_an_incident_again() {
+    let talking = both_fire_on("outlast_seconds = 1\n").await;
+    it_is_an_incident_again(&talking).await;
+}
+
+#[tokio::test]
+async fn what_fires_on_is_known_after_a_restart() {
+    let mut talking = both_fire_on("outlast_seconds = 0\n").await;
+    let path = talking.folder.path().join("midwatch.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, config.replace("outlast_seconds = 0", "outlast_seconds = 1")).unwrap();
+    talking.again().await;
+    it_is_an_incident_again(&talking).await;
 }

@@ -11,7 +11,7 @@ use sqlx::{Connection as _, SqliteConnection};
 use crate::harness::{Running, alert, free_address, midwatch};
 
 pub struct Talking {
-    folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
     child: Option<Running>,
     pub api: String,
     console: String,

@@ -1,6 +1,6 @@
 //! What the fold remembers, read from the ledger when a process begins to lead.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use super::super::desk::{Desk, FlowError};
 use super::super::label;
@@ -19,9 +19,9 @@ impl Watchkeeper {
         let audit = label::audit_so_far(desk, rules.prefilter.audit).await?;
         let triage = Triage::new(rules, desk.store.next_incident_number().await?);
         let (silences, firing, quiet) = (String::new(), HashMap::new(), HashMap::new());
-        let over_firing = HashMap::new();
+        let (over_firing, ended) = (HashMap::new(), VecDeque::new());
         let over = desk.store.over_revision();
-        let mut keeper = Self { triage, silences, firing, over_firing, quiet, audit, labels: 0, over };
+        let mut keeper = Self { triage, silences, firing, over_firing, ended, quiet, audit, labels: 0, over };
         keeper.read_labels(desk).await?;
         for lesson in desk.store.lessons().await?.iter().filter_map(lesson_of) {
             keeper.triage.correlator.taught(&lesson);
@@ -72,6 +72,7 @@ impl Watchkeeper {
             keeper.triage.correlator.joined(&incident, heard, &topology);
             keeper.firing.insert(fingerprint, (member.name, member.subject));
         }
+        keeper.outlived(desk).await?;
         Ok(keeper)
     }
 }

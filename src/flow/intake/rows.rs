@@ -28,9 +28,9 @@ pub(super) async fn read_again(
 }
 
 /// `subject` is whom correlation took the alert to be about.
-pub(super) fn ledger_row(row: &Waiting, alert: &Alert, subject: String) -> LedgerRow {
+pub(super) fn ledger_row(inbox: i64, alert: &Alert, subject: String) -> LedgerRow {
     LedgerRow {
-        inbox_id: row.id,
+        inbox_id: inbox,
         cluster: alert.cluster().into(),
         team: alert.team().unwrap_or("default").into(),
         fingerprint: alert.fingerprint.to_string(),
@@ -48,6 +48,7 @@ pub(super) fn ledger_row(row: &Waiting, alert: &Alert, subject: String) -> Ledge
         reason: String::new(),
         explanation: String::new(),
         incident: None,
+        again: false,
         labels: None,
     }
 }
