@@ -41,6 +41,60 @@ pub struct EdgeQuery {
     pub unit: String,
 }
 
+/// Services that measure others: operators of Prometheus (kube-prometheus-stack) label with them what they scrape
+/// from kube-state-metrics and the kubelet, and plain scrapes label it with none.
+const MEASURERS: &str = ".*(kubelet|kube-state-metrics|cadvisor)|";
+/// What Kubernetes makes names of: `k8s.io/apimachinery/pkg/util/rand`.
+const GENERATED: &str = "bcdfghjklmnpqrstvwxz2456789";
+
+/// `of` measured for each service, by the label `service` where it tells of whom, else by the object that is
+/// measured.
+fn by_service(aggregate: &str, of: impl Fn(&str) -> String, object: &str) -> String {
+    let named = |expression: String, (label, pattern): (&str, String)| {
+        format!("label_replace({expression}, \"service\", \"$1\", \"{label}\", \"{pattern}\")")
+    };
+    let measured = of(&format!("service=~\"{MEASURERS}\""));
+    let whole = named(measured, (object, "(.+)".into()));
+    // A later one wins where it fits: a pod of a DaemonSet, a StatefulSet, a Deployment.
+    let patterns = match object {
+        "pod" => vec![
+            format!("(.+)-[{GENERATED}]{{5}}"),
+            "(.+)-[0-9]{1,4}".to_owned(),
+            format!("(.+)-[{GENERATED}]{{6,10}}-[{GENERATED}]{{5}}"),
+        ],
+        // A StatefulSet names them after their template and the pod.
+        "persistentvolumeclaim" => vec!["(?:data-)?(.+?)(?:-[0-9]{1,4})?".to_owned()],
+        _ => vec![],
+    };
+    let measured = patterns.into_iter().fold(whole, |expression, pattern| named(expression, (object, pattern)));
+    format!("{aggregate} by (service) ({} or {measured})", of(&format!("service!~\"{MEASURERS}\"")))
+}
+
+/// `of` measured for each node, by the label `node`, else by the name that the machine gives itself.
+fn by_node(of: impl Fn(&str) -> String) -> String {
+    format!(
+        "max by (node) ({} or label_replace(({}) * on (instance) group_left (nodename) \
+         max by (instance, nodename) (node_uname_info), \"node\", \"$1\", \"nodename\", \"(.+)\"))",
+        of("node!=\"\""),
+        of("node=\"\"")
+    )
+}
+
+/// Of each container; two kube-state-metrics beside each other say the same.
+fn share_of_limit(used: impl Fn(&str) -> String, resource: &str) -> String {
+    by_service(
+        "max",
+        |which| {
+            format!(
+                "{} / on (namespace, pod, container) group_left () max by (namespace, pod, container) \
+                 (kube_pod_container_resource_limits{{resource=\"{resource}\"}})",
+                used(which)
+            )
+        },
+        "pod",
+    )
+}
+
 pub fn defaults() -> Vec<SignalQuery> {
     use SignalClass::{Health, Load, Resource, Symptom};
     let signal = |name: &str, class, promql: &str, floor, unit: &str| SignalQuery {
@@ -67,30 +121,40 @@ pub fn defaults() -> Vec<SignalQuery> {
         signal(
             "memory",
             Resource,
-            "max by (service) (container_memory_working_set_bytes / on (namespace, pod, container) group_left () \
-             kube_pod_container_resource_limits{resource=\"memory\"})",
+            &share_of_limit(|which| format!("container_memory_working_set_bytes{{{which}}}"), "memory"),
             0.08,
             "of limit",
         ),
         signal(
             "cpu",
             Resource,
-            "max by (service) (rate(container_cpu_usage_seconds_total[2m]) / on (namespace, pod, container) \
-             group_left () kube_pod_container_resource_limits{resource=\"cpu\"})",
+            &share_of_limit(|which| format!("rate(container_cpu_usage_seconds_total{{{which}}}[2m])"), "cpu"),
             0.15,
             "of limit",
         ),
         signal(
             "restarts",
             Health,
-            "sum by (service) (increase(kube_pod_container_status_restarts_total[10m]))",
+            &by_service(
+                "sum",
+                |which| format!("increase(kube_pod_container_status_restarts_total{{{which}}}[10m])"),
+                "pod",
+            ),
             1.0,
             "restarts",
         ),
         signal(
             "replicas_missing",
             Health,
-            "max by (service) (kube_deployment_spec_replicas - kube_deployment_status_replicas_available)",
+            &by_service(
+                "max",
+                |which| {
+                    format!(
+                        "(kube_deployment_spec_replicas{{{which}}} - kube_deployment_status_replicas_available{{{which}}})"
+                    )
+                },
+                "deployment",
+            ),
             0.9,
             "replicas",
         ),
@@ -113,7 +177,15 @@ pub fn defaults() -> Vec<SignalQuery> {
         signal(
             "volume",
             Resource,
-            "max by (service) (1 - kubelet_volume_stats_available_bytes / kubelet_volume_stats_capacity_bytes)",
+            &by_service(
+                "max",
+                |which| {
+                    format!(
+                        "(1 - kubelet_volume_stats_available_bytes{{{which}}} / kubelet_volume_stats_capacity_bytes{{{which}}})"
+                    )
+                },
+                "persistentvolumeclaim",
+            ),
             0.1,
             "full",
         ),
@@ -121,8 +193,16 @@ pub fn defaults() -> Vec<SignalQuery> {
         signal(
             "autoscaler",
             Load,
-            "max by (service) (kube_horizontalpodautoscaler_status_current_replicas / \
-             kube_horizontalpodautoscaler_spec_max_replicas)",
+            &by_service(
+                "max",
+                |which| {
+                    format!(
+                        "(kube_horizontalpodautoscaler_status_current_replicas{{{which}}} / \
+                         kube_horizontalpodautoscaler_spec_max_replicas{{{which}}})"
+                    )
+                },
+                "horizontalpodautoscaler",
+            ),
             0.2,
             "of maximum",
         ),
@@ -150,22 +230,34 @@ pub fn defaults() -> Vec<SignalQuery> {
             ..signal(
                 "host_cpu",
                 Resource,
-                "max by (node) (1 - sum by (node) (rate(node_cpu_seconds_total{mode=\"idle\"}[2m])) / \
-                 sum by (node) (rate(node_cpu_seconds_total[2m])))",
+                &by_node(|which| {
+                    let rates = |mode: &str| {
+                        format!("sum by (node, instance) (rate(node_cpu_seconds_total{{{which}{mode}}}[2m]))")
+                    };
+                    format!("1 - {} / {}", rates(",mode=\"idle\""), rates(""))
+                }),
                 0.6,
                 "of host",
             )
         },
         SignalQuery {
             label: "node".into(),
-            ..signal("clock", Health, "max by (node) (abs(node_timex_offset_seconds))", 0.5, "s off")
+            ..signal(
+                "clock",
+                Health,
+                &by_node(|which| format!("abs(node_timex_offset_seconds{{{which}}})")),
+                0.5,
+                "s off",
+            )
         },
         SignalQuery {
             label: "node".into(),
             ..signal(
                 "filesystem",
                 Resource,
-                "max by (node) (1 - node_filesystem_avail_bytes / node_filesystem_size_bytes)",
+                &by_node(|which| {
+                    format!("1 - node_filesystem_avail_bytes{{{which}}} / node_filesystem_size_bytes{{{which}}}")
+                }),
                 0.1,
                 "full",
             )

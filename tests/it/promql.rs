@@ -275,12 +275,45 @@ fn alike(ours: &Value, theirs: &Value) -> bool {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_estate_answers_as_a_real_prometheus_with_the_same_samples() {
+fn is_installed() -> bool {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let there =
         |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if there("prometheus").is_err() || there("promtool").is_err() {
+    let is_installed = there("prometheus").is_ok() && there("promtool").is_ok();
+    if !is_installed {
         eprintln!("skipped: prometheus and promtool are not installed");
+    }
+    is_installed
+}
+
+/// A real Prometheus that holds these samples, and its address.
+async fn with(samples: &Samples, http: &reqwest::Client) -> (Running, String, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, data) = (folder.path().join("samples"), folder.path().join("data"));
+    std::fs::write(&file, open_metrics(samples)).unwrap();
+    let mut import = Command::new("promtool");
+    import.args(["tsdb", "create-blocks-from", "openmetrics", "--quiet"]).arg(&file).arg(&data);
+    let imported = import.output().unwrap();
+    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    std::fs::write(folder.path().join("prometheus.yml"), "scrape_configs: []\n").unwrap();
+    let address = free_address();
+    let mut command = Command::new("prometheus");
+    command.arg(format!("--config.file={}", folder.path().join("prometheus.yml").display()));
+    command.arg(format!("--storage.tsdb.path={}", data.display())).arg("--storage.tsdb.retention.time=100y");
+    command.arg(format!("--web.listen-address={address}")).stdout(Stdio::null()).stderr(Stdio::null());
+    let running = Running(command.spawn().unwrap());
+    let real = format!("http://{address}");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !http.get(format!("{real}/-/ready")).send().await.is_ok_and(|answer| answer.status().is_success()) {
+        assert!(Instant::now() < deadline, "Prometheus does not start");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    (running, real, folder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_estate_answers_as_a_real_prometheus_with_the_same_samples() {
+    if !is_installed() {
         return;
     }
     let options = NightOptions { seed: 7, storm: 100, quiet_days: 1, after: None };
@@ -292,31 +325,15 @@ async fn the_estate_answers_as_a_real_prometheus_with_the_same_samples() {
     let samples = samples(&http, &base, now).await;
     assert!(samples.len() > 20, "{} metrics", samples.len());
 
-    let folder = tempfile::tempdir().unwrap();
-    let (file, data) = (folder.path().join("samples"), folder.path().join("data"));
-    std::fs::write(&file, open_metrics(&samples)).unwrap();
-    let mut import = Command::new("promtool");
-    import.args(["tsdb", "create-blocks-from", "openmetrics", "--quiet"]).arg(&file).arg(&data);
-    let imported = import.output().unwrap();
-    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
-    std::fs::write(folder.path().join("prometheus.yml"), "scrape_configs: []\n").unwrap();
-    let address = free_address();
-    let mut command = Command::new("prometheus");
-    command.arg(format!("--config.file={}", folder.path().join("prometheus.yml").display()));
-    command.arg(format!("--storage.tsdb.path={}", data.display())).arg("--storage.tsdb.retention.time=100y");
-    command.arg(format!("--web.listen-address={address}")).stdout(Stdio::null()).stderr(Stdio::null());
-    let _real = Running(command.spawn().unwrap());
-    let real = format!("http://{address}");
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !http.get(format!("{real}/-/ready")).send().await.is_ok_and(|answer| answer.status().is_success()) {
-        assert!(Instant::now() < deadline, "Prometheus does not start");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let (_real, real, _folder) = with(&samples, &http).await;
 
+    let asked: Vec<String> =
+        midwatch::config::Signals::of(&real, None).query.into_iter().map(|query| query.promql).collect();
     let mut grammar = Grammar::new(&samples, 11);
     let (mut answered, mut refused, mut different) = (0, 0, vec![]);
     for number in 0..QUESTIONS {
-        let query = grammar.vector(3);
+        // What the product itself asks comes first.
+        let query = asked.get(number).cloned().unwrap_or_else(|| grammar.vector(3));
         // Between the samples, which stand on whole minutes.
         let at = now - HOUR / 2 + 17;
         let (path, parameters) = match number % 3 {
@@ -340,4 +357,114 @@ async fn the_estate_answers_as_a_real_prometheus_with_the_same_samples() {
     println!("{QUESTIONS} questions, {answered} with an answer, {refused} refused by both, {} differ", different.len());
     assert!(answered > QUESTIONS / 2, "{answered} questions have an answer");
     assert!(different.is_empty(), "{} of {QUESTIONS} differ\n{}", different.len(), different.join("\n"));
+}
+
+/// As kube-prometheus-stack labels what it scrapes: `service` is the Service of who has measured.
+fn as_an_operator_labels(now: i64) -> Samples {
+    let mut samples = Samples::new();
+    let mut add = |name: &str, labels: &[(&str, &str)], of: &dyn Fn(i64) -> f64| {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let points = (0..=60).map(|minute| ((now - 3600 + minute * 60) as f64, of(minute).to_string())).collect();
+        samples.entry(name.to_owned()).or_default().push((labels, points));
+    };
+    let kubelet = ("service", "mon-kube-prometheus-stack-kubelet");
+    let state = ("service", "mon-kube-state-metrics");
+    let pods = [
+        ("checkout-7c9f5d8b6d-x2x4q", "checkout", 0.9),
+        ("checkout-7c9f5d8b6d-zzq7p", "checkout", 0.2),
+        ("orders-db-0", "postgres", 0.5),
+        ("log-agent-b4kxz", "agent", 0.1),
+    ];
+    for (pod, container, share) in pods {
+        let of = [("namespace", "shop"), ("pod", pod), ("container", container)];
+        let with = |more: &[(&'static str, &'static str)]| [&of[..], more].concat();
+        add("container_memory_working_set_bytes", &with(&[kubelet, ("instance", "10.0.0.1:10250")]), &|_| share * 1e9);
+        // The whole pod's, which has no limit of its own.
+        let whole = [("namespace", "shop"), ("pod", pod), ("container", ""), kubelet];
+        add("container_memory_working_set_bytes", &whole, &|_| 5e9);
+        add("container_cpu_usage_seconds_total", &with(&[kubelet]), &|minute| minute as f64 * 60.0 * share);
+        // Two of them beside each other say the same.
+        for instance in ["10.0.0.8:8080", "10.0.0.9:8080"] {
+            let limit = |resource| with(&[state, ("instance", instance), ("resource", resource)]);
+            add("kube_pod_container_resource_limits", &limit("memory"), &|_| 1e9);
+            add("kube_pod_container_resource_limits", &limit("cpu"), &|_| 2.0);
+        }
+        let restarts = with(&[state]);
+        add("kube_pod_container_status_restarts_total", &restarts, &|minute| (minute / 10) as f64 * share);
+    }
+    for (metric, replicas) in
+        [("kube_deployment_spec_replicas", 3.0), ("kube_deployment_status_replicas_available", 1.0)]
+    {
+        add(metric, &[("namespace", "shop"), ("deployment", "checkout"), state], &|_| replicas);
+    }
+    for (metric, bytes) in [("kubelet_volume_stats_available_bytes", 1e9), ("kubelet_volume_stats_capacity_bytes", 4e9)]
+    {
+        let claim = ("persistentvolumeclaim", "data-orders-db-0");
+        add(metric, &[("namespace", "shop"), claim, kubelet], &|_| bytes);
+    }
+    for (metric, replicas) in [
+        ("kube_horizontalpodautoscaler_status_current_replicas", 8.0),
+        ("kube_horizontalpodautoscaler_spec_max_replicas", 10.0),
+    ] {
+        add(metric, &[("namespace", "shop"), ("horizontalpodautoscaler", "checkout"), state], &|_| replicas);
+    }
+    let exporter =
+        [("instance", "10.0.0.1:9100"), ("job", "node-exporter"), ("service", "mon-prometheus-node-exporter")];
+    let on = |more: &[(&'static str, &'static str)]| [&exporter[..], more].concat();
+    add("node_uname_info", &on(&[("nodename", "worker-1")]), &|_| 1.0);
+    add("node_cpu_seconds_total", &on(&[("cpu", "0"), ("mode", "idle")]), &|minute| minute as f64 * 15.0);
+    add("node_cpu_seconds_total", &on(&[("cpu", "0"), ("mode", "user")]), &|minute| minute as f64 * 45.0);
+    add("node_timex_offset_seconds", &on(&[]), &|_| -0.25);
+    add("node_filesystem_avail_bytes", &on(&[("mountpoint", "/")]), &|_| 1e9);
+    add("node_filesystem_size_bytes", &on(&[("mountpoint", "/")]), &|_| 5e9);
+    // What somebody has relabelled with its own service stays with it.
+    let own = [("namespace", "shop"), ("pod", "cart-7c9f5d8b6d-x2x4q"), ("container", "cart"), ("service", "basket")];
+    add("container_memory_working_set_bytes", &own, &|_| 3e8);
+    let limit = [&own[..3], &[state, ("resource", "memory")]].concat();
+    add("kube_pod_container_resource_limits", &limit, &|_| 1e9);
+    // A plain scrape of the kubelet names no service at all.
+    let plain = [("namespace", "shop"), ("pod", "search-7c9f5d8b6d-x2x4q"), ("container", "search")];
+    add("container_memory_working_set_bytes", &plain, &|_| 4e8);
+    add("kube_pod_container_resource_limits", &[&plain[..], &[state, ("resource", "memory")]].concat(), &|_| 1e9);
+    samples
+}
+
+#[tokio::test]
+async fn the_default_signals_are_of_services_also_where_labels_name_who_has_measured() {
+    if !is_installed() {
+        return;
+    }
+    let now = 1_795_140_000;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let (_running, real, _folder) = with(&as_an_operator_labels(now), &http).await;
+    let mut found = vec![];
+    for query in midwatch::config::Signals::of(&real, None).query {
+        let answer = ask(&http, &real, "/api/v1/query", &[("query", query.promql), ("time", now.to_string())]).await;
+        assert_eq!(answer["status"], "success", "{}: {answer}", query.name);
+        for row in answer["data"]["result"].as_array().unwrap() {
+            let of = row["metric"][&query.label].as_str().unwrap_or("nobody");
+            let value: f64 = row["value"][1].as_str().unwrap().parse().unwrap();
+            found.push(format!("{} {of} {value:.2}", query.name));
+        }
+    }
+    found.sort_unstable();
+    expect_test::expect![[r#"
+        autoscaler checkout 0.80
+        clock worker-1 0.25
+        cpu checkout 0.45
+        cpu log-agent 0.05
+        cpu orders-db 0.25
+        filesystem worker-1 0.80
+        host_cpu worker-1 0.75
+        memory basket 0.30
+        memory checkout 0.90
+        memory log-agent 0.10
+        memory orders-db 0.50
+        memory search 0.40
+        replicas_missing checkout 2.00
+        restarts checkout 1.10
+        restarts log-agent 0.10
+        restarts orders-db 0.50
+        volume orders-db 0.75"#]]
+    .assert_eq(&found.join("\n"));
 }
