@@ -217,10 +217,16 @@ impl Store {
         Ok(rows.iter().filter_map(|(id, body)| self.readable(id, body)).collect())
     }
 
-    /// Incidents of which an action was ever begun.
-    pub async fn acted_on(&self) -> Result<Vec<Incident>, StoreError> {
+    /// Incidents of which an action was begun since then. One that cannot be read is an error: what may be done
+    /// depends on what was done.
+    pub async fn acted_on(&self, wall_since: Timestamp) -> Result<Vec<Incident>, StoreError> {
         let rows: Vec<(String, String)> = on!(self, pool => {
-            sqlx::query_as("SELECT id, body FROM incident WHERE id IN (SELECT incident FROM execution)").fetch_all(pool).await
+            sqlx::query_as(
+                "SELECT id, body FROM incident WHERE id IN (SELECT incident FROM execution WHERE started_at>=$1)",
+            )
+            .bind(wall_since.millis())
+            .fetch_all(pool)
+            .await
         })?;
         rows.iter().map(|(id, body)| parse("incident", id, body)).collect()
     }
@@ -251,8 +257,8 @@ impl Store {
                 .await
         })?;
         let talked: Vec<String> = on!(self, pool => {
-            sqlx::query_scalar("SELECT body FROM audit WHERE kind=$1 AND at>=$2")
-                .bind(super::CONVERSED)
+            // Its kind stands here, so that the index over these alone is used.
+            sqlx::query_scalar("SELECT body FROM audit WHERE kind='conversation.reasoned' AND at>=$1")
                 .bind(wall_since.millis())
                 .fetch_all(pool)
                 .await

@@ -56,7 +56,7 @@ fn are_connected(topology: &Topology, other: &Plan, service: &str, action: &Acti
 pub(in crate::flow) async fn facts(desk: &Desk, about: About<'_>, stage: Stage) -> Result<Facts, FlowError> {
     let wall_now = desk.clock.wall_now();
     let begun = desk.store.executions_since(wall_now - FAILED_LATELY).await?;
-    let acted = desk.store.acted_on().await?;
+    let acted = desk.store.acted_on(wall_now - FAILED_LATELY).await?;
     let done = |within: Duration| {
         let records = begun.iter().filter(move |(_, _, at)| wall_now.since(*at) < within);
         records.filter_map(|(plan, incident, _)| {
