@@ -93,6 +93,9 @@ pub enum Command {
         incident: IncidentId,
         because: String,
     },
+    Take {
+        incident: IncidentId,
+    },
     HandOver {
         incident: IncidentId,
         /// As it was written: `@name`, `<@U1>` or `TEAM/USER`.
@@ -171,6 +174,7 @@ pub enum Verb {
     Merge,
     Split,
     Noise,
+    Take,
     HandOver,
     Channel,
     FollowUp,
@@ -214,7 +218,7 @@ pub struct Spec {
 }
 
 impl Verb {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Diagnose,
         Self::Explain,
         Self::Silence,
@@ -233,6 +237,7 @@ impl Verb {
         Self::Merge,
         Self::Split,
         Self::Noise,
+        Self::Take,
         Self::HandOver,
         Self::Channel,
         Self::FollowUp,
@@ -265,6 +270,7 @@ impl Verb {
             | Self::Merge
             | Self::Split
             | Self::Noise
+            | Self::Take
             | Self::HandOver
             | Self::Channel
             | Self::FollowUp
@@ -433,6 +439,14 @@ impl Verb {
                 &[],
                 &["noise INC-7 because a load test"],
             ),
+            Self::Take => spec(
+                &["take", "ack", "acknowledge", "claim"],
+                "<INC-1>",
+                "you have it from now on, and nobody else is called",
+                &[Incident],
+                &[],
+                &["take INC-1"],
+            ),
             Self::HandOver => spec(
                 &["handover", "hand-over", "assign"],
                 "<INC-1> to <person> [because <reason>]",
@@ -531,6 +545,7 @@ impl Command {
             Self::Merge { .. } => Verb::Merge,
             Self::Split { .. } => Verb::Split,
             Self::Noise { .. } => Verb::Noise,
+            Self::Take { .. } => Verb::Take,
             Self::HandOver { .. } => Verb::HandOver,
             Self::Channel { .. } => Verb::Channel,
             Self::FollowUp { .. } => Verb::FollowUp,

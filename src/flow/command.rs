@@ -19,6 +19,7 @@ use super::{act, approve, earn, label, regroup, silence};
 use crate::domain::card::{Card, Span, Tone};
 use crate::domain::change::Change;
 use crate::domain::command::{Command, Verb, Wrong, parse};
+use crate::domain::id::IncidentId;
 use crate::domain::incident::Decision;
 use crate::domain::narrative::{answer, note};
 use crate::domain::time::{Timestamp, spoken};
@@ -27,7 +28,7 @@ use crate::ports::Person;
 pub(super) use diagnose::look_again;
 pub use hints::hints;
 pub(super) use look::{runbook_for, story};
-pub(super) use owner::opened_key;
+pub(super) use owner::{opened_key, take};
 
 /// Whether the words were a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +48,23 @@ fn tell_change(change: &Change, event_now: Timestamp) -> Vec<Span> {
 }
 
 pub async fn run(desk: &Arc<Desk>, by: &Person, text: &str) -> Result<(Understood, Card), FlowError> {
-    match parse(text) {
+    let about_incident = silence_of_incident(desk, text).await?;
+    match parse(about_incident.as_deref().unwrap_or(text)) {
         Ok(command) => Ok((Understood::Yes, carry_out(desk, by, command).await?)),
         Err(wrong) => Ok((Understood::No, say_what_is_right(&wrong))),
     }
+}
+
+/// `silence INC-3 1h ...`, as its button writes it: about all that the incident is about.
+async fn silence_of_incident(desk: &Desk, text: &str) -> Result<Option<String>, FlowError> {
+    let text = text.trim().trim_start_matches("/ops").trim_start();
+    let mut words = text.splitn(3, char::is_whitespace);
+    let (Some(verb), Some(id), Some(rest)) = (words.next(), words.next(), words.next()) else { return Ok(None) };
+    let is_silence = Verb::named(verb) == Some(Verb::Silence) && !id.contains('=');
+    let Some(id) = IncidentId::parse(id).filter(|_| is_silence) else { return Ok(None) };
+    let rest = rest.trim();
+    let span = if rest.starts_with("for ") { rest.to_owned() } else { format!("for {rest}") };
+    Ok(Some(format!("{verb} {}", silence::of_incident(desk, &id, span).await?)))
 }
 
 pub fn say_what_is_right(wrong: &Wrong) -> Card {
@@ -100,6 +114,10 @@ async fn carry_out(desk: &Arc<Desk>, by: &Person, command: Command) -> Result<Ca
             regroup::order(desk, by, regroup::Wanted::Split { from, subjects }, because).await
         }
         Command::Noise { incident, because } => label::noise(desk, by, &incident, &because).await,
+        Command::Take { incident } => {
+            owner::take(desk, by, &incident).await?;
+            Ok(note(&format!("{incident} is yours now."), Tone::Good))
+        }
         Command::HandOver { incident, to, because } => owner::hand_over(desk, by, &incident, &to, because).await,
         Command::Channel { incident, act } => owner::channel(desk, by, &incident, act).await,
         Command::FollowUp { incident, text } => owner::follow_up(desk, by, &incident, &text).await,
@@ -151,6 +169,7 @@ fn needs(command: &Command) -> Needs {
         | Verb::Forget
         | Verb::Resume
         | Verb::Noise
+        | Verb::Take
         | Verb::HandOver
         | Verb::Channel
         | Verb::FollowUp => Needs::Authority,

@@ -21,7 +21,7 @@ use crate::domain::card::{ButtonAction, Card, Span, Tone};
 use crate::domain::command::{Verb, parse};
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Decision, Incident, IncidentEvent};
-use crate::domain::narrative::{Answer, answer, note, state_words};
+use crate::domain::narrative::{Answer, answer, note};
 use crate::ports::{FromPeople, Person, Place, crash};
 use crate::store::{Batch, InboxRow, NewEffect};
 
@@ -262,18 +262,7 @@ async fn click(
         ButtonAction::Acknowledge => {
             // It ends the calls and teaches the prefilter: not for everybody who can see the channel.
             desk.must_have_authority(by, "acknowledge incidents").await?;
-            let id = incident_id(value)?;
-            desk.change(&id, |change| {
-                if change.incident().state.is_over() {
-                    let state = state_words(&change.incident().state).to_lowercase();
-                    return Err(FlowError::Refused(format!("{id} is {state}; there is nothing to acknowledge")));
-                }
-                change.record(IncidentEvent::Acknowledged { by: person.clone() })?;
-                label::real(change, &person, "acknowledged it");
-                change.tell("root", &Effect::Root);
-                Ok(())
-            })
-            .await?;
+            command::take(desk, by, &incident_id(value)?).await?;
             Ok(None)
         }
         ButtonAction::Runbook => Ok(Some(runbook(desk, &incident_id(value)?).await?)),

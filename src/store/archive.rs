@@ -217,26 +217,63 @@ impl Store {
 /// and verified before it gets its name.
 pub async fn restore(from: &Path, data_dir: &Path) -> Result<super::AuditReport, StoreError> {
     let target = data_dir.join("midwatch.db");
-    if target.exists() {
-        return Err(StoreError::Busy(format!("{} exists; move it away first", target.display())));
+    // What a killed watch has left beside its store belongs to it: it would be played into the copy.
+    let there: Vec<String> = ["midwatch.db", "midwatch.db-wal", "midwatch.db-shm"]
+        .into_iter()
+        .filter(|name| data_dir.join(name).exists())
+        .map(str::to_owned)
+        .collect();
+    if !there.is_empty() {
+        return Err(StoreError::Busy(format!(
+            "{} still holds {}; stop the watch and move all of them to another folder together first",
+            data_dir.display(),
+            there.join(", ")
+        )));
     }
     std::fs::create_dir_all(data_dir).map_err(io)?;
     let scratch = data_dir.join("midwatch.db.restoring");
+    clear(&scratch)?;
     std::fs::copy(from, &scratch).map_err(io)?;
-    let store = Store::open(&scratch.display().to_string()).await?;
-    let report = store.verify_audit().await?;
-    store.close().await;
+    let opened = async {
+        let store = Store::open(&scratch.display().to_string()).await?;
+        let report = store.verify_audit().await;
+        store.close().await;
+        report
+    };
+    let report = match opened.await {
+        Ok(report) => report,
+        Err(failure) => {
+            clear(&scratch)?;
+            let reason = format!("{} is no backup that can be used: {failure}", from.display());
+            return Err(StoreError::Corrupt { table: "backup", row: from.display().to_string(), reason });
+        }
+    };
     if let Some(fault) = &report.fault {
         // The scratch file is not the user's: nothing is lost with it.
-        let _ = std::fs::remove_file(&scratch);
+        clear(&scratch)?;
         return Err(StoreError::Corrupt { table: "audit", row: fault.row.clone(), reason: fault.what.clone() });
     }
     for suffix in ["-wal", "-shm"] {
-        let beside = data_dir.join(format!("midwatch.db.restoring{suffix}"));
-        if beside.exists() {
-            std::fs::remove_file(&beside).map_err(io)?;
-        }
+        remove(&beside(&scratch, suffix))?;
     }
     std::fs::rename(&scratch, &target).map_err(io)?;
     Ok(report)
+}
+
+fn beside(database: &Path, suffix: &str) -> std::path::PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// The scratch file and what stands beside it; nothing of the user's is lost with them.
+fn clear(scratch: &Path) -> Result<(), StoreError> {
+    ["", "-wal", "-shm"].into_iter().try_for_each(|suffix| remove(&beside(scratch, suffix)))
+}
+
+fn remove(path: &Path) -> Result<(), StoreError> {
+    match std::fs::remove_file(path) {
+        Err(failure) if failure.kind() != std::io::ErrorKind::NotFound => Err(io(failure)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }

@@ -49,9 +49,27 @@ pub fn nearest<'a>(word: &str, words: impl Iterator<Item = &'a str>) -> Option<&
     words.map(|known| (edits(known, &word), known)).min().filter(|(edits, _)| *edits <= most).map(|(_, known)| known)
 }
 
+/// What must not be offered to whoever meant something else: a tired person takes the offer.
+const GRAVE: [Verb; 4] = [Verb::Resume, Verb::Act, Verb::Approve, Verb::Forget];
+
+/// Words of other tools for what ends by itself here.
+const ENDS: [&str; 5] = ["resolve", "resolved", "close", "done", "end"];
+
 fn unknown(word: &str, rest: &str) -> Wrong {
+    if ENDS.iter().any(|end| word.eq_ignore_ascii_case(end)) {
+        return Wrong {
+            why: "an incident closes when its alerts end; one that nobody had to wake up for is called noise"
+                .to_owned(),
+            did_you_mean: None,
+            example: Verb::Noise.spec().examples[0].to_owned(),
+        };
+    }
     let names = || Verb::ALL.into_iter().flat_map(|verb| verb.spec().names.iter().copied());
-    let verb = nearest(word, names()).and_then(Verb::named);
+    let verb = nearest(word, names()).filter(|name| {
+        let is_grave = Verb::named(name).is_some_and(|verb| GRAVE.contains(&verb));
+        !is_grave || edits(name, &word.to_lowercase()) == 1
+    });
+    let verb = verb.and_then(Verb::named);
     let shown: String = word.chars().take(40).collect();
     let Some(verb) = verb else {
         return Wrong {
@@ -157,7 +175,7 @@ fn read(verb: Verb, rest: &str) -> Result<Command, String> {
         Verb::Forget => Ok(Command::Forget { id: one_word(rest, "forget needs the id of a note")? }),
         Verb::Pause => {
             let (scope, because) = scope_and_rest(rest)?;
-            Ok(Command::Pause { scope, because: some(because, "pause needs a reason")? })
+            Ok(Command::Pause { scope, because: some(after_because(because), "pause needs a reason")? })
         }
         Verb::Resume => match scope_and_rest(rest)? {
             (scope, "") => Ok(Command::Resume { scope }),
@@ -185,6 +203,7 @@ fn read(verb: Verb, rest: &str) -> Result<Command, String> {
             let (head, because) = with_reason(rest, "noise")?;
             Ok(Command::Noise { incident: incident(head)?, because })
         }
+        Verb::Take => Ok(Command::Take { incident: incident(rest)? }),
         Verb::HandOver => hand_over(rest),
         Verb::Channel => channel(rest),
         Verb::FollowUp => {

@@ -49,6 +49,7 @@ impl fmt::Display for Command {
                 more => write!(f, " {from} {} because {because}", more.join(", ")),
             },
             Self::Noise { incident, because } => write!(f, " {incident} because {because}"),
+            Self::Take { incident } => write!(f, " {incident}"),
             Self::HandOver { incident, to, because } => {
                 write!(f, " {incident} to {to}")?;
                 because.as_ref().map_or(Ok(()), |because| write!(f, " because {because}"))

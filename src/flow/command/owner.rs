@@ -5,16 +5,19 @@ use crate::domain::card::{Card, Span, Tone};
 use crate::domain::command::ChannelAct;
 use crate::domain::id::{IncidentId, PersonId};
 use crate::domain::incident::IncidentEvent;
-use crate::domain::narrative::{answer, note};
+use crate::domain::narrative::{answer, note, state_words};
 use crate::flow::deliver::{ChannelWork, Effect};
 use crate::flow::desk::{Desk, FlowError};
-use crate::flow::{elsewhere, escalate};
+use crate::flow::{elsewhere, escalate, label};
 use crate::ports::Person;
 
 /// Reads `@name`, `<@U1>` and `TEAM/USER`. Names are those of the configuration; whoever is only known
 /// to the chat is written as the chat writes people.
 pub(super) fn whom(desk: &Desk, by: &Person, written: &str) -> Result<PersonId, FlowError> {
     let text = written.trim();
+    if ["me", "myself"].iter().any(|me| text.eq_ignore_ascii_case(me)) {
+        return Ok(by.id.clone());
+    }
     if let Some(id) = text.strip_prefix("<@").and_then(|rest| rest.strip_suffix('>')) {
         let id = id.split('|').next().unwrap_or_default();
         // Over the API the chat's own way to write people means the chat's people.
@@ -39,6 +42,23 @@ pub(super) fn whom(desk: &Desk, by: &Person, written: &str) -> Result<PersonId, 
         [] => Err(FlowError::Refused(format!("I don't know {written}; write TEAM/USER, or mention the person"))),
         more => Err(FlowError::Refused(format!("{written} is one of {}; write which", more.join(", ")))),
     }
+}
+
+/// Ends the calls and teaches the prefilter: the caller has asked for authority.
+pub(in crate::flow) async fn take(desk: &Desk, by: &Person, id: &IncidentId) -> Result<(), FlowError> {
+    desk.change(id, |change| {
+        if change.incident().state.is_over() {
+            let state = state_words(&change.incident().state).to_lowercase();
+            return Err(FlowError::Refused(format!("{id} is {state}; there is nothing to acknowledge")));
+        }
+        let person = by.id.to_string();
+        change.record(IncidentEvent::Acknowledged { by: person.clone() })?;
+        label::real(change, &person, "acknowledged it");
+        change.tell("root", &Effect::Root);
+        Ok(())
+    })
+    .await?;
+    Ok(())
 }
 
 pub(super) async fn hand_over(

@@ -62,6 +62,7 @@ pub async fn holding(desk: &Desk) -> Result<Vec<(String, String)>, FlowError> {
 
 /// Anybody may stop it; starting it again needs authority, which the caller has asked for.
 pub(super) async fn set(desk: &Desk, by: &Person, scope: &Scope, because: Option<&str>) -> Result<Card, FlowError> {
+    let held_before = holding(desk).await?;
     let value = because.map(|because| format!("{because} ({})", by.name));
     let mut names = vec![name_of(scope)];
     if because.is_none() && *scope == Scope::All {
@@ -85,6 +86,38 @@ pub(super) async fn set(desk: &Desk, by: &Person, scope: &Scope, because: Option
     };
     Ok(match because {
         Some(because) => note(&format!("PAUSED{place}: nothing will be executed. Reason: {because}"), Tone::Alarm),
-        None => note(&format!("Resumed{place}: approved plans are executed again."), Tone::Good),
+        None => resumed(scope, &place, &held_before, &holding(desk).await?),
     })
+}
+
+/// A wider pause may hold on, and what was not paused was not resumed.
+fn resumed(scope: &Scope, place: &str, before: &[(String, String)], now: &[(String, String)]) -> Card {
+    let name = name_of(scope);
+    let still = |(held, because): &(String, String)| format!("{held} ({because})");
+    let wider = now.iter().find(|(held, _)| held == shown(EVERYTHING));
+    let was_held = match scope {
+        Scope::All => !before.is_empty(),
+        Scope::Namespace(_) | Scope::Service(_) => before.iter().any(|(held, _)| held == shown(&name)),
+    };
+    match (wider, was_held) {
+        (Some(wider), true) => {
+            note(&format!("Resumed{place}, but still PAUSED: {}. /ops resume ends that.", still(wider)), Tone::Alarm)
+        }
+        (Some(wider), false) => note(
+            &format!(
+                "{} was not paused by itself; still PAUSED: {}. /ops resume ends that.",
+                shown(&name),
+                still(wider)
+            ),
+            Tone::Alarm,
+        ),
+        (None, true) if now.is_empty() => {
+            note(&format!("Resumed{place}: approved plans are executed again."), Tone::Good)
+        }
+        (None, true) => {
+            let others: Vec<String> = now.iter().map(still).collect();
+            note(&format!("Resumed{place}. Still paused: {}.", others.join(", ")), Tone::Good)
+        }
+        (None, false) => note(&format!("{} was not paused.", shown(&name)), Tone::Neutral),
+    }
 }
