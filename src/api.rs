@@ -7,6 +7,7 @@ mod people;
 
 pub use changes::DeskChanges;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,6 +25,7 @@ use serde_json::json;
 
 use crate::adapters::kafka::dead_letter::{DeadLetter, DeadLetterSink, Resting};
 use crate::adapters::kafka::{AlertBatch, AlertSink, vet};
+use crate::domain::intake::structured_event;
 use crate::flow::Desk;
 use crate::flow::desk::Counters;
 use crate::flow::gate::Arrival;
@@ -73,7 +75,12 @@ async fn ready(State(desk): State<Arc<Desk>>) -> Response {
 /// An Alertmanager webhook (v4), an array of alerts, or one alert.
 async fn webhook(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
     match take_in(&desk, &headers, body).await {
-        Ok(()) => (StatusCode::ACCEPTED, Json(json!({"status": "accepted"}))).into_response(),
+        Ok(Some(key)) => {
+            // In PagerDuty's words, whose clients end the alert by this key.
+            let said = json!({"status": "success", "message": "Event processed", "dedup_key": key});
+            (StatusCode::ACCEPTED, Json(said)).into_response()
+        }
+        Ok(None) => (StatusCode::ACCEPTED, Json(json!({"status": "accepted"}))).into_response(),
         Err(refused) => refused,
     }
 }
@@ -85,13 +92,17 @@ async fn alertmanager_api(
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     match take_in(&desk, &headers, body).await {
-        Ok(()) => StatusCode::OK.into_response(),
+        Ok(_) => StatusCode::OK.into_response(),
         Err(refused) => refused,
     }
 }
 
-/// Returns when what was sent is durable.
-async fn take_in(desk: &Desk, headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<(), Response> {
+/// Returns when what was sent is durable, with the key of the alert when its sender wants it back.
+async fn take_in(
+    desk: &Desk,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Option<String>, Response> {
     admit(desk, headers)?;
     let body = match body {
         Ok(body) => body,
@@ -111,8 +122,10 @@ async fn take_in(desk: &Desk, headers: &HeaderMap, body: Result<Bytes, BytesReje
     if depth >= desk.config.server.max_inbox {
         return Err(later(&format!("{depth} batches wait")));
     }
+    let key = taken.dedup_key().map(str::to_owned);
     let arrival = Arrival { source: "webhook", dedupe: None, frames: Arc::new(vec![(bytes, taken)]) };
-    desk.gate.enter(arrival).await.map_err(|failure| later(&failure.to_string()))
+    desk.gate.enter(arrival).await.map_err(|failure| later(&failure.to_string()))?;
+    Ok(key)
 }
 
 /// The body of whoever may write here.
@@ -166,18 +179,12 @@ fn is_password(given: &str, token: &str) -> bool {
 /// A CloudEvent in binary mode has its attributes in headers: it is put into the structured form, so
 /// that the inbox holds all of it.
 fn in_binary_mode(headers: &HeaderMap, body: Bytes) -> Bytes {
-    if !headers.contains_key("ce-specversion") {
-        return body;
-    }
-    let Ok(data) = serde_json::from_slice::<serde_json::Value>(&body) else { return body };
-    let mut event = serde_json::Map::new();
-    for (name, value) in headers {
-        if let (Some(name), Ok(value)) = (name.as_str().strip_prefix("ce-"), value.to_str()) {
-            event.insert(name.to_owned(), json!(value));
-        }
-    }
-    event.insert("data".into(), data);
-    serde_json::Value::Object(event).to_string().into()
+    let attributes: BTreeMap<String, String> = headers
+        .iter()
+        .filter(|(name, _)| name.as_str().starts_with("ce-"))
+        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+        .collect();
+    structured_event(&attributes, &body).map_or(body, Bytes::from)
 }
 
 async fn silences(State(desk): State<Arc<Desk>>) -> Response {

@@ -129,6 +129,7 @@ impl App {
             past: tokio::sync::Mutex::default(),
             ear: Arc::default(),
             mappings: config.mappings()?,
+            rules: config.triage_rules()?,
             config: Arc::new(config),
         });
         // Set once, here; a second one cannot come.

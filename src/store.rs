@@ -32,7 +32,7 @@ use tokio::sync::Mutex;
 
 pub use archive::{Exported, Retention, Retired, restore};
 pub use audit::{AuditReport, AuditRow, Fault, audit_link, event_link};
-pub use batch::{AuditEntry, Batch, Claim, Draft, ExecutionRow, LedgerRow, NewEffect, PostedRow};
+pub use batch::{AuditEntry, Batch, Claim, Draft, ExecutionRow, LedgerRow, NewEffect, PostedRow, ToldLate};
 pub use cold::{ColdMessage, Thawed, is_cold, thaw};
 pub use inbox::{OpenRow, Packed, pack};
 pub use lease::{Fence, Lease, Sign, WITHOUT_SIGN};

@@ -7,6 +7,7 @@
 //! (<https://opentelemetry.io/docs/specs/semconv/gen-ai/>). What was said is never in a span: it may
 //! hold what nobody wants in a trace store.
 
+use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
@@ -56,7 +57,9 @@ pub fn init(form: LogForm, default_filter: &str, handle: &Handle) -> anyhow::Res
             filter_fn(|meta| meta.is_span() && meta.target().starts_with("midwatch") && *meta.level() <= Level::INFO);
         tracing_opentelemetry::layer().with_tracer(provider.tracer("midwatch")).with_location(false).with_filter(ours)
     });
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // Colours are for eyes: in a file their codes are noise.
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let registry = tracing_subscriber::registry().with(spans);
     // A second call (tests in one process) keeps the first subscriber.
     let _ = match form {

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt};
 use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Headers as _;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -23,7 +24,7 @@ use tracing::{error, info, warn};
 use self::dead_letter::{DeadLetter, DeadLetterSink, DeadLetters, Pause};
 use crate::config::Kafka;
 use crate::domain::id::Digest;
-use crate::domain::intake::{Mappings, Taken, take_bytes};
+use crate::domain::intake::{MAX_AGE, Mappings, Taken, structured_event, take_bytes};
 use crate::domain::time::Timestamp;
 
 /// One polled batch, as it goes into the inbox: each payload as it came, and what was read from it.
@@ -131,7 +132,8 @@ impl AlertConsumer {
                     Ok(Some(Ok(message))) => {
                         until.get_or_insert_with(|| Instant::now() + BATCH_WAIT);
                         let place = (message.topic(), message.partition(), message.offset());
-                        batch.take(place, message.payload(), sink.received_at());
+                        let at = received_at(message.timestamp(), sink.received_at());
+                        batch.take(place, content(&message), at);
                         if batch.raw.len() >= BATCH_MESSAGES || batch.bytes >= BATCH_BYTES {
                             break;
                         }
@@ -309,13 +311,12 @@ impl Reach {
 }
 
 impl Pending {
-    fn take(&mut self, (topic, partition, offset): (&str, i32, i64), payload: Option<&[u8]>, received_at: Timestamp) {
+    fn take(&mut self, (topic, partition, offset): (&str, i32, i64), payload: Bytes, received_at: Timestamp) {
         self.reach.note(topic, partition, offset);
         let topic = match self.raw.last() {
             Some(last) if *last.topic == *topic => last.topic.clone(),
             Some(_) | None => topic.into(),
         };
-        let payload = Bytes::copy_from_slice(payload.unwrap_or_default());
         self.bytes += payload.len();
         self.raw.push(Raw { topic, partition, offset, payload, received_at });
     }
@@ -323,7 +324,8 @@ impl Pending {
     fn vetted(self, mappings: &Mappings) -> Vetted {
         let (mut payloads, mut poison) = (Vec::with_capacity(self.raw.len()), vec![]);
         for message in self.raw {
-            match vet(&message.payload, mappings, message.received_at) {
+            let fits = within_limit(&message.payload);
+            match fits.and_then(|()| vet(&message.payload, mappings, message.received_at)) {
                 Ok(taken) => payloads.push((message.payload, taken)),
                 Err(reason) => poison.push(Poison { message, reason }),
             }
@@ -332,11 +334,38 @@ impl Pending {
     }
 }
 
-/// What the payload holds, or why it is poison: nothing in it can ever become an alert.
-pub fn vet(payload: &[u8], mappings: &Mappings, received_at: Timestamp) -> Result<Taken, String> {
+/// The message as the inbox keeps it, which knows no headers: those of a CloudEvent are put into the body.
+fn content(message: &impl Message) -> Bytes {
+    let body = message.payload().unwrap_or_default();
+    let of_event = |key: &str| key.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("ce_"));
+    let headers: BTreeMap<String, String> = message
+        .headers()
+        .into_iter()
+        .flat_map(|headers| headers.iter())
+        .filter(|header| of_event(header.key))
+        .filter_map(|header| Some((header.key.to_owned(), std::str::from_utf8(header.value?).ok()?.to_owned())))
+        .collect();
+    structured_event(&headers, body).map_or_else(|| Bytes::copy_from_slice(body), Bytes::from)
+}
+
+/// When the message came to the broker: after an outage of ours that is long ago, and what was said of the
+/// time after it (`endsAt` in some minutes) has to be read as it was then.
+fn received_at(sent: rdkafka::Timestamp, now: Timestamp) -> Timestamp {
+    let sent = sent.to_millis().filter(|millis| *millis > 0).map(Timestamp::from_millis);
+    // What is older is a wrong unit or an unset clock.
+    sent.filter(|sent| (now - MAX_AGE..now).contains(sent)).unwrap_or(now)
+}
+
+fn within_limit(payload: &[u8]) -> Result<(), String> {
     if payload.len() > MAX_MESSAGE {
         return Err(format!("{} bytes; the limit is {MAX_MESSAGE}", payload.len()));
     }
+    Ok(())
+}
+
+/// What the payload holds, or why it is poison: nothing in it can ever become an alert. How large it may be
+/// is for the door to say through which it came.
+pub fn vet(payload: &[u8], mappings: &Mappings, received_at: Timestamp) -> Result<Taken, String> {
     std::str::from_utf8(payload).map_err(|_| "the message is not UTF-8".to_owned())?;
     let taken = take_bytes(payload, mappings, received_at).map_err(|bad| bad.to_string())?;
     let understood = taken.alerts.len() + taken.knowledge.len() + taken.remarks.len();
@@ -345,5 +374,65 @@ pub fn vet(payload: &[u8], mappings: &Mappings, received_at: Timestamp) -> Resul
         Some(bad) if understood == 0 => Err(bad.to_string()),
         None if understood == 0 => Err("the message holds no alert".to_owned()),
         _ => Ok(taken),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
+
+    use super::*;
+
+    const NOW: i64 = 1_795_227_420_000;
+
+    fn message(payload: Option<&[u8]>, headers: &[(&str, &str)]) -> OwnedMessage {
+        let headers = headers
+            .iter()
+            .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(*value) }));
+        let at = rdkafka::Timestamp::CreateTime(NOW);
+        OwnedMessage::new(payload.map(<[u8]>::to_vec), None, "alerts".into(), at, 0, 0, Some(headers))
+    }
+
+    fn read(payload: &[u8], at: Timestamp) -> Taken {
+        vet(payload, &Mappings::default(), at).expect("a payload")
+    }
+
+    #[test]
+    fn a_cloud_event_in_headers_can_be_read_again_from_the_inbox() {
+        let attributes = [("ce_specversion", "1.0"), ("ce_type", "disk.full"), ("ce_source", "/db"), ("trace", "x")];
+        let kept = content(&message(Some(br#"{"service": "pay"}"#), &attributes));
+        let taken = read(&kept, Timestamp::from_millis(NOW));
+        assert_eq!((taken.alerts[0].name(), taken.alerts[0].label("service")), ("disk.full", Some("pay")));
+        let empty = content(&message(None, &attributes));
+        assert_eq!(read(&empty, Timestamp::from_millis(NOW)).alerts[0].name(), "disk.full");
+        // Any other message is kept as it came.
+        let plain = br#" [{"labels": {"alertname": "A"}}] "#;
+        assert_eq!(&content(&message(Some(plain), &[("trace", "x"), ("é", "y"), ("ce", "z")]))[..], plain);
+    }
+
+    #[test]
+    fn what_waited_for_us_is_read_as_it_was_then() {
+        let (now, hour) = (Timestamp::from_millis(NOW), 3_600_000);
+        let at = |sent: i64| received_at(rdkafka::Timestamp::CreateTime(sent), now).millis();
+        assert_eq!([at(NOW - hour), at(NOW + hour), at(NOW / 1_000), at(0), at(-1)], [NOW - hour, NOW, NOW, NOW, NOW]);
+        assert_eq!(received_at(rdkafka::Timestamp::NotAvailable, now), now);
+        // An hour ago Prometheus stood for it until four minutes later.
+        let ends = Timestamp::from_millis(NOW - hour + 240_000);
+        let payload = format!(r#"[{{"labels": {{"alertname": "A"}}, "endsAt": "{ends}"}}]"#);
+        let status = |at: i64| read(payload.as_bytes(), Timestamp::from_millis(at)).alerts[0].status;
+        use crate::domain::alert::Status;
+        assert_eq!([status(at(NOW - hour)), status(NOW)], [Status::Firing, Status::Resolved]);
+    }
+
+    #[test]
+    fn a_message_that_is_too_large_is_poison_and_a_body_of_that_size_is_not() {
+        let padding = " ".repeat(MAX_MESSAGE);
+        let payload = Bytes::from(format!(r#"{padding}[{{"labels": {{"alertname": "A"}}}}]"#));
+        let now = Timestamp::from_millis(NOW);
+        assert_eq!(read(&payload, now).alerts.len(), 1);
+        let mut pending = Pending::default();
+        pending.take(("alerts", 0, 7), payload, now);
+        let vetted = pending.vetted(&Mappings::default());
+        assert!(vetted.payloads.is_empty() && vetted.poison[0].reason.ends_with("the limit is 4194304"));
     }
 }

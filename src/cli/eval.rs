@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::domain::topology::Topology;
 use crate::domain::triage::Rules;
 use crate::eval::telling::Digest;
-use crate::eval::triage::{self, Case};
+use crate::eval::triage::{self, Case, Shapes};
 use crate::eval::{anomaly, logs, rootcause, series, storm};
 
 #[derive(Debug, Subcommand)]
@@ -103,7 +103,7 @@ pub async fn run(config: Config, suite: Suite) -> anyhow::Result<ExitCode> {
         Suite::Series(args) => table(&series::run(&args.data)?, args.json),
         Suite::Logs(args) => table(&logs::run(&args.data)?, args.json),
         Suite::Triage(args) => {
-            let cases = triage::load(&args.alerts)?;
+            let cases = triage::load(&args.alerts, Shapes::Alertmanager)?;
             let topology = Arc::new(match &args.topology {
                 Some(path) => triage::load_topology(path)?,
                 None => Topology::default(),
@@ -144,13 +144,14 @@ fn storms(rules: &Rules, digest: Option<Digest>, args: &StormArgs) -> anyhow::Re
         let lines: Vec<String> = storm.alerts.iter().map(ToString::to_string).collect();
         std::fs::write(&alerts, lines.join("\n"))?;
         std::fs::write(&chart, storm.topology.to_string())?;
-        let cases: Vec<Case> = triage::load(&alerts)?;
+        let cases: Vec<Case> = triage::load(&alerts, Shapes::Alertmanager)?;
         let topology = Arc::new(if args.blind { Topology::default() } else { triage::load_topology(&chart)? });
         let run = triage::run(&cases, &topology, rules.clone(), digest);
         rows.push((seed, storm.faults, triage::report(&cases, &run)));
     }
-    let mean = |of: &dyn Fn(&triage::Report) -> f64| {
-        rows.iter().map(|(_, _, report)| of(report)).sum::<f64>() / rows.len().max(1) as f64
+    let mean = |of: &dyn Fn(&triage::Report) -> Option<f64>| {
+        let known: Vec<f64> = rows.iter().filter_map(|(_, _, report)| of(report)).collect();
+        (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
     };
     let total = json!({
         "storms": rows.len(),
@@ -173,20 +174,24 @@ fn storms(rules: &Rules, digest: Option<Digest>, args: &StormArgs) -> anyhow::Re
         println!("seed faults alerts incidents told  am-told recall strict purity   ari");
         for (seed, faults, report) in &rows {
             println!(
-                "{seed:>4} {faults:>6} {:>6} {:>9} {:>4} {:>8} {:>6.2} {:>6.2} {:>6.3} {:>5.2}",
+                "{seed:>4} {faults:>6} {:>6} {:>9} {:>4} {:>8} {:>6} {:>6} {:>6} {:>5}",
                 report.alerts,
                 report.incidents,
                 report.notifications,
                 report.alertmanager_notifications,
-                report.truth_recall,
-                report.truth_recall_strict,
-                report.purity,
-                report.ari
+                share(report.truth_recall, 2),
+                share(report.truth_recall_strict, 2),
+                share(report.purity, 3),
+                share(report.ari, 2)
             );
         }
         println!("{total:#}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn share(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
 }
 
 fn seeds(text: &str) -> anyhow::Result<Vec<u64>> {
@@ -196,6 +201,10 @@ fn seeds(text: &str) -> anyhow::Result<Vec<u64>> {
         let (from, to): (u64, u64) = (from.parse().map_err(|_| wrong())?, to.parse().map_err(|_| wrong())?);
         let step: usize = step.parse().map_err(|_| wrong())?;
         anyhow::ensure!(step > 0, wrong());
+        anyhow::ensure!(
+            from < to,
+            "--seeds {text}: no seed lies from {from} to before {to}; write the smaller one first"
+        );
         return Ok((from..to).step_by(step).collect());
     }
     text.split(',').map(|seed| seed.trim().parse().map_err(|_| wrong())).collect()
@@ -218,8 +227,31 @@ fn print<T: Serialize>(report: &T, as_json: bool) -> anyhow::Result<ExitCode> {
     for (name, value) in value.as_object().into_iter().flatten() {
         match value {
             serde_json::Value::Array(rows) => rows.iter().for_each(|row| println!("{row}")),
+            serde_json::Value::Null => println!("{name:<28} -"),
             value => println!("{name:<28} {value}"),
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_a_range_or_a_list_and_never_none() {
+        let check = |text: &str, expected: &[u64]| assert_eq!(seeds(text).expect("seeds"), expected, "{text}");
+        check("2..7:2", &[2, 4, 6]);
+        check("2..4", &[2, 3]);
+        check("1, 5", &[1, 5]);
+        for text in ["5..2", "5..5", "", "2..", "2..9:0", "a"] {
+            let error = seeds(text).expect_err(text).to_string();
+            assert!(error.starts_with(&format!("--seeds {text}: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_share_of_nothing_is_a_dash() {
+        assert_eq!([share(Some(0.5), 2), share(None, 2)], ["0.50", "-"]);
+    }
 }

@@ -10,15 +10,17 @@ use clap::Args;
 use super::eval::digest;
 use crate::adapters::kafka::history::read_topic;
 use crate::config::Config;
+use crate::domain::prefilter::AnomalyMode;
 use crate::domain::topology::Topology;
+use crate::eval::triage::Shapes;
 use crate::eval::{replay, triage};
 use crate::ports::{Clock as _, SystemClock};
 use crate::store::{Thawed, is_cold, thaw};
 
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// JSON lines in time order, one alert (or one webhook body) a line; a cold file of retention, or the
-    /// folder of them, compressed as they are; or the name of a topic, which is read from its beginning to
+    /// JSON lines in time order, one alert (or one webhook body, or whatever the first configuration maps) a
+    /// line; a cold file of retention, or the folder of them, compressed as they are; or the name of a topic, which is read from its beginning to
     /// its end at the brokers of the first configuration.
     #[arg(long, value_name = "FILE|FOLDER|TOPIC")]
     from: PathBuf,
@@ -48,6 +50,12 @@ pub fn run(
     let load = |path: &PathBuf| Config::load(Some(path.as_path()), environment);
     let (in_use, wanted) = (load(a)?, load(b)?);
     let cases = history(&args.from, &in_use)?;
+    anyhow::ensure!(!cases.is_empty(), "{}: no alert in it to replay", args.from.display());
+    for (config, path) in [(&in_use, a), (&wanted, b)] {
+        if let Some(line) = without_labels(config) {
+            eprintln!("{}: {line}", path.display());
+        }
+    }
     let topology = Arc::new(match &args.topology {
         Some(path) => triage::load_topology(path)?,
         None => Topology::default(),
@@ -90,6 +98,18 @@ pub fn run(
     Ok(ExitCode::SUCCESS)
 }
 
+/// A replay has no labels: they lie in the store of a watch that may be running, and tell of what people said
+/// later than what is replayed.
+fn without_labels(config: &Config) -> Option<&'static str> {
+    match config.triage_rules().ok()?.prefilter.anomaly_mode {
+        AnomalyMode::Calibrated => Some(
+            "anomaly_mode = \"calibrated\" is replayed as \"shadow\": a replay reads no labels of people, so nothing \
+             is suppressed by its score",
+        ),
+        AnomalyMode::Fixed | AnomalyMode::Shadow => None,
+    }
+}
+
 /// What happened: from a file of that name, cold files as retention has written them, else from a topic.
 fn history(from: &Path, in_use: &Config) -> anyhow::Result<Vec<triage::Case>> {
     if is_cold(from) {
@@ -108,7 +128,8 @@ fn history(from: &Path, in_use: &Config) -> anyhow::Result<Vec<triage::Case>> {
         return Ok(cases);
     }
     if from.exists() {
-        return Ok(triage::load(from)?);
+        let read_at = SystemClock.wall_now();
+        return Ok(triage::load(from, Shapes::Any { mappings: &in_use.mappings()?, read_at })?);
     }
     let Some(kafka) = &in_use.kafka else {
         anyhow::bail!(
@@ -124,4 +145,20 @@ fn history(from: &Path, in_use: &Config) -> anyhow::Result<Vec<triage::Case>> {
         eprintln!("{unreadable} of {} messages hold no alert and are left out", told.len());
     }
     Ok(cases)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_that_needs_labels_is_said_to_be_replayed_without() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("midwatch.toml");
+        for (mode, expected) in [("calibrated", true), ("shadow", false), ("fixed", false)] {
+            std::fs::write(&path, format!("[prefilter]\nanomaly_mode = \"{mode}\"\n")).expect("written");
+            let config = Config::load(Some(&path), &|_| None).expect("a configuration");
+            assert_eq!(without_labels(&config).is_some(), expected, "{mode}");
+        }
+    }
 }

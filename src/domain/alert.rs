@@ -209,15 +209,20 @@ pub enum Severity {
 impl Severity {
     /// Reads the spellings that teams use; `None` when the word says nothing of weight.
     pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
         // Most write it in small letters, and it is read several times an alert.
         if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Self::parse(&text.to_ascii_lowercase());
         }
         match text {
-            "critical" | "crit" | "page" | "emergency" | "fatal" | "disaster" | "error" | "high" | "p1" | "sev1"
-            | "sev2" => Some(Self::Critical),
-            "warning" | "warn" | "medium" | "minor" | "p2" | "p3" | "sev3" => Some(Self::Warning),
-            "info" | "informational" | "notice" | "low" | "none" | "debug" | "p4" | "p5" | "sev4" => Some(Self::Info),
+            "critical" | "crit" | "page" | "emergency" | "emerg" | "fatal" | "disaster" | "error" | "high"
+            | "major" | "severe" | "urgent" | "blocker" | "alert" | "alarm" | "triggered" | "p0" | "p1" | "sev0"
+            | "sev1" | "sev2" | "s0" | "s1" | "s2" => Some(Self::Critical),
+            "warning" | "warn" | "medium" | "minor" | "p2" | "p3" | "sev3" | "s3" => Some(Self::Warning),
+            "info" | "informational" | "notice" | "low" | "none" | "debug" | "p4" | "p5" | "sev4" | "sev5" | "s4"
+            | "s5" => Some(Self::Info),
+            // `SEV-1`, `p_2`
+            _ if text.contains(['-', '_', ' ']) => Self::parse(&text.replace(['-', '_', ' '], "")),
             _ => None,
         }
     }

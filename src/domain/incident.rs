@@ -306,10 +306,10 @@ impl Incident {
                     group.said.production |= alert.said.production;
                     group.first_at = group.first_at.min(alert.starts_at);
                     group.last_at = group.last_at.max(alert.starts_at);
-                    if alert.again {
-                        group.resolved = group.resolved.saturating_sub(1);
-                    } else {
-                        group.count += 1;
+                    match (alert.again, alert.still) {
+                        (true, false) => group.resolved = group.resolved.saturating_sub(1),
+                        (true, true) => {}
+                        (false, _) => group.count += 1,
                     }
                 }
             }

@@ -28,6 +28,8 @@ mod hostile_tests;
 #[cfg(test)]
 mod mapping_tests;
 #[cfg(test)]
+mod sender_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
@@ -38,11 +40,14 @@ use serde_json::Value;
 use super::alert::{Alert, BadAlert, Fingerprint};
 use super::time::Timestamp;
 
-pub use draft::{NOTE_SOURCE, NOTE_TIME};
+pub use draft::{NOTE_REPEAT, NOTE_SOURCE, NOTE_TIME};
 pub use events::alertmanager_fingerprint;
 pub use format::{Format, Tried, detect};
 pub use mapping::{BadMapping, Condition, Mapping, Mappings};
 pub use times::{MAX_AGE, MAX_AHEAD};
+
+/// Refusals of one payload that are told: each is logged and audited, and two bytes are enough for one.
+pub const MAX_REFUSED: usize = 100;
 
 /// How deep envelopes may lie in one another (a CloudEvent in an SNS message in a batch ...).
 const MAX_DEPTH: usize = 6;
@@ -54,8 +59,38 @@ pub struct Taken {
     /// What others already decided about alerts (silences, inhibitions, acknowledgements).
     pub knowledge: Vec<Knowledge>,
     pub refused: Vec<BadAlert>,
+    /// Beyond [`MAX_REFUSED`]; the last of `refused` says how many.
+    pub refused_beyond: usize,
     /// What was understood and is neither an alert nor a fact about one.
     pub remarks: Vec<Remark>,
+}
+
+impl Taken {
+    fn refuse(&mut self, bad: impl FnOnce() -> BadAlert) {
+        if self.refused.len() < MAX_REFUSED {
+            self.refused.push(bad());
+        } else {
+            self.refused_beyond += 1;
+        }
+    }
+
+    /// When all is read.
+    fn finished(mut self) -> Self {
+        if self.refused_beyond > 0 {
+            let more = self.refused_beyond;
+            let told = format!("{more} more alerts of this payload are refused; see the {MAX_REFUSED} before for why");
+            self.refused.push(BadAlert::Unreadable(told));
+        }
+        self.knowledge.iter_mut().for_each(Knowledge::make_storable);
+        self
+    }
+
+    /// By which the sender of a PagerDuty event, the only alert here, can end it; its answer has to say so.
+    pub fn dedup_key(&self) -> Option<&str> {
+        let [Alert { annotations, .. }] = &self.alerts[..] else { return None };
+        let source = annotations.get(NOTE_SOURCE)?;
+        annotations.get("dedup_key").map(String::as_str).filter(|_| source == Format::PagerDuty.name())
+    }
 }
 
 /// A fact about the alert with this fingerprint, as its source stated it.
@@ -77,8 +112,24 @@ pub enum Known {
     Inhibited { by: Vec<String>, rules: Vec<String> },
     /// A person has taken it.
     Acknowledged,
-    /// Alertmanager put it into a group for this receiver.
+    /// Alertmanager put it into a group for this receiver, told the receiver, or lists it as active: whatever
+    /// muted it there has ended. The key of the group is empty when it was not sent.
     Grouped { receiver: String, group_key: String },
+}
+
+impl Knowledge {
+    /// Its words are stored with the verdict about the alert.
+    fn make_storable(&mut self) {
+        let said: Vec<&mut String> = match &mut self.known {
+            Known::Silenced { by, comment, until: _ } => by.iter_mut().chain([comment]).collect(),
+            Known::Inhibited { by, rules } => by.iter_mut().chain(rules).collect(),
+            Known::Acknowledged => vec![],
+            Known::Grouped { receiver, group_key } => vec![receiver, group_key],
+        };
+        for text in said.into_iter().chain([&mut self.name]).filter(|text| text.contains('\0')) {
+            *text = draft::storable(text);
+        }
+    }
 }
 
 /// What the sender wants or said beside alerts.
@@ -155,7 +206,7 @@ pub enum BadPayload {
 pub fn take(payload: &Value, mappings: &Mappings, received_at: Timestamp) -> Result<Taken, BadPayload> {
     let mut taken = Taken::default();
     Door { mappings, received_at, depth: 0, road: Vec::new() }.open(payload, &mut taken)?;
-    Ok(taken)
+    Ok(taken.finished())
 }
 
 /// As [`take`], for bytes: Alertmanager's shapes are read without a tree between. The result is the
@@ -164,7 +215,7 @@ pub fn take_bytes(payload: &[u8], mappings: &Mappings, received_at: Timestamp) -
     if mappings.is_empty()
         && let Some(taken) = typed::take(payload, received_at)
     {
-        return Ok(taken);
+        return Ok(taken.finished());
     }
     let value = serde_json::from_slice(payload).map_err(|error| BadPayload::NotJson(error.to_string()))?;
     take(&value, mappings, received_at)
@@ -179,6 +230,14 @@ pub fn take_event(
     received_at: Timestamp,
 ) -> Result<Taken, BadPayload> {
     take(&cloudevents::structured(headers, body), mappings, received_at)
+}
+
+/// A CloudEvent in binary mode as one in structured mode, so that whoever keeps the bytes keeps all of it.
+/// Header names begin with `ce-` (HTTP) or `ce_` (Kafka). `None`: it is no such event, or its data is JSON
+/// that is broken; the body is all there is.
+/// <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md>
+pub fn structured_event(headers: &BTreeMap<String, String>, body: &[u8]) -> Option<Vec<u8>> {
+    cloudevents::structured_bytes(headers, body)
 }
 
 /// The way into one payload: what is the same for all that lies in it.
@@ -224,7 +283,7 @@ impl Door<'_> {
             match inner.open(item, taken) {
                 Ok(()) => understood = true,
                 Err(failure) => {
-                    taken.refused.push(draft::as_alert(&failure));
+                    taken.refuse(|| draft::as_alert(&failure));
                     first_failure.get_or_insert(failure);
                 }
             }

@@ -1,6 +1,7 @@
 //! The story in chat: cards from the fold of an incident, and from nothing else.
 
 mod approval;
+mod gravity;
 mod home;
 
 use super::card::{Block, Button, ButtonAction, ButtonStyle, Card, Field, Span, Tone};
@@ -9,6 +10,7 @@ use super::incident::{Incident, State};
 use super::time::Timestamp;
 
 pub use approval::approval;
+pub use gravity::{by_gravity, headline, title};
 pub use home::{Home, home};
 
 /// The message in the channel; edited in place as the incident goes on.
@@ -27,10 +29,13 @@ pub fn root(incident: &Incident) -> Card {
         Block::Header { text: header.clone(), tone: tone(incident) },
         Block::Fields { fields },
         Block::Text { spans: best_hypothesis(incident) },
-        Block::Text {
-            spans: vec![Span::plain(format!("{}: {}", incident.severity.as_str(), incident.severity_because))],
-        },
     ];
+    if let Some(spans) = gravity::what_is_broken(incident) {
+        blocks.push(Block::Text { spans });
+    }
+    blocks.push(Block::Text {
+        spans: vec![Span::plain(format!("{}: {}", incident.severity.as_str(), incident.severity_because))],
+    });
     if let Some(spans) = ending(&incident.state) {
         blocks.push(Block::Text { spans });
     }
@@ -84,7 +89,8 @@ pub fn root(incident: &Incident) -> Card {
             Span::Link { text: "timeline and evidence".into(), path: format!("/incident/{}", incident.id) },
         ],
     });
-    Card { fallback: format!("{header} ({})", alerts(incident)), blocks }
+    let first = gravity::broken_first(incident).map_or_else(String::new, |first| format!("; {first}"));
+    Card { fallback: format!("{header} ({}{first})", alerts(incident)), blocks }
 }
 
 /// The diagnosis in the thread, with its marks and what was ruled out.
@@ -132,19 +138,14 @@ pub fn diagnosis(incident: &Incident) -> Card {
             ],
         });
     }
-    blocks.push(Block::Picture {
-        title: "What left its usual band".into(),
-        alt: signals_alt(incident),
-        path: format!("/picture/{}/signals.svg", incident.id),
-    });
-    blocks.push(Block::Picture {
-        title: "Blast radius".into(),
-        alt: topology_alt(incident, &[]),
-        path: format!("/picture/{}/topology.svg", incident.id),
-    });
+    // Where nothing was seen, empty pictures would say that all was looked at and is well.
+    if !(incident.candidates.is_empty() && diagnosis.claims.is_empty()) {
+        blocks.extend(pictures(incident));
+    }
     let mut context = vec![Span::plain(match incident.reasoner.as_deref() {
         None | Some("none") => {
-            "no model configured: reasoned from topology, onset order, changes and runbooks".to_owned()
+            // Not which sources there are: of those that are not configured nothing was read.
+            "no model configured: reasoned by fixed rules from what could be read".to_owned()
         }
         // The diagnosis knows who reached it: a model that was asked may have said nothing that holds.
         Some(_) if diagnosis.reasoner.starts_with("none") => {
@@ -167,6 +168,20 @@ pub fn diagnosis(incident: &Incident) -> Card {
         ],
     });
     Card { fallback: headline, blocks }
+}
+
+fn pictures(incident: &Incident) -> [Block; 2] {
+    let signals = Block::Picture {
+        title: "What left its usual band".into(),
+        alt: signals_alt(incident),
+        path: format!("/picture/{}/signals.svg", incident.id),
+    };
+    let topology = Block::Picture {
+        title: "Blast radius".into(),
+        alt: topology_alt(incident, &[]),
+        path: format!("/picture/{}/topology.svg", incident.id),
+    };
+    [signals, topology]
 }
 
 /// The picture of the signals in words, for those who cannot see it.

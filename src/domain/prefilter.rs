@@ -162,6 +162,18 @@ impl Prefilter {
         }
     }
 
+    /// It is told now, without another word of its sender; whether it fires on at all.
+    pub fn release(&mut self, fingerprint: Fingerprint) -> bool {
+        let Some(seen) = self.seen.get_mut(&fingerprint) else { return false };
+        seen.held = false;
+        seen.firing_since.is_some()
+    }
+
+    /// Whether it is late news of a firing that has ended.
+    pub fn is_late(&self, alert: &Alert, event_now: Timestamp) -> bool {
+        self.seen.get(&alert.fingerprint).is_some_and(|seen| seen.is_late(alert, event_now))
+    }
+
     /// What the labels allow from now on.
     pub fn calibrate(&mut self, setting: Setting) {
         self.setting = setting;
@@ -241,6 +253,18 @@ impl Prefilter {
             let due = seen.due;
             match seen.hear(alert, event_now) {
                 Heard::Repeat(reason) => return Verdict::Suppress { reason },
+                Heard::Graver if alert.severity() >= self.rules.severity_floor => {
+                    seen.due = None;
+                    if let Some(due) = due {
+                        self.debouncer.forget(due, alert.fingerprint);
+                    }
+                    let because = Because::Said(format!("it fires on and is {} now", alert.severity().as_str()));
+                    return Verdict::Admit { because, score: seen.scored.map(|scored| scored.score) };
+                }
+                Heard::Graver => {
+                    let (severity, floor) = (alert.severity(), self.rules.severity_floor);
+                    return Verdict::Suppress { reason: Suppression::BelowFloor { severity, floor } };
+                }
                 Heard::Again => {
                     let waited = due.and_then(|due| self.debouncer.forget(due, alert.fingerprint));
                     let because = waited.unwrap_or(Because::StillFires);
@@ -270,11 +294,11 @@ impl Prefilter {
         self.past.learn(place, &row, starts_at, self.rules.anomaly_min_history, self.rules.seed);
         seen.scored = score.map(|score| Scored { score, openly: threshold.is_none() });
 
-        if severity < floor {
-            return Verdict::Suppress { reason: Suppression::BelowFloor { severity, floor } };
-        }
         if self.rules.never_suppress.iter().any(|name| name == alert.name()) {
             return Verdict::Admit { because: Because::Listed, score };
+        }
+        if severity < floor {
+            return Verdict::Suppress { reason: Suppression::BelowFloor { severity, floor } };
         }
         let because = if severity == Severity::Critical {
             Because::Critical

@@ -227,15 +227,17 @@ pub fn assess(symptoms: &[Symptom], topology: &Topology, history: History) -> (S
         };
         return settle(sev, format!("warnings only, about {}{said}", services(all.len())), history);
     }
+    let (sev, reason) = weigh(symptoms, &ill, feel, topology);
     let gone = symptoms.iter().filter(critical).find(|one| is_machine_down(&one.name));
+    // Others carry on, unless users meet those that suffer.
     if let Some(gone) = gone
         && ill.len() <= TENANTS + 1
         && feel != Users::Feel
+        && sev <= Sev::Three
     {
         let because = format!("the machine {} is gone, few services suffer and others carry on", gone.subject);
         return settle(Sev::Four, because, history);
     }
-    let (sev, reason) = weigh(symptoms, &ill, feel, topology);
     settle(sev, reason, history)
 }
 

@@ -3,12 +3,16 @@
 //! The intake drives it against the store, `eval triage` and `replay` against files; both see the
 //! same decisions.
 
+mod held;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::alert::{Alert, Fingerprint, Reading, Severity};
+use super::alert::{Alert, Fingerprint, Reading, Severity, Status};
 use super::correlate::{self, Correlator, Heard, Link, Merge, Patient, Placement, Why};
 use super::id::IncidentId;
 use super::intake::{Knowledge, Known};
@@ -17,6 +21,7 @@ use super::prefilter::{self, Because, Mute, Prefilter, Suppression, Verdict};
 use super::severity::Said;
 use super::time::{Timestamp, spoken};
 use super::topology::Topology;
+use held::Held;
 
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
@@ -72,8 +77,11 @@ pub struct Persisting {
     /// A new incident; otherwise it joins one near it.
     pub opened: bool,
     pub cluster: String,
+    pub team: Option<String>,
     pub alert: Gathered,
     pub because: String,
+    /// It was part of that incident before.
+    pub again: bool,
 }
 
 pub struct Triage {
@@ -82,8 +90,16 @@ pub struct Triage {
     pub intent: Intent,
     /// What the senders said of alerts, until when.
     elsewhere: FxHashMap<Fingerprint, (Mute, Option<Timestamp>)>,
+    held: Held,
+    /// The warnings that wait for company, as far as they are few: what is silenced meanwhile stays muted.
+    patients: FxHashMap<Fingerprint, Alert>,
+    /// After this time a firing that was suppressed as a flapping one lasts.
+    persists: Duration,
     next_number: i64,
 }
+
+/// Under a storm the others wait without their labels, and are told.
+const MAX_PATIENTS: usize = 2_000;
 
 /// Alertmanager does not say when an inhibition ends; it repeats it at each flush of the group, every
 /// five minutes by default. After three flushes of silence it is over.
@@ -95,6 +111,9 @@ impl Triage {
     /// `next_number` is the number of the next incident that it opens.
     pub fn new(rules: Rules, next_number: i64) -> Self {
         Self {
+            held: Held::default(),
+            patients: FxHashMap::default(),
+            persists: rules.correlation.persists,
             prefilter: Prefilter::new(rules.prefilter),
             correlator: Correlator::new(rules.correlation),
             intent: rules.intent,
@@ -104,36 +123,117 @@ impl Triage {
     }
 
     pub fn judge(&mut self, alert: &Alert, event_now: Timestamp, topology: &Arc<Topology>) -> Judged {
-        self.intent.observe(alert, event_now);
         let alert = &Reading::of(alert);
-        match self.prefilter.judge(alert, event_now) {
+        let verdict = self.prefilter.judge(alert, event_now);
+        // Late news of a firing that has ended inhibits nothing.
+        if !matches!(verdict, Verdict::Suppress { reason: Suppression::Stale { .. } }) {
+            self.intent.observe(alert, event_now);
+        }
+        match verdict {
             Verdict::Suppress { reason } => {
+                if matches!(reason, Suppression::Flapping { .. } | Suppression::AtTheEdge { .. }) {
+                    self.lasts(alert, event_now);
+                }
                 Judged::Suppressed { reason, incident: self.correlator.incident_of(alert.fingerprint).cloned() }
             }
             Verdict::Resolve => {
                 self.correlator.ended(alert.fingerprint);
                 self.elsewhere.remove(&alert.fingerprint);
+                self.held.remove(alert.fingerprint);
+                if !self.patients.is_empty() {
+                    self.patients.remove(&alert.fingerprint);
+                }
                 Judged::Resolved { incident: self.correlator.incident_of(alert.fingerprint).cloned() }
             }
             Verdict::Admit { because, .. } => match self.muted(alert, event_now) {
                 Some(by) => {
-                    self.prefilter.hold(alert.fingerprint);
+                    self.hold(alert, event_now);
                     let incident = self.correlator.incident_of(alert.fingerprint).cloned();
                     Judged::Suppressed { reason: Suppression::Muted { by }, incident }
                 }
-                None => self.place(alert, because, topology),
+                None => {
+                    self.held.remove(alert.fingerprint);
+                    let placed = self.place(alert, because, event_now, topology);
+                    if let Judged::Waits { .. } = placed {
+                        self.remember(alert);
+                    }
+                    placed
+                }
             },
         }
+    }
+
+    /// Alerts that came together: what inhibits counts for those that stand before it, too.
+    pub fn foresee(&mut self, alerts: &[Alert], event_now: Timestamp) {
+        if self.intent.inhibitions().rules().is_empty() {
+            return;
+        }
+        for alert in alerts.iter().filter(|alert| alert.status == Status::Firing) {
+            if !self.prefilter.is_late(alert, event_now) {
+                self.intent.observe(alert, event_now);
+            }
+        }
+    }
+
+    /// A firing that nobody is told of while it is muted: the end of that is looked for.
+    pub fn hold(&mut self, alert: &Alert, event_now: Timestamp) {
+        self.prefilter.hold(alert.fingerprint);
+        self.held.keep(alert, Because::StillFires, event_now, event_now);
+    }
+
+    /// After a restart: it was muted, or suppressed as one that flaps, and may fire on.
+    pub fn held_again(&mut self, alert: &Alert, is_muted: bool, event_now: Timestamp) {
+        match is_muted {
+            true => self.hold(alert, event_now),
+            false => self.lasts(alert, event_now),
+        }
+    }
+
+    /// After a restart: it was told later on.
+    pub fn told(&mut self, fingerprint: Fingerprint) {
+        self.held.remove(fingerprint);
+    }
+
+    /// What goes on without a break neither flaps nor is at the edge any more.
+    fn lasts(&mut self, alert: &Alert, event_now: Timestamp) {
+        let because = Because::Said(format!("it has fired without a break for {}", spoken(self.persists)));
+        self.held.keep(alert, because, alert.starts_at.min(event_now) + self.persists, event_now);
+    }
+
+    /// People have silenced, or ended a silence.
+    pub fn mutes_changed(&mut self) {
+        self.held.look_now();
+    }
+
+    fn remember(&mut self, alert: &Alert) {
+        if self.patients.len() >= MAX_PATIENTS {
+            let correlator = &self.correlator;
+            self.patients.retain(|fingerprint, _| correlator.waiting(*fingerprint).is_some());
+        }
+        if self.patients.len() < MAX_PATIENTS {
+            self.patients.insert(alert.fingerprint, alert.clone());
+        }
+    }
+
+    /// Whether a warning that waited was muted meanwhile; then it waits for the end of that.
+    fn muted_meanwhile(&mut self, fingerprint: Fingerprint, event_now: Timestamp) -> bool {
+        let Some(alert) = self.patients.remove(&fingerprint) else { return false };
+        let is_muted = self.muted(&alert, event_now).is_some();
+        if is_muted {
+            self.correlator.ended(fingerprint);
+            self.hold(&alert, event_now);
+        }
+        is_muted
     }
 
     /// A critical alert that fires on although its incident was said to be over, as if it began now.
     pub fn outlasts(&mut self, alert: &Alert, event_now: Timestamp, topology: &Arc<Topology>) -> Judged {
         if let Some(by) = self.muted(alert, event_now) {
-            self.prefilter.hold(alert.fingerprint);
+            self.hold(alert, event_now);
             return Judged::Suppressed { reason: Suppression::Muted { by }, incident: None };
         }
         let news = Alert { starts_at: event_now, ..alert.clone() };
-        self.place(&Reading::of(&news), Because::Critical, topology)
+        self.place(&Reading::of(&news), Because::Critical, event_now, topology)
     }
 
     fn muted(&self, alert: &Alert, event_now: Timestamp) -> Option<Mute> {
@@ -169,7 +269,13 @@ impl Triage {
         self.elsewhere.insert(fact.about, (mute, until));
     }
 
-    fn place(&mut self, alert: &Reading<'_>, because: Because, topology: &Arc<Topology>) -> Judged {
+    fn place(
+        &mut self,
+        alert: &Reading<'_>,
+        because: Because,
+        event_now: Timestamp,
+        topology: &Arc<Topology>,
+    ) -> Judged {
         match self.correlator.place(alert, topology) {
             Placement::Wait { because: why } => Judged::Waits { because, why },
             Placement::Join { incident, why } => {
@@ -192,6 +298,8 @@ impl Triage {
                 if heard.critical {
                     self.correlator.fell(alert.fingerprint, alert.starts_at);
                 }
+                let gathers: Vec<Fingerprint> =
+                    gathers.into_iter().filter(|one| !self.muted_meanwhile(*one, event_now)).collect();
                 let gathers = gathers.into_iter().filter_map(|fingerprint| {
                     let Patient { name, subject, at, said } = self.correlator.waiting(fingerprint)?;
                     let cluster = self.correlator.cluster_of_waiting(fingerprint)?;
@@ -216,7 +324,7 @@ impl Triage {
 
     /// Whether `overdue` has something to say.
     pub fn is_overdue(&self, event_now: Timestamp) -> bool {
-        self.correlator.is_overdue(event_now) || self.prefilter.is_due(event_now)
+        self.correlator.is_overdue(event_now) || self.prefilter.is_due(event_now) || self.held.is_due(event_now)
     }
 
     /// Warnings that fire on and on without company, each an incident of its own by now.
@@ -227,6 +335,10 @@ impl Triage {
             let Some((Patient { name, subject, at: starts_at, said }, cluster)) = known else { continue };
             if !self.prefilter.is_firing(fingerprint) {
                 self.correlator.ended(fingerprint);
+                continue;
+            }
+            let team = self.patients.get(&fingerprint).and_then(|alert| alert.team().map(str::to_owned));
+            if self.muted_meanwhile(fingerprint, event_now) {
                 continue;
             }
             let lasts = spoken(event_now.since(starts_at));
@@ -247,26 +359,42 @@ impl Triage {
             let (name, subject) = (name.to_string(), subject.to_string());
             let alert = Gathered { fingerprint, name, subject, severity: Severity::Warning, starts_at, said };
             let cluster = correlate::cluster_of(&cluster).to_owned();
-            overdue.push(Persisting { incident, opened, cluster, alert, because });
+            overdue.push(Persisting { incident, opened, cluster, team, alert, because, again: false });
         }
         overdue
     }
 
-    /// Alerts that had to fire for a while before anybody is told, and did.
+    /// Alerts that had to fire for a while before anybody is told, and did; and what was held back and is free.
     fn lasting(&mut self, event_now: Timestamp, topology: &Arc<Topology>) -> Vec<Persisting> {
-        let mut lasting = vec![];
+        let mut due = vec![];
         while let Some((alert, because)) = self.prefilter.next_due(event_now) {
             // After a restart what was told before waits once more.
-            if self.correlator.incident_of(alert.fingerprint).is_some() {
-                continue;
+            if self.correlator.incident_of(alert.fingerprint).is_none() {
+                due.push((alert, because));
             }
+        }
+        let mut held = std::mem::take(&mut self.held);
+        let free = held.free(event_now, |alert| self.muted(alert, event_now).is_some());
+        self.held = held;
+        for (alert, because) in free {
+            if self.prefilter.release(alert.fingerprint) {
+                due.push((alert, because));
+            }
+        }
+        let mut lasting = vec![];
+        for (alert, because) in due {
             if self.muted(&alert, event_now).is_some() {
-                self.prefilter.hold(alert.fingerprint);
+                self.hold(&alert, event_now);
                 continue;
             }
             let lasts = spoken(event_now.since(alert.starts_at));
-            let placed = self.place(&Reading::of(&alert), because, topology);
+            let news = Alert { starts_at: event_now, ..alert.clone() };
+            let placed = self.place(&Reading::of(&news), because, event_now, topology);
+            if let Judged::Waits { .. } = placed {
+                self.remember(&news);
+            }
             let cluster = self.correlator.cluster(&alert);
+            let team = alert.team().map(str::to_owned);
             let itself = Gathered {
                 fingerprint: alert.fingerprint,
                 name: alert.name().to_owned(),
@@ -275,25 +403,27 @@ impl Triage {
                 starts_at: alert.starts_at,
                 said: Said::by(&alert),
             };
-            let persists = |incident, opened, alert, because| Persisting {
+            let persists = |incident, opened, again, alert, because| Persisting {
+                again,
                 incident,
                 opened,
                 cluster: cluster.clone(),
+                team: team.clone(),
                 alert,
                 because,
             };
             match placed {
                 // The correlator brings it up when it stays without company.
                 Judged::Waits { .. } | Judged::Suppressed { .. } | Judged::Resolved { .. } => {}
-                Judged::Joined { incident, why, because, .. } => {
+                Judged::Joined { incident, why, because, again } => {
                     let because = format!("still fires after {lasts}: {because}; {why}");
-                    lasting.push(persists(incident, false, itself, because));
+                    lasting.push(persists(incident, false, again, itself, because));
                 }
                 Judged::Opened { incident, because, gathers } => {
                     let because = format!("still fires after {lasts}: {because}");
-                    lasting.push(persists(incident.clone(), true, itself, because));
+                    lasting.push(persists(incident.clone(), true, false, itself, because));
                     lasting.extend(gathers.into_iter().map(|gathered| {
-                        persists(incident.clone(), false, gathered, "waited for company near it".into())
+                        persists(incident.clone(), false, false, gathered, "waited for company near it".into())
                     }));
                 }
             }

@@ -119,6 +119,16 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_value_says_nothing_and_stops_nobody() {
+        let data = folder("missing");
+        let rows: String = (0..60).map(|at| format!("{},{},0\n", at % 7, at % 5)).collect();
+        fs::write(data.join("holes.csv"), format!("a,b,label\n{rows},2,0\n3,nan,0\n90,-40,1\n")).expect("written");
+        let report = run(&data, 0).expect("a report");
+        fs::remove_dir_all(&data).expect("removed");
+        assert_eq!((report.mean.rows, report.mean.auroc), (63.0, Some(1.0)));
+    }
+
+    #[test]
     fn a_folder_that_is_not_there_or_empty_is_an_error() {
         assert!(run(Path::new("/nowhere/at/all"), 0).is_err());
         let data = folder("empty");

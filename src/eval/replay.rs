@@ -70,12 +70,10 @@ pub fn from_messages<'a>(
         match take_bytes(payload, mappings, arrived_at) {
             Ok(taken) => {
                 let at = cases.last().map_or(arrived_at, |last| last.at.max(arrived_at));
-                cases.extend(taken.alerts.into_iter().map(|alert| Case {
-                    alert,
-                    truth: None,
-                    severity_truth: None,
-                    at,
-                }));
+                for alert in taken.alerts {
+                    let line = cases.len() + 1;
+                    cases.push(Case { alert, truth: None, severity_truth: None, at, line });
+                }
             }
             Err(_) => unreadable += 1,
         }

@@ -89,7 +89,8 @@ pub fn load(docs: &Path, queries: &Path) -> Result<Library, EvalError> {
         return Err(EvalError::file(docs, "no *.md file in this folder"));
     }
     let mut cases = Vec::new();
-    for (number, line) in super::read(queries)?.lines().enumerate() {
+    // Editors on Windows begin a file with a byte-order mark.
+    for (number, line) in super::read(queries)?.trim_start_matches('\u{feff}').lines().enumerate() {
         if line.trim().is_empty() {
             continue;
         }

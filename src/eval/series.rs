@@ -56,11 +56,11 @@ pub fn run(data: &Path) -> Result<Report, EvalError> {
 }
 
 fn measure(path: &Path) -> Result<FileReport, EvalError> {
-    let series = Series::read(path, Labels::Last)?;
+    let series = Series::read(path, Rows::Labelled)?;
     let mut detector = Detector::new(series.width());
     let training = path.with_file_name(format!("{}{TRAINING}", stem(path)));
     if training.is_file() {
-        let past = Series::read(&training, Labels::Absent)?;
+        let past = Series::read(&training, Rows::Before(series.instants[0]))?;
         if past.width() != series.width() {
             let reason = format!("{} value columns where {} has {}", past.width(), path.display(), series.width());
             return Err(EvalError::line(&training, 1, reason));
@@ -89,6 +89,14 @@ fn measure(path: &Path) -> Result<FileReport, EvalError> {
     })
 }
 
+/// Which rows a file is to have.
+#[derive(Debug, Clone, Copy)]
+enum Rows {
+    Labelled,
+    /// To learn from: all before the first row that is scored, in seconds since the Unix epoch.
+    Before(i64),
+}
+
 /// Rows of a file with their instants.
 struct Series {
     table: Table,
@@ -97,7 +105,11 @@ struct Series {
 }
 
 impl Series {
-    fn read(path: &Path, labels: Labels) -> Result<Self, EvalError> {
+    fn read(path: &Path, rows: Rows) -> Result<Self, EvalError> {
+        let (labels, before) = match rows {
+            Rows::Labelled => (Labels::Last, i64::MAX),
+            Rows::Before(first) => (Labels::Absent, first),
+        };
         let mut instants: Vec<i64> = vec![];
         let mut unit = None;
         let table = Table::read_with(path, labels, Some("timestamp"), |text| {
@@ -107,6 +119,11 @@ impl Series {
             }
             if instants.last().is_some_and(|last| *last > at) {
                 return Err(format!("`{text}` is before the row above"));
+            }
+            if at >= before {
+                return Err(format!(
+                    "`{text}` is not before the first row that is scored; leave it out of what is learnt"
+                ));
             }
             instants.push(at);
             Ok(())
@@ -205,7 +222,31 @@ mod tests {
         fs::write(&file, "timestamp,value,label\n600,1,0\n").expect("written");
         fs::write(data.join("web.train.csv"), "timestamp,a,b\n1,2,3\n").expect("written");
         let error = run(&data).expect_err("refused").to_string();
-        fs::remove_dir_all(&data).expect("removed");
         assert!(error.contains("web.train.csv: line 1: 2 value columns"), "{error}");
+        for late in [600, 900] {
+            fs::write(data.join("web.train.csv"), format!("timestamp,value\n300,1\n{late},2\n")).expect("written");
+            let error = run(&data).expect_err("refused").to_string();
+            let expected = format!("web.train.csv: line 3: `{late}` is not before the first row that is scored");
+            assert!(error.contains(&expected), "{error}");
+        }
+        fs::remove_dir_all(&data).expect("removed");
+    }
+
+    #[test]
+    fn rows_a_second_apart_and_rows_that_are_counted_are_measured_with_holes_in_them() {
+        let data = folder("fast");
+        for (name, start) in [("seconds", 1_611_187_200), ("counted", 0)] {
+            let row = |at: i64| match (at, at % 90) {
+                (400, _) => format!("{},,0\n", start + at),
+                (100.., 0) => format!("{},500,1\n", start + at),
+                _ => format!("{},{},0\n", start + at, 50.0 + (at % 11) as f64 / 10.0),
+            };
+            let text: String = (0..1_000).map(row).collect();
+            fs::write(data.join(format!("{name}.csv")), format!("timestamp,value,label\n{text}")).expect("written");
+        }
+        let report = run(&data).expect("a report");
+        fs::remove_dir_all(&data).expect("removed");
+        let found: Vec<Option<f64>> = report.files.iter().map(|file| file.measures.auroc).collect();
+        assert_eq!(found, [Some(1.0); 2]);
     }
 }

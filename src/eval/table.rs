@@ -9,7 +9,7 @@ use super::EvalError;
 /// Numeric rows of one file.
 pub(super) struct Table {
     columns: Vec<String>,
-    /// Row-major: row `i` is `values[i * width..(i + 1) * width]`, without the label.
+    /// Row-major: row `i` is `values[i * width..(i + 1) * width]`, without the label; NaN where one is missing.
     pub(super) values: Vec<f64>,
     pub(super) width: usize,
     pub(super) labels: Vec<bool>,
@@ -66,11 +66,7 @@ impl Table {
 
     fn push(&mut self, record: &csv::StringRecord, skipped: usize, expected: Labels) -> Result<(), String> {
         for (field, column) in record.iter().skip(skipped).zip(&self.columns) {
-            let value: f64 = field.parse().map_err(|_| format!("column `{column}`: `{field}` is not a number"))?;
-            if !value.is_finite() {
-                return Err(format!("column `{column}`: `{field}` is not finite"));
-            }
-            self.values.push(value);
+            self.values.push(value(field).map_err(|reason| format!("column `{column}`: `{field}` is {reason}"))?);
         }
         if expected == Labels::Last {
             self.labels.push(match record.get(skipped + self.width).unwrap_or("") {
@@ -85,6 +81,16 @@ impl Table {
     pub(super) fn rows(&self) -> usize {
         self.values.len() / self.width
     }
+}
+
+/// NaN for what is missing, as it is written by pandas, R and JSON.
+fn value(field: &str) -> Result<f64, &'static str> {
+    const MISSING: [&str; 4] = ["", "nan", "na", "null"];
+    if MISSING.iter().any(|word| field.eq_ignore_ascii_case(word)) {
+        return Ok(f64::NAN);
+    }
+    let value: f64 = field.parse().map_err(|_| "not a number")?;
+    if value.is_finite() { Ok(value) } else { Err("not finite") }
 }
 
 /// The names of the value columns.
@@ -194,11 +200,23 @@ mod tests {
         check("x,y,label\n1,2,0\n3, 4e1 ,1\n", "2 x 2, 1 odd");
         check("x,y,label\n1,2,0\n3,much,1\n", "a.csv: line 3: column `y`: `much` is not a number");
         check("x,y,label\n1,inf,0\n", "a.csv: line 2: column `y`: `inf` is not finite");
+        check("x,y,label\n1,2,\n", "a.csv: line 2: label is ``, not 0 or 1");
         check("x,y,label\n1,2,yes\n", "a.csv: line 2: label is `yes`, not 0 or 1");
         check("x,y,label\n1,2,0\n1,0\n", "a.csv: line 3: 2 fields where the header has 3");
         check("x,y\n1,2\n", "a.csv: line 1: the last column is not `label`");
         check("label\n1\n", "a.csv: line 1: no value columns");
         check("x,label\n", "a.csv: no rows");
+    }
+
+    #[test]
+    fn a_missing_value_is_read_as_none() {
+        let text = "x,y,label\n1,2,0\n,2,0\nnan,NaN,1\nNA,null,0\n";
+        let read = Table::parse(Path::new("a.csv"), text.as_bytes(), Labels::Last, None, &mut |_| Ok(()));
+        let table = read.expect("a table");
+        let missing: Vec<bool> = table.values.iter().map(|value| value.is_nan()).collect();
+        assert_eq!(missing, [false, false, true, false, true, true, true, true]);
+        assert_eq!(table.labels, [false, false, true, false]);
+        check("x,y,label\n,-inf,0\n", "a.csv: line 2: column `y`: `-inf` is not finite");
     }
 
     #[test]

@@ -31,8 +31,38 @@ fn incident_of(plan: &PlanId) -> IncidentId {
     IncidentId::new(plan.as_str().split('.').next().unwrap_or_default())
 }
 
-fn parsed(value: &str) -> Result<(PlanId, &str), FlowError> {
-    parse_value(value).ok_or_else(|| FlowError::Refused("this button is not one of mine; open the newest card".into()))
+/// `verb`: what the person wants to do with it, as a command is called.
+async fn parsed<'a>(
+    desk: &Desk,
+    value: &'a str,
+    by: &Person,
+    verb: &'static str,
+) -> Result<(PlanId, &'a str), FlowError> {
+    match parse_value(value) {
+        Some(parsed) => Ok(parsed),
+        None => Err(FlowError::Refused(whole_word(desk, value.trim(), by, verb).await?)),
+    }
+}
+
+/// People type the plan and leave out the digest; they are told the word that holds both.
+async fn whole_word(desk: &Desk, value: &str, by: &Person, verb: &str) -> Result<String, FlowError> {
+    let plan = PlanId::new(value.to_uppercase());
+    let Some(incident) = desk.store.incident(&incident_of(&plan)).await? else {
+        return Ok(format!("{value:?} names no plan; open the newest card, it carries plan and digest"));
+    };
+    let Some(record) = incident.plan(&plan) else { return Ok(no_such_plan(&incident, &plan)) };
+    if record.outcome != Outcome::Proposed {
+        return why_late(desk, &incident, &plan, by.id.as_str()).await;
+    }
+    Ok(format!("write /ops {verb} {plan}.{}: the digest binds it to what you read", record.plan.digest.short()))
+}
+
+fn no_such_plan(incident: &Incident, plan: &PlanId) -> String {
+    let known: Vec<&str> = incident.plans.iter().map(|record| record.plan.id.as_str()).collect();
+    match known.is_empty() {
+        true => format!("{} has no plan: nothing was proposed", incident.id),
+        false => format!("{plan} does not exist; {} has {}", incident.id, known.join(", ")),
+    }
 }
 
 /// What became of a vote.
@@ -50,7 +80,11 @@ pub async fn vote(
     decision: Decision,
     reason: Option<String>,
 ) -> Result<String, FlowError> {
-    let (plan, digest) = parsed(value)?;
+    let verb = match decision {
+        Decision::Approve => "approve",
+        Decision::Reject => "reject",
+    };
+    let (plan, digest) = parsed(desk, value, by, verb).await?;
     let incident_id = incident_of(&plan);
     let person = by.id.as_str().to_owned();
     if let Err(because) = desk.authority_of(&by.id).await {
@@ -159,7 +193,7 @@ fn rejected(
 
 /// Sends the investigation back with a question; the card is void, since its answer may change the plan.
 pub async fn ask_more(desk: &Desk, value: &str, by: &Person, question: Option<String>) -> Result<String, FlowError> {
-    let (plan, digest) = parsed(value)?;
+    let (plan, digest) = parsed(desk, value, by, "ask").await?;
     desk.must_have_authority(by, "ask for more about plans").await?;
     let asked = question.as_deref().map_or_else(|| "more".to_owned(), |question| format!("about it: {question}"));
     let (incident, late) = desk

@@ -1,13 +1,16 @@
 //! What an incident is worth: severity and title from what is affected, and its end when that is over.
 
 use super::desk::{Decision, FlowError};
-use crate::domain::incident::{IncidentEvent, State};
+use crate::domain::diagnosis::Verdict;
+use crate::domain::incident::{Incident, IncidentEvent, State};
+use crate::domain::narrative;
 use crate::domain::severity::{self, Past, Symptom};
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
 use crate::store::Draft;
 
-/// Severity from what is affected, with the reason; it only rises while alerts come in.
+/// Severity from what is affected, with the reason; it only rises while alerts come in. A reason that is not
+/// true any more is replaced though the severity stays.
 pub(super) fn reassess(
     draft: &mut Draft,
     topology: &Topology,
@@ -18,30 +21,52 @@ pub(super) fn reassess(
     let symptoms: Vec<Symptom> = groups.map(Symptom::of_group).collect();
     let (sev, because) = severity::assess(&symptoms, topology, past.of(&draft.incident));
     // The severity that it is opened with is a guess from one alert.
-    if sev > draft.incident.severity || (draft.is_new() && sev != draft.incident.severity) {
+    let differs = sev > draft.incident.severity || (draft.is_new() && sev != draft.incident.severity);
+    if differs || (sev == draft.incident.severity && is_stale(&draft.incident, &because)) {
         draft.record(IncidentEvent::SeverityChanged { to: sev, because }, wall_now)?;
     }
-    let subjects = draft.incident.subjects();
-    if subjects.len() > 1 {
-        let mut names: Vec<(&str, usize)> = subjects
-            .iter()
-            .map(|name| {
-                let count = draft.incident.alerts.values().filter(|g| g.subject == *name).map(|g| g.count).sum();
-                (*name, count)
-            })
-            .collect();
-        names.sort_by(|one, other| other.1.cmp(&one.1).then(one.0.cmp(other.0)));
-        let title = format!(
-            "{} and {} more affected",
-            names.iter().take(2).map(|(name, _)| *name).collect::<Vec<_>>().join(", "),
-            names.len().saturating_sub(2)
-        );
-        let title = if names.len() == 2 { title.replace(" and 0 more affected", " affected") } else { title };
-        if draft.incident.diagnosis.is_none() && title != draft.incident.title {
-            draft.record(IncidentEvent::Retitled { title }, wall_now)?;
-        }
+    if draft.incident.subjects().len() > 1 && !is_explained(&draft.incident) {
+        retitle(draft, wall_now)?;
     }
     Ok(())
+}
+
+/// Names what is affected now, the gravest first.
+pub(super) fn retitle(draft: &mut Draft, wall_now: Timestamp) -> Result<(), FlowError> {
+    let title = narrative::title(&draft.incident);
+    if title != draft.incident.title {
+        draft.record(IncidentEvent::Retitled { title }, wall_now)?;
+    }
+    Ok(())
+}
+
+/// Whether a diagnosis names what it is about better than a list of subjects.
+fn is_explained(incident: &Incident) -> bool {
+    incident.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.verdict != Verdict::Inconclusive)
+}
+
+/// What is said of one subject goes on being true while it is alone.
+fn is_stale(incident: &Incident, because: &str) -> bool {
+    incident.subjects().len() > 1 && is_news(&incident.severity_because, because)
+}
+
+/// Other words are news. Another count is none until it has doubled: a storm must not write an event for
+/// each of its alerts.
+fn is_news(old: &str, new: &str) -> bool {
+    let (old_words, old_counts) = apart(old);
+    let (new_words, new_counts) = apart(new);
+    old_words != new_words || old_counts.iter().zip(&new_counts).any(|(old, new)| *new >= 2 * (*old).max(1))
+}
+
+fn apart(reason: &str) -> (Vec<&str>, Vec<u64>) {
+    let (mut words, mut counts) = (vec![], vec![]);
+    for token in reason.split_whitespace() {
+        match token.parse() {
+            Ok(count) => counts.push(count),
+            Err(_) => words.push(token),
+        }
+    }
+    (words, counts)
 }
 
 /// An incident that nobody acts on closes when its alerts have ended.
@@ -63,4 +88,20 @@ pub(super) fn close_when_over(change: &mut Decision<'_>, event_now: Timestamp) -
         change.record(IncidentEvent::Resolved { because, event_at: event_now })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_news;
+
+    #[test]
+    fn a_reason_is_news_when_its_words_change_or_its_count_doubles() {
+        let opened = "a critical alert about mailer; nothing that it needs or that needs it alerts yet";
+        let four = "4 services critical, none of them one that users reach directly";
+        assert!(is_news(opened, four));
+        assert!(!is_news(four, four));
+        assert!(!is_news(four, &four.replace('4', "5")) && !is_news(four, &four.replace('4', "7")));
+        assert!(is_news(four, &four.replace('4', "8")));
+        assert!(is_news("4 services critical, and web suffers", four));
+    }
 }

@@ -14,6 +14,7 @@ use crate::domain::route::Routing;
 use crate::domain::severity::Past;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
+use crate::domain::triage;
 use crate::memory::Memory;
 use crate::ports::{Artist, Channels, Chat, Clock, Cluster, Hooks, Model, Outlet, Rota, Signals, Traces};
 use crate::prompt::Prompts;
@@ -83,6 +84,8 @@ pub struct Desk {
     pub ear: Arc<Ear>,
     /// Formats of the user's own, checked at the start.
     pub mappings: Mappings,
+    /// Read at the start: a file of theirs that somebody is writing just now stops no watch.
+    pub rules: triage::Rules,
 }
 
 /// A chat and the channel that incidents go to.
@@ -222,6 +225,7 @@ impl Desk {
             past: tokio::sync::Mutex::default(),
             ear: self.ear.clone(),
             mappings: self.mappings.clone(),
+            rules: self.rules.clone(),
         }
     }
 

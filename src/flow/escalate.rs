@@ -15,6 +15,7 @@ use crate::domain::card::{Block, Card, Span};
 use crate::domain::escalation::{self, Path, Step};
 use crate::domain::id::PersonId;
 use crate::domain::incident::{Incident, IncidentEvent};
+use crate::domain::narrative;
 use crate::domain::route::Facts;
 use crate::ports::OnCall;
 use crate::store::Scope;
@@ -77,13 +78,8 @@ async fn step(desk: &Desk, incident: &Incident) -> Result<(), FlowError> {
             (vec![], format!("{step} could not be asked: {why}"))
         }
     };
-    let mut spans = vec![];
-    for one in &who {
-        spans.push(one.span());
-        spans.push(Span::plain(" "));
-    }
-    spans.push(Span::plain(because.clone()));
-    let card = Card { fallback: because.clone(), blocks: vec![Block::Text { spans }] };
+    let failed = who.is_empty().then_some(because.as_str());
+    let card = page(incident, &who, failed, &what_next(desk, path, number, &who));
     desk.change(&incident.id, |change| {
         // Taken while the schedule was read: nobody is called any more.
         if change.incident().owner.is_some() {
@@ -101,6 +97,48 @@ async fn step(desk: &Desk, incident: &Incident) -> Result<(), FlowError> {
     })
     .await?;
     Ok(())
+}
+
+/// What somebody who was asleep reads on a phone: what is broken and since when, what to press, who is next.
+/// `failed`: why this step called nobody.
+fn page(incident: &Incident, who: &[Called], failed: Option<&str>, next: &str) -> Card {
+    let id = &incident.id;
+    let (before, what) = (format!("{} {id} ", incident.severity.as_str()), narrative::headline(incident));
+    let failed = failed.map_or_else(String::new, |why| format!("{why}. "));
+    let after = format!(". {failed}Nobody has it; press Acknowledge or write /ops take {id}. {next}");
+    let fallback = format!("{before}{what}{after}");
+    let mut spans = vec![];
+    for one in who {
+        spans.push(one.span());
+        spans.push(Span::plain(" "));
+    }
+    spans.extend([Span::plain(before), Span::quoted(what), Span::plain(after)]);
+    Card { fallback, blocks: vec![Block::Text { spans }] }
+}
+
+fn what_next(desk: &Desk, path: &Path, number: usize, who: &[Called]) -> String {
+    let place = format!("(step {} of {})", number + 1, path.steps.len());
+    match path.steps.get(number + 1) {
+        None => format!("Nobody else is called after this {place}."),
+        // Where nobody was reached the next is as due as this one was.
+        Some(next) if who.is_empty() => format!("Next, at once: {} {place}.", in_words(desk, next)),
+        Some(next) => {
+            let wait = crate::domain::time::spoken(Duration::from_secs(path.every_seconds));
+            format!("In {wait} {} is called {place}.", in_words(desk, next))
+        }
+    }
+}
+
+/// By name only: who is called later is not woken by being named now.
+fn in_words(desk: &Desk, step: &Step) -> String {
+    match step {
+        Step::Person(id) => {
+            let known = desk.config.people.iter().find(|person| &person.id == id);
+            let short = || id.rsplit('/').next().unwrap_or(id);
+            format!("@{}", known.map_or_else(short, |person| person.name.as_str()))
+        }
+        Step::PagerDuty(_) | Step::Opsgenie(_) => format!("whoever {step} names"),
+    }
 }
 
 /// Who is to decide now: the owner, else whoever the path named last, or would name first.
@@ -123,13 +161,24 @@ pub async fn who_has_it(desk: &Desk, incident: &Incident) -> Vec<Called> {
     })
 }
 
-/// The path of a service in words, as of now.
+/// The path of a service in words, as of now; where no service is named, all paths and what each is for.
 pub async fn told(desk: &Desk, service: Option<&str>) -> Vec<Vec<Span>> {
-    let facts = Facts::of_service(service);
-    let Some(path) = escalation::path(&desk.config.escalation, &facts) else { return vec![] };
+    let paths = &desk.config.escalation;
+    let shown: Vec<&Path> = match service {
+        Some(_) => escalation::path(paths, &Facts::of_service(service)).into_iter().collect(),
+        None => paths.iter().collect(),
+    };
     let mut lines = vec![];
-    for (number, step) in path.steps.iter().enumerate() {
-        lines.push(line(desk, path, number, step).await);
+    for path in shown {
+        let whose = match &path.matchers {
+            _ if service.is_some() => None,
+            Some(matchers) => Some(format!("{matchers} ")),
+            None => (paths.len() > 1).then(|| "all else ".to_owned()),
+        };
+        for (number, step) in path.steps.iter().enumerate() {
+            let whose = whose.iter().map(|whose| Span::plain(whose.clone()));
+            lines.push(whose.chain(line(desk, path, number, step).await).collect());
+        }
     }
     lines
 }
@@ -189,4 +238,25 @@ async fn known(desk: &Desk, one: OnCall) -> Called {
         None => None,
     };
     found.map_or(Called::Named(one.name), Called::Known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::IncidentId;
+    use crate::domain::incident::Sev;
+
+    #[test]
+    fn a_page_says_what_is_broken_and_what_to_press() {
+        let mut incident = Incident::blank(IncidentId::numbered(2));
+        (incident.severity, incident.title) = (Sev::Three, "inventory-db: PostgresDown".into());
+        let who = [Called::Named("ada".into())];
+        let card = page(&incident, &who, None, "In 2 min @bob is called (step 1 of 2).");
+        let expected = "SEV3 INC-2 inventory-db: PostgresDown. Nobody has it; press Acknowledge or write \
+                        /ops take INC-2. In 2 min @bob is called (step 1 of 2).";
+        assert_eq!(card.fallback, expected);
+        assert_eq!(card.plain_text(), format!("ada {expected}"));
+        let card = page(&incident, &[], Some("pagerduty:P1 names nobody now"), "Next, at once: @bob (step 1 of 2).");
+        assert!(card.fallback.contains("PostgresDown. pagerduty:P1 names nobody now. Nobody has it"), "{card:?}");
+    }
 }

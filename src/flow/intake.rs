@@ -24,7 +24,7 @@ use super::gate::Waiting;
 use super::regroup;
 use super::silence::SILENCES;
 use super::{elsewhere, label};
-use crate::domain::alert::{Alert, Fingerprint, Severity};
+use crate::domain::alert::{Alert, Fingerprint, Severity, Status};
 use crate::domain::anomaly::Audit;
 use crate::domain::correlate::Merge;
 use crate::domain::id::IncidentId;
@@ -37,7 +37,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
 use crate::domain::triage::{Gathered, Judged, Persisting, Triage};
 use crate::ports::crash;
-use crate::store::{AuditEntry, Batch, Draft, LedgerRow, NewEffect, Repeats, StoreError};
+use crate::store::{AuditEntry, Batch, Draft, LedgerRow, NewEffect, Repeats, StoreError, ToldLate};
 
 /// What is kept in memory between batches.
 pub struct Watchkeeper {
@@ -193,6 +193,7 @@ impl Watchkeeper {
         for fact in &taken.knowledge {
             self.triage.know(fact);
         }
+        self.triage.foresee(&taken.alerts, event_now);
         for alert in &taken.alerts {
             self.judge(desk, row, alert, event_now, topology, batch, touched)?;
         }
@@ -262,6 +263,7 @@ impl Watchkeeper {
                 vec![]
             });
             self.triage.intent.silences = Silences::restore(silences);
+            self.triage.mutes_changed();
             self.silences = stored;
         }
         Ok(())
@@ -294,8 +296,9 @@ impl Watchkeeper {
                 ledger.reason = reason.name().into();
                 ledger.explanation = reason.explain();
                 ledger.incident = incident.map(|incident| incident.to_string());
-                // It is told of when it lasts, also after a restart.
-                if let Suppression::TooBrief { .. } = reason {
+                // It may be told of when it lasts or its mute ends, and it teaches the forest, also after a
+                // restart.
+                if alert.status == Status::Firing && !matches!(reason, Suppression::Stale { .. }) {
                     ledger.labels = Some(alert.labels.clone());
                 }
             }
@@ -350,7 +353,7 @@ impl Watchkeeper {
                 ledger.explanation.clone_from(&because);
                 self.open(desk, &incident, alert, &because, touched)?;
                 for gathered in gathers {
-                    self.gather(&incident, gathered, batch, touched);
+                    self.gather(&incident, gathered, "waited for company near it", false, batch, touched);
                 }
             }
         }
@@ -405,16 +408,16 @@ impl Watchkeeper {
         batch: &mut Batch,
         touched: &mut Touched,
     ) -> Result<(), FlowError> {
-        let Persisting { incident: id, opened, cluster, alert, because } = persisting;
+        let Persisting { incident: id, opened, cluster, team, alert, because, again } = persisting;
         if !opened {
-            self.gather(&id, alert, batch, touched);
+            self.gather(&id, alert, &because, again, batch, touched);
             return Ok(());
         }
         let mut draft = Draft::of(Incident::blank(id.clone()));
         draft.record(
             IncidentEvent::Opened {
                 cluster,
-                team: "default".into(),
+                team: team.unwrap_or_else(|| "default".into()),
                 title: format!("{}: {}", alert.subject, alert.name),
                 severity: Sev::Four,
                 because: because.clone(),
@@ -425,14 +428,21 @@ impl Watchkeeper {
         info!(incident = %id, subject = alert.subject, because, "incident opened");
         Counters::add(&desk.counters.incidents_opened, 1);
         touched.drafts.insert(id.clone(), draft);
-        self.gather(&id, alert, batch, touched);
+        self.gather(&id, alert, &because, again, batch, touched);
         Ok(())
     }
 
     fn join(&mut self, incident: &IncidentId, alert: &Alert, because: &str, again: bool, touched: &mut Touched) {
         let subject = self.triage.correlator.about(alert);
-        self.firing.insert(alert.fingerprint, (alert.name().to_owned(), subject.clone()));
+        let before = self.firing.insert(alert.fingerprint, (alert.name().to_owned(), subject.clone()));
         self.over_firing.remove(&alert.fingerprint);
+        // Ends are written behind what joins: one of this batch that came before this firing is undone by it.
+        let ends = touched.resolved.get_mut(incident);
+        let undone = ends.and_then(|ends| {
+            let at = ends.iter().position(|end| end.fingerprint == alert.fingerprint)?;
+            Some(ends.remove(at))
+        });
+        let still = before.is_some() || undone.is_some();
         touched.joined.entry(incident.clone()).or_default().push(JoinedAlert {
             fingerprint: alert.fingerprint,
             name: alert.name().to_owned(),
@@ -441,20 +451,37 @@ impl Watchkeeper {
             starts_at: alert.starts_at,
             because: because.to_owned(),
             again,
+            still,
             score: self.triage.prefilter.scored(alert.fingerprint),
             said: Said::by(alert),
             elsewhere: self.triage.correlator.elsewhere(alert.fingerprint),
         });
     }
 
-    /// A warning that waited for company has found it.
-    fn gather(&mut self, id: &IncidentId, gathered: Gathered, batch: &mut Batch, touched: &mut Touched) {
+    /// A warning that waited for company has found it, or what was held back is told.
+    #[allow(clippy::too_many_arguments)] // three call sites; a struct would only rename the list
+    fn gather(
+        &mut self,
+        id: &IncidentId,
+        gathered: Gathered,
+        because: &str,
+        again: bool,
+        batch: &mut Batch,
+        touched: &mut Touched,
+    ) {
         let Gathered { fingerprint, name, subject, severity, starts_at, said } = gathered;
-        self.firing.insert(fingerprint, (name.clone(), subject.clone()));
+        let still = self.firing.insert(fingerprint, (name.clone(), subject.clone())).is_some();
         self.over_firing.remove(&fingerprint);
         match touched.waits.remove(&fingerprint).and_then(|row| batch.ledger.get_mut(row)) {
-            Some(row) => row.incident = Some(id.to_string()),
-            None => batch.ledger_incident.push((fingerprint.to_string(), id.clone())),
+            Some(row) => {
+                row.incident = Some(id.to_string());
+                row.subject.clone_from(&subject);
+            }
+            None => batch.told_late.push(ToldLate {
+                fingerprint: fingerprint.to_string(),
+                incident: id.clone(),
+                subject: subject.clone(),
+            }),
         }
         touched.joined.entry(id.clone()).or_default().push(JoinedAlert {
             fingerprint,
@@ -462,8 +489,9 @@ impl Watchkeeper {
             subject,
             severity,
             starts_at,
-            because: "waited for company near it".into(),
-            again: false,
+            because: because.to_owned(),
+            again,
+            still,
             score: self.triage.prefilter.scored(fingerprint),
             said,
             elsewhere: self.triage.correlator.elsewhere(fingerprint),
@@ -519,7 +547,7 @@ impl Watchkeeper {
                         batch.taught.rescored.push((id.clone(), score));
                     }
                 }
-                if let Some(alerts) = touched.resolved.get(&id) {
+                if let Some(alerts) = touched.resolved.get(&id).filter(|alerts| !alerts.is_empty()) {
                     let event = IncidentEvent::AlertsResolved { alerts: alerts.clone(), event_at: event_now };
                     draft.record(event, wall_now)?;
                     close_when_quiet(&mut draft, wall_now, event_now)?;

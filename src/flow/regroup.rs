@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
-use super::assess::{close_when_quiet, reassess};
+use super::assess::{close_when_quiet, reassess, retitle};
 use super::deliver::Effect;
 use super::desk::{Desk, FlowError};
 use super::{elsewhere, label};
@@ -25,7 +25,7 @@ use crate::domain::correlate::{Kind, Lesson};
 use crate::domain::diagnosis::{Diagnosis, Verdict};
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{AlertGroup, Incident, IncidentEvent, Sev, State};
-use crate::domain::narrative::note;
+use crate::domain::narrative::{by_gravity, note};
 use crate::domain::severity::Past;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
@@ -385,17 +385,16 @@ fn split(
         because: order.because.clone(),
     };
     stays.record(gone, wall_now)?;
-    let left: Vec<AlertGroup> = stays.incident.alerts.values().cloned().collect();
     let named = stays.incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.service.clone());
     if named.is_some_and(|service| subjects.contains(&service)) {
         let because = format!("what it was blamed on is {new} now");
         stays.record(IncidentEvent::InvestigationStarted { reasoner: desk.reasoner_name(), because }, wall_now)?;
     }
-    if stays.incident.subjects().len() == 1 {
-        stays.record(IncidentEvent::Retitled { title: title(&left) }, wall_now)?;
-    } else {
+    if stays.incident.subjects().len() > 1 {
         reassess(&mut stays, topology, past, wall_now)?;
     }
+    // What has left must not go on standing in the title, whatever was found before.
+    retitle(&mut stays, wall_now)?;
     close_when_quiet(&mut stays, wall_now, desk.clock.event_now())?;
     let subjects = subjects.to_vec();
     let names = subjects.join(", ");
@@ -411,8 +410,8 @@ fn split(
 }
 
 fn title(groups: &[AlertGroup]) -> String {
-    let most = groups.iter().max_by(|one, other| one.count.cmp(&other.count).then(other.name.cmp(&one.name)));
-    most.map_or_else(|| "an incident".to_owned(), |group| format!("{}: {}", group.subject, group.name))
+    let first = groups.iter().min_by(|one, other| by_gravity(one, other));
+    first.map_or_else(|| "an incident".to_owned(), |group| format!("{}: {}", group.subject, group.name))
 }
 
 fn tell(batch: &mut Batch, incident: &IncidentId, key: &str, text: &str) {

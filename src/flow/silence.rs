@@ -94,6 +94,15 @@ pub struct Wanted {
     pub consent: Consent,
 }
 
+/// Alertmanager's `--data.retention`.
+const RETENTION: Duration = Duration::from_secs(5 * 24 * 3600);
+
+/// The number that was given last; the newest of all stays until there is a newer one.
+fn highest(silences: &Silences) -> u64 {
+    let numbers = silences.list().filter_map(|one| one.id.as_str().strip_prefix('S')?.parse().ok());
+    numbers.max().unwrap_or(0)
+}
+
 pub struct Taken {
     pub id: SilenceId,
     pub matchers: Matchers,
@@ -107,13 +116,14 @@ pub async fn take(desk: &Desk, by: &str, wanted: Wanted) -> Result<Result<Taken,
     let event_now = desk.clock.event_now();
     let _alone = desk.silencing.lock().await;
     let Wanted { matchers, starts_at, ends_at, created_by, comment, consent } = wanted;
-    let firing: Vec<Labels> =
-        desk.store.heard_lately(LATELY).await?.into_iter().map(|heard| heard.alert.labels).collect();
+    let firing: Vec<Labels> = desk.store.firing_now(LATELY).await?;
     let matched = firing.iter().filter(|labels| matchers.matches(labels)).count();
     let reach = Reach { firing: &firing, max_share: MAX_SHARE };
     for _ in 0..TRIES {
         let (before, mut silences) = stored(desk).await?;
-        let id = SilenceId::new(format!("S{}", silences.list().count() + 1));
+        let id = SilenceId::new(format!("S{}", 1 + highest(&silences)));
+        // As Alertmanager forgets them; the audit trail keeps who made them.
+        silences.forget_expired(event_now - RETENTION);
         let silence = Silence {
             id: id.clone(),
             matchers: matchers.clone(),

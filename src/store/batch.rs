@@ -37,8 +37,16 @@ pub struct Batch {
     pub posted: Vec<PostedRow>,
     /// Moves ledger rows of a merged incident.
     pub moved: Vec<(IncidentId, IncidentId)>,
-    pub ledger_incident: Vec<(String, IncidentId)>,
+    pub told_late: Vec<ToldLate>,
     pub taught: Taught,
+}
+
+/// A firing that waited, or was held back, belongs to an incident now: its newest row says so.
+#[derive(Debug, Clone)]
+pub struct ToldLate {
+    pub fingerprint: String,
+    pub incident: IncidentId,
+    pub subject: String,
 }
 
 #[derive(Debug, Clone)]
@@ -206,12 +214,16 @@ macro_rules! write_batch {
             .execute(&mut *$tx)
             .await?;
         }
-        for (fingerprint, incident) in &$batch.ledger_incident {
-            sqlx::query("UPDATE alert SET incident=$1 WHERE fingerprint=$2 AND incident IS NULL AND verdict='admit'")
-                .bind(incident.as_str())
-                .bind(fingerprint)
-                .execute(&mut *$tx)
-                .await?;
+        for late in &$batch.told_late {
+            sqlx::query(
+                "UPDATE alert SET incident=$1, verdict='admit', subject=$2 WHERE incident IS NULL AND id=\
+                 (SELECT max(id) FROM alert WHERE fingerprint=$3 AND status='firing' AND labels IS NOT NULL)",
+            )
+            .bind(late.incident.as_str())
+            .bind(&late.subject)
+            .bind(&late.fingerprint)
+            .execute(&mut *$tx)
+            .await?;
         }
         for (from, into) in &$batch.moved {
             sqlx::query("UPDATE alert SET incident=$1 WHERE incident=$2")

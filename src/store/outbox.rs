@@ -21,13 +21,16 @@ pub struct OutboxRow {
 }
 
 impl Store {
-    /// What is to be told to the chats, oldest first; answers to people before anything else.
+    /// What is to be told to the chats: answers to people, then the grave, each oldest first.
     pub async fn outbox_due(&self, wall_now: Timestamp, limit: i64) -> Result<Vec<OutboxRow>, StoreError> {
         Ok(on!(self, pool => {
             sqlx::query_as(
-                "SELECT id,key,incident,body,attempts,revision,created_at,not_before FROM outbox \
-                 WHERE state='due' AND not_before<=$1 AND key NOT LIKE 'elsewhere/%' \
-                 ORDER BY CASE WHEN incident IS NULL THEN 0 ELSE 1 END, id LIMIT $2",
+                // As the chats are served, so that what is grave is not behind thousands of others (P3):
+                // a severity of 2 is SEV2.
+                "SELECT o.id,o.key,o.incident,o.body,o.attempts,o.revision,o.created_at,o.not_before \
+                 FROM outbox o LEFT JOIN incident i ON i.id=o.incident \
+                 WHERE o.state='due' AND o.not_before<=$1 AND o.key NOT LIKE 'elsewhere/%' \
+                 ORDER BY CASE WHEN o.incident IS NULL THEN 0 WHEN i.severity>=2 THEN 1 ELSE 2 END, o.id LIMIT $2",
             )
             .bind(wall_now.millis())
             .bind(limit)

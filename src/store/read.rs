@@ -34,6 +34,18 @@ pub struct Heard {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     Judged,
+    /// A firing has ended, at the instant.
+    Ended {
+        at: Timestamp,
+    },
+    /// By people, or by what explains it.
+    Muted {
+        over: bool,
+    },
+    /// As one that flaps, or is at the edge of a value.
+    Unsteady {
+        over: bool,
+    },
     /// For company.
     Waits {
         over: bool,
@@ -54,9 +66,17 @@ pub struct Member {
     pub name: String,
     pub starts_at: i64,
     labels: Option<String>,
+    newest: i64,
+    /// The row of its fingerprint's newest end.
+    ended_by: Option<i64>,
 }
 
 impl Member {
+    /// Whether it fires on.
+    pub fn fires(&self) -> bool {
+        self.ended_by.is_none_or(|end| end < self.newest)
+    }
+
     /// `None` when the ledger holds something unreadable.
     pub fn alert(&self) -> Option<Alert> {
         Some(Alert {
@@ -84,7 +104,9 @@ macro_rules! members {
     ($join:literal, $which:literal) => {
         concat!(
             "SELECT a.incident, min(a.inbox_id) AS inbox_id, a.fingerprint, a.subject, a.name, \
-             min(a.starts_at) AS starts_at, min(a.labels) AS labels FROM alert a ",
+             min(a.starts_at) AS starts_at, min(a.labels) AS labels, max(a.id) AS newest, \
+             (SELECT max(r.id) FROM alert r WHERE r.fingerprint=a.fingerprint AND r.verdict='resolve') AS ended_by \
+             FROM alert a ",
             $join,
             " WHERE a.verdict='admit' AND ",
             $which,
@@ -358,15 +380,16 @@ impl Store {
         })?)
     }
 
-    /// Firings that were worth keeping with their labels, oldest first.
+    /// Firings that were judged, with their labels, and their ends, oldest first.
     pub async fn heard_lately(&self, limit: i64) -> Result<Vec<Heard>, StoreError> {
-        type Row = (String, i64, Option<f64>, String, String, bool);
+        type Row = (String, i64, i64, Option<f64>, Option<String>, String, String, bool, bool);
         let rows: Vec<Row> = on!(self, pool => {
             sqlx::query_as(
-                "SELECT fingerprint, starts_at, value, labels, reason, \
-                   incident IS NOT NULL OR EXISTS (SELECT 1 FROM alert AS later \
+                "SELECT fingerprint, starts_at, coalesce(ends_at, judged_at), value, labels, verdict, reason, \
+                   incident IS NOT NULL, EXISTS (SELECT 1 FROM alert AS later \
                      WHERE later.fingerprint=alert.fingerprint AND later.id>alert.id AND later.status='resolved') \
-                 FROM alert WHERE labels IS NOT NULL AND status='firing' ORDER BY id DESC LIMIT $1",
+                 FROM alert WHERE (labels IS NOT NULL AND status='firing') OR verdict='resolve' \
+                 ORDER BY id DESC LIMIT $1",
             )
             .bind(limit)
             .fetch_all(pool)
@@ -374,26 +397,51 @@ impl Store {
         })?;
         rows.into_iter()
             .rev()
-            .map(|(fingerprint, starts_at, value, labels, reason, over)| {
-                let labels: Labels = parse("alert", &fingerprint, &labels)?;
+            .map(|(fingerprint, starts_at, ends_at, value, labels, verdict, reason, told, ended)| {
+                let has_ended = verdict == "resolve";
+                let labels: Labels = match labels {
+                    Some(labels) => parse("alert", &fingerprint, &labels)?,
+                    // An end needs none: who ends is known by its firing.
+                    None => Labels::new(),
+                };
+                let ends_at = Timestamp::from_millis(ends_at);
                 let alert = Alert {
                     // Not of the labels: some senders name their alerts themselves.
                     fingerprint: Fingerprint::parse(&fingerprint).unwrap_or_else(|| Fingerprint::of(&labels)),
-                    status: Status::Firing,
+                    status: if has_ended { Status::Resolved } else { Status::Firing },
                     labels,
                     annotations: Labels::new(),
                     starts_at: Timestamp::from_millis(starts_at),
-                    ends_at: None,
+                    ends_at: has_ended.then_some(ends_at),
                     value,
                 };
-                let standing = match reason.as_str() {
-                    "waits" => Standing::Waits { over },
-                    "too_brief" => Standing::HeldBack { over },
-                    _ => Standing::Judged,
+                let standing = match (verdict.as_str(), reason.as_str()) {
+                    ("resolve", _) => Standing::Ended { at: ends_at },
+                    ("admit", "waits") => Standing::Waits { over: told || ended },
+                    ("suppress", "too_brief") => Standing::HeldBack { over: told || ended },
+                    ("suppress", "flapping" | "at_the_edge") => Standing::Unsteady { over: ended },
+                    ("suppress", "not_anomalous" | "below_severity_floor" | "too_few") => Standing::Judged,
+                    ("suppress", _) => Standing::Muted { over: ended },
+                    (_, _) => Standing::Judged,
                 };
                 Ok(Heard { alert, standing })
             })
             .collect()
+    }
+
+    /// Firings that have not ended as far as anybody knows, each once, the newest first.
+    pub async fn firing_now(&self, limit: i64) -> Result<Vec<Labels>, StoreError> {
+        let rows: Vec<(String, String)> = on!(self, pool => {
+            sqlx::query_as(
+                "SELECT fingerprint, labels FROM alert WHERE labels IS NOT NULL AND status='firing' AND NOT EXISTS \
+                   (SELECT 1 FROM alert AS later WHERE later.fingerprint=alert.fingerprint AND later.id>alert.id) \
+                 ORDER BY id DESC LIMIT $1",
+            )
+            .bind(limit)
+            .fetch_all(pool)
+            .await
+        })?;
+        rows.into_iter().map(|(fingerprint, labels)| parse("alert", &fingerprint, &labels)).collect()
     }
 
     /// Incidents that people already decide about or that are acted on.

@@ -95,6 +95,7 @@ async fn write(data: &Path, seeded: Seeded) {
         starts_at: wall_now,
         because: "critical".into(),
         again: false,
+        still: false,
         said: Said::default(),
         score: None,
         elsewhere: Default::default(),

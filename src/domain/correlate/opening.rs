@@ -15,7 +15,6 @@ const INSTANCES_OPEN: usize = 6;
 impl Correlator {
     pub(super) fn without_incident(&mut self, node: u32, alert: &Reading<'_>, cause: bool) -> Placement {
         let at = alert.starts_at;
-        self.waiting.expire(at, self.rules.window.max(self.rules.persists + COMPANY));
         let mut near: Vec<Waiting> = self.waiting_near(node, at, COMPANY);
         // It may wait itself since it fired before: nobody is company for itself.
         near.retain(|one| one.fingerprint != alert.fingerprint);

@@ -1,6 +1,6 @@
 //! Warnings that wait for company, found by fingerprint and by node.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ pub(super) struct Waiting {
 pub(super) struct WaitingRoom {
     known: FxHashMap<Fingerprint, Waiting>,
     by_node: FxHashMap<u32, Vec<Fingerprint>>,
-    /// In the order of arrival; who is no longer known has left.
-    queue: VecDeque<(Fingerprint, Timestamp)>,
+    /// The one that began first in front: a sender whose clock runs ahead holds nobody up.
+    queue: BTreeSet<(Timestamp, Fingerprint)>,
 }
 
 /// Warnings that wait; the oldest give way.
@@ -35,11 +35,12 @@ impl WaitingRoom {
         if self.known.contains_key(&one.fingerprint) {
             return;
         }
-        self.queue.push_back((one.fingerprint, one.at));
+        self.queue.insert((one.at, one.fingerprint));
         self.by_node.entry(one.node).or_default().push(one.fingerprint);
         self.known.insert(one.fingerprint, one);
-        while self.queue.len() > MAX_WAITING {
-            self.drop_oldest();
+        while self.known.len() > MAX_WAITING {
+            let Some((_, oldest)) = self.queue.first().copied() else { break };
+            self.remove(oldest);
         }
     }
 
@@ -61,6 +62,7 @@ impl WaitingRoom {
 
     pub fn remove(&mut self, fingerprint: Fingerprint) {
         let Some(gone) = self.known.remove(&fingerprint) else { return };
+        self.queue.remove(&(gone.at, fingerprint));
         if let Some(here) = self.by_node.get_mut(&gone.node) {
             here.retain(|one| *one != fingerprint);
             if here.is_empty() {
@@ -69,35 +71,12 @@ impl WaitingRoom {
         }
     }
 
-    pub fn expire(&mut self, at: Timestamp, after: Duration) {
-        while self.queue.front().is_some_and(|(_, since)| at.since(*since) > after) {
-            self.drop_oldest();
-        }
-    }
-
     pub fn is_overdue(&self, now: Timestamp, after: Duration) -> bool {
-        self.queue.front().is_some_and(|(_, since)| now.since(*since) >= after)
+        self.queue.first().is_some_and(|(since, _)| now.since(*since) >= after)
     }
 
-    /// Who has waited so long; in the order of arrival.
-    pub fn overdue(&mut self, now: Timestamp, after: Duration) -> Vec<Fingerprint> {
-        while self.queue.front().is_some_and(|(one, _)| !self.is_current(*one)) {
-            self.queue.pop_front();
-        }
-        let due = self.queue.iter().take_while(|(_, since)| now.since(*since) >= after);
-        due.filter(|(one, _)| self.is_current(*one)).map(|(one, _)| *one).collect()
-    }
-
-    fn is_current(&self, one: Fingerprint) -> bool {
-        self.known.contains_key(&one)
-    }
-
-    /// A fingerprint that left and came again is in the queue twice; its older place says nothing.
-    fn drop_oldest(&mut self) {
-        if let Some((gone, since)) = self.queue.pop_front()
-            && self.known.get(&gone).is_some_and(|one| one.at <= since)
-        {
-            self.remove(gone);
-        }
+    /// Who has waited so long, the one that began first in front.
+    pub fn overdue(&self, now: Timestamp, after: Duration) -> Vec<Fingerprint> {
+        self.queue.iter().take_while(|(since, _)| now.since(*since) >= after).map(|(_, one)| *one).collect()
     }
 }

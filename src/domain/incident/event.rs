@@ -216,6 +216,9 @@ pub struct JoinedAlert {
     pub because: String,
     /// It was part of this incident before, ended, and fires again.
     pub again: bool,
+    /// The end before was lost, or not counted: it fires on as far as this incident knows.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub still: bool,
     /// What its labels said of users and environment.
     #[serde(default)]
     pub said: Said,
@@ -225,6 +228,11 @@ pub struct JoinedAlert {
     /// Clusters that it came from, where they are not the incident's.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub elsewhere: BTreeSet<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's own signature
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

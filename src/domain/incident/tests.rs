@@ -14,6 +14,7 @@ fn joined(subject: &str, score: f64) -> JoinedAlert {
         starts_at: at(60),
         because: "it is near".into(),
         again: false,
+        still: false,
         said: Default::default(),
         score: Some(Scored { score, openly: true }),
         elsewhere: Default::default(),

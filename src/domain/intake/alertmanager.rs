@@ -10,7 +10,7 @@ use crate::domain::alert::{Alert, BadAlert, Status};
 use crate::domain::time::Timestamp;
 
 use super::draft::{Draft, Identity};
-use super::read::{brief, number, object, text, text_map};
+use super::read::{brief, notes, number, object, scalar, text, text_map};
 use super::times::instant;
 use super::{BadPayload, Door, Format, Knowledge, Known, Remark, Taken};
 
@@ -26,10 +26,21 @@ pub fn take(format: Format, payload: &Value, door: &Door<'_>, taken: &mut Taken)
             one(payload, door, taken);
             return Ok(());
         }
-        _ => array(payload.get("alerts"))?,
+        _ => {
+            taken.remarks.extend(left_out(payload.get("truncatedAlerts")));
+            array(payload.get("alerts"))?
+        }
     };
     alerts.iter().for_each(|alert| one(alert, door, taken));
     Ok(())
+}
+
+/// Alertmanager's `max_alerts` cuts groups, and what it left out is sent nowhere else.
+pub fn left_out(truncated: Option<&Value>) -> Option<Remark> {
+    let alerts = truncated.and_then(number).filter(|alerts| *alerts >= 1.0)?;
+    Some(Remark::PassedOver(format!(
+        "{alerts:.0} alerts of a group were not sent (truncatedAlerts): raise max_alerts in the sender's webhook_configs"
+    )))
 }
 
 pub fn array(value: Option<&Value>) -> Result<&Vec<Value>, BadAlert> {
@@ -50,7 +61,7 @@ fn one(value: &Value, door: &Door<'_>, taken: &mut Taken) {
             learn(value, &alert, door.received_at, taken);
             taken.alerts.push(alert);
         }
-        Err(bad) => taken.refused.push(bad),
+        Err(bad) => taken.refuse(|| bad),
     }
 }
 
@@ -63,7 +74,7 @@ fn is_pending(value: &Value) -> bool {
 pub fn draft(value: &Value, received_at: Timestamp) -> Result<Draft, BadAlert> {
     let object = value.as_object().ok_or(BadAlert::NotAnObject)?;
     let labels = text_map(object.get("labels"), "labels")?;
-    let annotations = text_map(object.get("annotations"), "annotations")?;
+    let annotations = notes(object.get("annotations"));
     let starts_at = instant(object.get("startsAt").or_else(|| object.get("activeAt")), "startsAt")?;
     let ends_at = instant(object.get("endsAt"), "endsAt")?;
     let status = match object.get("status").or_else(|| object.get("state")) {
@@ -103,12 +114,10 @@ pub fn value_of(value: Option<&Value>, annotations: &crate::domain::alert::Label
         .filter(|value: &f64| value.is_finite())
 }
 
-/// API v2 says by whom an alert is muted; v1 does so at the same place.
+/// API v2 says by whom an alert is muted, or that it is told; v1 does so at the same place.
 fn learn(value: &Value, alert: &Alert, at: Timestamp, taken: &mut Taken) {
     let Ok(status) = object(value.get("status"), "status") else { return };
-    if text(status, "state").is_none() {
-        return;
-    }
+    let Some(state) = text(status, "state") else { return };
     let by = |name: &str| -> Vec<String> {
         let ids = status.get(name).and_then(Value::as_array);
         ids.into_iter().flatten().filter_map(|id| id.as_str().map(str::to_owned)).take(32).collect()
@@ -117,6 +126,11 @@ fn learn(value: &Value, alert: &Alert, at: Timestamp, taken: &mut Taken) {
         taken.knowledge.push(Knowledge { about: alert.fingerprint, name: alert.name().to_owned(), known, at });
     };
     let (silenced, inhibited) = (by("silencedBy"), by("inhibitedBy"));
+    if state == "active" && silenced.is_empty() && inhibited.is_empty() {
+        let receiver = value.get("receivers").and_then(|all| all.get(0));
+        let receiver = receiver.and_then(|one| one.get("name").or(Some(one))).and_then(scalar).unwrap_or_default();
+        know(Known::Grouped { receiver, group_key: String::new() });
+    }
     if !silenced.is_empty() {
         know(Known::Silenced { by: silenced, until: None, comment: String::new() });
     }

@@ -5,9 +5,9 @@
 
 use serde_json::Value;
 
-use crate::domain::alert::{BadAlert, Labels, Status};
+use crate::domain::alert::{BadAlert, Labels, MAX_LABELS, Status};
 
-use super::draft::{Draft, shown};
+use super::draft::{Draft, Identity, shown};
 use super::read::{Object, brief, first, number, object, text};
 use super::times::instant;
 use super::{BadPayload, Door, Format, Remark, SnsHost, Taken};
@@ -81,16 +81,16 @@ fn message(alarm: &Object, taken: &mut Taken) -> Result<Option<Draft>, BadAlert>
     draft.annotation("old_state", first(alarm, &["OldStateValue"]));
     let trigger = alarm.get("Trigger").and_then(Value::as_object);
     if let Some(trigger) = trigger {
-        metric(&mut draft, first(trigger, &["MetricName"]), first(trigger, &["Namespace"]));
+        measured(&mut draft, trigger);
         draft.annotation("threshold", first(trigger, &["Threshold"]));
         draft.annotation("comparison", first(trigger, &["ComparisonOperator"]));
-        for item in trigger.get("Dimensions").and_then(Value::as_array).into_iter().flatten() {
-            let Some(item) = item.as_object() else { continue };
-            if let Some(name) = first(item, &["name", "Name"]) {
-                dimension(&mut draft, &name, first(item, &["value", "Value"]));
-            }
+        // An alarm on an expression names what it is about in the metrics of the expression.
+        let mut metrics = trigger.get("Metrics").and_then(Value::as_array).into_iter().flatten();
+        if let Some(stat) = metrics.find_map(|metric| metric.pointer("/MetricStat/Metric")?.as_object()) {
+            measured(&mut draft, stat);
         }
     }
+    contributor(&mut draft, first(alarm, &["AlarmContributorId"]), alarm.get("AlarmContributorAttributes"));
     draft.value = text(alarm, "NewStateReason").and_then(datapoint);
     let at = instant(alarm.get("StateChangeTime"), "StateChangeTime")?;
     match status {
@@ -119,6 +119,8 @@ fn event(event: &Object, taken: &mut Taken) -> Result<Option<Draft>, BadAlert> {
     let arns = event.get("resources").and_then(Value::as_array);
     let arn = arns.into_iter().flatten().filter_map(Value::as_str).find(|arn| arn.contains(":alarm:"));
     let mut draft = draft(status, &name, arn, first(event, &["account"]), first(event, &["region"]));
+    let part = detail.get("alarmContributor").and_then(Value::as_object);
+    contributor(&mut draft, part.and_then(|part| first(part, &["id"])), part.and_then(|part| part.get("attributes")));
     draft.annotation("summary", first(state, &["reason"]));
     let previous = detail.get("previousState").and_then(Value::as_object);
     draft.annotation("old_state", previous.and_then(|previous| first(previous, &["value"])));
@@ -180,6 +182,31 @@ fn draft(status: Status, name: &str, arn: Option<&str>, account: Option<String>,
     draft
 }
 
+/// One of the time series that an alarm watches: each begins and ends by itself.
+/// `{"alarmContributor": {"id": "6d442278dba546f6", "attributes": {"TableName": "orders"}}}`
+fn contributor(draft: &mut Draft, id: Option<String>, attributes: Option<&Value>) {
+    let attributes = attributes.and_then(Value::as_object).filter(|attributes| !attributes.is_empty());
+    let known = id.clone().or_else(|| attributes.map(|attributes| Value::Object(attributes.clone()).to_string()));
+    if let (Identity::Key(key), Some(known)) = (&mut draft.identity, known) {
+        key.insert("contributor".to_owned(), known);
+    }
+    draft.label("contributor", id);
+    for (name, value) in attributes.into_iter().flatten() {
+        dimension(draft, name, shown(value));
+    }
+}
+
+/// A metric as SNS writes it.
+fn measured(draft: &mut Draft, stat: &Object) {
+    metric(draft, first(stat, &["MetricName"]), first(stat, &["Namespace"]));
+    for item in stat.get("Dimensions").and_then(Value::as_array).into_iter().flatten() {
+        let Some(item) = item.as_object() else { continue };
+        if let Some(name) = first(item, &["name", "Name"]) {
+            dimension(draft, &name, first(item, &["value", "Value"]));
+        }
+    }
+}
+
 /// CloudWatch's namespace ("AWS/EC2") is no namespace of Kubernetes.
 fn metric(draft: &mut Draft, name: Option<String>, namespace: Option<String>) {
     draft.label("metric", name);
@@ -187,6 +214,10 @@ fn metric(draft: &mut Draft, name: Option<String>, namespace: Option<String>) {
 }
 
 fn dimension(draft: &mut Draft, name: &str, value: Option<String>) {
+    // A contributor may have more attributes than an alert has labels; this may make two.
+    if draft.labels.len() + 2 > MAX_LABELS {
+        return;
+    }
     // What the rest of the watch calls these things.
     let known = match name {
         "InstanceId" => Some("node"),

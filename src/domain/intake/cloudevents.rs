@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use crate::domain::alert::{BadAlert, Labels, Status};
@@ -33,6 +35,39 @@ const BEGUN: [&str; 12] = [
 
 /// Binary mode brought into structured mode: header `ce-subject` is the attribute `subject`.
 pub fn structured(headers: &BTreeMap<String, String>, body: &Value) -> Value {
+    let mut event = attributes(headers);
+    if event.is_empty() {
+        return body.clone();
+    }
+    event.insert("data".to_owned(), body.clone());
+    Value::Object(event)
+}
+
+/// As [`structured`]. Data may be absent, a text, or of a kind that only base64 can hold.
+pub fn structured_bytes(headers: &BTreeMap<String, String>, body: &[u8]) -> Option<Vec<u8>> {
+    let mut event = attributes(headers);
+    if !event.contains_key("specversion") {
+        return None;
+    }
+    if !body.trim_ascii().is_empty() {
+        let (name, data) = match (serde_json::from_slice::<Value>(body), std::str::from_utf8(body)) {
+            (Ok(json), _) => ("data", json),
+            // Half a group of alerts is no text: its sender must hear of it.
+            (Err(_), Ok(text)) if is_meant_as_json(text) => return None,
+            (Err(_), Ok(text)) => ("data", Value::from(text)),
+            (Err(_), Err(_)) => ("data_base64", Value::from(STANDARD.encode(body))),
+        };
+        event.insert(name.to_owned(), data);
+    }
+    Some(Value::Object(event).to_string().into_bytes())
+}
+
+fn is_meant_as_json(text: &str) -> bool {
+    let text = text.trim_start();
+    text.starts_with('{') || text.starts_with("[{")
+}
+
+fn attributes(headers: &BTreeMap<String, String>) -> Object {
     let mut event = Map::new();
     for (name, value) in headers {
         let name = name.to_ascii_lowercase();
@@ -43,21 +78,13 @@ pub fn structured(headers: &BTreeMap<String, String>, body: &Value) -> Value {
             }
         }
     }
-    if event.is_empty() {
-        return body.clone();
-    }
-    event.insert("data".to_owned(), body.clone());
-    Value::Object(event)
+    event
 }
 
 pub fn open(payload: &Value, door: &Door<'_>, taken: &mut Taken) -> Result<(), BadPayload> {
     let event = object(Some(payload), "payload")?;
-    // Data that is JSON in a text is JSON all the same.
-    let parsed = match event.get("data") {
-        Some(Value::String(text)) if text.trim_start().starts_with(['{', '[']) => serde_json::from_str(text).ok(),
-        _ => None,
-    };
-    let data = parsed.as_ref().or_else(|| event.get("data"));
+    let unpacked = unpacked(event);
+    let data = unpacked.as_ref().or_else(|| event.get("data"));
     if let Some(data) = data {
         let inner = door.deeper(Some(Format::CloudEvents))?;
         if inner.knows(data) {
@@ -68,11 +95,30 @@ pub fn open(payload: &Value, door: &Door<'_>, taken: &mut Taken) -> Result<(), B
     Ok(())
 }
 
+/// Data that lies in a text or in base64; JSON there is JSON all the same. What is no UTF-8 says nothing.
+fn unpacked(event: &Object) -> Option<Value> {
+    let text = match (event.get("data"), event.get("data_base64")) {
+        (Some(Value::String(text)), _) => text.clone(),
+        (None | Some(Value::Null), Some(Value::String(text))) => {
+            String::from_utf8(STANDARD.decode(text.trim()).ok()?).ok()?
+        }
+        _ => return None,
+    };
+    let json = text.trim_start().starts_with(['{', '[']).then(|| serde_json::from_str(&text).ok()).flatten();
+    json.or(Some(Value::String(text)))
+}
+
 impl Door<'_> {
     fn knows(&self, payload: &Value) -> bool {
         match payload {
-            Value::Array(items) => items.first().is_some_and(|item| item.is_object() && self.knows(item)),
-            Value::Object(_) => self.mappings.find(payload).is_some() || format::detect(payload).is_some(),
+            Value::Array(items) => items.iter().any(|item| item.is_object() && self.knows(item)),
+            Value::Object(_) if self.mappings.find(payload).is_some() => true,
+            Value::Object(_) => match format::detect(payload) {
+                // Many things have labels; without a name among them, the event is the alert.
+                Some(Format::AlertmanagerAlert) => payload.pointer("/labels/alertname").and_then(scalar).is_some(),
+                Some(_) => true,
+                None => false,
+            },
             _ => false,
         }
     }

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::domain::alert::{BadAlert, Labels, MAX_LABELS, Severity, Status};
 
-use super::draft::{Draft, severity_of};
+use super::draft::{Draft, NOTE_REPEAT, severity_of};
 use super::read::{Object, brief, first, number, object, scalar};
 use super::times::instant;
 use super::{BadPayload, Door, Format, Taken};
@@ -89,6 +89,9 @@ fn draft(event: &Object) -> Result<Draft, BadAlert> {
             draft.label_if_absent(tag, Some(value.as_str()));
         }
     }
+    if status == Status::Firing && is_repeat(event, &marks) {
+        draft.annotation(NOTE_REPEAT, Some("Datadog speaks again of what it has told before"));
+    }
     draft.annotation("tags", Some(plain));
     draft.annotation("title", Some(title));
     draft.annotation("description", first(event, &["body", "event_msg", "EVENT_MSG", "text_only_msg", "message"]));
@@ -140,6 +143,18 @@ fn is_mark(mark: &str) -> bool {
     let priority =
         word.len() == 2 && word.starts_with(['P', 'p']) && word.ends_with(|last: char| last.is_ascii_digit());
     priority || state_of(word).is_some()
+}
+
+/// Its reminders have the instant of the reminder; the start is not sent.
+fn is_repeat(event: &Object, marks: &[String]) -> bool {
+    let says_again = |word: &str| {
+        let word = word.trim().to_ascii_lowercase();
+        word.starts_with("re-") || word.starts_with("renotif")
+    };
+    match first(event, TRANSITION) {
+        Some(word) => says_again(&word),
+        None => marks.iter().any(|mark| says_again(mark)),
+    }
 }
 
 /// Status and weight of a transition: Triggered, Warn, No Data, their `Re-` forms, Renotify, Recovered.

@@ -15,6 +15,9 @@ pub const NOTE_SOURCE: &str = "midwatch_source";
 /// Says that `starts_at` or `ends_at` is not what was sent, and what was.
 pub const NOTE_TIME: &str = "midwatch_time_note";
 
+/// Says that the sender speaks again of what fires already, so that its instant is no start.
+pub const NOTE_REPEAT: &str = "midwatch_repeat";
+
 /// More than these are dropped, from the end of the alphabet, the summary last.
 const MAX_ANNOTATIONS: usize = 128;
 const KEPT: [&str; 3] = ["summary", "message", "description"];
@@ -80,7 +83,12 @@ impl Draft {
 
     /// For those who have said the source themselves.
     pub fn finish_marked(mut self, received_at: Timestamp) -> Result<Alert, BadAlert> {
+        replace_nul(&mut self.labels);
+        replace_nul(&mut self.annotations);
         self.labels.retain(|_, text| !text.is_empty());
+        if matches!(self.identity, Identity::Key(_)) {
+            self.cut_labels();
+        }
         check_labels(&self.labels)?;
         self.bound_annotations();
         let fingerprint = match &self.identity {
@@ -113,6 +121,17 @@ impl Draft {
         at
     }
 
+    /// Of a keyed draft, whose labels we make of what was sent: its identity does not hang on them, and a
+    /// sender can do nothing about their length.
+    fn cut_labels(&mut self) {
+        if self.labels.keys().any(|name| name.len() > MAX_LABEL_VALUE) {
+            self.labels.retain(|name, _| name.len() <= MAX_LABEL_VALUE);
+        }
+        for text in self.labels.values_mut().filter(|text| text.len() > MAX_LABEL_VALUE) {
+            truncate(text, MAX_LABEL_VALUE - '…'.len_utf8());
+        }
+    }
+
     fn bound_annotations(&mut self) {
         while self.annotations.len() > MAX_ANNOTATIONS {
             let last = self.annotations.keys().rev().find(|name| !is_kept(name)).cloned();
@@ -138,6 +157,17 @@ fn put(map: &mut Labels, name: &str, value: Option<impl Into<String>>) {
     }
 }
 
+/// PostgreSQL's text cannot hold U+0000: one of them would stop what is stored together with it.
+pub fn replace_nul(map: &mut Labels) {
+    if map.iter().any(|(name, text)| name.contains('\0') || text.contains('\0')) {
+        *map = std::mem::take(map).into_iter().map(|(name, text)| (storable(&name), storable(&text))).collect();
+    }
+}
+
+pub fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
 fn check_labels(labels: &Labels) -> Result<(), BadAlert> {
     if labels.is_empty() {
         return Err(BadAlert::Missing("labels", "an object of strings with at least `alertname`"));
@@ -155,11 +185,10 @@ fn check_labels(labels: &Labels) -> Result<(), BadAlert> {
     }
 }
 
-/// Severity words that vendors add to those of [`Severity::parse`].
+/// Severity words that vendors add to those of [`Severity::parse`]. In a label of the author's they would
+/// say as little as none, and hide the next label that says it.
 pub fn severity_of(word: &str) -> Option<Severity> {
-    let word = word.trim();
-    Severity::parse(word).or_else(|| match word.to_ascii_lowercase().as_str() {
-        "major" | "severe" | "urgent" | "alert" | "alarm" | "triggered" | "p0" | "sev0" => Some(Severity::Critical),
+    Severity::parse(word).or_else(|| match word.trim().to_ascii_lowercase().as_str() {
         "moderate" | "average" | "no data" | "no_data" | "normal" => Some(Severity::Warning),
         "ok" | "success" | "trivial" => None,
         _ => None,

@@ -14,8 +14,8 @@ use serde_json::Value;
 use crate::domain::alert::{BadAlert, Fingerprint, Labels, Status};
 use crate::domain::time::Timestamp;
 
-use super::draft::{Draft, Identity};
-use super::read::{Object, brief, object, scalar, text, text_map};
+use super::draft::{Draft, Identity, replace_nul};
+use super::read::{Object, brief, notes, object, scalar, text, text_map};
 use super::times::instant;
 use super::{BadPayload, Door, Format, Knowledge, Known, Remark, Taken};
 
@@ -26,7 +26,9 @@ pub enum Kind {
     Resolved,
     Silenced,
     Inhibited,
-    /// Nothing about one alert: start, stop, silences themselves, deliveries.
+    /// A delivery: what fires in it is not muted.
+    Notified,
+    /// Nothing about one alert: start, stop, silences themselves.
     Other(&'static str),
 }
 
@@ -38,7 +40,7 @@ pub fn kind_of(data: &Value) -> Option<(Kind, &Value)> {
         ("alertResolved", "alert_resolved", Kind::Resolved),
         ("silenceMutedAlert", "silence_muted_alert", Kind::Silenced),
         ("inhibitionMutedAlert", "inhibition_muted_alert", Kind::Inhibited),
-        ("notification", "notification", Kind::Other("a notification was delivered")),
+        ("notification", "notification", Kind::Notified),
         ("silenceCreated", "silence_created", Kind::Other("a silence was created")),
         ("silenceUpdated", "silence_updated", Kind::Other("a silence was changed")),
         ("alertmanagerStartupEvent", "alertmanager_startup_event", Kind::Other("an Alertmanager has started")),
@@ -60,12 +62,14 @@ pub fn take(payload: &Value, door: &Door<'_>, taken: &mut Taken) -> Result<(), B
     match kind {
         Kind::Created | Kind::Resolved => alert(kind, body, at, door, taken)?,
         Kind::Grouped => {
-            let about = details(body);
-            let group = either(body, "groupInfo", "group_info").and_then(Value::as_object);
-            let word = |camel, snake| group.and_then(|group| group.get(camel).or_else(|| group.get(snake)));
-            let receiver = word("receiverName", "receiver_name").and_then(scalar).unwrap_or_default();
-            let group_key = word("groupKey", "group_key").and_then(scalar).unwrap_or_default();
-            taken.knowledge.push(knowledge(about, Known::Grouped { receiver, group_key }, at)?);
+            taken.knowledge.push(knowledge(details(body), grouped(body), at)?);
+        }
+        Kind::Notified => {
+            let firing = either(body, "firingAlerts", "firing_alerts").and_then(Value::as_array);
+            let about = firing.into_iter().flatten().map(|alert| alert.get("details").unwrap_or(alert));
+            // One that cannot be read loses this fact alone.
+            taken.knowledge.extend(about.filter_map(|alert| knowledge(Some(alert), grouped(body), at).ok()));
+            taken.remarks.push(Remark::PassedOver("a notification was delivered".to_owned()));
         }
         Kind::Silenced => {
             let silence = object(body.get("silence"), "silence")?;
@@ -101,7 +105,7 @@ fn alert(kind: Kind, body: &Value, at: Timestamp, door: &Door<'_>, taken: &mut T
     let resolved = kind == Kind::Resolved || details.get("resolved") == Some(&Value::Bool(true));
     let draft = Draft {
         labels: label_set(details.get("labels"), "labels")?,
-        annotations: label_set(details.get("annotations"), "annotations")?,
+        annotations: note_set(details.get("annotations")),
         identity: Identity::Labels,
         status: if resolved { Status::Resolved } else { Status::Firing },
         starts_at: instant(details.get("startsAt").or_else(|| details.get("starts_at")), "startsAt")?,
@@ -112,9 +116,17 @@ fn alert(kind: Kind, body: &Value, at: Timestamp, door: &Door<'_>, taken: &mut T
     Ok(())
 }
 
+fn grouped(body: &Value) -> Known {
+    let group = either(body, "groupInfo", "group_info");
+    let word = |camel, snake| group.and_then(|group| either(group, camel, snake)).and_then(scalar).unwrap_or_default();
+    Known::Grouped { receiver: word("receiverName", "receiver_name"), group_key: word("groupKey", "group_key") }
+}
+
 fn knowledge(about: Option<&Value>, known: Known, at: Timestamp) -> Result<Knowledge, BadAlert> {
     let about = object(about, "alert")?;
     let mut labels = label_set(about.get("labels"), "labels")?;
+    // As the labels of the alert itself, or the fact would be about another one.
+    replace_nul(&mut labels);
     labels.retain(|_, text| !text.is_empty());
     let name = labels.get("alertname").cloned();
     let name = name.ok_or(BadAlert::Missing("labels.alertname", "the name of the alerting rule"))?;
@@ -148,6 +160,10 @@ fn label_set(value: Option<&Value>, field: &'static str) -> Result<Labels, BadAl
         .iter()
         .map(|item| item.as_object().and_then(pair).ok_or_else(|| BadAlert::BadField(field, brief(item), WANTED)))
         .collect()
+}
+
+fn note_set(value: Option<&Value>) -> Labels {
+    label_set(value, "annotations").unwrap_or_else(|_| notes(value))
 }
 
 /// A 64-bit integer, as text in protobuf's JSON.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::domain::alert::{BadAlert, Labels, Severity, Status};
 
-use super::alertmanager::{array, draft as core};
+use super::alertmanager::{array, draft as core, left_out};
 use super::draft::{Draft, shown};
 use super::read::{Object, brief, first, number, object, text, text_map};
 use super::{BadPayload, Door, Format, Remark, Taken};
@@ -32,13 +32,14 @@ pub fn take(format: Format, payload: &Value, door: &Door<'_>, taken: &mut Taken)
         return Ok(legacy(object(Some(payload), "payload")?, door, taken)?);
     }
     let org = payload.get("orgId").and_then(super::read::scalar);
+    taken.remarks.extend(left_out(payload.get("truncatedAlerts")));
     for alert in array(payload.get("alerts"))? {
         match unified(alert, org.as_deref(), door) {
             Ok(draft) => match draft.finish(format, door) {
                 Ok(alert) => taken.alerts.push(alert),
-                Err(bad) => taken.refused.push(bad),
+                Err(bad) => taken.refuse(|| bad),
             },
-            Err(bad) => taken.refused.push(bad),
+            Err(bad) => taken.refuse(|| bad),
         }
     }
     Ok(())

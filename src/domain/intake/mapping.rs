@@ -173,14 +173,14 @@ impl Compiled {
         };
         match payload.pointer(items) {
             Some(Value::Array(items)) => items.iter().for_each(|item| self.take_one(item, payload, door, taken)),
-            found => taken.refused.push(self.bad(items, found, "an array of alerts")),
+            found => taken.refuse(|| self.bad(items, found, "an array of alerts")),
         }
     }
 
     fn take_one(&self, item: &Value, payload: &Value, door: &Door<'_>, taken: &mut Taken) {
         match self.draft(item, payload).and_then(|draft| draft.finish_marked(door.received_at)) {
             Ok(alert) => taken.alerts.push(alert),
-            Err(bad) => taken.refused.push(bad),
+            Err(bad) => taken.refuse(|| bad),
         }
     }
 

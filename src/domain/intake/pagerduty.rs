@@ -1,8 +1,9 @@
 //! PagerDuty's Events API v2: `{"routing_key", "event_action", "dedup_key", "payload": {...}}`.
 //!
 //! An acknowledgement and an end may come with nothing but `dedup_key`, so that key alone is the
-//! identity; a trigger without one is known by where and what it is. `routing_key` is a secret. It goes
-//! into the hash of the identity, where two services may use the same `dedup_key`, and nowhere else.
+//! identity; a trigger without one gets a key of what it says, which its sender is answered. `routing_key` is
+//! a secret. It goes into the hash of the identity, where two services may use the same `dedup_key`, and
+//! nowhere else.
 
 use serde_json::{Map, Value};
 
@@ -42,7 +43,8 @@ pub fn take(event: &Value, door: &Door<'_>, taken: &mut Taken) -> Result<(), Bad
         None | Some(Value::Null) => &nothing,
         given => object(given, "payload")?,
     };
-    let key = identity(event, payload)?;
+    let mut key = Labels::from([("dedup_key".to_owned(), dedup_key(event, payload)?)]);
+    key.extend(first(event, &["routing_key"]).map(|secret| ("routing_key".to_owned(), secret)));
     let status = match action {
         "trigger" => Status::Firing,
         "resolve" => Status::Resolved,
@@ -59,6 +61,7 @@ pub fn take(event: &Value, door: &Door<'_>, taken: &mut Taken) -> Result<(), Bad
 }
 
 fn draft(status: Status, key: Labels, event: &Object, payload: &Object) -> Result<Draft, BadAlert> {
+    let dedup = key.get("dedup_key").cloned();
     let mut draft = Draft::keyed(status, key);
     let details = payload.get("custom_details").and_then(Value::as_object);
     draft.label("alertname", name(event, payload));
@@ -72,7 +75,6 @@ fn draft(status: Status, key: Labels, event: &Object, payload: &Object) -> Resul
     draft.label_if_absent("service", first(payload, &["component"]));
     draft.severity(text(payload, "severity").and_then(severity_of));
     draft.annotation("summary", first(payload, &["summary"]));
-    draft.annotation("dedup_key", first(event, &["dedup_key"]));
     draft.annotation("client", first(event, &["client"]));
     draft.annotation("client_url", first(event, &["client_url"]));
     for (name, value) in details.into_iter().flatten() {
@@ -80,6 +82,8 @@ fn draft(status: Status, key: Labels, event: &Object, payload: &Object) -> Resul
             draft.annotation(name, shown(value));
         }
     }
+    // After the details, which may name one of their own.
+    draft.annotation("dedup_key", dedup);
     if details.is_none() {
         draft.annotation("custom_details", payload.get("custom_details").and_then(scalar));
     }
@@ -104,20 +108,16 @@ fn name(event: &Object, payload: &Object) -> Option<String> {
         .or_else(|| first(event, &["dedup_key"]))
 }
 
-fn identity(event: &Object, payload: &Object) -> Result<Labels, BadAlert> {
-    let mut key = Labels::new();
-    if let Some(dedup) = first(event, &["dedup_key"]) {
-        key.insert("dedup_key".to_owned(), dedup);
-    } else {
-        let names = ["source", "component", "group", "class"];
-        key.extend(names.iter().filter_map(|name| Some(((*name).to_owned(), first(payload, &[name])?))));
-        if !key.contains_key("class") {
-            key.extend(first(payload, &["summary"]).map(|summary| ("summary".to_owned(), summary)));
-        }
+/// The sender's key, else one of all that tells this problem from others: another sentence is another one.
+fn dedup_key(event: &Object, payload: &Object) -> Result<String, BadAlert> {
+    const WANTED: &str = "the key of the alert, or a payload with `summary` and `source`";
+    if let Some(key) = first(event, &["dedup_key"]) {
+        return Ok(key);
     }
-    if key.is_empty() {
-        return Err(BadAlert::Missing("dedup_key", "the key of the alert, or a payload with `summary` and `source`"));
+    let names = ["source", "component", "group", "class", "summary"];
+    let said: Labels = names.iter().filter_map(|name| Some(((*name).to_owned(), first(payload, &[name])?))).collect();
+    if said.is_empty() {
+        return Err(BadAlert::Missing("dedup_key", WANTED));
     }
-    key.extend(first(event, &["routing_key"]).map(|secret| ("routing_key".to_owned(), secret)));
-    Ok(key)
+    Ok(Fingerprint::of(&said).to_string())
 }

@@ -4,6 +4,8 @@ use serde_json::{Map, Value};
 
 use crate::domain::alert::{BadAlert, Labels};
 
+use super::draft::shown;
+
 pub type Object = Map<String, Value>;
 
 pub fn object<'v>(value: Option<&'v Value>, field: &'static str) -> Result<&'v Object, BadAlert> {
@@ -51,12 +53,13 @@ pub fn number(value: &Value) -> Option<f64> {
     .filter(|number: &f64| number.is_finite())
 }
 
-/// An object of scalars; an array or object as value refuses it.
+/// Labels: an object of scalars; null is as good as absent, an array or object as value refuses it.
 pub fn text_map(value: Option<&Value>, field: &'static str) -> Result<Labels, BadAlert> {
     match value {
         None | Some(Value::Null) => Ok(Labels::new()),
         Some(Value::Object(map)) => map
             .iter()
+            .filter(|(_, value)| !value.is_null())
             .map(|(name, value)| match value {
                 Value::String(text) => Ok((name.clone(), text.clone())),
                 Value::Number(number) => Ok((name.clone(), number.to_string())),
@@ -68,6 +71,19 @@ pub fn text_map(value: Option<&Value>, field: &'static str) -> Result<Labels, Ba
             })
             .collect(),
         Some(other) => Err(BadAlert::BadField(field, brief(other), "an object of strings")),
+    }
+}
+
+/// Annotations decorate: whatever they hold, they do not cost the alert. What is no text becomes its JSON.
+pub fn notes(value: Option<&Value>) -> Labels {
+    match value {
+        None | Some(Value::Null) => Labels::new(),
+        Some(Value::Object(map)) => {
+            map.iter().filter_map(|(name, value)| Some((name.clone(), shown(value)?))).collect()
+        }
+        // An empty map as PHP writes it.
+        Some(Value::Array(items)) if items.is_empty() => Labels::new(),
+        Some(other) => shown(other).map(|text| ("annotations".to_owned(), text)).into_iter().collect(),
     }
 }
 

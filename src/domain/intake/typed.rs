@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::domain::alert::{BadAlert, Labels};
 use crate::domain::time::Timestamp;
 
-use super::alertmanager::{status_of, unsaid, value_of};
+use super::alertmanager::{left_out, status_of, unsaid, value_of};
 use super::draft::{Draft, Identity, NOTE_SOURCE};
 use super::times::instant_of;
 use super::{Format, Taken};
@@ -24,7 +24,11 @@ pub fn take(payload: &[u8], received_at: Timestamp) -> Option<Taken> {
         b'{' => {
             let mut outer = serde_json::from_slice::<Outer<'_>>(payload).ok()?;
             match outer.alerts.take() {
-                Some(alerts) => all(outer.is_group().then_some(alerts)?, received_at),
+                Some(alerts) => {
+                    let mut taken = all(outer.is_group().then_some(alerts)?, received_at)?;
+                    taken.remarks.extend(left_out(outer.truncated.as_ref()));
+                    Some(taken)
+                }
                 None => all(vec![outer], received_at),
             }
         }
@@ -40,7 +44,7 @@ fn all<Alerts>(alerts: Vec<Plain<'_, Alerts>>, received_at: Timestamp) -> Option
     for alert in alerts {
         match alert.draft(received_at).and_then(|draft| draft.finish_marked(received_at)) {
             Ok(alert) => taken.alerts.push(alert),
-            Err(bad) => taken.refused.push(bad),
+            Err(bad) => taken.refuse(|| bad),
         }
     }
     Some(taken)
@@ -67,6 +71,8 @@ struct Plain<'a, Alerts = IgnoredAny> {
     active_at: Option<IgnoredAny>,
     specversion: Option<IgnoredAny>,
     alerts: Option<Alerts>,
+    #[serde(rename = "truncatedAlerts")]
+    truncated: Option<Value>,
     values: Option<IgnoredAny>,
     #[serde(rename = "valueString")]
     value_string: Option<IgnoredAny>,

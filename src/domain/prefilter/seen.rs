@@ -8,12 +8,15 @@ use rustc_hash::FxHasher;
 use super::Scored;
 use super::past::Place;
 use super::verdict::{Content, Suppression};
-use crate::domain::alert::Alert;
+use crate::domain::alert::{Alert, Severity};
+use crate::domain::intake::NOTE_REPEAT;
 use crate::domain::time::Timestamp;
 
 const FLAP_WINDOW: Duration = Duration::from_secs(3600);
 /// Alertmanager's default of the same name: who says nothing for so long has ended.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Two paths of one sender, or its tries, are not further apart: what comes later is not late, but true.
+const LATE: Duration = Duration::from_secs(120);
 /// A sender whose clock runs ahead by more than this is not believed: an instant that lies further
 /// in the future counts as now. Otherwise all that follows would look late.
 const MAX_AHEAD: Duration = Duration::from_secs(300);
@@ -26,6 +29,8 @@ pub(super) struct Seen {
     /// The newest start in the sender's own words.
     said_start: Timestamp,
     newest_end: Option<Timestamp>,
+    /// When its newest end was heard of.
+    ended_at: Timestamp,
     repeats: u64,
     /// The last change of state, and those before it within the flap window.
     changed_at: Option<Timestamp>,
@@ -34,6 +39,8 @@ pub(super) struct Seen {
     /// Annotations and value of the newest notification, hashed.
     content: u64,
     value: Option<f64>,
+    /// The gravest of this firing.
+    severity: Severity,
     /// Somebody muted this firing; it is judged again when it speaks again.
     pub(super) held: bool,
     /// When a firing that is still too brief is told.
@@ -47,6 +54,8 @@ pub(super) enum Heard {
     News(Timestamp),
     /// The firing was muted, or too brief, and goes on.
     Again,
+    /// It goes on and is graver than before.
+    Graver,
     Repeat(Suppression),
 }
 
@@ -59,12 +68,14 @@ impl Seen {
             newest_start: believed(alert.starts_at, event_now),
             said_start: alert.starts_at,
             newest_end: None,
+            ended_at: event_now,
             repeats: 0,
             changed_at: None,
             changes: vec![],
             last_at: event_now,
             content: content(alert),
             value: alert.value,
+            severity: alert.severity(),
             held: false,
             due: None,
             scored: None,
@@ -85,9 +96,17 @@ impl Seen {
                 self.newer(alert);
                 return Heard::Again;
             }
+            // Of a sender who names its alerts itself, the severity is no part of the identity.
+            if alert.severity() > self.severity {
+                self.severity = alert.severity();
+                self.newer(alert);
+                return Heard::Graver;
+            }
             // A later start is a new firing whose end before was lost, unless the sender has no
             // memory of starts and simply speaks again.
-            let same = alert.starts_at == self.said_start || starts_at <= self.newest_start;
+            let same = alert.annotations.contains_key(NOTE_REPEAT)
+                || alert.starts_at == self.said_start
+                || starts_at <= self.newest_start;
             if same || silent <= RESOLVE_TIMEOUT {
                 self.repeats += 1;
                 let content = if starts_at < self.newest_start { Content::Same } else { self.newer(alert) };
@@ -95,10 +114,22 @@ impl Seen {
             }
             self.change(starts_at);
         }
-        if self.newest_end.is_some_and(|end| starts_at < end) && starts_at <= self.newest_start {
+        if self.is_late(alert, event_now) {
             return Heard::Repeat(Suppression::Stale { newest: self.newest_start });
         }
-        Heard::News(starts_at)
+        // Alertmanager ends what Prometheus has not sent for a while, and sends it with its old start when
+        // Prometheus is back: it fires.
+        Heard::News(if self.firing_since.is_none() && self.is_of_the_past(starts_at) { event_now } else { starts_at })
+    }
+
+    /// It has ended, and this firing began before its end.
+    pub(super) fn is_late(&self, alert: &Alert, event_now: Timestamp) -> bool {
+        let starts_at = believed(alert.starts_at, event_now);
+        self.firing_since.is_none() && self.is_of_the_past(starts_at) && event_now.since(self.ended_at) < LATE
+    }
+
+    fn is_of_the_past(&self, starts_at: Timestamp) -> bool {
+        self.newest_end.is_some_and(|end| starts_at < end) && starts_at <= self.newest_start
     }
 
     /// A firing begins; returns the changes of state within the flap window, this one included.
@@ -106,6 +137,7 @@ impl Seen {
         self.firing_since = Some(starts_at);
         self.newest_start = self.newest_start.max(starts_at);
         self.said_start = alert.starts_at;
+        self.severity = alert.severity();
         self.repeats = 0;
         self.due = None;
         self.newer(alert);
@@ -122,6 +154,7 @@ impl Seen {
             return Err(Suppression::Stale { newest: self.newest_start });
         }
         self.newest_end = Some(end);
+        self.ended_at = event_now;
         self.last_at = event_now;
         self.held = false;
         self.due = None;

@@ -16,7 +16,7 @@ pub const NAMED: f64 = 0.35;
 /// What the ranking supports: a cause with its remedy, or the honest absence of one.
 pub fn conclude(picture: &Picture, ranking: &[Candidate]) -> Diagnosis {
     let Some(first) = ranking.first() else {
-        return unknown("nothing deviates from its baseline; the alerts stand alone", vec![]);
+        return unknown(&nothing_odd(picture), vec![]);
     };
     let confidence = confidence(picture, ranking);
     let mechanism = mechanism(picture, first);
@@ -64,6 +64,21 @@ pub fn conclude(picture: &Picture, ranking: &[Candidate]) -> Diagnosis {
         needs: None,
         proofs: vec![],
     }
+}
+
+/// That nothing deviates is said only of what was measured: "all is normal" must not be read where nobody
+/// looked.
+fn nothing_odd(picture: &Picture) -> String {
+    if is_measured(picture) {
+        return "nothing that is measured deviates from its baseline; the alerts stand alone".to_owned();
+    }
+    let also = if picture.changes.is_empty() { "" } else { " and the list of changes" };
+    format!("nothing is measured here: [signals] is not configured, or could not be read. I only have the alerts{also}")
+}
+
+/// Edges are kept only where they deviate.
+fn is_measured(picture: &Picture) -> bool {
+    !picture.readings.is_empty() || !picture.edges.is_empty()
 }
 
 /// At least two other places that got worse when `node` did, though none of their own calls fail and
@@ -331,6 +346,9 @@ fn innocent_changes<'a>(
         .map(move |change| {
             let why = match picture.onset(&change.service) {
                 _ if change.service == node => "came too early or too late to fit the onset".to_owned(),
+                None if picture.of_node(&change.service).next().is_none() => {
+                    format!("nothing is measured of {}, and nothing else shows trouble of it", change.service)
+                }
                 None => format!("{} shows nothing unusual", change.service),
                 Some(onset) if onset < change.at => {
                     format!("{} was in trouble before it, since {}", change.service, onset.clock_time())

@@ -294,14 +294,16 @@ fn blame_dependencies(picture: &Picture, node: &str, own: &[&Reading], onset: Op
                     reading.signal != "pool"
                         && onset.is_none_or(|mine| reading.onset.is_some_and(|at| at <= mine + SKEW))
                 });
-            (before || changed).then_some((client, first, strongest.deviation))
+            let why = match before {
+                true => format!("its client {client} was in trouble before it, at {}", first.clock_time()),
+                false => {
+                    format!("its client {client} was changed and is in trouble itself, since {}", first.clock_time())
+                }
+            };
+            (before || changed).then_some((first, strongest.deviation, why))
         })
-        .min_by_key(|(_, first, _)| *first);
-    if let Some((client, first, deviation)) = overrun {
-        w.contradict(
-            1.2 * squash(deviation),
-            format!("its client {client} was in trouble before it, at {}", first.clock_time()),
-            vec![],
-        );
+        .min_by_key(|(first, ..)| *first);
+    if let Some((_, deviation, why)) = overrun {
+        w.contradict(1.2 * squash(deviation), why, vec![]);
     }
 }

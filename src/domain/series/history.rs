@@ -3,7 +3,9 @@
 //! A slot keeps one raw value, the last of its five minutes. A mean would be smoother than the values
 //! that are compared with it and make every one of them look wild.
 
-use std::collections::VecDeque;
+mod recent;
+
+use recent::Recent;
 
 /// Seconds a slot stands for.
 pub(super) const SLOT: i64 = 300;
@@ -15,8 +17,6 @@ const KEPT: i64 = 4 * WEEK;
 const FEW: i64 = 16;
 /// Slots to either side that count as the same time of day, at least: half an hour.
 const AROUND: i64 = 6;
-/// Values of the recent past: two hours of slots.
-const RECENT: usize = 24;
 /// Fewer values than these make no baseline.
 const ENOUGH: usize = 4;
 /// Weight, in values, of the time of day when this weekday's is shrunk towards it: half once three
@@ -128,29 +128,33 @@ pub(super) struct History {
     first: i64,
     /// The newest slot.
     head: i64,
-    /// The newest values of slots that are over.
-    recent: VecDeque<f32>,
+    recent: Recent,
     scratch: Vec<f32>,
     /// Seasons change from slot to slot, not from row to row.
-    cached: Option<(i64, Baselines)>,
+    seasons: Option<(i64, Seasons)>,
+    /// Of the slot and the recent slot.
+    cached: Option<((i64, i64), Baselines)>,
+}
+
+/// The same time on other days, as it was.
+#[derive(Debug, Clone, Copy)]
+struct Seasons {
+    days: Option<Baseline>,
+    weekdays: Option<Baseline>,
+    yesterday: Option<Baseline>,
+    last_week: Option<Baseline>,
 }
 
 impl History {
     /// Time does not run backwards; a row that is late counts as of now.
     pub(super) fn push(&mut self, at: i64, value: f64) {
+        self.recent.push(at, value);
         let slot = at.div_euclid(SLOT);
         if self.slots.is_empty() {
             self.slots = vec![f32::NAN; FEW as usize];
             (self.first, self.head) = (slot, slot);
         }
         if slot > self.head {
-            let over = self.slots[self.index(self.head)];
-            if over.is_finite() {
-                if self.recent.len() == RECENT {
-                    self.recent.pop_front();
-                }
-                self.recent.push_back(over);
-            }
             self.make_room(slot);
             for skipped in (self.head + 1).max(slot - self.room() + 1)..=slot {
                 let at = self.index(skipped);
@@ -168,32 +172,38 @@ impl History {
     /// rows that are far apart need a wider idea of the same time.
     pub(super) fn baselines(&mut self, at: i64, step: f64) -> Baselines {
         let slot = at.div_euclid(SLOT);
+        let slots = (slot, self.recent.slot(at));
         if let Some((cached, baselines)) = self.cached
-            && cached == slot
+            && cached == slots
         {
             return baselines;
         }
-        let around = AROUND.max((step / SLOT as f64).ceil() as i64).min(DAY / 8);
-        let recent = self.recent(slot);
-        let days = self.season(slot, DAY, 7, around);
-        let weekdays = self.season(slot, WEEK, 3, around);
+        let Seasons { days, weekdays, yesterday, last_week } = self.seasons(slot, step);
+        self.scratch.clear();
+        self.scratch.extend(self.recent.before(at));
+        let recent = Baseline::of(&mut self.scratch);
         let days = days.map(|it| it.shrunk_to(recent, SHRINK_TO_RECENT));
         let usual = weekdays.map(|it| it.shrunk_to(days, SHRINK_TO_DAYS)).or(days);
-        let yesterday = self.season(slot, DAY, 1, 2 * around);
-        let last_week = self.season(slot, WEEK, 1, 2 * around);
         let baselines = Baselines { usual, yesterday, last_week, recent };
-        self.cached = Some((slot, baselines));
+        self.cached = Some((slots, baselines));
         baselines
     }
 
-    fn recent(&mut self, slot: i64) -> Option<Baseline> {
-        self.scratch.clear();
-        self.scratch.extend(&self.recent);
-        // The head is over as well when the row to be judged opens a new slot.
-        if slot > self.head && !self.slots.is_empty() && self.slots[self.index(self.head)].is_finite() {
-            self.scratch.push(self.slots[self.index(self.head)]);
+    fn seasons(&mut self, slot: i64, step: f64) -> Seasons {
+        if let Some((cached, seasons)) = self.seasons
+            && cached == slot
+        {
+            return seasons;
         }
-        Baseline::of(&mut self.scratch)
+        let around = AROUND.max((step / SLOT as f64).ceil() as i64).min(DAY / 8);
+        let seasons = Seasons {
+            days: self.season(slot, DAY, 7, around),
+            weekdays: self.season(slot, WEEK, 3, around),
+            yesterday: self.season(slot, DAY, 1, 2 * around),
+            last_week: self.season(slot, WEEK, 1, 2 * around),
+        };
+        self.seasons = Some((slot, seasons));
+        seasons
     }
 
     /// Around the same time, one to `times` periods ago.

@@ -9,7 +9,7 @@ pub enum Reference {
     Usual,
     Yesterday,
     LastWeek,
-    /// The last two dozen rows: two hours, or more when rows are further apart than five minutes.
+    /// The last two hours: two dozen rows when they are five minutes apart, ten dozen when they follow faster.
     Recent,
 }
 

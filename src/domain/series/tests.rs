@@ -110,6 +110,43 @@ fn a_missing_value_is_not_judged() {
     assert_eq!(verdict.reason.map(|reason| reason.column), Some(0));
 }
 
+/// Rows of 50 to 51, `step` seconds apart, ten of them at 500: whether each of those is worse than any other.
+fn stand_out(step: i64, odd: impl Fn(i64) -> bool) -> bool {
+    let (mut detector, mut random) = (Detector::new(1), SplitMix::new(3));
+    let (mut worst, mut mildest) = (0.0_f64, -1.0_f64);
+    for row in 0..1_000 {
+        let value = if odd(row) { 500.0 } else { 50.0 + random.unit() };
+        let score = detector.observe(row * step, &[value]).score;
+        if odd(row) {
+            mildest = mildest.max(score);
+        } else {
+            worst = worst.min(score);
+        }
+    }
+    mildest < worst
+}
+
+#[test]
+fn rows_that_follow_fast_are_compared_with_the_rows_before() {
+    // A second apart, or rows that are counted.
+    for step in [1, 5, 60, 300] {
+        assert!(stand_out(step, |row| row >= 100 && row % 90 == 0), "{step}: one by one");
+        assert!(stand_out(step, |row| (600..610).contains(&row)), "{step}: together");
+    }
+}
+
+#[test]
+fn a_season_of_fast_rows_is_still_one_of_days() {
+    let (mut detector, mut random) = (Detector::new(1), SplitMix::new(5));
+    for at in (0..3 * 86_400).step_by(60) {
+        detector.learn(at, &[wave(at, &mut random)]);
+    }
+    let verdict = detector.observe(3 * 86_400, &[wave(0, &mut random)]);
+    let Distances { usual, yesterday, last_week, .. } = verdict.distances;
+    assert!(usual.is_some_and(|it| it.abs() < 2.0) && yesterday.is_some_and(|it| it.abs() < 2.0), "{verdict:?}");
+    assert_eq!(last_week, None);
+}
+
 fn rows() -> impl Strategy<Value = Vec<(i64, f64)>> {
     prop::collection::vec((0i64..40_000, -1e12f64..1e12), 1..120)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::domain::card::{Card, Span};
 use crate::domain::command::{Wrong, nearest};
+use crate::domain::evidence::{Evidence, EvidenceKind};
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, State};
 use crate::domain::narrative::{answer, state_words};
@@ -69,6 +70,10 @@ async fn look(desk: &Desk, service: &str, since: Duration) -> Vec<Vec<Span>> {
     let mut lines: Vec<Vec<Span>> = readings.map(|reading| vec![Span::plain(say(reading))]).collect();
     if desk.signals.is_none() {
         lines.push(vec![Span::plain("no metrics are configured, so nothing is measured")]);
+    } else if let Some(unread) = dossier.evidence.iter().find(|one| is_unread(one)) {
+        lines.push(vec![Span::quoted(unread.summary.clone())]);
+    } else if picture.of_node(service).next().is_none() {
+        lines.push(vec![Span::plain(format!("nothing is measured of {service}"))]);
     } else if lines.is_empty() {
         lines.push(vec![Span::plain("every signal is in its usual band")]);
     }
@@ -83,6 +88,11 @@ async fn look(desk: &Desk, service: &str, since: Duration) -> Vec<Vec<Span>> {
         lines.push(vec![Span::plain(format!("the strongest lead in the estate is {}", first.node))]);
     }
     lines
+}
+
+/// What was measured has its series; a query that was not answered has none.
+fn is_unread(evidence: &Evidence) -> bool {
+    evidence.kind == EvidenceKind::Metric && evidence.series.is_empty()
 }
 
 /// Begins an investigation, or points to the one that there is.

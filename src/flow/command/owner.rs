@@ -112,7 +112,7 @@ pub(super) async fn on_call(desk: &Desk, service: Option<&str>) -> Result<Card, 
     let lines = escalate::told(desk, service).await;
     let of = service.map_or_else(String::new, |service| format!(" for {service}"));
     Ok(match lines.is_empty() {
-        true => note(&format!("No escalation path fits{of}."), Tone::Neutral),
+        true => note(&format!("No escalation path fits{of}; /ops oncall lists all paths."), Tone::Neutral),
         false => answer(&format!("Called{of}, one after the other:"), lines),
     })
 }

@@ -15,7 +15,7 @@ use crate::store::{Heard, Scope, Standing};
 
 impl Watchkeeper {
     pub(super) async fn rebuild(desk: &Desk) -> Result<Self, FlowError> {
-        let rules = desk.config.triage_rules().map_err(|failure| FlowError::Refused(failure.to_string()))?;
+        let rules = desk.rules.clone();
         let audit = label::audit_so_far(desk, rules.prefilter.audit).await?;
         let triage = Triage::new(rules, desk.store.next_incident_number().await?);
         let (silences, firing, quiet) = (String::new(), HashMap::new(), HashMap::new());
@@ -27,7 +27,7 @@ impl Watchkeeper {
             keeper.triage.correlator.taught(&lesson);
         }
         let (topology, event_now) = (desk.topology().await, desk.clock.event_now());
-        let lately = desk.store.heard_lately(20_000).await?;
+        let lately = desk.store.heard_lately(40_000).await?;
         let members = desk.store.open_members().await?;
         let members: Vec<_> = members.into_iter().map(|member| (member.alert(), member)).collect();
         // Which clusters there are, and where, before anything is placed by that.
@@ -35,16 +35,37 @@ impl Watchkeeper {
             keeper.triage.correlator.heard_of(alert);
         }
         for Heard { alert, standing } in lately {
-            match standing {
+            let fingerprint = alert.fingerprint;
+            let alert_at = match standing {
+                // Its firing is not among those that are read.
+                Standing::Ended { .. } if !keeper.triage.prefilter.is_firing(fingerprint) => continue,
+                // What ended, ended: the next firing is news.
+                Standing::Ended { at } => at,
                 // It had to fire for longer, and that it does not any more is known.
                 Standing::HeldBack { over: true } => continue,
                 Standing::Waits { over: false } if event_now.since(alert.starts_at) < WAITS_AGAIN => {
                     keeper.triage.correlator.waits_again(&alert, &topology);
+                    alert.starts_at
                 }
-                Standing::HeldBack { over: false } | Standing::Waits { .. } | Standing::Judged => {}
-            }
+                Standing::HeldBack { over: false }
+                | Standing::Waits { .. }
+                | Standing::Muted { .. }
+                | Standing::Unsteady { .. }
+                | Standing::Judged => alert.starts_at,
+            };
             // The past teaches the prefilter again; its verdicts of then are in the ledger.
-            keeper.triage.prefilter.judge(&Reading::of(&alert), alert.starts_at);
+            keeper.triage.prefilter.judge(&Reading::of(&alert), alert_at);
+            keeper.triage.told(fingerprint);
+            match standing {
+                Standing::Muted { over: false } => keeper.triage.held_again(&alert, true, event_now),
+                Standing::Unsteady { over: false } => keeper.triage.held_again(&alert, false, event_now),
+                _ => {}
+            }
+            // What is muted, or below the floor, inhibits all the same.
+            let is_over = matches!(standing, Standing::Ended { .. });
+            if is_over || event_now.since(alert.starts_at) < WAITS_AGAIN {
+                keeper.triage.intent.observe(&alert, alert_at);
+            }
         }
         let mut clusters: HashMap<IncidentId, String> = HashMap::new();
         let open = desk.store.incidents(Scope::NotOver).await?;
@@ -70,7 +91,13 @@ impl Watchkeeper {
             let critical = alert.as_ref().is_none_or(|alert| Reading::of(alert).severity() == Severity::Critical);
             let heard = correlate::Heard { fingerprint, cluster: &scope, subject, name, at, critical };
             keeper.triage.correlator.joined(&incident, heard, &topology);
-            keeper.firing.insert(fingerprint, (member.name, member.subject));
+            // Who has ended is part of it, and its end does not count twice.
+            if member.fires() {
+                if let Some(alert) = &alert {
+                    keeper.triage.intent.observe(alert, event_now);
+                }
+                keeper.firing.insert(fingerprint, (member.name, member.subject));
+            }
         }
         keeper.outlived(desk).await?;
         Ok(keeper)

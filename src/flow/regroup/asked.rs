@@ -68,6 +68,7 @@ pub(super) async fn open(
         starts_at: since,
         because: because.clone(),
         again: false,
+        still: false,
         said: Said::default(),
         score: None,
         elsewhere: Default::default(),

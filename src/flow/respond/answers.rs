@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::domain::card::{Card, Span, Tone};
-use crate::domain::conversation::{Names, Question};
+use crate::domain::card::{Block, Card, Span, Tone};
+use crate::domain::conversation::{Names, Question, read};
 use crate::domain::evidence::{EvidenceKind, Series};
-use crate::domain::incident::{Incident, IncidentEvent};
-use crate::domain::narrative::{answer, note, state_words};
+use crate::domain::incident::{Incident, IncidentEvent, State};
+use crate::domain::narrative::{answer, by_gravity, note, state_words};
 use crate::domain::root_cause::amount;
 use crate::domain::time::spoken;
 use crate::domain::topology::NodeKind;
@@ -51,6 +51,25 @@ pub(super) async fn names(desk: &Desk, incident: Option<&Incident>) -> Names {
     Names { services, signals: signals.collect() }
 }
 
+/// The names of what is usually measured, as far as questions tell them apart.
+const USUALLY: [&str; 10] =
+    ["latency_p99", "errors", "requests", "memory", "cpu", "restarts", "connections", "queue", "volume", "replicas"];
+
+/// Whoever asks for a signal where no metrics are configured is told just that.
+pub(super) fn unmeasured(desk: &Desk, text: &str, known: Names) -> Option<Card> {
+    if desk.signals.is_some() {
+        return None;
+    }
+    let usual = USUALLY.map(str::to_owned).to_vec();
+    let Some(Question::Show { signal, service }) = read(text, &Names { signals: usual, ..known }) else {
+        return None;
+    };
+    let of = service.map_or_else(String::new, |service| format!(" of {service}"));
+    let text =
+        format!("No metrics are configured ([signals]), so the {}{of} cannot be shown.", signal.replace('_', " "));
+    Some(note(&text, Tone::Neutral))
+}
+
 /// `None`: what the question needs is not here, so that a model may try.
 pub(super) async fn reply(
     desk: &Desk,
@@ -80,7 +99,7 @@ pub(super) async fn reply(
         (Question::Logs, None) => None,
         (Question::Alerts, Some(incident)) => Some(alerts(incident)),
         (Question::Alerts, None) => None,
-        (Question::Runbook, Some(incident)) => Some(runbook_for(desk, &remember::symptoms(incident)).await?),
+        (Question::Runbook, Some(incident)) => Some(what_to_do(desk, incident).await?),
         (Question::Runbook, None) => None,
         (Question::Status, Some(incident)) => Some(status(incident)),
         (Question::Status, None) => None,
@@ -254,9 +273,27 @@ async fn show(desk: &Desk, incident: Option<&Incident>, signal: &str, service: O
     })
 }
 
+/// A plan that waits for a decision comes before all that could be read up.
+async fn what_to_do(desk: &Desk, incident: &Incident) -> Result<Card, FlowError> {
+    let mut card = runbook_for(desk, &remember::symptoms(incident)).await?;
+    if let State::Awaiting { plan } = &incident.state
+        && let Some(record) = incident.plan(plan)
+    {
+        let value = format!("{plan}.{}", record.plan.digest.short());
+        let mut spans = vec![Span::bold("First: a plan waits for your decision. ")];
+        spans.push(Span::quoted(record.plan.action.to_string()));
+        spans.push(Span::plain(format!(
+            " Use the buttons of its card, or write /ops approve {value} or /ops reject {value} because <reason>."
+        )));
+        card.blocks.insert(0, Block::Text { spans });
+        card.fallback = format!("A plan waits for your decision: {plan}");
+    }
+    Ok(card)
+}
+
 fn alerts(incident: &Incident) -> Card {
     let mut groups: Vec<_> = incident.alerts.values().collect();
-    groups.sort_by(|one, other| other.count.cmp(&one.count).then(one.name.cmp(&other.name)));
+    groups.sort_by(|one, other| by_gravity(one, other));
     let lines = groups
         .iter()
         .take(MOST_LINES)

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::answers::{fixed_set, names, reply};
+use super::answers::{fixed_set, names, reply, unmeasured};
 use crate::domain::card::{Card, Tone};
 use crate::domain::command::{Verb, parse};
 use crate::domain::conversation::{Question, read};
@@ -37,7 +37,8 @@ pub(super) async fn mention(
     // Slack's direct messages.
     let read_only = chat == "slack" && place.channel.starts_with('D');
     let incident = incident_of(desk, place).await?;
-    let question = read(text, &names(desk, incident.as_ref()).await);
+    let known = names(desk, incident.as_ref()).await;
+    let question = read(text, &known);
     let is_command = text.trim_start().starts_with("/ops");
     if (incident.is_none() || is_command)
         && let Ok(command) = parse(text)
@@ -78,6 +79,9 @@ pub(super) async fn mention(
         None => {}
     }
     let Some(_) = &desk.model else {
+        if let Some(card) = unmeasured(desk, text, known) {
+            return Ok(Answer::Now(card));
+        }
         return Ok(Answer::Now(fixed_set("No model is configured, so this is beyond me.")));
     };
     if let Err(because) = desk.authority_of(&by.id).await {

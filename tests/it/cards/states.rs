@@ -43,6 +43,7 @@ impl Story {
             starts_at: at(0),
             because: "it is near".into(),
             again: false,
+            still: false,
             said: Default::default(),
             score: None,
             elsewhere: Default::default(),

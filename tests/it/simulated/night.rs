@@ -313,6 +313,7 @@ impl Night {
             past: tokio::sync::Mutex::default(),
             ear: Arc::default(),
             mappings: config.mappings().unwrap(),
+            rules: config.triage_rules().unwrap(),
             config: Arc::new(config),
         });
         let mut tasks = JoinSet::new();
@@ -367,8 +368,9 @@ impl Night {
     }
 
     async fn turn(&mut self, span: Duration) {
-        // All that is begun from here on could have read it.
+        // All that is begun from here on could have read it; who had read before may be on the way to its write.
         let paused = self.desk().paused().await.is_some();
+        self.settle().await;
         self.switch.thrown.store(paused, Ordering::SeqCst);
         tokio::time::advance(span).await;
         self.step();

@@ -129,3 +129,13 @@ fn an_incident_has_the_cause_that_explains_its_own_alerts() {
     assert_eq!(first(rank(&picture)).as_deref(), Some("cart"));
     assert_eq!(first(focus(&picture, rank(&picture))).as_deref(), Some("search"));
 }
+
+#[test]
+fn what_nobody_measures_is_not_called_usual() {
+    let said = |picture: &Picture| conclude(picture, &rank(picture)).mechanism;
+    let mut picture = estate();
+    assert!(said(&picture).starts_with("nothing is measured here: [signals] is not configured"), "{}", said(&picture));
+    assert!(said(&picture).ends_with("I only have the alerts"), "{}", said(&picture));
+    picture.readings.push(Reading { deviation: 0.0, ..measured("cart", "errors", SignalClass::Symptom, "ratio", 0.0) });
+    assert_eq!(said(&picture), "nothing that is measured deviates from its baseline; the alerts stand alone");
+}
