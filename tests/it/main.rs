@@ -16,6 +16,7 @@ mod endings;
 mod fake_qdrant;
 mod funnel;
 mod harness;
+mod heard;
 mod hooks;
 mod keeping;
 mod labels;
