@@ -216,9 +216,10 @@ impl Severity {
         }
         match text {
             "critical" | "crit" | "page" | "emergency" | "emerg" | "fatal" | "disaster" | "error" | "high"
-            | "major" | "severe" | "urgent" | "blocker" | "alert" | "alarm" | "triggered" | "p0" | "p1" | "sev0"
-            | "sev1" | "sev2" | "s0" | "s1" | "s2" => Some(Self::Critical),
-            "warning" | "warn" | "medium" | "minor" | "p2" | "p3" | "sev3" | "s3" => Some(Self::Warning),
+            | "severe" | "urgent" | "blocker" | "alert" | "alarm" | "triggered" | "p0" | "p1" | "sev0" | "sev1"
+            | "sev2" | "s0" | "s1" | "s2" => Some(Self::Critical),
+            // `major` stands beside `critical`, and below it.
+            "warning" | "warn" | "medium" | "minor" | "major" | "p2" | "p3" | "sev3" | "s3" => Some(Self::Warning),
             "info" | "informational" | "notice" | "low" | "none" | "debug" | "p4" | "p5" | "sev4" | "sev5" | "s4"
             | "s5" => Some(Self::Info),
             // `SEV-1`, `p_2`

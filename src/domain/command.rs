@@ -323,7 +323,7 @@ impl Verb {
             Self::Silence => spec(
                 &["silence", "mute"],
                 "<matchers> <at most 24h> <reason>",
-                "mutes alerts for a while; one that would mute nearly all wants the word `confirmed` at its end",
+                "mutes alerts for a while; one that would mute nearly all wants `, confirmed` at its end",
                 &[Slot::Matchers, Word(&["30m", "2h", "8h", "24h"]), Text],
                 &[],
                 &[

@@ -10,7 +10,7 @@ use super::incident::{Incident, State};
 use super::time::Timestamp;
 
 pub use approval::approval;
-pub use gravity::{by_gravity, headline, title};
+pub use gravity::{by_gravity, graver, headline, title};
 pub use home::{Home, home};
 
 /// The message in the channel; edited in place as the incident goes on.

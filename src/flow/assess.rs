@@ -1,13 +1,14 @@
 //! What an incident is worth: severity and title from what is affected, and its end when that is over.
 
+use super::deliver::Effect;
 use super::desk::{Decision, FlowError};
 use crate::domain::diagnosis::Verdict;
-use crate::domain::incident::{Incident, IncidentEvent, State};
+use crate::domain::incident::{Incident, IncidentEvent, Sev, State};
 use crate::domain::narrative;
 use crate::domain::severity::{self, Past, Symptom};
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
-use crate::store::Draft;
+use crate::store::{Draft, NewEffect};
 
 /// Severity from what is affected, with the reason; it only rises while alerts come in. A reason that is not
 /// true any more is replaced though the severity stays.
@@ -88,6 +89,17 @@ pub(super) fn close_when_over(change: &mut Decision<'_>, event_now: Timestamp) -
         change.record(IncidentEvent::Resolved { because, event_at: event_now })?;
     }
     Ok(())
+}
+
+/// An edit of the card wakes nobody: what people must get up for by now is said, to whoever has it.
+pub(super) fn graver(incident: &Incident, before: Sev) -> Option<NewEffect> {
+    let is_graver = incident.severity > before && incident.severity >= Sev::Two;
+    let card = is_graver.then(|| narrative::graver(incident))?;
+    Some(NewEffect {
+        key: format!("{}/note/graver/{}", incident.id, incident.severity.as_str()),
+        incident: Some(incident.id.to_string()),
+        body: serde_json::to_string(&Effect::Note { card }).unwrap_or_default(),
+    })
 }
 
 #[cfg(test)]

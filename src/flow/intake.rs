@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use merge::absorb;
 use rows::{ledger_row, read_again};
 
-use super::assess::{close_when_quiet, reassess};
+use super::assess::{close_when_quiet, graver, reassess};
 use super::deliver::Effect;
 use super::desk::{Counters, Desk, FlowError};
 use super::gate::Waiting;
@@ -540,6 +540,7 @@ impl Watchkeeper {
                     }
                     draft.record(IncidentEvent::AlertsJoined { alerts: alerts.clone() }, wall_now)?;
                 }
+                let before = (!draft.is_new()).then_some(draft.incident.severity);
                 if joined.is_some() || absorbs && !draft.incident.state.is_over() {
                     reassess(&mut draft, topology, &past, wall_now)?;
                     let after = draft.incident.score().map(|scored| scored.score);
@@ -563,6 +564,7 @@ impl Watchkeeper {
                     incident: Some(id.to_string()),
                     body: serde_json::to_string(&Effect::Root).unwrap_or_default(),
                 });
+                batch.effects.extend(before.and_then(|before| graver(&draft.incident, before)));
                 batch.drafts.push(draft);
             }
             elsewhere::announce(desk, &mut batch, wall_now);

@@ -70,8 +70,7 @@ pub async fn create(
     let silence = match take(desk, by.id.as_str(), wanted).await? {
         Ok(taken) => taken,
         Err(refused) => {
-            let more =
-                if refused.can_be_confirmed() { " To confirm, end the command with the word `confirmed`." } else { "" };
+            let more = if refused.can_be_confirmed() { " To confirm, end the command with `, confirmed`." } else { "" };
             return Ok(note(&format!("Not silenced: {refused}.{more}"), Tone::Alarm));
         }
     };

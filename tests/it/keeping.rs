@@ -112,8 +112,14 @@ async fn an_auditor_rebuilds_it_from_the_export_and_a_backup_comes_back_whole() 
     assert!(events >= 2 && incident["id"] == id.as_str(), "{events} events of {id}");
 
     let refused = run(["restore", text(&backup), "--config", text(&config)]).expect(2);
-    assert!(refused.stderr.contains("move it away first"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("move all of them to another folder"), "{}", refused.stderr);
     watch.kill();
+    // What a killed watch leaves beside its store would be played into the copy.
+    let (store, alone) = (data.join("midwatch.db"), folder.path().join("alone.db"));
+    std::fs::rename(&store, &alone).unwrap();
+    let refused = run(["restore", text(&backup), "--config", text(&config)]).expect(2);
+    assert!(refused.stderr.contains("midwatch.db-wal") && !store.exists(), "{}", refused.stderr);
+    std::fs::rename(&alone, &store).unwrap();
     std::fs::rename(&data, folder.path().join("lost")).unwrap();
     let restored = run(["restore", text(&backup), "--config", text(&config)]).expect(0);
     assert!(restored.stdout.contains("of 1 incidents"), "{}", restored.stdout);

@@ -76,7 +76,7 @@ async fn the_confirmed_form_is_taken_in_chat_and_listed() {
     let said = talking.asks("silence").await;
     assert!(said.contains("Nothing is silenced"), "{said}");
     let said = talking.asks("silence service=~\".*\" for 1h because quiet please").await;
-    assert!(said.contains("end the command with the word `confirmed`"), "{said}");
+    assert!(said.contains("end the command with `, confirmed`"), "{said}");
     let said = talking.asks("silence service=~\".*\" for 1h because quiet please, confirmed").await;
     assert!(said.contains("Silence S1"), "{said}");
     talking.fire("pay").await;

@@ -240,14 +240,18 @@ fn silence(rest: &str) -> Result<Command, String> {
     let (matchers, span, reason) =
         around_span(rest).ok_or("a silence needs a time of at most 24h, such as 30m or 2h, behind its matchers")?;
     let reason = after_because(reason);
-    let (because, consent) = match strip_last_word(reason, "confirmed") {
-        Some(because) => {
-            (because.trim_end_matches(|char: char| char == ',' || char.is_whitespace()), Consent::Confirmed)
-        }
+    // With its comma: a reason may well end in that word.
+    let consented = strip_last_word(reason, "confirmed").and_then(|because| because.trim_end().strip_suffix(','));
+    let (because, consent) = match consented {
+        Some(because) => (because.trim_end(), Consent::Confirmed),
         None => (reason, Consent::Ask),
     };
     let because = some(because, "a silence needs a reason")?;
-    let matchers = Matchers::parse(matchers).map_err(|bad| bad.to_string())?;
+    // `service=checkout instance=web-1`, as amtool takes it.
+    let words: Vec<&str> = matchers.split_whitespace().collect();
+    let is_bare = !matchers.contains(['"', ',', '{', '\u{201c}']) && words.iter().all(|word| word.contains('='));
+    let matchers = if is_bare { words.join(",") } else { matchers.to_owned() };
+    let matchers = Matchers::parse(&matchers).map_err(|bad| bad.to_string())?;
     if span > LONGEST_SILENCE {
         let most = spoken(LONGEST_SILENCE);
         return Err(format!("a silence lasts {most} at most; plan a window in the configuration"));

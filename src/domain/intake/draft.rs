@@ -188,11 +188,13 @@ fn check_labels(labels: &Labels) -> Result<(), BadAlert> {
 /// Severity words that vendors add to those of [`Severity::parse`]. In a label of the author's they would
 /// say as little as none, and hide the next label that says it.
 pub fn severity_of(word: &str) -> Option<Severity> {
-    Severity::parse(word).or_else(|| match word.trim().to_ascii_lowercase().as_str() {
-        "moderate" | "average" | "no data" | "no_data" | "normal" => Some(Severity::Warning),
-        "ok" | "success" | "trivial" => None,
-        _ => None,
-    })
+    let word = word.trim().to_ascii_lowercase();
+    // Of the vendors that have it, it is what people are called for.
+    if word == "major" {
+        return Some(Severity::Critical);
+    }
+    let warns = ["moderate", "average", "no data", "no_data", "normal"].contains(&word.as_str());
+    Severity::parse(&word).or(warns.then_some(Severity::Warning))
 }
 
 /// The failure of one item of a batch, beside the good ones.

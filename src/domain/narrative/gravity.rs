@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use crate::domain::alert::Severity;
-use crate::domain::card::Span;
+use crate::domain::card::{Block, Card, Span};
 use crate::domain::diagnosis::Verdict;
 use crate::domain::incident::{AlertGroup, Incident};
 
@@ -24,6 +24,17 @@ pub fn title(incident: &Incident) -> String {
         [one, other] => format!("{one}, {other} affected"),
         [one, other, more @ ..] => format!("{one}, {other} and {} more affected", more.len()),
     }
+}
+
+/// Said to whoever has it, when it has become what people get up for.
+pub fn graver(incident: &Incident) -> Card {
+    let text = format!("{} is {} now: {}", incident.id, incident.severity.as_str(), incident.severity_because);
+    let mut spans: Vec<Span> = incident.owner.iter().map(|owner| Span::Person { id: owner.to_string() }).collect();
+    if !spans.is_empty() {
+        spans.push(Span::plain(" "));
+    }
+    spans.push(Span::plain(text.clone()));
+    Card { fallback: text, blocks: vec![Block::Text { spans }] }
 }
 
 /// `db: PostgresDown since 22:26, and 3 more subjects`, for whoever is woken by it.

@@ -118,6 +118,9 @@ fn resumed(scope: &Scope, place: &str, before: &[(String, String)], now: &[(Stri
             let others: Vec<String> = now.iter().map(still).collect();
             note(&format!("Resumed{place}. Still paused: {}.", others.join(", ")), Tone::Good)
         }
-        (None, false) => note(&format!("{} was not paused.", shown(&name)), Tone::Neutral),
+        (None, false) => match scope {
+            Scope::All => note("Nothing was paused: approved plans are executed.", Tone::Neutral),
+            Scope::Namespace(_) | Scope::Service(_) => note(&format!("{scope} was not paused."), Tone::Neutral),
+        },
     }
 }

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use tracing::debug;
+use tracing::{debug, error};
 
 use super::super::desk::{ChatSeat, Desk};
 use super::super::route;
 use super::send::{Parcel, Sent, send, sure};
 use super::{Effect, Failure, own_channel};
-use crate::domain::card::Card;
+use crate::domain::card::{Block, Card, Span};
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, State};
 use crate::domain::narrative::{self, Answer, Home};
 use crate::domain::route::{Routing, Telling};
 use crate::domain::time::Timestamp;
-use crate::ports::{Drawing, crash};
+use crate::ports::{ChatError, Drawing, crash};
 use crate::store::{OutboxRow, Scope};
 
 pub(super) async fn tell(
@@ -61,7 +61,7 @@ pub(super) async fn tell(
                 channel => seat.channel_named(channel),
             };
             let parcel = Parcel { row, key: &row.key, channel, thread: None, card, incident: None, look_first };
-            send(desk, seat, parcel).await
+            send_somewhere(desk, seat, parcel).await
         }
         Effect::Channel { work } => own_channel::carry_out(desk, seat, row, work, look_first).await,
         Effect::Root | Effect::Diagnosis | Effect::Approval { .. } | Effect::Note { .. } | Effect::Picture { .. } => {
@@ -98,7 +98,10 @@ async fn of_incident(
             };
             let (key, channel) = (row.key.as_str(), channel.as_str());
             let parcel = Parcel { row, key, channel, thread: None, card, incident: Some(&id), look_first };
-            let sent = send(desk, seat, parcel).await?;
+            let sent = match root {
+                Some(_) => send(desk, seat, parcel).await?,
+                None => send_somewhere(desk, seat, parcel).await?,
+            };
             if root.is_none() && desk.routing != Routing::default() {
                 desk.store.outbox_release(&id).await.map_err(Failure::store)?;
             }
@@ -137,6 +140,22 @@ async fn of_incident(
             Err(Failure::Later("the incident's root message is not posted yet".into(), Some(Duration::from_millis(50))))
         }
     }
+}
+
+/// A route's channel that is gone, or that the bot is not in, must not keep an incident from everybody: the
+/// chat's own channel is told, and why.
+async fn send_somewhere(desk: &Desk, seat: &ChatSeat, parcel: Parcel<'_>) -> Result<Sent, Failure> {
+    let Parcel { row, key, channel, thread, card, incident, look_first } = parcel;
+    let sent = send(desk, seat, Parcel { row, key, channel, thread, card, incident, look_first }).await;
+    let why = match sent {
+        Err(Failure::Chat(ChatError::Refused(why))) if channel != seat.channel => why,
+        sent => return sent,
+    };
+    error!(key, channel, reason = why, "a route's channel cannot be told: the chat's own is");
+    let text = format!("Told here, because its route's channel {channel} cannot be written to: {why}");
+    let mut here = card.clone();
+    here.blocks.push(Block::Text { spans: vec![Span::plain(text)] });
+    send(desk, seat, Parcel { row, key, channel: &seat.channel, thread, card: &here, incident, look_first }).await
 }
 
 /// How long what is only in a digest is not looked at again by itself.
