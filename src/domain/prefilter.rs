@@ -163,10 +163,18 @@ impl Prefilter {
     }
 
     /// It is told now, without another word of its sender; whether it fires on at all.
-    pub fn release(&mut self, fingerprint: Fingerprint) -> bool {
+    pub fn release(&mut self, fingerprint: Fingerprint, event_now: Timestamp) -> bool {
         let Some(seen) = self.seen.get_mut(&fingerprint) else { return false };
         seen.held = false;
+        if seen.doubted {
+            seen.believe(event_now);
+        }
         seen.firing_since.is_some()
+    }
+
+    /// Whether it was said to fire long after its end.
+    pub fn is_doubted(&self, fingerprint: Fingerprint) -> bool {
+        self.seen.get(&fingerprint).is_some_and(|seen| seen.doubted)
     }
 
     /// Whether it is late news of a firing that has ended.

@@ -98,6 +98,9 @@ pub struct Triage {
     next_number: i64,
 }
 
+/// A history that is read once more is read faster than that.
+const DOUBTED_FOR: Duration = Duration::from_secs(60);
+
 /// Under a storm the others wait without their labels, and are told.
 const MAX_PATIENTS: usize = 2_000;
 
@@ -133,6 +136,9 @@ impl Triage {
             Verdict::Suppress { reason } => {
                 if matches!(reason, Suppression::Flapping { .. } | Suppression::AtTheEdge { .. }) {
                     self.lasts(alert, event_now);
+                }
+                if let Suppression::Stale { .. } = reason {
+                    self.doubt(alert, event_now);
                 }
                 Judged::Suppressed { reason, incident: self.correlator.incident_of(alert.fingerprint).cloned() }
             }
@@ -192,6 +198,16 @@ impl Triage {
     /// After a restart: it was told later on.
     pub fn told(&mut self, fingerprint: Fingerprint) {
         self.held.remove(fingerprint);
+    }
+
+    /// A copy of the past is followed by its end; what is not fires in spite of the end that was told.
+    fn doubt(&mut self, alert: &Alert, event_now: Timestamp) {
+        if self.prefilter.is_doubted(alert.fingerprint) {
+            let because = Because::Said("it was said to fire long after its end, and no end followed".into());
+            self.held.keep(alert, because, event_now + DOUBTED_FOR, event_now);
+        } else {
+            self.held.remove(alert.fingerprint);
+        }
     }
 
     /// What goes on without a break neither flaps nor is at the edge any more.
@@ -377,7 +393,7 @@ impl Triage {
         let free = held.free(event_now, |alert| self.muted(alert, event_now).is_some());
         self.held = held;
         for (alert, because) in free {
-            if self.prefilter.release(alert.fingerprint) {
+            if self.prefilter.release(alert.fingerprint, event_now) {
                 due.push((alert, because));
             }
         }

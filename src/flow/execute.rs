@@ -353,6 +353,7 @@ async fn follow_up(desk: &Desk, plan: &Plan, hands: &Hands) -> Result<Steps, Flo
             let tried = match ready.await {
                 // After what may have waited for the cluster and for the lease.
                 Ok(now) => match desk.pause_of(&names).await? {
+                    None if !hands.is_sure() => Err(ClusterError::Unavailable("the lease is late".into())),
                     None => hands.apply(step, &now.resource_version, plan.id.as_str()).await.map(drop),
                     Some(why) => {
                         let text = format!("midwatch was paused ({why}) after {at} of {} steps", rest.len());

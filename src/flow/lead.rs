@@ -134,6 +134,16 @@ impl Term {
     /// of it: a process that was stopped in between does not go on where it was.
     pub async fn write<T>(&self, writing: impl Future<Output = T>) -> Result<T, NotSure> {
         self.sure().await?;
+        self.write_now(writing).await
+    }
+
+    /// Whether `sure` would return at once.
+    pub fn is_sure(&self) -> bool {
+        self.left() >= MARGIN
+    }
+
+    /// As `write`, without waiting for anything before it begins: what was asked directly before still holds.
+    pub async fn write_now<T>(&self, writing: impl Future<Output = T>) -> Result<T, NotSure> {
         let mut writing = std::pin::pin!(writing);
         let mut timer = Box::pin(tokio::time::sleep(self.left()));
         poll_fn(|context| {

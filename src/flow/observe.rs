@@ -126,6 +126,8 @@ impl Dossier {
 
 const RECENT: Duration = Duration::from_secs(75 * 60);
 const STEP: Duration = Duration::from_secs(30);
+/// Points of a series around an incident: half a day at the finest step.
+const POINTS: u64 = 1_440;
 const BASELINE_STEP: Duration = Duration::from_secs(15 * 60);
 /// The hour before the window stays out of the baseline: it may already be the beginning.
 const GAP: Duration = Duration::from_secs(3600);
@@ -263,7 +265,10 @@ async fn measure(
     picture: &mut Picture,
 ) {
     let start = (incident.since - RECENT).min(event_now - RECENT);
-    let recent = Window { start, end: event_now, step: STEP };
+    // What began days ago is read more coarsely: Prometheus refuses more than 11,000 points a series.
+    let span = event_now.since(start);
+    let step = STEP * u32::try_from(span.as_secs() / (STEP.as_secs() * POINTS)).unwrap_or(u32::MAX).saturating_add(1);
+    let recent = Window { start, end: event_now, step };
     let past = Window {
         start: start - Duration::from_secs(config.baseline_days * 86_400),
         end: start - GAP,

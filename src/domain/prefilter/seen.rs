@@ -43,6 +43,8 @@ pub(super) struct Seen {
     severity: Severity,
     /// Somebody muted this firing; it is judged again when it speaks again.
     pub(super) held: bool,
+    /// It was said to fire long after its end was heard of.
+    pub(super) doubted: bool,
     /// When a firing that is still too brief is told.
     pub(super) due: Option<Timestamp>,
     pub(super) scored: Option<Scored>,
@@ -77,6 +79,7 @@ impl Seen {
             value: alert.value,
             severity: alert.severity(),
             held: false,
+            doubted: false,
             due: None,
             scored: None,
         }
@@ -114,12 +117,13 @@ impl Seen {
             }
             self.change(starts_at);
         }
-        if self.is_late(alert, event_now) {
+        if self.firing_since.is_none() && self.is_of_the_past(starts_at) {
+            // Alertmanager ends what Prometheus has not sent for a while, and sends it with its old start when
+            // Prometheus is back. A copy of what is over is followed by a copy of its end.
+            self.doubted = event_now.since(self.ended_at) >= LATE;
             return Heard::Repeat(Suppression::Stale { newest: self.newest_start });
         }
-        // Alertmanager ends what Prometheus has not sent for a while, and sends it with its old start when
-        // Prometheus is back: it fires.
-        Heard::News(if self.firing_since.is_none() && self.is_of_the_past(starts_at) { event_now } else { starts_at })
+        Heard::News(starts_at)
     }
 
     /// It has ended, and this firing began before its end.
@@ -132,6 +136,14 @@ impl Seen {
         self.newest_end.is_some_and(|end| starts_at < end) && starts_at <= self.newest_start
     }
 
+    /// No end came behind what was said of it long after the first: it fires.
+    pub(super) fn believe(&mut self, event_now: Timestamp) {
+        self.doubted = false;
+        self.firing_since = Some(event_now);
+        self.newest_start = self.newest_start.max(event_now);
+        self.change(event_now);
+    }
+
     /// A firing begins; returns the changes of state within the flap window, this one included.
     pub(super) fn fire(&mut self, alert: &Alert, starts_at: Timestamp) -> usize {
         self.firing_since = Some(starts_at);
@@ -140,6 +152,7 @@ impl Seen {
         self.severity = alert.severity();
         self.repeats = 0;
         self.due = None;
+        self.doubted = false;
         self.newer(alert);
         self.change(starts_at);
         self.changes.retain(|at| starts_at.since(*at) <= FLAP_WINDOW);
@@ -151,6 +164,7 @@ impl Seen {
     pub(super) fn resolve(&mut self, alert: &Alert, event_now: Timestamp) -> Result<Option<Duration>, Suppression> {
         let end = believed(alert.ends_at.unwrap_or(event_now), event_now);
         if self.newest_end.is_some_and(|newest| newest >= end) || self.newest_start > end {
+            self.doubted = false;
             return Err(Suppression::Stale { newest: self.newest_start });
         }
         self.newest_end = Some(end);

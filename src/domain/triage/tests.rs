@@ -154,7 +154,24 @@ fn a_false_end_is_taken_back() {
     // The other Alertmanager of the pair may be late.
     assert!(matches!(judge(&mut watch, &fired, 310), Judged::Suppressed { .. }));
     // Prometheus is back and says that it fires, since when it did.
-    assert!(matches!(judge(&mut watch, &fired, 600), Judged::Joined { .. } | Judged::Opened { .. }));
+    assert!(matches!(judge(&mut watch, &fired, 600), Judged::Suppressed { .. }));
+    assert_eq!(told(&mut watch, 600, 700), [(660, "Down".to_owned())]);
+    judge(&mut watch, &ended(&fired, 800), 800);
+    assert!(matches!(
+        judge(&mut watch, &alert("Down", "pay", "critical", 900), 900),
+        Judged::Joined { .. } | Judged::Opened { .. }
+    ));
+}
+
+#[test]
+fn a_history_that_is_read_once_more_is_told_to_nobody() {
+    let mut watch = watch("");
+    let fired = alert("Down", "pay", "critical", 0);
+    for now in [300, 900] {
+        judge(&mut watch, &fired, now);
+        judge(&mut watch, &ended(&fired, 300), now);
+    }
+    assert_eq!(told(&mut watch, 900, 2_000), []);
 }
 
 #[test]

@@ -83,9 +83,15 @@ async fn once(
     mark: &str,
     permission: &dyn Permission,
 ) -> Result<Result<Applied, ClusterError>, NotNow> {
-    hands.sure().await.map_err(NotNow::Over)?;
-    permission.by_kill_switch().await?;
-    Ok(hands.apply(action, version, mark).await)
+    loop {
+        hands.sure().await.map_err(NotNow::Over)?;
+        permission.by_kill_switch().await?;
+        // Reading the switch took so long that the lease would have to be waited for: that may take long enough
+        // for somebody to throw it.
+        if hands.is_sure() {
+            return Ok(hands.apply(action, version, mark).await);
+        }
+    }
 }
 
 async fn again(

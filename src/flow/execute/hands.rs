@@ -92,16 +92,21 @@ impl Hands {
         })
     }
 
-    /// Waits until a write may begin; `apply` then does not wait.
+    /// Waits until a write may begin; `apply` does not wait.
     pub async fn sure(&self) -> Result<(), ClusterError> {
         // It is not this process that may try again.
         self.term.sure().await.map_err(|lost| ClusterError::Unknown(lost.to_string()))
     }
 
+    /// Whether that still holds, after whatever was asked since.
+    pub fn is_sure(&self) -> bool {
+        self.term.is_sure()
+    }
+
     /// The first write of the action; for a drain that is the cordon. Not begun, and not gone on with, when
     /// somebody else may lead: whoever does reads the cluster.
     pub async fn apply(&self, action: &Action, version: &str, mark: &str) -> Result<Applied, ClusterError> {
-        match self.term.write(self.carry_out(action, version, mark)).await {
+        match self.term.write_now(self.carry_out(action, version, mark)).await {
             Ok(ended) => ended,
             // Also what was not begun: it is not this process that may try again.
             Err(lost @ (NotSure::Before | NotSure::Meanwhile)) => Err(ClusterError::Unknown(lost.to_string())),

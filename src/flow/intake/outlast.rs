@@ -42,7 +42,9 @@ impl Watchkeeper {
         }
         let mut ended = vec![];
         for (incident, members) in members {
-            if let Some(at) = resolved_at(desk, &incident).await? {
+            // By the clock of events, too: another life of a store that was put away says nothing of now.
+            let at = resolved_at(desk, &incident).await?;
+            if let Some(at) = at.filter(|at| desk.clock.event_now().since(*at) < REMEMBERED) {
                 ended.push((at, incident, members));
             }
         }

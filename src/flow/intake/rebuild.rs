@@ -1,6 +1,7 @@
 //! What the fold remembers, read from the ledger when a process begins to lead.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use super::super::desk::{Desk, FlowError};
 use super::super::label;
@@ -12,6 +13,9 @@ use crate::domain::id::IncidentId;
 use crate::domain::time::Timestamp;
 use crate::domain::triage::Triage;
 use crate::store::{Heard, Scope, Standing};
+
+/// What was muted for longer is told when its sender speaks again.
+const MUTED_AGAIN: Duration = Duration::from_secs(5 * 24 * 3600);
 
 impl Watchkeeper {
     pub(super) async fn rebuild(desk: &Desk) -> Result<Self, FlowError> {
@@ -57,8 +61,12 @@ impl Watchkeeper {
             keeper.triage.prefilter.judge(&Reading::of(&alert), alert_at);
             keeper.triage.told(fingerprint);
             match standing {
-                Standing::Muted { over: false } => keeper.triage.held_again(&alert, true, event_now),
-                Standing::Unsteady { over: false } => keeper.triage.held_again(&alert, false, event_now),
+                Standing::Muted { over: false } if event_now.since(alert.starts_at) < MUTED_AGAIN => {
+                    keeper.triage.held_again(&alert, true, event_now);
+                }
+                Standing::Unsteady { over: false } if event_now.since(alert.starts_at) < WAITS_AGAIN => {
+                    keeper.triage.held_again(&alert, false, event_now);
+                }
                 _ => {}
             }
             // What is muted, or below the floor, inhibits all the same.
