@@ -44,8 +44,8 @@ fn a_nul_is_replaced_wherever_it_would_be_stored() {
 #[test]
 fn the_words_for_weight_are_the_same_for_all_senders() {
     let critical =
-        ["P0", "p1", "sev0", "SEV-1", "sev_2", "S1", "s-0", " Major ", "urgent", "blocker", "alert", "emerg"];
-    let warning = ["p2", "P-3", "sev3", "S3", "minor"];
+        ["P0", "p1", "sev0", "SEV-1", "sev_2", "S1", "s-0", " Severe ", "urgent", "blocker", "alert", "emerg"];
+    let warning = ["p2", "P-3", "sev3", "S3", "minor", " Major "];
     let info = ["p4", "P5", "sev-4", "s5", "notice"];
     for (words, severity) in
         [(&critical[..], Severity::Critical), (&warning[..], Severity::Warning), (&info[..], Severity::Info)]
