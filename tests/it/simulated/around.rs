@@ -109,6 +109,8 @@ pub struct Shaky {
 #[derive(Default)]
 pub struct KillSwitch {
     pub thrown: std::sync::atomic::AtomicBool,
+    /// Somebody has said so, and it may not have been read yet.
+    pub lifted: std::sync::atomic::AtomicBool,
     pub ignored: Mutex<Vec<String>>,
 }
 

@@ -368,10 +368,13 @@ impl Night {
     }
 
     async fn turn(&mut self, span: Duration) {
-        // All that is begun from here on could have read it; who had read before may be on the way to its write.
-        let paused = self.desk().paused().await.is_some();
+        // All that is begun from here on could have read it, unless its end is on the way.
         self.settle().await;
-        self.switch.thrown.store(paused, Ordering::SeqCst);
+        let paused = self.desk().paused().await.is_some();
+        if !paused {
+            self.switch.lifted.store(false, Ordering::SeqCst);
+        }
+        self.switch.thrown.store(paused && !self.switch.lifted.load(Ordering::SeqCst), Ordering::SeqCst);
         tokio::time::advance(span).await;
         self.step();
         self.settle().await;
@@ -426,6 +429,7 @@ impl Night {
     }
 
     async fn resume(&mut self) {
+        self.switch.lifted.store(true, Ordering::SeqCst);
         self.switch.thrown.store(false, Ordering::SeqCst);
         self.says(ANN, "resume".into()).await;
     }
@@ -516,6 +520,7 @@ impl Night {
                     }
                 }
                 40 => {
+                    self.switch.lifted.store(false, Ordering::SeqCst);
                     self.says(GUEST, "pause because of the test".into()).await;
                     self.sums.pauses += 1;
                 }
