@@ -205,7 +205,8 @@ impl Triage {
         if self.prefilter.is_doubted(alert.fingerprint) {
             let because = Because::Said("it was said to fire long after its end, and no end followed".into());
             self.held.keep(alert, because, event_now + DOUBTED_FOR, event_now);
-        } else {
+        } else if !self.prefilter.is_firing(alert.fingerprint) {
+            // A copy of an earlier end says nothing of a firing that is muted now.
             self.held.remove(alert.fingerprint);
         }
     }

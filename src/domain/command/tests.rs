@@ -84,6 +84,38 @@ fn what_is_wrong_is_answered_with_what_is_right() {
 }
 
 #[test]
+fn what_other_tools_call_it_leads_to_nothing_grave() {
+    check("ack INC-2", expect!["take INC-2"]);
+    check("claim inc-2", expect!["take INC-2"]);
+    for word in ["resolve", "close", "done", "resolved"] {
+        let Err(wrong) = parse(&format!("{word} INC-2")) else { panic!("{word}") };
+        assert!(wrong.did_you_mean.is_none() && wrong.why.contains("closes when its alerts end"), "{word}: {wrong:?}");
+    }
+    // One slip is a slip.
+    check("resum", expect!["I don't know the command \"resum\" | resume | resume"]);
+    check("revoke INC-2", expect!["I don't know the command \"revoke\" | - | help"]);
+    check("pause because the bug", expect!["pause all the bug"]);
+}
+
+#[test]
+fn a_silence_is_read_as_amtool_writes_it_and_consent_has_its_comma() {
+    check(
+        "silence service=checkout instance=web-1 2h load test",
+        expect![[r#"silence {instance="web-1",service="checkout"} for 2h because load test"#]],
+    );
+    check(
+        "silence service=~\".*\" 2h until the failover is confirmed",
+        expect![[r#"silence {service=~".*"} for 2h because until the failover is confirmed"#]],
+    );
+    let consent = |text: &str| match parse(text) {
+        Ok(Command::Silence { consent, .. }) => consent,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(consent("silence a=\"b\" 2h until it is confirmed"), Consent::Ask);
+    assert_eq!(consent("silence a=\"b\" 2h until then, confirmed"), Consent::Confirmed);
+}
+
+#[test]
 fn every_example_of_the_help_is_understood_and_has_its_verb() {
     for verb in Verb::ALL {
         let spec = verb.spec();

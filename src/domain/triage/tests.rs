@@ -183,3 +183,16 @@ fn a_clock_that_runs_ahead_holds_up_nobody_elses_warning() {
     let told = told(&mut watch, 10, 300);
     assert_eq!(told.len(), 2, "{told:?}");
 }
+
+#[test]
+fn a_late_end_does_not_forget_a_later_firing_that_is_muted() {
+    let mut watch = watch("");
+    let first = alert("Down", "pay", "critical", 0);
+    let end = ended(&first, 60);
+    judge(&mut watch, &first, 1);
+    judge(&mut watch, &end, 60);
+    silence(&mut watch, "pay", 600);
+    assert!(matches!(judge(&mut watch, &alert("Down", "pay", "critical", 100), 100), Judged::Suppressed { .. }));
+    judge(&mut watch, &end, 120);
+    assert_eq!(told(&mut watch, 120, 700), [(600, "Down".to_owned())]);
+}

@@ -83,7 +83,7 @@ async fn once(
     mark: &str,
     permission: &dyn Permission,
 ) -> Result<Result<Applied, ClusterError>, NotNow> {
-    loop {
+    for _ in 0..TRIES {
         hands.sure().await.map_err(NotNow::Over)?;
         permission.by_kill_switch().await?;
         // Reading the switch took so long that the lease would have to be waited for: that may take long enough
@@ -92,6 +92,7 @@ async fn once(
             return Ok(hands.apply(action, version, mark).await);
         }
     }
+    Err(NotNow::Unread("the kill switch is read so slowly that it may be thrown before the write".into()))
 }
 
 async fn again(
