@@ -1,9 +1,13 @@
 //! What fires is heard of, whatever lies between: restarts, mutes that end, batches, other words.
 
+use std::sync::{Arc, Mutex};
+
+use axum::http::Uri;
+use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use crate::crash::stored;
-use crate::harness::alert;
+use crate::harness::{alert, serve};
 use crate::talking::Talking;
 
 fn ended(alert: &Value) -> Value {
@@ -121,4 +125,62 @@ async fn what_gets_graver_under_the_senders_own_name_is_told() {
     }
     let told = talking.incident("INC-1", |_| true).await;
     assert_ne!(told["severity"], "SEV4", "{told}");
+}
+
+#[tokio::test]
+async fn what_becomes_grave_is_said_and_not_only_edited() {
+    let talking = Talking::start(QUICK).await;
+    talking.send(&[alert("Down", "pay")]).await;
+    in_peoples_hands(&talking, "INC-1").await;
+    let mut felt = alert("CheckoutFails", "pay");
+    felt["labels"]["user_facing"] = json!("true");
+    talking.send(&[felt]).await;
+    talking.in_thread("INC-1", "INC-1 is SEV2 now").await;
+}
+
+/// A workspace that has the bot in one channel only; gives what was posted, and where.
+async fn workspace(posted: Arc<Mutex<Vec<Value>>>) -> String {
+    let answer = move |uri: Uri, body: String| {
+        let posted = posted.clone();
+        async move {
+            if !uri.path().ends_with("chat.postMessage") {
+                return Json(json!({"ok": true, "messages": [], "user_id": "U0WATCH", "team_id": "T1", "user": "w",
+                                   "team": "t", "url": "https://t.slack.com/", "bot_id": "B1"}));
+            }
+            let said: Value = serde_json::from_str(&body).unwrap();
+            let (channel, mut posted) = (said["channel"].clone(), posted.lock().unwrap());
+            if channel != "C1" {
+                return Json(json!({"ok": false, "error": "not_in_channel"}));
+            }
+            posted.push(said);
+            let ts = format!("1795140000.{:06}", posted.len());
+            Json(json!({"ok": true, "channel": channel, "ts": ts,
+                        "message": {"ts": ts, "type": "message", "text": "said", "user": "U0WATCH"}}))
+        }
+    };
+    serve(Router::new().fallback(answer)).await + "/api"
+}
+
+#[tokio::test]
+async fn a_route_into_a_channel_that_is_gone_is_told_in_the_chats_own() {
+    let posted: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let url = workspace(posted.clone()).await;
+    let more = format!(
+        "[slack]\nbot_token = \"xoxb-x\"\nsigning_secrets = [\"s\"]\nchannel = \"C1\"\napi_base = {url:?}\nteam_id = \"T1\"\n\
+         [[routing.route]]\nmatchers = 'service=\"pay\"'\nchannel = \"C0GONE\"\n{QUICK}"
+    );
+    let talking = Talking::start(&more).await;
+    talking.send(&[alert("Down", "pay")]).await;
+    let told = talking
+        .until("a post in the chat's own channel", async || {
+            posted.lock().unwrap().iter().find(|post| post.to_string().contains("INC-1")).cloned()
+        })
+        .await;
+    assert!(told.to_string().contains("its route's channel C0GONE cannot be written to"), "{told}");
+    // What stands in its thread follows it there.
+    talking
+        .until("its thread", async || {
+            posted.lock().unwrap().iter().any(|post| post["thread_ts"] == "1795140000.000001").then_some(())
+        })
+        .await;
 }
