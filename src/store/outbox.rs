@@ -162,3 +162,31 @@ impl Store {
         Ok(id.flatten().map(IncidentId::new))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Db;
+
+    #[tokio::test]
+    async fn the_grave_stand_before_thousands_of_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("m.db").display().to_string()).await.unwrap();
+        let Db::Sqlite(pool) = &store.core.db else { panic!("the embedded store") };
+        // Every incident but the last is a SEV3, as 1 is stored.
+        for sql in [
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<3000) \
+             INSERT INTO incident(id,number,cluster,team,state,is_over,version,opened_at,body,severity) \
+             SELECT 'INC-'||i, i, 'c', 't', 'open', FALSE, 1, 0, '{}', CASE i WHEN 3000 THEN 2 ELSE 1 END FROM n",
+            "INSERT INTO outbox(key,incident,body,state,attempts,not_before,created_at) \
+             SELECT id||'/root', id, '{}', 'due', 0, 0, 0 FROM incident ORDER BY number",
+            "INSERT INTO outbox(key,incident,body,state,attempts,not_before,created_at) \
+             VALUES('answer', NULL, '{}', 'due', 0, 0, 0), ('later', NULL, '{}', 'due', 0, 9, 0)",
+        ] {
+            sqlx::query(sql).execute(pool).await.unwrap();
+        }
+        let due = store.outbox_due(Timestamp::from_millis(8), 4).await.unwrap();
+        let keys: Vec<&str> = due.iter().map(|row| row.key.as_str()).collect();
+        assert_eq!(keys, ["answer", "INC-3000/root", "INC-1/root", "INC-2/root"]);
+    }
+}
