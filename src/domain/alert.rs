@@ -293,6 +293,16 @@ impl Alert {
         self.subject_by().map(|(subject, _)| subject)
     }
 
+    /// The label that says the subject, its value, which may say more, and the subject.
+    pub fn subject_label(&self) -> Option<(&str, &str, &str)> {
+        let subject = self.subject()?;
+        // As `subject_by` looks; a proxy's alert is about what another label says.
+        let ranked = SUBJECTS.iter().chain(&BEHIND).filter_map(|name| Some((*name, self.label(name)?)));
+        let any = self.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let (name, value) = ranked.chain(any).find(|(_, value)| value.contains(subject))?;
+        Some((name, value, subject))
+    }
+
     /// The subject, and whether the label that says it is one that people name services in.
     fn subject_by(&self) -> Option<(&str, bool)> {
         SUBJECTS.iter().enumerate().find_map(|(rank, name)| {

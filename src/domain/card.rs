@@ -18,6 +18,15 @@ pub struct Card {
     pub blocks: Vec<Block>,
 }
 
+impl Card {
+    /// Both, one below the other.
+    pub fn and(mut self, other: Self) -> Self {
+        self.fallback = format!("{}\n{}", self.fallback, other.fallback);
+        self.blocks.extend(other.blocks);
+        self
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "block", rename_all = "snake_case")]
 pub enum Block {

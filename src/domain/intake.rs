@@ -40,7 +40,7 @@ use serde_json::Value;
 use super::alert::{Alert, BadAlert, Fingerprint};
 use super::time::Timestamp;
 
-pub use draft::{NOTE_REPEAT, NOTE_SOURCE, NOTE_TIME};
+pub use draft::{NOTE_REPEAT, NOTE_SOURCE, NOTE_TIME, NOTE_UNTIMED};
 pub use events::alertmanager_fingerprint;
 pub use format::{Format, Tried, detect};
 pub use mapping::{BadMapping, Condition, Mapping, Mappings};

@@ -11,6 +11,7 @@ use super::alert::{Alert, Fingerprint};
 use super::time::Timestamp;
 
 pub mod alertmanager;
+pub mod cover;
 mod index;
 pub mod inhibit;
 pub mod interval;

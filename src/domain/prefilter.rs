@@ -160,12 +160,19 @@ impl Prefilter {
         if let Some(seen) = self.seen.get_mut(&fingerprint) {
             seen.held = true;
         }
+        self.debouncer.not_told(fingerprint);
+    }
+
+    /// How long firings like this one last, when any has ended.
+    pub fn usual_length(&self, fingerprint: Fingerprint) -> Option<Duration> {
+        self.past.usual_length(self.seen.get(&fingerprint)?.place)
     }
 
     /// It is told now, without another word of its sender; whether it fires on at all.
     pub fn release(&mut self, fingerprint: Fingerprint, event_now: Timestamp) -> bool {
         let Some(seen) = self.seen.get_mut(&fingerprint) else { return false };
         seen.held = false;
+        seen.quiet = None;
         if seen.doubted {
             seen.believe(event_now);
         }
@@ -260,7 +267,7 @@ impl Prefilter {
         if let Some(seen) = self.seen.get_mut(&alert.fingerprint) {
             let due = seen.due;
             match seen.hear(alert, event_now) {
-                Heard::Repeat(reason) => return Verdict::Suppress { reason },
+                Heard::Repeat(reason) => return self.rises(alert, &reason, event_now).unwrap_or(Verdict::Suppress { reason }),
                 Heard::Graver if alert.severity() >= self.rules.severity_floor => {
                     seen.due = None;
                     if let Some(due) = due {
@@ -315,6 +322,9 @@ impl Prefilter {
         } else {
             match (score, threshold) {
                 (Some(score), Some((threshold, origin))) if score > threshold => {
+                    if let Some(seen) = self.seen.get_mut(&alert.fingerprint) {
+                        seen.quiet = Some(Box::new(row));
+                    }
                     let because = Because::Facts(facts);
                     let reason = Suppression::NotAnomalous { score, threshold, origin, because };
                     return Verdict::Suppress { reason };
@@ -338,6 +348,27 @@ impl Prefilter {
                 Verdict::Suppress { reason }
             }
         }
+    }
+
+    /// A firing that was suppressed as a usual one is repeated with a value that is not usual any more.
+    fn rises(&mut self, alert: &Reading<'_>, reason: &Suppression, event_now: Timestamp) -> Option<Verdict> {
+        let Suppression::Duplicate { content: Content::Changed { value: Some(value), was }, .. } = reason else {
+            return None;
+        };
+        let (value, threshold) = (*value, self.threshold());
+        let seen = self.seen.get_mut(&alert.fingerprint)?;
+        if *was == Some(value) || !value.is_finite() {
+            return None;
+        }
+        let (row, facts) = self.past.moved(seen.place, seen.quiet.as_deref()?, value, event_now)?;
+        let score = self.past.score(seen.place, &row)?;
+        if threshold.is_some_and(|(threshold, _)| score > threshold) {
+            return None;
+        }
+        seen.quiet = None;
+        seen.scored = Scored::lower(seen.scored, Some(Scored { score, openly: threshold.is_none() }));
+        let because = Because::Said(format!("it was suppressed as a usual one, and is not any more: {facts}"));
+        Some(Verdict::Admit { because, score: Some(score) })
     }
 
     fn forget(&mut self, event_now: Timestamp) {

@@ -84,6 +84,16 @@ pub struct Persisting {
     pub again: bool,
 }
 
+/// Why nobody was told of a firing that may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeldAs {
+    Muted,
+    /// It flaps, or is at the edge of a value.
+    Unsteady,
+    /// By its score.
+    Usual,
+}
+
 pub struct Triage {
     pub prefilter: Prefilter,
     pub correlator: Correlator,
@@ -97,6 +107,10 @@ pub struct Triage {
     persists: Duration,
     next_number: i64,
 }
+
+/// A firing that lasts so many times as long as others of its series is not a usual one. Their
+/// durations spread by about a factor of two (the mean is one of logarithms).
+const USUAL_TIMES: u32 = 4;
 
 /// A history that is read once more is read faster than that.
 const DOUBTED_FOR: Duration = Duration::from_secs(60);
@@ -136,6 +150,9 @@ impl Triage {
             Verdict::Suppress { reason } => {
                 if matches!(reason, Suppression::Flapping { .. } | Suppression::AtTheEdge { .. }) {
                     self.lasts(alert, event_now);
+                }
+                if let Suppression::NotAnomalous { .. } = reason {
+                    self.outstays(alert, event_now);
                 }
                 if let Suppression::Stale { .. } = reason {
                     self.doubt(alert, event_now);
@@ -187,11 +204,12 @@ impl Triage {
         self.held.keep(alert, Because::StillFires, event_now, event_now);
     }
 
-    /// After a restart: it was muted, or suppressed as one that flaps, and may fire on.
-    pub fn held_again(&mut self, alert: &Alert, is_muted: bool, event_now: Timestamp) {
-        match is_muted {
-            true => self.hold(alert, event_now),
-            false => self.lasts(alert, event_now),
+    /// After a restart: it was held back, and may fire on.
+    pub fn held_again(&mut self, alert: &Alert, held_as: HeldAs, event_now: Timestamp) {
+        match held_as {
+            HeldAs::Muted => self.hold(alert, event_now),
+            HeldAs::Unsteady => self.lasts(alert, event_now),
+            HeldAs::Usual => self.outstays(alert, event_now),
         }
     }
 
@@ -215,6 +233,15 @@ impl Triage {
     fn lasts(&mut self, alert: &Alert, event_now: Timestamp) {
         let because = Because::Said(format!("it has fired without a break for {}", spoken(self.persists)));
         self.held.keep(alert, because, alert.starts_at.min(event_now) + self.persists, event_now);
+    }
+
+    /// What is suppressed as a usual one is none when it lasts far longer than those do.
+    fn outstays(&mut self, alert: &Alert, event_now: Timestamp) {
+        let usual = self.prefilter.usual_length(alert.fingerprint).unwrap_or(self.persists);
+        let span = (usual * USUAL_TIMES).max(self.persists);
+        let because = format!("it has fired for {}, and those like it last about {}", spoken(span), spoken(usual));
+        let from = alert.starts_at.min(event_now) + span;
+        self.held.keep(alert, Because::Said(because), from, event_now);
     }
 
     /// People have silenced, or ended a silence.

@@ -48,15 +48,32 @@ fn tell_change(change: &Change, event_now: Timestamp) -> Vec<Span> {
 }
 
 pub async fn run(desk: &Arc<Desk>, by: &Person, text: &str) -> Result<(Understood, Card), FlowError> {
-    let about_incident = silence_of_incident(desk, text).await?;
-    match parse(about_incident.as_deref().unwrap_or(text)) {
+    let Some(commands) = silence_of_incident(desk, text).await? else { return run_one(desk, by, text).await };
+    run_all(desk, by, &commands).await
+}
+
+/// One after another, answered together; what is refused does not keep the others from being done.
+pub async fn run_all(desk: &Arc<Desk>, by: &Person, commands: &[String]) -> Result<(Understood, Card), FlowError> {
+    let mut answers: Option<(Understood, Card)> = None;
+    for command in commands {
+        let (understood, card) = run_one(desk, by, command).await?;
+        answers = Some(match answers {
+            None => (understood, card),
+            Some((before, so_far)) => (if before == Understood::No { before } else { understood }, so_far.and(card)),
+        });
+    }
+    Ok(answers.unwrap_or_else(|| (Understood::No, note("There is nothing to do.", Tone::Neutral))))
+}
+
+async fn run_one(desk: &Arc<Desk>, by: &Person, text: &str) -> Result<(Understood, Card), FlowError> {
+    match parse(text) {
         Ok(command) => Ok((Understood::Yes, carry_out(desk, by, command).await?)),
         Err(wrong) => Ok((Understood::No, say_what_is_right(&wrong))),
     }
 }
 
 /// `silence INC-3 1h ...`, as its button writes it: about all that the incident is about.
-async fn silence_of_incident(desk: &Desk, text: &str) -> Result<Option<String>, FlowError> {
+async fn silence_of_incident(desk: &Desk, text: &str) -> Result<Option<Vec<String>>, FlowError> {
     let text = text.trim().trim_start_matches("/ops").trim_start();
     let mut words = text.splitn(3, char::is_whitespace);
     let (Some(verb), Some(id), Some(rest)) = (words.next(), words.next(), words.next()) else { return Ok(None) };
@@ -64,7 +81,8 @@ async fn silence_of_incident(desk: &Desk, text: &str) -> Result<Option<String>, 
     let Some(id) = IncidentId::parse(id).filter(|_| is_silence) else { return Ok(None) };
     let rest = rest.trim();
     let span = if rest.starts_with("for ") { rest.to_owned() } else { format!("for {rest}") };
-    Ok(Some(format!("{verb} {}", silence::of_incident(desk, &id, span).await?)))
+    let silences = silence::of_incident(desk, &id, span).await?;
+    Ok(Some(silences.iter().map(|words| format!("{verb} {words}")).collect()))
 }
 
 pub fn say_what_is_right(wrong: &Wrong) -> Card {

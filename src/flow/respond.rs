@@ -275,8 +275,9 @@ async fn click(
         }
         ButtonAction::Silence => match reason.filter(|words| !words.trim().is_empty()) {
             Some(words) => {
-                let words = silence::of_incident(desk, &incident_id(value)?, words).await?;
-                Ok(Some(ordered(desk, by, "silence", &words).await?))
+                let silences = silence::of_incident(desk, &incident_id(value)?, words).await?;
+                let commands: Vec<String> = silences.iter().map(|words| format!("silence {words}")).collect();
+                Ok(Some(command::run_all(desk, by, &commands).await?.1))
             }
             None => {
                 let example = Verb::Silence.spec().examples[0];

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use super::desk::{Desk, FlowError};
-use crate::domain::alert::Labels;
+use crate::domain::alert::{Alert, Labels};
 use crate::domain::card::{Card, Span, Tone};
 use crate::domain::id::IncidentId;
-use crate::domain::intent::matcher::Matchers;
+use crate::domain::intent::cover::covering;
+use crate::domain::intent::matcher::{Matcher, Matchers, Op};
 use crate::domain::intent::silence::{CannotExpire, Consent, Reach, Refused, Silence, SilenceId, Silences, State};
 use crate::domain::narrative::{answer, note};
 use crate::domain::time::{Timestamp, spoken};
 use crate::ports::Person;
-use crate::store::{AuditEntry, Batch, StoreError};
+use crate::store::{AuditEntry, Batch, Member, StoreError};
 
 /// The setting that holds them all, as a JSON array in the shape of Alertmanager's API v2.
 pub const SILENCES: &str = "silences";
@@ -37,15 +38,23 @@ async fn stored(desk: &Desk) -> Result<(Option<String>, Silences), FlowError> {
 /// People may silence at the doors of several processes in the same moment: then it is read again.
 const TRIES: usize = 8;
 
-/// The words of an incident's button: without matchers, about all that the incident is about.
-pub async fn of_incident(desk: &Desk, id: &IncidentId, words: String) -> Result<String, FlowError> {
+/// The words of an incident's button: without matchers, about all that the incident is about; one
+/// silence for each label that says it.
+pub async fn of_incident(desk: &Desk, id: &IncidentId, words: String) -> Result<Vec<String>, FlowError> {
     if !words.starts_with("for ") {
-        return Ok(words);
+        return Ok(vec![words]);
     }
     let incident = desk.store.incident(id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?;
-    let subjects: Vec<String> = incident.subjects().into_iter().map(regex::escape).collect();
-    let pattern = subjects.join("|").replace('\\', "\\\\").replace('"', "\\\"");
-    Ok(format!("service=~\"{pattern}\" {words}"))
+    let alerts: Vec<Alert> = desk.store.admitted_to(id).await?.iter().filter_map(Member::alert).collect();
+    let matchers = if alerts.is_empty() {
+        // People have opened it: what they named is a service as far as anybody knows.
+        let subjects: Vec<String> = incident.subjects().into_iter().map(regex::escape).collect();
+        Matcher::new("service", Op::Regex, &subjects.join("|")).and_then(|one| Matchers::new(vec![one])).map(|it| vec![it])
+    } else {
+        covering(&alerts)
+    };
+    let matchers = matchers.map_err(|failure| FlowError::Refused(failure.to_string()))?;
+    Ok(matchers.iter().map(|matchers| format!("{matchers} {words}")).collect())
 }
 
 /// By command: the grammar has seen to it that it ends within a day and has a reason.

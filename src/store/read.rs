@@ -46,6 +46,10 @@ pub enum Standing {
     Unsteady {
         over: bool,
     },
+    /// By its score.
+    Usual {
+        over: bool,
+    },
     /// For company.
     Waits {
         over: bool,
@@ -420,7 +424,8 @@ impl Store {
                     ("admit", "waits") => Standing::Waits { over: told || ended },
                     ("suppress", "too_brief") => Standing::HeldBack { over: told || ended },
                     ("suppress", "flapping" | "at_the_edge") => Standing::Unsteady { over: ended },
-                    ("suppress", "not_anomalous" | "below_severity_floor" | "too_few") => Standing::Judged,
+                    ("suppress", "not_anomalous") => Standing::Usual { over: ended },
+                    ("suppress", "below_severity_floor" | "too_few") => Standing::Judged,
                     ("suppress", _) => Standing::Muted { over: ended },
                     (_, _) => Standing::Judged,
                 };

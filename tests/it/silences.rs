@@ -89,3 +89,21 @@ async fn the_confirmed_form_is_taken_in_chat_and_listed() {
         assert!(said.contains("S1") && said.contains("quiet please"), "{said}");
     }
 }
+
+#[tokio::test]
+async fn the_silence_of_an_incident_mutes_by_the_labels_that_its_alerts_have() {
+    let talking = Talking::start("").await;
+    let of_machine = |name: &str| {
+        let mut alert = alert(name, "unused");
+        alert["labels"].as_object_mut().unwrap().remove("service");
+        alert["labels"]["instance"] = json!("db-7:9100");
+        alert
+    };
+    talking.send(&[of_machine("HostDown")]).await;
+    talking.incident("INC-1", |_| true).await;
+    let said = talking.asks("silence INC-1 1h because a new disk").await;
+    assert!(said.contains("Silence S1") && said.contains("instance=~") && said.contains("1 alerts heard"), "{said}");
+    talking.send(&[of_machine("DiskFull")]).await;
+    let muted = async || talking.get("/api/v1/alerts/DiskFull").await.contains("\"silenced\"").then_some(());
+    talking.until("its verdict", muted).await;
+}

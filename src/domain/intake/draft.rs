@@ -18,6 +18,9 @@ pub const NOTE_TIME: &str = "midwatch_time_note";
 /// Says that the sender speaks again of what fires already, so that its instant is no start.
 pub const NOTE_REPEAT: &str = "midwatch_repeat";
 
+/// Says that the sender names no start: `starts_at` is when it was heard.
+pub const NOTE_UNTIMED: &str = "midwatch_untimed";
+
 /// More than these are dropped, from the end of the alphabet, the summary last.
 const MAX_ANNOTATIONS: usize = 128;
 const KEPT: [&str; 3] = ["summary", "message", "description"];
@@ -102,7 +105,10 @@ impl Draft {
         };
         let starts_at = match self.starts_at {
             Some(at) => self.order(at, received_at, "startsAt"),
-            None => ends_at.unwrap_or(received_at),
+            None => ends_at.unwrap_or_else(|| {
+                self.annotations.insert(NOTE_UNTIMED.to_owned(), "its sender names no start".to_owned());
+                received_at
+            }),
         };
         let Self { labels, annotations, status, value, .. } = self;
         let value = value.filter(|value| value.is_finite());

@@ -71,7 +71,7 @@ fn one_bad_item_does_not_lose_the_others() {
               # midwatch_source=alertmanager
             0d834f944ff1d699 firing Warning 2026-11-21T03:00:00.000Z
               alertname=C
-              # midwatch_source=alertmanager
+              # midwatch_source=alertmanager | midwatch_untimed=its sender names no start
             refused: `startsAt` is "yesterday"; give an RFC 3339 instant such as 2026-11-21T02:17:00Z
             refused: `labels` is missing; give an object of strings with at least `alertname`
             refused: the payload is a string; send a JSON object, or an array of objects

@@ -111,19 +111,19 @@ fn grafana_unified_and_legacy() {
     check(
         &["grafana.fire", "grafana.resolve", "grafana_legacy.fire", "grafana_legacy.resolve"],
         expect![[r#"
-        755ac4fe257434b0 firing Critical 2026-11-21T01:51:03.157Z = 44.23943737541908
-          alertname=High memory usage | grafana_folder=Nodes | severity=critical | team=blue | zone=us-1
-          # dashboard_url=https://grafana.example/d/abc | description=The system has high memory usage | generator_url=https://grafana.example/alerting/1afz29v7z/edit | grafana_org=1 | midwatch_source=grafana | silence_url=https://grafana.example/alerting/silence/new?alertmanager=gr | summary=Memory of zone us-1 | value_string=[ var='B' labels={zone=us-1} value=44.23943737541908 ], [ va | values={"B":44.23943737541908,"C":1}
-        755ac4fe257434b0 resolved Critical 2026-11-21T01:51:03.157Z .. 2026-11-21T02:31:03.157Z
-          alertname=High memory usage | grafana_folder=Nodes | severity=critical | team=blue | zone=us-1
-          # dashboard_url=https://grafana.example/d/abc | description=The system has high memory usage | generator_url=https://grafana.example/alerting/1afz29v7z/edit | grafana_org=1 | midwatch_source=grafana | silence_url=https://grafana.example/alerting/silence/new?alertmanager=gr | summary=Memory of zone us-1
-        ad412fd4ca60fb86 firing Critical 2026-11-21T03:00:00.000Z = 100
-          alertname=CPU of the web tier | service=web | severity=high
-          # description=Notification Message | eval_matches=[{"value":100,"metric":"High value","tags":{"host":"a"}},{"v | grafana_org=1 | grafana_rule_id=17 | grafana_state=alerting | image_url=https://grafana.example/assets/alert.png | midwatch_source=grafana-legacy | rule_url=https://grafana.example/d/hZ7BuVbWz/x | summary=[Alerting] CPU of the web tier
-        ad412fd4ca60fb86 resolved Critical 2026-11-21T03:00:00.000Z .. 2026-11-21T03:00:00.000Z
-          alertname=CPU of the web tier | service=web | severity=high
-          # description=Notification Message | grafana_org=1 | grafana_rule_id=17 | grafana_state=ok | image_url=https://grafana.example/assets/alert.png | midwatch_source=grafana-legacy | rule_url=https://grafana.example/d/hZ7BuVbWz/x | summary=[OK] CPU of the web tier
-    "#]],
+            755ac4fe257434b0 firing Critical 2026-11-21T01:51:03.157Z = 44.23943737541908
+              alertname=High memory usage | grafana_folder=Nodes | severity=critical | team=blue | zone=us-1
+              # dashboard_url=https://grafana.example/d/abc | description=The system has high memory usage | generator_url=https://grafana.example/alerting/1afz29v7z/edit | grafana_org=1 | midwatch_source=grafana | silence_url=https://grafana.example/alerting/silence/new?alertmanager=gr | summary=Memory of zone us-1 | value_string=[ var='B' labels={zone=us-1} value=44.23943737541908 ], [ va | values={"B":44.23943737541908,"C":1}
+            755ac4fe257434b0 resolved Critical 2026-11-21T01:51:03.157Z .. 2026-11-21T02:31:03.157Z
+              alertname=High memory usage | grafana_folder=Nodes | severity=critical | team=blue | zone=us-1
+              # dashboard_url=https://grafana.example/d/abc | description=The system has high memory usage | generator_url=https://grafana.example/alerting/1afz29v7z/edit | grafana_org=1 | midwatch_source=grafana | silence_url=https://grafana.example/alerting/silence/new?alertmanager=gr | summary=Memory of zone us-1
+            ad412fd4ca60fb86 firing Critical 2026-11-21T03:00:00.000Z = 100
+              alertname=CPU of the web tier | service=web | severity=high
+              # description=Notification Message | eval_matches=[{"value":100,"metric":"High value","tags":{"host":"a"}},{"v | grafana_org=1 | grafana_rule_id=17 | grafana_state=alerting | image_url=https://grafana.example/assets/alert.png | midwatch_source=grafana-legacy | midwatch_untimed=its sender names no start | rule_url=https://grafana.example/d/hZ7BuVbWz/x | summary=[Alerting] CPU of the web tier
+            ad412fd4ca60fb86 resolved Critical 2026-11-21T03:00:00.000Z .. 2026-11-21T03:00:00.000Z
+              alertname=CPU of the web tier | service=web | severity=high
+              # description=Notification Message | grafana_org=1 | grafana_rule_id=17 | grafana_state=ok | image_url=https://grafana.example/assets/alert.png | midwatch_source=grafana-legacy | rule_url=https://grafana.example/d/hZ7BuVbWz/x | summary=[OK] CPU of the web tier
+        "#]],
     );
 }
 
@@ -194,22 +194,22 @@ fn cloud_events() {
     check(
         &["cloudevents.fire", "cloudevents.resolve", "cloudevents_wrapped.fire"],
         expect![[r#"
-        0f20ba655eaa1c24 firing Critical 2026-11-21T02:17:31.000Z = 3
-          alertname=com.example.robot.stuck | event_source=/warehouse/robots | service=picking | severity=critical | subject=robot-12
-          # data={"message":"robot 12 does not move","service":"picking","val | event_id=A234-1234-1234 | event_type=com.example.robot.stuck.raised | midwatch_source=cloudevents | summary=robot 12 does not move
-        0f20ba655eaa1c24 resolved Critical 2026-11-21T02:47:31.000Z .. 2026-11-21T02:47:31.000Z
-          alertname=com.example.robot.stuck | event_source=/warehouse/robots | service=picking | severity=critical | subject=robot-12
-          # data={"message":"robot 12 moves","service":"picking"} | event_id=A234-1234-9999 | event_type=com.example.robot.stuck.cleared | midwatch_source=cloudevents | summary=robot 12 moves
-        bf2be0f7284d4013 firing Critical 2026-11-21T02:17:00.000Z = 0.12
-          alertname=HighErrorRate | cluster=eu-1 | namespace=shop | service=checkout | severity=page
-          # midwatch_source=cloudevents+alertmanager | summary=5xx ratio of checkout is 12 % | value=0.12
-        dc40238d150da66a firing Warning 2026-11-21T02:18:30.000Z
-          alertname=HighErrorRate | cluster=eu-1 | namespace=shop | service=payments | severity=warning
-          # midwatch_source=cloudevents+alertmanager | summary=5xx ratio of payments is 3 %
-        518c8b0d7b7109cd firing Critical 2026-11-21T03:00:00.000Z
-          alertname=s | node=h | severity=critical
-          # dedup_key=k | midwatch_source=cloudevents+pagerduty | summary=s
-    "#]],
+            0f20ba655eaa1c24 firing Critical 2026-11-21T02:17:31.000Z = 3
+              alertname=com.example.robot.stuck | event_source=/warehouse/robots | service=picking | severity=critical | subject=robot-12
+              # data={"message":"robot 12 does not move","service":"picking","val | event_id=A234-1234-1234 | event_type=com.example.robot.stuck.raised | midwatch_source=cloudevents | summary=robot 12 does not move
+            0f20ba655eaa1c24 resolved Critical 2026-11-21T02:47:31.000Z .. 2026-11-21T02:47:31.000Z
+              alertname=com.example.robot.stuck | event_source=/warehouse/robots | service=picking | severity=critical | subject=robot-12
+              # data={"message":"robot 12 moves","service":"picking"} | event_id=A234-1234-9999 | event_type=com.example.robot.stuck.cleared | midwatch_source=cloudevents | summary=robot 12 moves
+            bf2be0f7284d4013 firing Critical 2026-11-21T02:17:00.000Z = 0.12
+              alertname=HighErrorRate | cluster=eu-1 | namespace=shop | service=checkout | severity=page
+              # midwatch_source=cloudevents+alertmanager | summary=5xx ratio of checkout is 12 % | value=0.12
+            dc40238d150da66a firing Warning 2026-11-21T02:18:30.000Z
+              alertname=HighErrorRate | cluster=eu-1 | namespace=shop | service=payments | severity=warning
+              # midwatch_source=cloudevents+alertmanager | summary=5xx ratio of payments is 3 %
+            518c8b0d7b7109cd firing Critical 2026-11-21T03:00:00.000Z
+              alertname=s | node=h | severity=critical
+              # dedup_key=k | midwatch_source=cloudevents+pagerduty | midwatch_untimed=its sender names no start | summary=s
+        "#]],
     );
 }
 

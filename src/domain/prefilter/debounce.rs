@@ -118,6 +118,13 @@ impl Debouncer {
         waits.then_some(Suppression::TooBrief { until, wanted_seconds: entry.fires_for.as_secs() })
     }
 
+    /// Somebody muted it: what is not told is no value to compare with.
+    pub(super) fn not_told(&mut self, fingerprint: Fingerprint) {
+        if let Some(counted) = self.counted.get_mut(&fingerprint) {
+            counted.told = None;
+        }
+    }
+
     pub(super) fn wait(&mut self, until: Timestamp, alert: &Alert, because: Because) {
         self.waiting.insert((until, alert.fingerprint), (alert.clone(), because));
     }

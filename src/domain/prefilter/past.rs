@@ -181,6 +181,33 @@ impl Past {
         }
     }
 
+    /// A firing goes on at another value: the row that it was judged by, with that value against its
+    /// baselines. It teaches nothing; `None` while there are none.
+    pub(super) fn moved(&self, place: Place, row: &Row, value: f64, event_at: Timestamp) -> Option<(Row, Facts)> {
+        let series = self.series.get(&place)?;
+        let mut detector = series.detector.clone()?;
+        let verdict = detector.observe(event_at.millis().div_euclid(1_000), &[value]);
+        let mut row = *row;
+        let known = |distance: Option<f64>| distance.unwrap_or(f64::NAN);
+        let Distances { usual, yesterday, last_week, recent, fence, drift } = verdict.distances;
+        row[..6].copy_from_slice(&[
+            known(usual),
+            known(yesterday),
+            known(last_week),
+            known(recent),
+            known(fence),
+            drift,
+        ]);
+        let (seen_before, near) = (series.firings.saturating_sub(1), self.rate.level);
+        Some((row, Facts { seen_before, value: verdict.reason, near, window: RATE_WINDOW }))
+    }
+
+    /// How long its firings last, when any has ended.
+    pub(super) fn usual_length(&self, place: Place) -> Option<Duration> {
+        let minutes = self.series.get(&place)?.duration?.exp_m1();
+        Some(Duration::from_secs_f64(minutes * 60.0))
+    }
+
     /// By the forest of its family, or by that of all alerts until the family has one.
     pub(super) fn score(&self, place: Place, row: &Row) -> Option<f64> {
         let own = self.names.get(&place.name).and_then(|name| name.window.as_ref()?.score(row));

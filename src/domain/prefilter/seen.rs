@@ -6,15 +6,18 @@ use std::time::Duration;
 use rustc_hash::FxHasher;
 
 use super::Scored;
-use super::past::Place;
+use super::past::{Place, Row};
 use super::verdict::{Content, Suppression};
 use crate::domain::alert::{Alert, Severity};
-use crate::domain::intake::NOTE_REPEAT;
+use crate::domain::intake::{NOTE_REPEAT, NOTE_UNTIMED};
 use crate::domain::time::Timestamp;
 
 const FLAP_WINDOW: Duration = Duration::from_secs(3600);
 /// Alertmanager's default of the same name: who says nothing for so long has ended.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Who names no start and speaks again within this time has not begun anew: such senders repeat at
+/// steps of minutes, and each would look like another firing whose end was lost.
+const UNTIMED_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Two paths of one sender, or its tries, are not further apart: what comes later is not late, but true.
 const LATE: Duration = Duration::from_secs(120);
 /// A sender whose clock runs ahead by more than this is not believed: an instant that lies further
@@ -48,6 +51,8 @@ pub(super) struct Seen {
     /// When a firing that is still too brief is told.
     pub(super) due: Option<Timestamp>,
     pub(super) scored: Option<Scored>,
+    /// Of a firing that was suppressed by its score: the row that it was judged by.
+    pub(super) quiet: Option<Box<Row>>,
 }
 
 /// What a firing notification is, against what is known.
@@ -82,6 +87,7 @@ impl Seen {
             doubted: false,
             due: None,
             scored: None,
+            quiet: None,
         }
     }
 
@@ -110,7 +116,8 @@ impl Seen {
             let same = alert.annotations.contains_key(NOTE_REPEAT)
                 || alert.starts_at == self.said_start
                 || starts_at <= self.newest_start;
-            if same || silent <= RESOLVE_TIMEOUT {
+            let untimed = alert.annotations.contains_key(NOTE_UNTIMED);
+            if same || silent <= if untimed { UNTIMED_TIMEOUT } else { RESOLVE_TIMEOUT } {
                 self.repeats += 1;
                 let content = if starts_at < self.newest_start { Content::Same } else { self.newer(alert) };
                 return Heard::Repeat(Suppression::Duplicate { first_at, times: self.repeats, content });
@@ -152,6 +159,7 @@ impl Seen {
         self.severity = alert.severity();
         self.repeats = 0;
         self.due = None;
+        self.quiet = None;
         self.doubted = false;
         self.newer(alert);
         self.change(starts_at);
@@ -172,6 +180,7 @@ impl Seen {
         self.last_at = event_now;
         self.held = false;
         self.due = None;
+        self.quiet = None;
         let since = self.firing_since.take();
         if since.is_some() {
             self.change(end);

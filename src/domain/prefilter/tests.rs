@@ -360,3 +360,44 @@ fn triage_tells_of_what_lasted_as_heavy_as_it_is() {
     assert_eq!((one.alert.severity, one.alert.fingerprint), (Severity::Critical, begins.fingerprint));
     assert!(triage.overdue(Timestamp::from_secs(121), &topology).is_empty());
 }
+
+#[test]
+fn a_value_that_was_muted_is_no_edge_to_compare_with() {
+    let mut prefilter = Prefilter::new(debounced(Debounce { hysteresis: 0.1, within: Duration::from_secs(3_600), ..entry() }));
+    let at = |starts: i64, value: f64| Alert { value: Some(value), ..alert("Slow", "warning", 1, starts) };
+    let judge = |prefilter: &mut Prefilter, alert: &Alert, now: i64| {
+        prefilter.judge(&Reading::of(alert), Timestamp::from_secs(now))
+    };
+    let first = at(0, 1.0);
+    assert!(matches!(judge(&mut prefilter, &first, 0), Verdict::Admit { .. }));
+    prefilter.hold(first.fingerprint);
+    let over = Alert { status: Status::Resolved, ends_at: Some(Timestamp::from_secs(60)), ..first };
+    judge(&mut prefilter, &over, 60);
+    // Nobody was told of the first.
+    assert!(matches!(judge(&mut prefilter, &at(120, 1.01), 120), Verdict::Admit { .. }));
+    let over = Alert { status: Status::Resolved, ends_at: Some(Timestamp::from_secs(180)), ..at(120, 1.01) };
+    judge(&mut prefilter, &over, 180);
+    let third = judge(&mut prefilter, &at(240, 1.02), 240);
+    assert!(matches!(&third, Verdict::Suppress { reason } if reason.name() == "at_the_edge"), "{third:?}");
+}
+
+#[test]
+fn who_names_no_start_repeats_at_any_step_and_does_not_flap() {
+    use crate::domain::intake::NOTE_UNTIMED;
+    let mut prefilter = Prefilter::new(Rules::default());
+    let heard = |prefilter: &mut Prefilter, now: i64| {
+        let mut heard = alert("Slow", "warning", 1, now);
+        heard.annotations.insert(NOTE_UNTIMED.into(), "its sender names no start".into());
+        match prefilter.judge(&Reading::of(&heard), Timestamp::from_secs(now)) {
+            Verdict::Suppress { reason } => reason.name(),
+            Verdict::Admit { .. } => "admit",
+            Verdict::Resolve => "resolve",
+        }
+    };
+    assert_eq!(heard(&mut prefilter, 0), "admit");
+    for step in 1..=12 {
+        assert_eq!(heard(&mut prefilter, step * 360), "duplicate");
+    }
+    // Its end was lost: nobody repeats that seldom.
+    assert_eq!(heard(&mut prefilter, 12 * 360 + 3_700), "admit");
+}

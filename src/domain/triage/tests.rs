@@ -196,3 +196,54 @@ fn a_late_end_does_not_forget_a_later_firing_that_is_muted() {
     judge(&mut watch, &end, 120);
     assert_eq!(told(&mut watch, 120, 700), [(600, "Down".to_owned())]);
 }
+
+/// Two weeks of the same warning, for five minutes at each hour, with small values.
+fn used_to(watch: &mut Triage) {
+    for hour in 0..14 * 24_i64 {
+        let at = (hour - 15 * 24) * 3_600 + 37 * (hour % 7);
+        let begins =
+            Alert { value: Some(0.1 + 0.01 * (hour % 5) as f64), ..alert("Slow", "pay", "warning", at) };
+        judge(watch, &begins, at);
+        judge(watch, &ended(&begins, at + 300), at + 300);
+        told(watch, at + 300, at + 310);
+    }
+}
+
+fn fixed() -> Triage {
+    let prefilter = prefilter::Rules { anomaly_mode: prefilter::AnomalyMode::Fixed, ..prefilter::Rules::default() };
+    let mut watch = Triage::new(Rules { prefilter, ..Rules::default() }, 1);
+    used_to(&mut watch);
+    watch
+}
+
+#[test]
+fn what_is_usual_is_told_when_its_value_rises_and_not_before() {
+    let mut watch = fixed();
+    let usual = Alert { value: Some(0.12), ..alert("Slow", "pay", "warning", 0) };
+    let Judged::Suppressed { reason, .. } = judge(&mut watch, &usual, 0) else { panic!() };
+    assert_eq!(reason.name(), "not_anomalous");
+    let repeated = |watch: &mut Triage, value, now| {
+        judge(watch, &Alert { value: Some(value), ..usual.clone() }, now)
+    };
+    assert!(matches!(repeated(&mut watch, 0.11, 60), Judged::Suppressed { .. }));
+    let risen = repeated(&mut watch, 9.0, 120);
+    let Judged::Waits { because, .. } = risen else { panic!("{risen:?}") };
+    assert!(because.to_string().contains("is not any more: seen 336 times before, value 9 is"), "{because}");
+    assert!(matches!(repeated(&mut watch, 9.5, 180), Judged::Suppressed { .. }));
+}
+
+#[test]
+fn what_is_usual_is_told_when_it_lasts_far_longer_than_usual() {
+    let mut watch = fixed();
+    let usual = Alert { value: Some(0.12), ..alert("Slow", "pay", "warning", 0) };
+    assert!(matches!(judge(&mut watch, &usual, 0), Judged::Suppressed { .. }));
+    // Four times five minutes, and then as long as a lone warning waits for company.
+    assert_eq!(told(&mut watch, 0, 1_190), []);
+    assert_eq!(told(&mut watch, 1_200, 2_400), [(1_800, "Slow".to_owned())]);
+    // One that ends in time is not.
+    let brief = alert("Slow", "pay", "warning", 7_200);
+    judge(&mut watch, &ended(&usual, 7_000), 7_000);
+    judge(&mut watch, &Alert { value: Some(0.12), ..brief.clone() }, 7_200);
+    judge(&mut watch, &ended(&brief, 7_500), 7_500);
+    assert_eq!(told(&mut watch, 7_500, 12_000), []);
+}

@@ -11,7 +11,7 @@ use crate::domain::alert::{Fingerprint, Reading, Severity};
 use crate::domain::correlate;
 use crate::domain::id::IncidentId;
 use crate::domain::time::Timestamp;
-use crate::domain::triage::Triage;
+use crate::domain::triage::{HeldAs, Triage};
 use crate::store::{Heard, Scope, Standing};
 
 /// What was muted for longer is told when its sender speaks again.
@@ -55,17 +55,22 @@ impl Watchkeeper {
                 | Standing::Waits { .. }
                 | Standing::Muted { .. }
                 | Standing::Unsteady { .. }
+                | Standing::Usual { .. }
                 | Standing::Judged => alert.starts_at,
             };
             // The past teaches the prefilter again; its verdicts of then are in the ledger.
             keeper.triage.prefilter.judge(&Reading::of(&alert), alert_at);
             keeper.triage.told(fingerprint);
+            let age = event_now.since(alert.starts_at);
             match standing {
-                Standing::Muted { over: false } if event_now.since(alert.starts_at) < MUTED_AGAIN => {
-                    keeper.triage.held_again(&alert, true, event_now);
+                Standing::Muted { over: false } if age < MUTED_AGAIN => {
+                    keeper.triage.held_again(&alert, HeldAs::Muted, event_now);
                 }
-                Standing::Unsteady { over: false } if event_now.since(alert.starts_at) < WAITS_AGAIN => {
-                    keeper.triage.held_again(&alert, false, event_now);
+                Standing::Unsteady { over: false } if age < WAITS_AGAIN => {
+                    keeper.triage.held_again(&alert, HeldAs::Unsteady, event_now);
+                }
+                Standing::Usual { over: false } if age < WAITS_AGAIN => {
+                    keeper.triage.held_again(&alert, HeldAs::Usual, event_now);
                 }
                 _ => {}
             }
