@@ -267,7 +267,9 @@ impl Prefilter {
         if let Some(seen) = self.seen.get_mut(&alert.fingerprint) {
             let due = seen.due;
             match seen.hear(alert, event_now) {
-                Heard::Repeat(reason) => return self.rises(alert, &reason, event_now).unwrap_or(Verdict::Suppress { reason }),
+                Heard::Repeat(reason) => {
+                    return self.rises(alert, &reason, event_now).unwrap_or(Verdict::Suppress { reason });
+                }
                 Heard::Graver if alert.severity() >= self.rules.severity_floor => {
                     seen.due = None;
                     if let Some(due) = due {

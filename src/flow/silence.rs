@@ -49,7 +49,9 @@ pub async fn of_incident(desk: &Desk, id: &IncidentId, words: String) -> Result<
     let matchers = if alerts.is_empty() {
         // People have opened it: what they named is a service as far as anybody knows.
         let subjects: Vec<String> = incident.subjects().into_iter().map(regex::escape).collect();
-        Matcher::new("service", Op::Regex, &subjects.join("|")).and_then(|one| Matchers::new(vec![one])).map(|it| vec![it])
+        Matcher::new("service", Op::Regex, &subjects.join("|"))
+            .and_then(|one| Matchers::new(vec![one]))
+            .map(|it| vec![it])
     } else {
         covering(&alerts)
     };

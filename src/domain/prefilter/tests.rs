@@ -363,7 +363,8 @@ fn triage_tells_of_what_lasted_as_heavy_as_it_is() {
 
 #[test]
 fn a_value_that_was_muted_is_no_edge_to_compare_with() {
-    let mut prefilter = Prefilter::new(debounced(Debounce { hysteresis: 0.1, within: Duration::from_secs(3_600), ..entry() }));
+    let mut prefilter =
+        Prefilter::new(debounced(Debounce { hysteresis: 0.1, within: Duration::from_secs(3_600), ..entry() }));
     let at = |starts: i64, value: f64| Alert { value: Some(value), ..alert("Slow", "warning", 1, starts) };
     let judge = |prefilter: &mut Prefilter, alert: &Alert, now: i64| {
         prefilter.judge(&Reading::of(alert), Timestamp::from_secs(now))

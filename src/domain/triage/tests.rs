@@ -201,8 +201,7 @@ fn a_late_end_does_not_forget_a_later_firing_that_is_muted() {
 fn used_to(watch: &mut Triage) {
     for hour in 0..14 * 24_i64 {
         let at = (hour - 15 * 24) * 3_600 + 37 * (hour % 7);
-        let begins =
-            Alert { value: Some(0.1 + 0.01 * (hour % 5) as f64), ..alert("Slow", "pay", "warning", at) };
+        let begins = Alert { value: Some(0.1 + 0.01 * (hour % 5) as f64), ..alert("Slow", "pay", "warning", at) };
         judge(watch, &begins, at);
         judge(watch, &ended(&begins, at + 300), at + 300);
         told(watch, at + 300, at + 310);
@@ -222,9 +221,7 @@ fn what_is_usual_is_told_when_its_value_rises_and_not_before() {
     let usual = Alert { value: Some(0.12), ..alert("Slow", "pay", "warning", 0) };
     let Judged::Suppressed { reason, .. } = judge(&mut watch, &usual, 0) else { panic!() };
     assert_eq!(reason.name(), "not_anomalous");
-    let repeated = |watch: &mut Triage, value, now| {
-        judge(watch, &Alert { value: Some(value), ..usual.clone() }, now)
-    };
+    let repeated = |watch: &mut Triage, value, now| judge(watch, &Alert { value: Some(value), ..usual.clone() }, now);
     assert!(matches!(repeated(&mut watch, 0.11, 60), Judged::Suppressed { .. }));
     let risen = repeated(&mut watch, 9.0, 120);
     let Judged::Waits { because, .. } = risen else { panic!("{risen:?}") };
