@@ -73,6 +73,8 @@ pub struct ToolContext {
     pub recall: Option<Recall>,
     pub event_now: Timestamp,
     pub incident: IncidentId,
+    /// In a conversation: its name, and the number behind which marks are its own.
+    pub talk: Option<(IncidentId, usize)>,
 }
 
 /// A query that measures every service at once, for `golden_signals`.

@@ -35,12 +35,18 @@ const LOOKED_AT: i64 = 256;
 /// race for the same backends.
 pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
     let mut first_seen: HashMap<IncidentId, Timestamp> = HashMap::new();
+    let mut failed: HashMap<IncidentId, (u32, Instant)> = HashMap::new();
     while !desk.stopping() {
         let event_now = desk.clock.event_now();
         let open = desk.store.to_investigate(LOOKED_AT).await?;
         first_seen.retain(|id, _| open.iter().any(|(open, _)| open == id));
+        failed.retain(|id, _| open.iter().any(|(open, _)| open == id));
         let settle = Duration::from_secs(desk.config.investigation.settle_seconds);
         let due = open.into_iter().find(|(id, state)| {
+            // The others are not kept from being looked at by one that cannot be.
+            if failed.get(id).is_some_and(|(times, at)| at.elapsed() < rest_after(*times)) {
+                return false;
+            }
             let seen = *first_seen.entry(id.clone()).or_insert(event_now);
             // Interrupted investigations need no second settling; nor does what was diagnosed when the
             // process ended, before anything was proposed.
@@ -56,8 +62,13 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
                     gen_ai.conversation.id = %incident,
                 );
                 if let Err(failure) = investigate(&desk, &incident).instrument(span).await {
-                    error!(%incident, error = %failure, "the investigation stopped and is tried again");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    let (times, at) = failed.entry(incident.clone()).or_insert((0, Instant::now()));
+                    (*times, *at) = (*times + 1, Instant::now());
+                    let rest = rest_after(*times).as_secs();
+                    error!(%incident, error = %failure, times, rest, "the investigation stopped and is tried again");
+                    if *times == TRIES {
+                        give_up(&desk, &incident, &failure).await;
+                    }
                 }
             }
             None => desk.wait(&desk.bells.incidents, Duration::from_millis(100)).await,
@@ -66,17 +77,43 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
     Ok(())
 }
 
+/// So many times in a row, and people take over.
+const TRIES: u32 = 6;
+const LONGEST_REST: Duration = Duration::from_secs(300);
+
+/// Each try reads the estate and keeps what it saw: the next ones come at growing distances.
+fn rest_after(times: u32) -> Duration {
+    Duration::from_secs(1 << times.min(9)).min(LONGEST_REST)
+}
+
+async fn give_up(desk: &Desk, id: &IncidentId, failure: &FlowError) {
+    let because = format!("it could not be investigated, {TRIES} times in a row: {failure}");
+    let told = desk
+        .change(id, |change| {
+            change.record(IncidentEvent::HandedOver { because: because.clone() })?;
+            change.tell("root", &Effect::Root);
+            let text = format!("This needs a person: {because}.");
+            change.tell("note/handed-over", &Effect::Note { card: narrative::note(&text, Tone::Alarm) });
+            Ok(())
+        })
+        .await;
+    if let Err(failure) = told {
+        error!(incident = %id, error = %failure, "nor can it be handed over");
+    }
+}
+
 pub async fn investigate(desk: &Desk, id: &IncidentId) -> Result<(), FlowError> {
     let started = Instant::now();
     let reasoner = desk.reasoner_name();
-    let (incident, ()) = desk
+    let (incident, goes_on) = desk
         .change(id, |change| {
+            let goes_on = change.incident().state == State::Investigating;
             if matches!(change.incident().state, State::Open | State::HandedOver { .. } | State::Diagnosed) {
                 let because = "the storm has settled enough to be looked at".to_owned();
                 change.record(IncidentEvent::InvestigationStarted { reasoner: reasoner.clone(), because })?;
                 change.tell("root", &Effect::Root);
             }
-            Ok(())
+            Ok(goes_on)
         })
         .await?;
     let mut dossier = Dossier::new(&incident);
@@ -107,7 +144,9 @@ pub async fn investigate(desk: &Desk, id: &IncidentId) -> Result<(), FlowError> 
     let baseline = conclude(&picture, &ranking);
     let mut diagnosis = match &desk.model {
         None => baseline,
-        Some(model) => reason::with_model(desk, model, &incident, &picture, &ranking, &runbooks, baseline).await?,
+        Some(model) => {
+            reason::with_model(desk, model, &incident, &picture, &ranking, &runbooks, baseline, goes_on).await?
+        }
     };
     diagnosis.proofs = proofs(&diagnosis.claims, &desk.store.evidence_of(id).await?);
     info!(

@@ -33,7 +33,9 @@ use crate::ports::{Model, ModelError, ModelReply, ModelRequest};
 use crate::tools::{ToolContext, ToolOutput};
 
 /// Runs the investigation of `incident` to its end and judges it. `baseline` is what the
-/// deterministic reasoner says; it stands whenever the model does not get anywhere (P8).
+/// deterministic reasoner says; it stands whenever the model does not get anywhere (P8). `goes_on`: this
+/// round had begun before, and was interrupted.
+#[allow(clippy::too_many_arguments)] // each is another kind of thing that is known by now
 pub async fn with_model(
     desk: &Desk,
     model: &Arc<dyn Model>,
@@ -42,6 +44,7 @@ pub async fn with_model(
     ranking: &[Candidate],
     runbooks: &[crate::memory::Recalled],
     baseline: Diagnosis,
+    goes_on: bool,
 ) -> Result<Diagnosis, FlowError> {
     if let Some(why) = budget_of_the_day(desk).await? {
         warn!(incident = %incident.id, why, "the model is not asked");
@@ -53,7 +56,7 @@ pub async fn with_model(
         return Ok(without(baseline, why, "none (the model does not answer)"));
     }
     let context = opening::context(desk, incident, picture).await;
-    let mut team = match resumed(desk, incident).await {
+    let mut team = match resumed(desk, incident, goes_on).await {
         Some(team) => team,
         None => opening::open(desk, incident, picture, ranking, runbooks).await?,
     };
@@ -98,6 +101,7 @@ async fn act(desk: &Desk, model: &Arc<dyn Model>, context: &ToolContext, due: Du
         Next::RunTools(calls) => {
             let names: BTreeSet<&str> = calls.iter().map(|call| call.name.as_str()).collect();
             say(format!("Asking {}.", names.into_iter().collect::<Vec<_>>().join(", ")));
+            let left = due.deadline.since(desk.clock.wall_now());
             let run = async |call: &ToolCall| {
                 // Names as in OpenTelemetry's semantic conventions for generative AI.
                 let span = info_span!(
@@ -108,7 +112,11 @@ async fn act(desk: &Desk, model: &Arc<dyn Model>, context: &ToolContext, due: Du
                     gen_ai.tool.call.id = call.id,
                     gen_ai.agent.name = due.member.name(),
                 );
-                desk.tools.run(call, context).instrument(span).await
+                // Each has its own patience, and waits for its turn before that.
+                timeout(left, desk.tools.run(call, context)).instrument(span).await.unwrap_or_else(|_| ToolOutput {
+                    text: format!("no answer: not within the {} that were left of the time", spoken(left)),
+                    evidence: None,
+                })
             };
             let answers = futures::future::join_all(calls.iter().map(run)).await;
             Got::Answers { calls, answers }
@@ -209,12 +217,16 @@ async fn ask(
     );
     let patience = desk.config.model.as_ref().map_or(left, |model| Duration::from_secs(model.reply_seconds.max(1)));
     let reply = match timeout(patience.min(left), model.complete(request)).instrument(span.clone()).await {
-        Ok(reply) => reply,
-        Err(_) if patience <= left => Err(ModelError::TimedOut(format!("no reply within {}", spoken(patience)))),
-        // Less than it may take: nothing is known about the model yet.
-        Err(_) => Err(ModelError::Unavailable(format!("no reply within the {} that were left", spoken(left)))),
+        Ok(reply) => Some(reply),
+        Err(_) if patience <= left => Some(Err(ModelError::TimedOut(format!("no reply within {}", spoken(patience))))),
+        Err(_) => None,
     };
-    desk.breaker.heard(&reply, Instant::now());
+    if let Some(reply) = &reply {
+        desk.breaker.heard(reply, Instant::now());
+    }
+    // Less than it may take: nothing is known about the model, which others may ask.
+    let cut = || Err(ModelError::Unavailable(format!("no reply within the {} that were left", spoken(left))));
+    let reply = reply.unwrap_or_else(cut);
     let (tokens_in, tokens_out) =
         reply.as_ref().map_or_else(ModelError::tokens, |reply| (reply.tokens_in, reply.tokens_out));
     if tokens_in + tokens_out > 0 {
@@ -293,16 +305,22 @@ fn setting(incident: &Incident) -> String {
     format!("investigation/{}", incident.id)
 }
 
-/// An investigation that a crash interrupted goes on where it was.
-async fn resumed(desk: &Desk, incident: &Incident) -> Option<Team> {
+/// An investigation that a crash interrupted goes on where it was; one that had come to its conclusion in
+/// this round is not paid for twice.
+async fn resumed(desk: &Desk, incident: &Incident, goes_on: bool) -> Option<Team> {
     let kept = desk.store.setting(&setting(incident)).await.ok()??;
     let read = serde_json::from_str::<Team>(&kept);
     let unreadable = |error: &serde_json::Error| {
         warn!(incident = %incident.id, %error, "what was kept of an investigation cannot be read: it begins again");
     };
     let team = read.inspect_err(unreadable).ok()?;
-    let over = team.conclusion(desk.clock.wall_now()).is_some();
-    (!over).then(|| {
+    let is_of_use = match team.conclusion(desk.clock.wall_now()) {
+        None => true,
+        Some(Conclusion::Found(_)) => goes_on,
+        // Its time may have passed while nobody was there.
+        Some(Conclusion::Partial { .. }) => false,
+    };
+    is_of_use.then(|| {
         info!(incident = %incident.id, "the investigation is resumed");
         team
     })

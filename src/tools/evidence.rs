@@ -172,10 +172,14 @@ async fn find(mark: &str, context: &ToolContext) -> Result<Evidence, TellModel> 
     let own = format!("{}.", context.incident);
     let number: usize =
         mark.strip_prefix(&own).unwrap_or(mark).strip_prefix('E').and_then(|n| n.parse().ok()).ok_or_else(unknown)?;
-    let id = context.incident.evidence(number);
+    let owner = match &context.talk {
+        Some((talk, before)) if number > *before => talk,
+        Some(_) | None => &context.incident,
+    };
+    let id = owner.evidence(number);
     let kept =
         context.store.evidence(id.as_str()).await.map_err(|why| TellModel(format!("not available now: {why}")))?;
-    kept.filter(|kept| kept.incident == context.incident).ok_or_else(unknown)
+    kept.filter(|kept| kept.incident == *owner).ok_or_else(unknown)
 }
 
 fn part_of(kept: &Evidence, query: String, summary: String, body: String) -> Draft {

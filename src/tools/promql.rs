@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use promql_parser::label::{MatchOp, Matchers};
-use promql_parser::parser::{self, Expr, Offset, VectorSelector};
+use promql_parser::parser::{self, AtModifier, Expr, Offset, VectorSelector};
 use promql_parser::util::{ExprVisitor, walk_expr};
 
 use super::{MAX_MINUTES, TellModel};
@@ -20,10 +20,13 @@ pub fn judge_promql(query: &str) -> Result<(), TellModel> {
         return Err(TellModel(format!("the query is longer than {MAX_LENGTH} characters")));
     }
     let expression = parser::parse(query).map_err(|why| TellModel(format!("this is not valid PromQL: {why}")))?;
-    walk_expr(&mut Cost, &expression).map(|_| ())
+    walk_expr(&mut Cost { steps: vec![] }, &expression).map(|_| ())
 }
 
-struct Cost;
+struct Cost {
+    /// Of the subqueries around an expression: it is evaluated at each step of each.
+    steps: Vec<u64>,
+}
 
 impl ExprVisitor for Cost {
     type Error = TellModel;
@@ -38,13 +41,23 @@ impl ExprVisitor for Cost {
             Expr::Subquery(subquery) => {
                 judge_range(subquery.range)?;
                 judge_offset(subquery.offset.as_ref())?;
+                judge_at(subquery.at.as_ref())?;
                 let step = subquery.step.unwrap_or(Duration::from_secs(60)).as_secs().max(1);
-                if subquery.range.as_secs() / step > u64::from(MAX_POINTS) {
-                    return Err(TellModel(format!("a subquery may have at most {MAX_POINTS} steps; make it coarser")));
+                self.steps.push((subquery.range.as_secs() / step).max(1));
+                if self.steps.iter().fold(1, |all: u64, steps| all.saturating_mul(*steps)) > u64::from(MAX_POINTS) {
+                    let inside = if self.steps.len() > 1 { ", one inside another multiplied" } else { "" };
+                    return Err(TellModel(format!(
+                        "a subquery may have at most {MAX_POINTS} steps{inside}; make it coarser"
+                    )));
                 }
             }
-            Expr::Aggregate(_)
-            | Expr::Unary(_)
+            // Which is not walked by itself.
+            Expr::Aggregate(aggregate) => {
+                if let Some(parameter) = &aggregate.param {
+                    walk_expr(self, parameter)?;
+                }
+            }
+            Expr::Unary(_)
             | Expr::Binary(_)
             | Expr::Paren(_)
             | Expr::NumberLiteral(_)
@@ -54,10 +67,26 @@ impl ExprVisitor for Cost {
         }
         Ok(true)
     }
+
+    fn post_visit(&mut self, expression: &Expr) -> Result<bool, TellModel> {
+        if let Expr::Subquery(_) = expression {
+            self.steps.pop();
+        }
+        Ok(true)
+    }
+}
+
+fn judge_at(at: Option<&AtModifier>) -> Result<(), TellModel> {
+    match at {
+        // Any instant, however long ago.
+        Some(AtModifier::At(_)) => Err(TellModel("`@` with an instant is not allowed; ask at another time".to_owned())),
+        Some(AtModifier::Start | AtModifier::End) | None => Ok(()),
+    }
 }
 
 fn judge_selector(selector: &VectorSelector) -> Result<(), TellModel> {
     judge_offset(selector.offset.as_ref())?;
+    judge_at(selector.at.as_ref())?;
     let Matchers { matchers, or_matchers } = &selector.matchers;
     let named = selector.name.as_ref().is_some_and(|name| !name.is_empty())
         || matchers.iter().any(|one| one.name == "__name__" && one.op == MatchOp::Equal && !one.value.is_empty());
@@ -128,6 +157,21 @@ mod tests {
             expect_test::expect!["a subquery may have at most 500 steps; make it coarser"],
         );
         check("a offset 30d", expect_test::expect!["an offset may be at most 8 days"]);
+        check(
+            "max_over_time(max_over_time(a[6h:1m])[1h:1m])",
+            expect_test::expect![
+                "a subquery may have at most 500 steps, one inside another multiplied; make it coarser"
+            ],
+        );
+        check(
+            "max_over_time(a[6h:1m]) + max_over_time(b[6h:1m])",
+            expect_test::expect!["allowed"],
+        );
+        check(
+            "rate(a[6h] @ 1500000000)",
+            expect_test::expect!["`@` with an instant is not allowed; ask at another time"],
+        );
+        check("topk(scalar(count({job=\"x\"})), a)", everything());
         assert!(judge_promql("rate(a[5m]").is_err_and(|TellModel(why)| why.starts_with("this is not valid PromQL")));
     }
 }

@@ -246,6 +246,7 @@ async fn context() -> (ToolContext, tempfile::TempDir) {
         recall: Some(recall),
         event_now: NOW,
         incident: IncidentId::numbered(1),
+        talk: None,
     };
     (context, folder)
 }
@@ -400,6 +401,24 @@ async fn an_answer_of_200_000_tokens_is_kept_whole_told_in_a_digest_and_looked_i
     assert!(page.starts_with("lines 19990 to 20000 of 20000 of E6"), "{page}");
     let first = run_in(&context, "evidence_page", json!({"evidence": "E6", "from_line": 1, "lines": 200})).await.text;
     assert!(first.contains("[goes on; from_line: ") && first.chars().count() < MAX_TEXT + 300, "{first}");
+}
+
+#[tokio::test]
+async fn a_conversation_looks_into_what_it_has_seen_itself() {
+    let (mut context, _folder) = context().await;
+    let of_incident = run_in(&context, "talker", json!({"lines": 3})).await.evidence.unwrap();
+    keep(&context, 1, of_incident).await;
+    let later = run_in(&context, "talker", json!({"lines": 5})).await.evidence.unwrap();
+    keep(&context, 2, later).await;
+    context.talk = Some((IncidentId::new("TALK-7"), 1));
+    let own = run_in(&context, "talker", json!({"lines": 4})).await.evidence.unwrap();
+    keep(&ToolContext { incident: IncidentId::new("TALK-7"), ..context.clone() }, 2, own).await;
+    let lines = async |mark: &str| {
+        run_in(&context, "evidence_grep", json!({"evidence": mark, "pattern": "."})).await.text
+    };
+    assert!(lines("E1").await.starts_with("3 of 3"));
+    // Under the same mark the incident's investigation has kept something else meanwhile.
+    assert!(lines("E2").await.starts_with("4 of 4"), "{}", lines("E2").await);
 }
 
 #[tokio::test]

@@ -137,3 +137,19 @@ async fn change(talking: &Talking, sql: &'static str) {
     sqlx::query(sql).execute(&mut store).await.unwrap();
     store.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn an_incident_that_cannot_be_investigated_does_not_keep_the_others_waiting() {
+    let mut talking = Talking::start("[investigation]\nsettle_seconds = 0\n").await;
+    talking.fire("pay").await;
+    talking.incident("INC-1", |incident| incident["state"] == "handed_over").await;
+    talking.stop();
+    // As a newer version would have written it, before anybody looked at it.
+    let broken = "UPDATE incident SET state = 'open', body = replace(body, '\"handed_over\"', '\"pondering\"')";
+    change(&talking, broken).await;
+    talking.again().await;
+    talking.fire("search").await;
+    talking.incident("INC-2", |incident| incident["state"] == "handed_over").await;
+    let tries = talking.log().matches("is tried again").count();
+    assert!((1..5).contains(&tries), "{tries} tries\n{}", talking.log());
+}

@@ -247,6 +247,11 @@ impl Team {
             reply.as_ref().map_or_else(ModelError::tokens, |reply| (reply.tokens_in, reply.tokens_out));
         let left = self.common.limits.tokens.saturating_sub(tokens_in + tokens_out);
         self.common.limits.tokens = left;
+        if self.common.limits.cost > 0.0 {
+            // At the lead's prices, which are no lower. Zero would be no limit.
+            let cost = self.common.limits.prices.of(tokens_in, tokens_out);
+            self.common.limits.cost = (self.common.limits.cost - cost).max(f64::MIN_POSITIVE);
+        }
         if !self.wider && matches!(reply, Err(ModelError::Empty { cut: true, .. })) {
             self.wider = true;
             return self;

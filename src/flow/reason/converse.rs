@@ -89,8 +89,9 @@ pub async fn answer(
     let event_now = desk.clock.event_now();
     let changes = recent_changes(desk, event_now - CHANGES_FOR).await.unwrap_or_default();
     let picture = Picture { topology: (*topology).clone(), changes, since: incident.since, ..Picture::default() };
-    let context = opening::context(desk, &incident, &picture).await;
     let before = incident.evidence.len();
+    let mut context = opening::context(desk, &incident, &picture).await;
+    context.talk = Some((name.clone(), before));
     let mut talk = Talk { desk, model, by, incident, name, before, about_incident, known };
     let opened = talk.open(text, &picture).await?;
     let began = Instant::now();

@@ -228,5 +228,6 @@ pub(super) async fn context(desk: &Desk, incident: &Incident, picture: &Picture)
         recall,
         event_now: desk.clock.event_now(),
         incident: incident.id.clone(),
+        talk: None,
     }
 }
