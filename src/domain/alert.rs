@@ -22,7 +22,7 @@ pub const MAX_ANNOTATION: usize = 8_192;
 
 /// What an alert without a name is called, and where one comes from that names no cluster.
 const UNNAMED: &str = "unnamed";
-pub(in crate::domain) const DEFAULT_CLUSTER: &str = "default";
+pub const DEFAULT_CLUSTER: &str = "default";
 
 /// Labels that name what an alert is about, from the name people use to the name machines use.
 const SUBJECTS: [&str; 57] = [

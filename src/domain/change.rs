@@ -3,6 +3,8 @@
 pub mod announced;
 pub mod config;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -23,6 +25,29 @@ pub struct Change {
     pub cause: Option<String>,
     /// The change is what runs now (nobody has rolled it back or forward since).
     pub current: bool,
+    /// An earlier template runs again: a remedy, whose undoing would bring back what it was to mend.
+    #[serde(default)]
+    pub put_back: bool,
+}
+
+/// Changes that could not be read. Nobody may say of such a service that it was not changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// `the rollout histories of shop`
+    pub what: String,
+    pub why: String,
+    /// `None`: of every service.
+    pub services: Option<BTreeSet<String>>,
+}
+
+impl Unread {
+    pub fn of_all(what: &str, why: &impl std::fmt::Display) -> Self {
+        Self { what: what.to_owned(), why: why.to_string(), services: None }
+    }
+
+    pub fn is_of(&self, service: &str) -> bool {
+        self.services.as_ref().is_none_or(|services| services.contains(service))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,7 +95,7 @@ pub fn compare_templates(before: &Value, after: &Value) -> Vec<Touched> {
 fn differences(path: &str, before: &Value, after: &Value, touched: &mut Vec<Touched>) {
     match (before, after) {
         (Value::Object(one), Value::Object(other)) => {
-            let keys: std::collections::BTreeSet<_> = one.keys().chain(other.keys()).collect();
+            let keys: BTreeSet<_> = one.keys().chain(other.keys()).collect();
             for key in keys {
                 let absent = Value::Null;
                 let (old, new) = (one.get(key).unwrap_or(&absent), other.get(key).unwrap_or(&absent));
@@ -99,7 +124,7 @@ fn pair_up(one: &[Value], other: &[Value]) -> Vec<(String, Value, Value)> {
     let name = |value: &Value| value.get("name").and_then(Value::as_str).map(str::to_owned);
     let named = one.iter().chain(other).all(|value| name(value).is_some());
     if named {
-        let names: std::collections::BTreeSet<_> = one.iter().chain(other).filter_map(name).collect();
+        let names: BTreeSet<_> = one.iter().chain(other).filter_map(name).collect();
         let find = |list: &[Value], wanted: &str| {
             list.iter().find(|value| name(value).as_deref() == Some(wanted)).cloned().unwrap_or(Value::Null)
         };

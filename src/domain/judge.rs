@@ -14,6 +14,8 @@ use super::root_cause::Candidate;
 
 mod grounding;
 
+pub use grounding::mentions;
+
 /// A model never makes us as sure as a verified recovery does.
 const CONFIRMED_CAP: f64 = 0.95;
 const LIKELY_CAP: f64 = 0.75;
@@ -220,6 +222,8 @@ fn fit(proposed: ProposedRemedy, service: &str, change: Option<&Change>) -> Reme
         ProposedRemedy::RollBack => match change {
             None => hand_over("a rollback was proposed, but no change is to blame"),
             Some(change) if !change.current => hand_over("the change that is blamed does not run any more"),
+            // It left something behind, which would come back.
+            Some(change) if change.put_back => hand_over("the change that is blamed put an earlier template back"),
             Some(change) if change.from_revision.is_none() => hand_over("there is no earlier revision to go back to"),
             Some(change) => Remedy::RollBack { service: change.service.clone() },
         },

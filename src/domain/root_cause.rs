@@ -20,7 +20,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::anomaly::Baseline;
-use super::change::Change;
+use super::change::{Change, Unread};
 use super::diagnosis::Claim;
 use super::id::EvidenceId;
 use super::time::Timestamp;
@@ -178,6 +178,8 @@ pub struct Picture {
     /// Where requests were traced: at most one a node.
     pub witnesses: Vec<Witness>,
     pub changes: Vec<Change>,
+    /// What of the changes could not be read.
+    pub unread_changes: Vec<Unread>,
     /// Evidence that holds the list of changes.
     pub changes_evidence: Option<EvidenceId>,
     /// Event time of the first alert about a node, and how many.

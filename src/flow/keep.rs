@@ -258,6 +258,7 @@ async fn announce(
                 touched: touched.to_vec(),
                 cause: by.filter(|by| !by.is_empty()).map(|by| format!("edited in place, by {by}")),
                 current: true,
+                put_back: false,
             },
         })
         .collect();

@@ -163,10 +163,7 @@ mod tests {
                 "a subquery may have at most 500 steps, one inside another multiplied; make it coarser"
             ],
         );
-        check(
-            "max_over_time(a[6h:1m]) + max_over_time(b[6h:1m])",
-            expect_test::expect!["allowed"],
-        );
+        check("max_over_time(a[6h:1m]) + max_over_time(b[6h:1m])", expect_test::expect!["allowed"]);
         check(
             "rate(a[6h] @ 1500000000)",
             expect_test::expect!["`@` with an instant is not allowed; ask at another time"],

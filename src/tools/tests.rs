@@ -413,9 +413,8 @@ async fn a_conversation_looks_into_what_it_has_seen_itself() {
     context.talk = Some((IncidentId::new("TALK-7"), 1));
     let own = run_in(&context, "talker", json!({"lines": 4})).await.evidence.unwrap();
     keep(&ToolContext { incident: IncidentId::new("TALK-7"), ..context.clone() }, 2, own).await;
-    let lines = async |mark: &str| {
-        run_in(&context, "evidence_grep", json!({"evidence": mark, "pattern": "."})).await.text
-    };
+    let lines =
+        async |mark: &str| run_in(&context, "evidence_grep", json!({"evidence": mark, "pattern": "."})).await.text;
     assert!(lines("E1").await.starts_with("3 of 3"));
     // Under the same mark the incident's investigation has kept something else meanwhile.
     assert!(lines("E2").await.starts_with("4 of 4"), "{}", lines("E2").await);

@@ -252,6 +252,7 @@ impl Sender<'_> {
             touched: vec![Touched { detail: clip(&touched.detail), ..touched }],
             cause: cause.map(|cause| clip(&cause)),
             current: true,
+            put_back: false,
         };
         Announced { key: clip(&key), change }
     }
@@ -418,6 +419,7 @@ mod tests {
             touched: vec![Touched { what, detail: "d".into() }],
             cause: None,
             current: true,
+            put_back: false,
         };
         let rollouts = vec![change("cart revision 7", "cart", 30, ChangeKind::Image)];
         let announced = vec![

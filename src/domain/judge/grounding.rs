@@ -86,7 +86,7 @@ pub(super) fn names_in_evidence(cited: &[&Evidence], name: &str) -> bool {
 }
 
 /// As a whole word: `cart` is not in `cartoon`, but it is in `cart-7f9c`.
-pub(super) fn mentions(text: &str, name: &str) -> bool {
+pub fn mentions(text: &str, name: &str) -> bool {
     let (text, name) = (text.to_lowercase(), name.to_lowercase());
     if name.is_empty() {
         return false;

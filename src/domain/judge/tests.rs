@@ -41,6 +41,7 @@ fn change(current: bool) -> Change {
         touched: vec![],
         cause: None,
         current,
+        put_back: false,
     }
 }
 
@@ -154,6 +155,14 @@ fn a_remedy_must_fit_the_cause() {
         &[change(true)],
         expect_test::expect![[
             r#"Confirmed Some("cart") Some("cart revision 7") 2 claims, 0.95, HandOver { why: "a restart does not mend a change that is still in place" }"#
+        ]],
+    );
+    // Somebody has rolled back already: the way back from there leads to what was bad.
+    check(
+        blamed(ProposedRemedy::RollBack),
+        &[Change { put_back: true, ..change(true) }],
+        expect_test::expect![[
+            r#"Confirmed Some("cart") Some("cart revision 7") 2 claims, 0.95, HandOver { why: "the change that is blamed put an earlier template back" }"#
         ]],
     );
     let no_change = Finding { remedy: ProposedRemedy::RollBack, ..finding(two_kinds()) };

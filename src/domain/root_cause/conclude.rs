@@ -250,7 +250,7 @@ fn mechanism(picture: &Picture, candidate: &Candidate) -> Mechanism {
     if picture.topology.kind(node) == Some(NodeKind::Database) {
         let what = bad("db_statement").map_or_else(|| "it is overloaded".to_owned(), say);
         return Mechanism::handed_over(
-            format!("database {node}: {what}, and nothing was changed"),
+            format!("database {node}: {what}, and {}", unchanged(picture, node)),
             "statements, plans and locks need a database person; no typed action touches a database",
         );
     }
@@ -313,12 +313,22 @@ fn without_change(picture: &Picture, node: &str) -> Mechanism {
         };
     }
     if let Some(resource) = saturated.first() {
+        if picture.may_have_changed(node) {
+            return Mechanism::handed_over(
+                format!(
+                    "{node} is wedged or leaking without more load, and {}: {}",
+                    unchanged(picture, node),
+                    say(resource)
+                ),
+                "a restart does not mend a change, and whether there was one is not known",
+            );
+        }
         let text = format!("{node} is wedged or leaking without a change and without more load: {}", say(resource));
         return Mechanism::mended_by(Remedy::Restart { service: node.to_owned() }, text);
     }
     if picture.signs.iter().any(|sign| sign.node == node && sign.kind == SignKind::CrashLoop) {
         return Mechanism::handed_over(
-            format!("the containers of {node} crash again and again, and nothing was changed"),
+            format!("the containers of {node} crash again and again, and {}", unchanged(picture, node)),
             "what they need at their start is missing or broken; no typed action brings it back",
         );
     }
@@ -328,6 +338,14 @@ fn without_change(picture: &Picture, node: &str) -> Mechanism {
             format!("{node} fails, but neither a change nor a resource of its own explains it"),
             "the mechanism is not known, so no action is proposed",
         )
+    }
+}
+
+/// Said of a node of which no change is to blame.
+fn unchanged(picture: &Picture, node: &str) -> &'static str {
+    match picture.may_have_changed(node) {
+        true => "whether it was changed could not be read",
+        false => "nothing was changed",
     }
 }
 
@@ -345,6 +363,7 @@ fn innocent_changes<'a>(
         .take(4)
         .map(move |change| {
             let why = match picture.onset(&change.service) {
+                _ if change.put_back => "put an earlier template back".to_owned(),
                 _ if change.service == node => "came too early or too late to fit the onset".to_owned(),
                 None if picture.of_node(&change.service).next().is_none() => {
                     format!("nothing is measured of {}, and nothing else shows trouble of it", change.service)

@@ -82,12 +82,18 @@ impl Picture {
         reached
     }
 
-    /// The latest change of the node that is early enough to be the cause.
+    /// Whether the node was perhaps changed where nobody could look.
+    pub(super) fn may_have_changed(&self, node: &str) -> bool {
+        self.unread_changes.iter().any(|unread| unread.is_of(node))
+    }
+
+    /// The latest change of the node that is early enough to be the cause. What put an earlier template back
+    /// is not offered: it went away from something, and who undoes it goes there again.
     pub(super) fn fitting_change(&self, node: &str) -> Option<(&Change, Duration)> {
         let onset = self.onset(node).unwrap_or(self.since);
         self.changes
             .iter()
-            .filter(|change| change.service == node && change.current)
+            .filter(|change| change.service == node && change.current && !change.put_back)
             .filter(|change| change.at <= onset + SKEW && onset.since(change.at) <= CHANGE_BEFORE)
             .max_by_key(|change| change.at)
             .map(|change| (change, onset.since(change.at)))

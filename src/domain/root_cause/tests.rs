@@ -121,6 +121,7 @@ fn a_change_counts_where_something_is_wrong() {
         touched: vec![],
         cause: None,
         current: true,
+        put_back: false,
     };
     let both = [("mail", "cpu_usage", 2.0), ("store", "cpu_usage", 2.0)];
     let mut picture = picture(&tracks(&both), shop());
@@ -128,6 +129,9 @@ fn a_change_counts_where_something_is_wrong() {
     let ranking = rank(&picture);
     assert_eq!((ranking[0].node.as_str(), ranking[0].change.as_deref()), ("mail", Some("mail revision 2")));
     assert_eq!(ranking[1].node, "store", "cart was changed too, but nothing is wrong with it");
+    // Who has just gone back is not told to go forth again.
+    picture.changes[0].put_back = true;
+    assert!(rank(&picture).iter().all(|candidate| candidate.change.as_deref() != Some("mail revision 2")));
 }
 
 #[test]

@@ -221,6 +221,7 @@ fn load_change(change: &Value, number: usize) -> Result<Change, String> {
         touched: vec![Touched { what: kind, detail }],
         cause: text(&["cause"]),
         current: change["current"].as_bool().unwrap_or(true),
+        put_back: false,
         service,
         at,
     })

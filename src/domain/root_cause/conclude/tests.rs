@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::super::{EdgeReading, Sign, rank};
 use super::*;
 use crate::domain::anomaly::Baseline;
+use crate::domain::change::Unread;
 use crate::domain::id::IncidentId;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::{EdgeKind, Topology};
@@ -72,6 +73,31 @@ fn where_is_not_yet_why() {
     let mut picture = estate();
     picture.readings.push(measured("cart", "errors", SignalClass::Symptom, "ratio", 0.4));
     check(&picture, "cart", Verdict::Inconclusive, "neither a change nor a resource");
+}
+
+#[test]
+fn what_was_perhaps_changed_is_not_restarted() {
+    let of = |services: Option<&[&str]>| Unread {
+        what: "the rollout histories of shop".into(),
+        why: "forbidden".into(),
+        services: services.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
+    };
+    let mut picture = estate();
+    picture.readings.push(measured("cart", "memory", SignalClass::Resource, "of limit", 0.97));
+    let restarts = |picture: &Picture| {
+        let says = match picture.may_have_changed("cart") {
+            true => "without more load, and whether it was changed could not be read",
+            false => "without a change",
+        };
+        matches!(check(picture, "cart", Verdict::Likely, says).remedy, Remedy::Restart { .. })
+    };
+    assert!(restarts(&picture));
+    picture.unread_changes = vec![of(Some(&["mail"]))];
+    assert!(restarts(&picture), "what it needs to know it has read");
+    for unread in [of(Some(&["mail", "cart"])), of(None)] {
+        picture.unread_changes = vec![unread];
+        assert!(!restarts(&picture));
+    }
 }
 
 #[test]
