@@ -25,6 +25,7 @@ pub mod learn;
 pub mod listen;
 pub mod live;
 pub mod observe;
+mod reach;
 pub mod reason;
 pub mod regroup;
 pub mod remember;

@@ -295,6 +295,14 @@ pub trait Cluster: Send + Sync + 'static {
     async fn events(&self, namespace: Option<&str>) -> Result<Vec<ClusterEvent>, ClusterError>;
     /// Rollout history of a Deployment or StatefulSet, oldest first.
     async fn revisions(&self, namespace: &str, workload: &str) -> Result<Vec<Revision>, ClusterError>;
+    /// The same of many at once, in their order.
+    async fn histories(&self, workloads: &[Workload]) -> Vec<Result<Vec<Revision>, ClusterError>> {
+        let mut histories = vec![];
+        for workload in workloads {
+            histories.push(self.revisions(&workload.namespace, &workload.name).await);
+        }
+        histories
+    }
     async fn pod_logs(&self, namespace: &str, pod: &str, previous: PodLogs, lines: i64)
     -> Result<String, ClusterError>;
     /// Fills a wish in with what is there: uid, present values, history. Refuses what cannot be.
@@ -350,10 +358,23 @@ pub struct Workload {
     pub updated: i32,
     /// The rollout that the last change of the template started has ended.
     pub rolled_out: bool,
+    /// Number of the revision that runs or is rolled out; a StatefulSet does not say it.
     pub revision: Option<i64>,
+    /// What keeps that revision of a StatefulSet, by name.
+    pub controller_revision: Option<String>,
     pub labels: Labels,
     /// Names of the ConfigMaps that its pod template refers to, sorted.
     pub config_maps: Vec<String>,
+}
+
+impl Workload {
+    /// Whether the revision is the one that runs or is rolled out.
+    pub fn runs(&self, revision: &Revision) -> bool {
+        match self.revision {
+            Some(number) => number == revision.number,
+            None => self.controller_revision.as_ref() == Some(&revision.kept_as),
+        }
+    }
 }
 
 /// A ConfigMap by its metadata.
@@ -378,6 +399,8 @@ pub struct PodState {
     pub restarts: i32,
     /// Such as `OOMKilled` or `CrashLoopBackOff`.
     pub reason: Option<String>,
+    /// When the container ended that `reason` tells of; `None`: it waits, so that it is so now.
+    pub ended_at: Option<Timestamp>,
     pub started_at: Option<Timestamp>,
 }
 
@@ -420,12 +443,13 @@ pub struct ClusterEvent {
     pub warning: bool,
 }
 
-/// One entry of a Deployment's rollout history.
+/// One entry of a workload's rollout history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Revision {
     pub number: i64,
     pub created_at: Timestamp,
-    pub replica_set: String,
+    /// Name of the ReplicaSet or ControllerRevision.
+    pub kept_as: String,
     /// Of `kubernetes.io/change-cause`, written by people and pipelines: untrusted text.
     pub cause: Option<String>,
     /// The pod template as canonical JSON, without the hash label that the controller adds.

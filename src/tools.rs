@@ -22,7 +22,7 @@ pub mod traces;
 #[cfg(test)]
 mod tests;
 
-pub use changes::changes_of;
+pub use changes::{Rollouts, changes_of};
 
 use std::fmt;
 use std::sync::Arc;

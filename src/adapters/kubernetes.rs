@@ -8,7 +8,9 @@ mod around;
 mod config_maps;
 mod effect;
 mod grants;
+mod history;
 mod kinds;
+mod names;
 mod precheck;
 mod prepare;
 mod read;
@@ -159,6 +161,7 @@ impl Cluster for KubernetesCluster {
     }
 
     async fn pods(&self, namespace: Option<&str>) -> Result<Vec<PodState>, ClusterError> {
+        namespace.map_or(Ok(()), names::namespace)?;
         read::pods(&self.reader, namespace).await
     }
 
@@ -171,11 +174,18 @@ impl Cluster for KubernetesCluster {
     }
 
     async fn events(&self, namespace: Option<&str>) -> Result<Vec<ClusterEvent>, ClusterError> {
+        namespace.map_or(Ok(()), names::namespace)?;
         read::events(&self.reader, namespace).await
     }
 
     async fn revisions(&self, namespace: &str, workload: &str) -> Result<Vec<Revision>, ClusterError> {
-        read::revisions(&self.reader, namespace, workload).await
+        names::namespace(namespace)?;
+        names::object("workload", workload)?;
+        history::of_one(&self.reader, namespace, workload).await
+    }
+
+    async fn histories(&self, workloads: &[Workload]) -> Vec<Result<Vec<Revision>, ClusterError>> {
+        history::of_all(&self.reader, workloads).await
     }
 
     async fn pod_logs(
@@ -185,6 +195,8 @@ impl Cluster for KubernetesCluster {
         previous: PodLogs,
         lines: i64,
     ) -> Result<String, ClusterError> {
+        names::namespace(namespace)?;
+        names::object("pod", pod)?;
         read::pod_logs(&self.reader, namespace, pod, previous, lines).await
     }
 
@@ -243,6 +255,7 @@ impl Cluster for KubernetesCluster {
     }
 
     async fn config_data(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, String>, ClusterError> {
+        names::object("ConfigMap", name)?;
         let found = reading(name, kinds::api(&self.reader, "ConfigMap", namespace)?.get(name)).await?;
         Ok(found.data.get("data").and_then(|data| serde_json::from_value(data.clone()).ok()).unwrap_or_default())
     }

@@ -11,6 +11,7 @@ use super::deliver::Effect;
 use super::desk::{Desk, FlowError};
 use super::draft::{Wanted, draft};
 use super::execute::Hands;
+use super::reach;
 use crate::config::JobConfig;
 use crate::domain::action::{Action, ActionKind, Target};
 use crate::domain::card::{Card, Span, Tone};
@@ -18,7 +19,7 @@ use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, State};
 use crate::domain::narrative::{answer, note};
 use crate::domain::plan::SuccessCheck;
-use crate::ports::{DeclaredJob, Person, Wish};
+use crate::ports::{DeclaredJob, Person, Wish, Workload};
 
 const USAGE: &str = "act INC-1 restart shop/checkout";
 
@@ -108,6 +109,9 @@ async fn concrete(
     if let Some(asked) = declared_hook(desk, incident, verb) {
         return Ok(asked);
     }
+    if let Some(why) = reach::beyond(desk, incident) {
+        return Err(why);
+    }
     let kind = ActionKind::parse(verb).filter(|kind| !matches!(kind, ActionKind::RunJob | ActionKind::CallHook));
     let kind = kind.ok_or_else(|| format!("I know no action {verb:?}; /ops act lists them"))?;
     // `namespace/name`, or `namespace/kind/name` where a name alone is not enough; a node is only a name.
@@ -163,14 +167,27 @@ async fn service_of(desk: &Desk, action: &Action) -> Result<String, String> {
     let Some(cluster) = &desk.cluster else { return Ok(target.name.clone()) };
     // A pause of the service must hold: whose it is, is not guessed.
     let workloads = cluster.workloads().await.map_err(|error| format!("whose it is cannot be told now: {error}"))?;
-    let own = workloads.iter().filter(|workload| workload.namespace == target.namespace).find(|workload| {
-        workload.uid == target.uid
-            || target.name.strip_prefix(&workload.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-    });
-    Ok(own.map_or_else(|| target.name.clone(), |workload| workload.service.clone()))
+    Ok(owner_of(target, &workloads).map_or_else(|| target.name.clone(), |workload| workload.service.clone()))
+}
+
+/// The workload that is the target, else the one whose name it carries: `web-api-7d9c5b-x2x` is of `web-api`,
+/// also where there is a `web`.
+fn owner_of<'a>(target: &Target, workloads: &'a [Workload]) -> Option<&'a Workload> {
+    let near = || workloads.iter().filter(|workload| workload.namespace == target.namespace);
+    let itself = near().find(|workload| workload.uid == target.uid);
+    itself.or_else(|| {
+        let carried = |workload: &&Workload| {
+            let rest = target.name.strip_prefix(&workload.name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        };
+        near().filter(carried).max_by_key(|workload| workload.name.len())
+    })
 }
 
 async fn declared_job(desk: &Desk, incident: &Incident, job: &JobConfig) -> Result<Asked, String> {
+    if let Some(why) = reach::beyond(desk, incident) {
+        return Err(why);
+    }
     // One name a plan: a second creation is refused by the API server. Names of objects are lower case.
     let number = incident.plans.len() + 1;
     let name = format!("midwatch-{}-p{number}-{}", incident.id, job.name).to_lowercase();
@@ -215,4 +232,53 @@ fn declared_hook(desk: &Desk, incident: &Incident, verb: &str) -> Option<Asked> 
     };
     let service = if hook.service.is_empty() { hook.name.clone() } else { hook.service.clone() };
     Some(Asked { action, service, checks: hook.success.iter().cloned().collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workload(namespace: &str, name: &str) -> Workload {
+        Workload {
+            namespace: namespace.into(),
+            name: name.into(),
+            kind: "Deployment".into(),
+            uid: format!("uid-of-{name}"),
+            service: format!("{name}-service"),
+            replicas: 1,
+            ready: 1,
+            updated: 1,
+            rolled_out: true,
+            revision: None,
+            controller_revision: None,
+            labels: BTreeMap::new(),
+            config_maps: vec![],
+        }
+    }
+
+    #[track_caller]
+    fn check(kind: &str, name: &str, uid: &str, expected: Option<&str>) {
+        let names = ["web", "web-api", "web-api-v2", "db"];
+        let mut workloads: Vec<_> = names.map(|name| workload("shop", name)).into();
+        workloads.insert(0, workload("stage", "web-api-7d9c5b"));
+        let target = Target {
+            cluster: "default".into(),
+            namespace: "shop".into(),
+            kind: kind.into(),
+            name: name.into(),
+            uid: uid.into(),
+        };
+        assert_eq!(owner_of(&target, &workloads).map(|found| found.name.as_str()), expected, "{kind} {name}");
+    }
+
+    #[test]
+    fn a_pod_is_of_the_workload_with_the_longest_name_that_it_carries() {
+        check("Pod", "web-api-7d9c5b-x2x", "p", Some("web-api"));
+        check("Pod", "web-5d4f66-abc", "p", Some("web"));
+        check("Pod", "web-api-v2-5d4f66-abc", "p", Some("web-api-v2"));
+        check("Pod", "db-0", "p", Some("db"));
+        check("Pod", "website-5d4f66-abc", "p", None);
+        // Whatever the names: what it is says more.
+        check("Deployment", "web-api", "uid-of-web", Some("web"));
+    }
 }

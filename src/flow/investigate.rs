@@ -13,7 +13,7 @@ use super::draft::{Wanted, draft};
 use super::live::{say, waited};
 use super::observe::{self, Dossier};
 use super::regroup::ASKED;
-use super::{reason, remember};
+use super::{reach, reason, remember};
 use crate::domain::action::{Action, ActionKind};
 use crate::domain::card::Tone;
 use crate::domain::diagnosis::{Diagnosis, Remedy, Verdict};
@@ -288,6 +288,9 @@ async fn concrete(
         .await
         .map_err(|error| error.to_string())?
         .ok_or_else(|| format!("{id} does not exist"))?;
+    if let Some(why) = reach::beyond(desk, &incident) {
+        return Err(why);
+    }
     let workload = workload_of(cluster.as_ref(), service).await?;
     let action = action_for(cluster.as_ref(), &incident, picture, diagnosis, &workload).await?;
     // Nobody is asked twice for what they said no to; what was rejected may be right after another look,
@@ -374,6 +377,11 @@ async fn action_for(
                 }
             }
         }
+        Remedy::RollBack { .. } if workload.kind != "Deployment" => Err(format!(
+            "{target} would have to go back, and no action of mine rolls a {} back: its controller waits for pods \
+             that never get ready",
+            workload.kind
+        )),
         Remedy::RollBack { .. } => {
             let change = picture
                 .changes

@@ -2,6 +2,7 @@
 //!
 //! Every answer is stored whole with its digest; readings and signs point to it.
 
+mod changes;
 mod cluster;
 mod logs;
 mod sign;
@@ -14,21 +15,22 @@ use futures::future::{BoxFuture, OptionFuture};
 use futures::{FutureExt, StreamExt};
 use tracing::warn;
 
-use super::desk::{Desk, FlowError};
+use super::desk::Desk;
 use super::live::say;
+use super::reach;
 use crate::config::Signals as SignalsConfig;
-use crate::domain::action::Action;
 use crate::domain::alert::is_measurer;
-use crate::domain::change::Change;
-use crate::domain::change::announced::merge;
+use crate::domain::change::Unread;
 use crate::domain::evidence::{Evidence, EvidenceKind, Series, Taint};
 use crate::domain::id::{Digest, EvidenceId, IncidentId};
-use crate::domain::incident::{Incident, Outcome};
+use crate::domain::incident::Incident;
 use crate::domain::redact::redact;
 use crate::domain::root_cause::{EdgeReading, Gauge, Picture, Reading, Worse, amount, read};
 use crate::domain::time::Timestamp;
 use crate::domain::topology::{EdgeKind, Topology};
 use crate::ports::{SignalError, Signals, Window};
+pub use changes::recent_changes;
+use changes::{COUNT_FOR, Known};
 use cluster::{Looked, cluster_signs};
 use logs::{heard_before, log_signs};
 use sign::note_name_server;
@@ -145,6 +147,8 @@ pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) ->
     picture.alerts_evidence = Some(alerts_evidence(incident, dossier, event_now));
     say("Reading signals and traces, and looking at the cluster and its changes.");
     let alerts = picture.alerts.clone();
+    let unseen = reach::out_of_sight(desk, incident);
+    let cluster = desk.cluster.as_ref().filter(|_| unseen.is_none());
     // All answer at their own pace; what was seen is noted in one order, so that evidence is numbered
     // alike in every run.
     let (_, looked, changes, traced) = futures::join!(
@@ -153,8 +157,8 @@ pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) ->
                 measure(signals.as_ref(), config, incident, event_now, dossier, &mut picture).await;
             }
         },
-        OptionFuture::from(desk.cluster.as_ref().map(|cluster| Looked::at(cluster.as_ref()))),
-        recent_changes(desk, event_now - CHANGES_COUNT_FOR),
+        OptionFuture::from(cluster.map(|cluster| Looked::at(cluster.as_ref()))),
+        Known::of(desk, cluster.map(AsRef::as_ref), event_now - COUNT_FOR),
         OptionFuture::from(desk.traces.as_ref().map(|traces| Traced::by(
             traces.as_ref(),
             incident,
@@ -166,9 +170,12 @@ pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) ->
     if let Some(looked) = looked {
         cluster_signs(looked, incident, event_now, dossier, &mut picture);
     }
-    if let Some(changes) = changes {
-        note_changes(changes, event_now, dossier, &mut picture);
+    if let Some(why) = &unseen {
+        let what = format!("the cluster {}", incident.cluster);
+        dossier.unread(EvidenceKind::Kubernetes, "kubernetes", &what, why);
+        picture.unread_changes.push(Unread::of_all(&format!("what was rolled out in {what}"), why));
     }
+    changes.note(event_now, dossier, &mut picture);
     topology_evidence(event_now, dossier, &mut picture);
     if let (Some(signals), Some(config)) = (&desk.signals, &desk.config.signals) {
         say("Reading logs.");
@@ -180,42 +187,11 @@ pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) ->
         Some(Err((source, error))) => dossier.unread(EvidenceKind::Trace, source, "the traces", &error),
         None => {}
     }
-    if let Some(cluster) = &desk.cluster {
+    if let Some(cluster) = cluster {
         note_name_server(cluster.as_ref(), dossier, &mut picture).await;
     }
     dossier.note_unread(event_now);
     picture
-}
-
-const CHANGES_COUNT_FOR: Duration = Duration::from_secs(24 * 3600);
-
-/// Rollouts of the cluster and what other systems have announced since then; `None`: nothing is known of
-/// them, because nobody could be asked or the store could not be read.
-pub async fn recent_changes(desk: &Desk, since: Timestamp) -> Option<Vec<Change>> {
-    let event_now = desk.clock.event_now();
-    let announced = desk
-        .store
-        .announced_since(since)
-        .await
-        .inspect_err(|error| warn!(%error, "announced changes could not be read"))
-        .ok()?;
-    let rollouts = match &desk.cluster {
-        None => None,
-        Some(cluster) => crate::tools::changes_of(cluster, since)
-            .await
-            .inspect_err(|error| warn!(%error, "changes could not be read"))
-            .ok(),
-    };
-    if rollouts.is_none() && announced.is_empty() {
-        return None;
-    }
-    // Without them a remedy of ours would stand there as a change to blame.
-    let own = own_rollbacks(desk, event_now)
-        .await
-        .inspect_err(|error| warn!(%error, "own rollbacks could not be read"))
-        .ok()?;
-    let rollouts = rollouts.unwrap_or_default().into_iter().filter(|change| !own.iter().any(|one| one.made(change)));
-    Some(merge(rollouts.collect(), announced))
 }
 
 fn first_alerts(incident: &Incident) -> BTreeMap<String, (Timestamp, usize)> {
@@ -423,86 +399,6 @@ fn readings(now: &[Series], before: &[Series], gauge: Gauge, name: impl Fn(&Seri
             Some((name, baseline, worst, deviation, onset))
         })
         .collect()
-}
-
-/// A rollback that we carried out. What it made is a remedy, not a change to blame.
-struct OwnRollback {
-    namespace: String,
-    workload: String,
-    from_revision: i64,
-    undone: bool,
-}
-
-impl OwnRollback {
-    /// The controller gives what it goes back to the next free number, and the undo the one after it.
-    fn made(&self, change: &Change) -> bool {
-        let last = self.from_revision + if self.undone { 2 } else { 1 };
-        change.namespace == self.namespace
-            && change.workload == self.workload
-            && (self.from_revision + 1..=last).contains(&change.to_revision)
-    }
-}
-
-async fn own_rollbacks(desk: &Desk, event_now: Timestamp) -> Result<Vec<OwnRollback>, FlowError> {
-    let day = Duration::from_secs(24 * 3600);
-    // The one clock may run ahead of the other.
-    let incidents = desk.store.acted_on(desk.clock.wall_now() - 2 * day).await?;
-    let lately = incidents.into_iter().filter(|incident| event_now.since(incident.since) < day);
-    let done = lately.flat_map(|incident| incident.plans).filter(|record| {
-        // Only what was certainly written: another's change must not hide behind an attempt of ours.
-        matches!(
-            record.outcome,
-            Outcome::Written
-                | Outcome::Verified
-                | Outcome::NotVerified
-                | Outcome::Undone
-                | Outcome::NotUndone { .. }
-                | Outcome::Recurred
-        )
-    });
-    let rollbacks = done.filter_map(|record| match record.plan.action {
-        Action::RollBack { target, from_revision, .. } => Some(OwnRollback {
-            namespace: target.namespace,
-            workload: target.name,
-            from_revision,
-            undone: record.outcome == Outcome::Undone,
-        }),
-        _ => None,
-    });
-    Ok(rollbacks.collect())
-}
-
-fn note_changes(changes: Vec<Change>, event_now: Timestamp, dossier: &mut Dossier, picture: &mut Picture) {
-    let body: Vec<String> = changes
-        .iter()
-        .map(|change| {
-            format!(
-                "{} {} ({}): {}",
-                change.at,
-                change.id,
-                change.cause.as_deref().unwrap_or("no change-cause given"),
-                change.touched.iter().map(|touched| touched.detail.as_str()).collect::<Vec<_>>().join("; ")
-            )
-        })
-        .collect();
-    let summary = match changes.len() {
-        0 => "no change in the last 24 hours".to_owned(),
-        count => format!(
-            "{count} changes in the last 24 hours, the latest: {}",
-            changes.iter().max_by_key(|c| c.at).map(|c| c.id.as_str()).unwrap_or_default()
-        ),
-    };
-    let exhibit = Exhibit {
-        kind: EvidenceKind::Change,
-        source: "changes",
-        query: "rollout history of all workloads and announced changes, 24 h",
-        summary,
-        body: body.join("\n"),
-        series: vec![],
-        taint: Taint::UserWritable,
-    };
-    picture.changes_evidence = Some(dossier.add(exhibit, event_now));
-    picture.changes = changes;
 }
 
 fn topology_evidence(event_now: Timestamp, dossier: &mut Dossier, picture: &mut Picture) {

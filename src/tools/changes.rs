@@ -1,49 +1,60 @@
-//! What was rolled out, read from the rollout history of every Deployment.
+//! What was rolled out, read from the rollout history of every workload.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
-use futures::StreamExt;
-
-use crate::domain::change::{Change, compare_templates};
+use crate::domain::change::{Change, Unread, compare_templates};
 use crate::domain::time::Timestamp;
 use crate::ports::{Cluster, ClusterError, Revision, Workload};
 
-/// Kind to the API server: a few hundred workloads take a second or two.
-const PARALLEL: usize = 8;
+#[derive(Debug, Default)]
+pub struct Rollouts {
+    /// Oldest first.
+    pub changes: Vec<Change>,
+    /// What is not among them for want of an answer.
+    pub unread: Vec<Unread>,
+}
 
-/// All changes since then, oldest first. A workload whose history cannot be read is left out and
-/// said in the log: the others are worth having.
-pub async fn changes_of(cluster: &Arc<dyn Cluster>, since: Timestamp) -> Result<Vec<Change>, ClusterError> {
-    let workloads = cluster.workloads().await?;
-    let deployments = workloads.into_iter().filter(|workload| workload.kind == "Deployment");
-    let histories: Vec<_> = futures::stream::iter(deployments)
-        .map(|workload| async move {
-            let revisions = cluster.revisions(&workload.namespace, &workload.name).await;
-            (workload, revisions)
-        })
-        .buffer_unordered(PARALLEL)
-        .collect()
-        .await;
+/// All changes since then, as far as the histories can be read: the others are worth having.
+pub async fn changes_of(cluster: &dyn Cluster, since: Timestamp) -> Rollouts {
+    let workloads = match cluster.workloads().await {
+        Ok(workloads) => workloads,
+        Err(error) => {
+            return Rollouts {
+                changes: vec![],
+                unread: vec![Unread::of_all("the workloads and their rollouts", &error)],
+            };
+        }
+    };
+    let histories = cluster.histories(&workloads).await;
     let mut changes = vec![];
-    for (workload, revisions) in histories {
-        match revisions {
-            Ok(revisions) => changes.extend(changes_in(&workload, &revisions)),
+    let mut unread: BTreeMap<(&str, String), BTreeSet<String>> = BTreeMap::new();
+    for (workload, history) in workloads.iter().zip(histories) {
+        match history {
+            Ok(revisions) => changes.extend(changes_in(workload, &revisions)),
+            // It went away in between.
             Err(ClusterError::NotFound(_)) => {}
             Err(error) => {
-                tracing::warn!(namespace = workload.namespace, workload = workload.name, %error, "no rollout history");
+                let alike = unread.entry((&workload.namespace, error.to_string())).or_default();
+                alike.insert(workload.service.clone());
             }
         }
     }
     changes.retain(|change| change.at >= since);
     tell_apart(&mut changes);
     changes.sort_by(|one, other| (one.at, &one.id).cmp(&(other.at, &other.id)));
-    Ok(changes)
+    let unread = unread.into_iter().map(|((namespace, why), services)| Unread {
+        what: format!("the rollout histories of {namespace}"),
+        why,
+        services: Some(services),
+    });
+    Rollouts { changes, unread: unread.collect() }
 }
 
 pub(super) fn changes_in(workload: &Workload, revisions: &[Revision]) -> Vec<Change> {
     let mut changes = vec![];
     let mut previous: Option<&Revision> = None;
+    let newest = revisions.last().map(|revision| revision.number);
+    let is_told = workload.revision.is_some() || workload.controller_revision.is_some();
     for revision in revisions {
         // A rollback reuses an older set under the next number, and nothing says when: it was not
         // before the revision that it replaced.
@@ -61,7 +72,9 @@ pub(super) fn changes_in(workload: &Workload, revisions: &[Revision]) -> Vec<Cha
                 Some(_) => Some("an earlier template was put back, at this time or later".to_owned()),
                 None => revision.cause.clone(),
             },
-            current: workload.revision == Some(revision.number),
+            // What its controller has not looked at yet goes to the newest.
+            current: if is_told { workload.runs(revision) } else { Some(revision.number) == newest },
+            put_back: reused.is_some(),
         });
         previous = Some(revision);
     }

@@ -98,7 +98,7 @@ fn workload_line(one: &Workload) -> String {
 
 fn pod_line(pod: &PodState) -> String {
     format!(
-        "pod {}/{} service={} phase={} ready={} restarts={} node={} started={}{}",
+        "pod {}/{} service={} phase={} ready={} restarts={} node={} started={}{}{}",
         pod.namespace,
         pod.name,
         pod.service,
@@ -107,7 +107,9 @@ fn pod_line(pod: &PodState) -> String {
         pod.restarts,
         pod.node.as_deref().unwrap_or("none"),
         pod.started_at.map_or_else(|| "-".to_owned(), |at| at.clock_time()),
-        pod.reason.as_ref().map(|reason| format!(" reason={reason}")).unwrap_or_default()
+        pod.reason.as_ref().map(|reason| format!(" reason={reason}")).unwrap_or_default(),
+        // Weeks may lie between: the time of day alone would say that it was today.
+        pod.ended_at.map(|at| format!(" ended={at}")).unwrap_or_default()
     )
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use super::changes::changes_in;
 use super::*;
 use crate::domain::action::{Action, Right, Target};
 use crate::domain::evidence::Evidence;
@@ -68,6 +69,7 @@ fn workload(namespace: &str) -> Workload {
         updated: 2,
         rolled_out: true,
         revision: Some(8),
+        controller_revision: None,
         labels: Default::default(),
         config_maps: vec![],
     }
@@ -77,7 +79,7 @@ fn revision(number: i64, at: u64, size: &str) -> Revision {
     Revision {
         number,
         created_at: NOW - Duration::from_secs(at),
-        replica_set: format!("cart-{number}"),
+        kept_as: format!("cart-{number}"),
         cause: Some("release".into()),
         template: json!({"spec": {"containers": [{"name": "cart", "env": [{"name": "POOL", "value": size}]}]}}),
     }
@@ -237,7 +239,7 @@ async fn context() -> (ToolContext, tempfile::TempDir) {
     let context = ToolContext {
         traces: Some(Arc::new(Estate)),
         store: Arc::new(store),
-        changes: Arc::new(changes_of(&cluster, NOW - Duration::from_secs(3_600)).await.unwrap()),
+        changes: Arc::new(changes_of(cluster.as_ref(), NOW - Duration::from_secs(3_600)).await.changes),
         signals: Some(Arc::new(Estate)),
         cluster: Some(cluster),
         topology: Arc::new(topology),
@@ -297,6 +299,31 @@ async fn changes_are_gathered_from_all_workloads_and_told_apart() {
         prod/cart revision 7 current=false spec/containers/cart/env/POOL/value: 10 -> 2
         stage/cart revision 7 current=false "#]]
     .assert_eq(&told.join("\n"));
+    let put_back: Vec<_> = changes.iter().filter(|change| change.put_back).map(|change| change.id.as_str()).collect();
+    assert_eq!(put_back, ["cart revision 8"], "its set is older than that of revision 7");
+}
+
+#[tokio::test]
+async fn a_history_that_cannot_be_read_is_told_with_whom_it_is_about() {
+    let Rollouts { changes, unread } = changes_of(&Estate, NOW - Duration::from_secs(3_600)).await;
+    assert_eq!(changes.len(), 3, "the others are worth having");
+    let told: Vec<_> = unread.iter().map(|one| format!("{}: {} {:?}", one.what, one.why, one.services)).collect();
+    assert_eq!(told, ["the rollout histories of gone: forbidden: no Some({\"cart\"})"]);
+}
+
+#[test]
+fn a_revision_of_a_stateful_set_runs_by_its_name() {
+    let set = Workload {
+        kind: "StatefulSet".into(),
+        revision: None,
+        controller_revision: Some("cart-2".into()),
+        ..workload("prod")
+    };
+    let kept = [revision(1, 7_200, "1"), revision(2, 600, "2")];
+    let current = |set: &Workload| changes_in(set, &kept).iter().map(|change| change.current).collect::<Vec<_>>();
+    assert_eq!(current(&set), [false, true]);
+    // Its controller has not looked at it yet.
+    assert_eq!(current(&Workload { controller_revision: None, ..set }), [false, true]);
 }
 
 #[tokio::test]

@@ -205,9 +205,9 @@ async fn what_does_not_answer_is_said_as_evidence() {
         use axum::response::IntoResponse as _;
         match uri.path() {
             // Whoever may read nodes and events, and not what runs on them.
-            "/api/v1/pods" => {
+            "/api/v1/pods" | "/apis/apps/v1/deployments" => {
                 let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403,
-                                  "reason": "Forbidden", "message": "pods is forbidden: User \"mw\" cannot list"});
+                                  "reason": "Forbidden", "message": "that is forbidden: User \"mw\" cannot list"});
                 (axum::http::StatusCode::FORBIDDEN, Json(body)).into_response()
             }
             _ => Json(json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": []})).into_response(),
@@ -227,5 +227,35 @@ async fn what_does_not_answer_is_said_as_evidence() {
     for said in ["the pods could not be read", "cannot list", "the logs of checkout could not be read", "502"] {
         assert!(evidence.contains(said), "{said} is missing: {evidence}");
     }
+    assert!(evidence.contains("the workloads and their rollouts could not be read"), "{evidence}");
     assert!(!evidence.contains("the nodes could not be read"), "{evidence}");
+    assert!(!evidence.contains("no change in the last 24 hours"), "nobody could look: {evidence}");
+}
+
+#[tokio::test]
+async fn an_incident_of_another_cluster_is_not_looked_at_or_acted_on_in_this_one() {
+    let asked = Arc::new(Mutex::new(vec![]));
+    let heard = asked.clone();
+    let objects = move |uri: axum::http::Uri| {
+        heard.lock().unwrap().push(uri.path().to_owned());
+        async { Json(json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": []})) }
+    };
+    let cluster = serve(Router::new().fallback(objects)).await;
+    let more = format!(
+        "{}[kubernetes]\ncluster = \"eu\"\nurl = \"{cluster}\"\ntoken = \"r\"\nwrite_token = \"w\"\n\
+         [investigation]\nsettle_seconds = 0\n",
+        crate::seeded::people(&["T1/ann"])
+    );
+    let mut talking = Talking::with_approvers("[\"T1/ann\"]", &more).await;
+    let mut down = alert("Down", "checkout");
+    down["labels"]["cluster"] = json!("us");
+    talking.send(&[down]).await;
+    talking.incident("INC-1", |incident| incident["state"] == "handed_over").await;
+    let why = "INC-1 is in the cluster us; this watch reaches only eu";
+    let refused = talking.refused("ann", "act INC-1 restart shop/checkout").await;
+    assert!(refused.contains(why), "{refused}");
+    let evidence = talking.rows("SELECT body FROM evidence ORDER BY id").await.join("\n");
+    assert!(evidence.contains(&format!("the cluster us could not be read: {why}")), "{evidence}");
+    let asked = asked.lock().unwrap();
+    assert!(!asked.iter().any(|path| path.contains("/namespaces/shop/")), "{asked:?}");
 }

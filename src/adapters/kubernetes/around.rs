@@ -17,6 +17,9 @@ use crate::domain::action::{Action, Bounds};
 use crate::domain::plan::{Autoscaler, Budget, Quota, Surroundings};
 use crate::ports::ClusterError;
 
+/// Of a kind in one namespace.
+const MOST_AROUND: u32 = 500;
+
 pub(super) async fn surroundings(client: &Client, action: &Action) -> Result<Surroundings, ClusterError> {
     let target = action.target();
     let mut around = Surroundings::default();
@@ -90,8 +93,13 @@ where
     K::DynamicType: Default,
 {
     let api = Api::<K>::namespaced(client.clone(), namespace);
-    match reading(what, api.list(&ListParams::default().limit(500))).await {
-        Ok(found) => found.items,
+    match reading(what, api.list(&ListParams::default().limit(MOST_AROUND))).await {
+        Ok(found) => {
+            if found.metadata.continue_.is_some_and(|more| !more.is_empty()) {
+                around.unknown.push(format!("there are more than {MOST_AROUND} {what} in {namespace}"));
+            }
+            found.items
+        }
         Err(error) => {
             around.unknown.push(error.to_string());
             vec![]

@@ -3,6 +3,7 @@
 use kube::api::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 
+use super::names;
 use crate::domain::action::Target;
 use crate::ports::ClusterError;
 
@@ -43,7 +44,10 @@ pub(super) fn resource(kind: &str) -> Result<(ApiResource, bool), ClusterError> 
 pub(super) fn api(client: &Client, kind: &str, namespace: &str) -> Result<Api<DynamicObject>, ClusterError> {
     let (resource, namespaced) = resource(kind)?;
     match (namespaced, namespace.is_empty()) {
-        (true, false) => Ok(Api::namespaced_with(client.clone(), namespace, &resource)),
+        (true, false) => {
+            names::namespace(namespace)?;
+            Ok(Api::namespaced_with(client.clone(), namespace, &resource))
+        }
         (false, true) => Ok(Api::all_with(client.clone(), &resource)),
         (true, true) => Err(ClusterError::Refused(format!("a {kind} is in a namespace; name it"))),
         (false, false) => Err(ClusterError::Refused(format!("a {kind} is in no namespace"))),

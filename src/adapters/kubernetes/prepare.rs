@@ -7,12 +7,13 @@ use serde_json::Value;
 use super::kinds::api;
 use super::precheck::controller;
 use super::read::REVISION;
-use super::{read, reading, release};
+use super::{history, names, reading, release};
 use crate::domain::action::{Action, ActionKind, Bounds, Target};
 use crate::ports::{ClusterError, Wish};
 
 pub(super) async fn prepare(client: &Client, wish: &Wish) -> Result<Action, ClusterError> {
     let kinds = possible_kinds(wish)?;
+    names::object("name", &wish.name)?;
     let mut missing = ClusterError::NotFound(wish.name.clone());
     for kind in &kinds {
         let what = format!("{} {}/{}", kind.to_lowercase(), wish.namespace, wish.name);
@@ -75,7 +76,7 @@ async fn concrete(client: &Client, wish: &Wish, kind: &str, now: &DynamicObject)
             Action::Scale { from: number("/spec/replicas", 1), target, to }
         }
         ActionKind::RollBack => {
-            let revisions = read::revisions(client, &wish.namespace, &wish.name).await?;
+            let revisions = history::of_one(client, &wish.namespace, &wish.name).await?;
             let annotations = now.metadata.annotations.as_ref();
             let running = annotations.and_then(|all| all.get(REVISION)?.parse().ok());
             let from_revision: i64 = running.ok_or_else(|| refused(format!("{target} has no revision")))?;

@@ -1,24 +1,20 @@
 //! What the cluster is and was: workloads, pods, nodes, events, rollout history, logs.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{ContainerStatus, Event, Node, ObjectReference, Pod};
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Event, Node, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use kube::api::{ApiResource, DynamicObject, ListParams, LogParams};
+use kube::api::{ListParams, LogParams};
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::reading;
 use crate::domain::time::Timestamp;
-use crate::ports::{ClusterError, ClusterEvent, NodeState, PodLogs, PodState, Revision, Workload};
+use crate::ports::{ClusterError, ClusterEvent, NodeState, PodLogs, PodState, Workload};
 
 pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
-/// Earlier numbers of a ReplicaSet that was rolled back to: the controller gives it a new one.
-pub(super) const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
-const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
-const HASH_LABEL: &str = "pod-template-hash";
 pub(super) const PAGE: u32 = 500;
 /// 20,000 objects: more than one team's estate, and a bound on memory.
 pub(super) const MAX_PAGES: usize = 40;
@@ -35,10 +31,11 @@ where
         items.extend(page.items);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
-            None => break,
+            None => return Ok(items),
         }
     }
-    Ok(items)
+    // Half a list would say of the other half that it is not there.
+    Err(ClusterError::Refused(format!("there are more than {} {what}", PAGE as usize * MAX_PAGES)))
 }
 
 fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
@@ -81,6 +78,7 @@ fn of_deployment(deployment: Deployment) -> Workload {
         updated,
         rolled_out,
         revision: number(&deployment.metadata, REVISION),
+        controller_revision: None,
         namespace: deployment.metadata.namespace.clone().unwrap_or_default(),
         name: name_of(&deployment.metadata).to_owned(),
         uid: deployment.metadata.uid.clone().unwrap_or_default(),
@@ -107,6 +105,7 @@ fn of_stateful_set(set: StatefulSet) -> Workload {
         updated,
         rolled_out,
         revision: None,
+        controller_revision: status.update_revision,
         namespace: set.metadata.namespace.clone().unwrap_or_default(),
         name: name_of(&set.metadata).to_owned(),
         uid: set.metadata.uid.clone().unwrap_or_default(),
@@ -128,7 +127,7 @@ pub(super) fn name_of(meta: &ObjectMeta) -> &str {
     meta.name.as_deref().unwrap_or_default()
 }
 
-fn number(meta: &ObjectMeta, annotation: &str) -> Option<i64> {
+pub(super) fn number(meta: &ObjectMeta, annotation: &str) -> Option<i64> {
     meta.annotations.as_ref()?.get(annotation)?.parse().ok()
 }
 
@@ -164,6 +163,7 @@ fn of_pod(pod: Pod) -> PodState {
         .iter()
         .any(|condition| condition.type_ == "Ready" && condition.status == "True");
     let name = name_of(&pod.metadata).to_owned();
+    let told = containers.iter().filter_map(told_by).min_by_key(|told| told.order());
     PodState {
         service,
         namespace: pod.metadata.namespace.clone().unwrap_or_default(),
@@ -172,7 +172,8 @@ fn of_pod(pod: Pod) -> PodState {
         phase: status.phase.unwrap_or_else(|| "Unknown".to_owned()),
         ready,
         restarts: containers.iter().map(|container| container.restart_count).sum(),
-        reason: containers.iter().find_map(reason_of).or(status.reason),
+        reason: told.as_ref().map(|told| told.reason.clone()).or(status.reason),
+        ended_at: told.and_then(|told| told.ended_at),
         started_at: status.start_time.as_ref().map(instant),
     }
 }
@@ -183,17 +184,54 @@ fn is_done(container: &ContainerStatus) -> bool {
     ended.is_some_and(|ended| ended.exit_code == 0 || ended.reason.as_deref() == Some("Completed"))
 }
 
-/// Why a container waits or ended; how it last ended tells more than that it backs off now.
-fn reason_of(container: &ContainerStatus) -> Option<String> {
+/// What one container tells of its pod.
+struct Told {
+    standing: Standing,
+    reason: String,
+    /// `None`: it waits.
+    ended_at: Option<Timestamp>,
+}
+
+impl Told {
+    /// Of what is past the latest; else the first, as the containers stand.
+    fn order(&self) -> (Standing, Reverse<Option<Timestamp>>) {
+        let at = self.ended_at.filter(|_| self.standing == Standing::Past);
+        (self.standing, Reverse(at))
+    }
+}
+
+/// What is so now says more than what is past, and either more than that work is done.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    Now,
+    Past,
+    Done,
+}
+
+/// Why a container waits or ended; how it last ended tells more than that it backs off now. The API server
+/// repeats the last end for as long as the pod lives, however well the container has run since.
+fn told_by(container: &ContainerStatus) -> Option<Told> {
     let state = container.state.as_ref();
     let waiting = state.and_then(|state| state.waiting.as_ref()).and_then(|waiting| waiting.reason.clone());
-    let ended = state.and_then(|state| state.terminated.as_ref()).and_then(|ended| ended.reason.clone());
+    let ended = state.and_then(|state| state.terminated.as_ref()).filter(|ended| ended.reason.is_some());
     let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-    let last = last.and_then(|ended| ended.reason.clone()).filter(|reason| reason != "Completed");
-    match (waiting, last) {
-        (Some(waiting), Some(last)) => Some(format!("{waiting}, last {last}")),
-        (Some(waiting), None) => Some(waiting),
-        (None, last) => ended.or(last),
+    let last = last.filter(|last| last.reason.as_deref().is_some_and(|reason| reason != "Completed"));
+    let of = |standing, end: &ContainerStateTerminated| {
+        let ended_at = end.finished_at.as_ref().map(instant);
+        Some(Told { standing, reason: end.reason.clone()?, ended_at })
+    };
+    match (waiting, ended, last) {
+        (Some(waiting), _, last) => {
+            let reason = match last.and_then(|last| last.reason.as_ref()) {
+                Some(last) => format!("{waiting}, last {last}"),
+                None => waiting,
+            };
+            Some(Told { standing: Standing::Now, reason, ended_at: None })
+        }
+        (None, Some(ended), _) if ended.reason.as_deref() == Some("Completed") => of(Standing::Done, ended),
+        (None, Some(ended), _) => of(Standing::Now, ended),
+        (None, None, Some(last)) => of(Standing::Past, last),
+        (None, None, None) => None,
     }
 }
 
@@ -245,96 +283,6 @@ fn of_event(event: Event) -> ClusterEvent {
         count: series.and_then(|series| series.count).or(event.count).unwrap_or(1),
         last_at: last_at.map(|at| Timestamp::from_millis(at.as_millisecond())).unwrap_or_default(),
         warning: event.type_.as_deref() == Some("Warning"),
-    }
-}
-
-pub(super) async fn revisions(client: &Client, namespace: &str, workload: &str) -> Result<Vec<Revision>, ClusterError> {
-    let what = format!("deployment {namespace}/{workload}");
-    let deployment = match reading(&what, Api::<Deployment>::namespaced(client.clone(), namespace).get(workload)).await
-    {
-        Err(ClusterError::NotFound(_)) => return revisions_of_set(client, namespace, workload).await,
-        answer => answer?,
-    };
-    let uid = deployment.metadata.uid.unwrap_or_default();
-    let mut revisions: Vec<_> = owned_sets(client, namespace, &uid).await?.iter().filter_map(of_replica_set).collect();
-    revisions.sort_by_key(|revision| revision.number);
-    Ok(revisions)
-}
-
-/// A StatefulSet keeps its templates as ControllerRevisions.
-async fn revisions_of_set(client: &Client, namespace: &str, workload: &str) -> Result<Vec<Revision>, ClusterError> {
-    let what = format!("deployment or statefulset {namespace}/{workload}");
-    let set = reading(&what, Api::<StatefulSet>::namespaced(client.clone(), namespace).get(workload)).await?;
-    let kept = Api::<ControllerRevision>::namespaced(client.clone(), namespace);
-    let kept = list(&format!("controller revisions of {namespace}"), kept).await?;
-    let owned = |meta: &ObjectMeta| {
-        meta.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == set.metadata.uid.as_ref())
-    };
-    let mut revisions: Vec<_> = kept
-        .into_iter()
-        .filter(|one| owned(&one.metadata))
-        .map(|one| Revision {
-            number: one.revision.unwrap_or_default(),
-            created_at: one.metadata.creation_timestamp.as_ref().map(instant).unwrap_or_default(),
-            replica_set: name_of(&one.metadata).to_owned(),
-            cause: one.metadata.annotations.as_ref().and_then(|all| all.get(CHANGE_CAUSE)).cloned(),
-            template: canonical(one.data.0.pointer("/spec/template").cloned().unwrap_or_default()),
-        })
-        .collect();
-    revisions.sort_by_key(|revision| revision.number);
-    Ok(revisions)
-}
-
-/// By uid of the owner, not by selector: labels can be copied by anybody who may create sets.
-/// Untyped, because a field of the template that this build does not know must survive a rollback.
-pub(super) async fn owned_sets(
-    client: &Client,
-    namespace: &str,
-    uid: &str,
-) -> Result<Vec<DynamicObject>, ClusterError> {
-    let resource = ApiResource::erase::<ReplicaSet>(&());
-    let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
-    let sets = list(&format!("replica sets of {namespace}"), api).await?;
-    let owned = |set: &DynamicObject| {
-        set.metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid && owner.controller == Some(true))
-    };
-    Ok(sets.into_iter().filter(owned).collect())
-}
-
-fn of_replica_set(set: &DynamicObject) -> Option<Revision> {
-    let annotations = set.metadata.annotations.as_ref()?;
-    Some(Revision {
-        number: number(&set.metadata, REVISION)?,
-        created_at: set.metadata.creation_timestamp.as_ref().map(instant).unwrap_or_default(),
-        replica_set: name_of(&set.metadata).to_owned(),
-        cause: annotations.get(CHANGE_CAUSE).cloned(),
-        template: template_of(set),
-    })
-}
-
-/// The pod template as the Deployment had it: without the label that the controller added.
-pub(super) fn template_of(set: &DynamicObject) -> Value {
-    let mut template = set.data.pointer("/spec/template").cloned().unwrap_or_default();
-    if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
-        labels.shift_remove(HASH_LABEL);
-    }
-    canonical(template)
-}
-
-/// Sorted keys, and no `creationTimestamp: null` as the API server writes it into templates, so
-/// that equal templates are equal text.
-pub(super) fn canonical(value: Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let sorted: BTreeMap<_, _> = map
-                .into_iter()
-                .filter(|(key, value)| !(key == "creationTimestamp" && value.is_null()))
-                .map(|(key, value)| (key, canonical(value)))
-                .collect();
-            Value::Object(sorted.into_iter().collect())
-        }
-        Value::Array(items) => Value::Array(items.into_iter().map(canonical).collect()),
-        other => other,
     }
 }
 

@@ -83,7 +83,8 @@ async fn patch(
 
 fn stateful_set() -> Value {
     json!({"metadata": {"name": "db", "namespace": "prod", "uid": "s1"},
-        "spec": {"selector": {}, "serviceName": "db", "template": {"metadata": {}, "spec": {"containers": []}}}})
+        "spec": {"selector": {}, "serviceName": "db", "template": {"metadata": {}, "spec": {"containers": []}}},
+        "status": {"replicas": 1, "currentRevision": "db-1", "updateRevision": "db-2"}})
 }
 
 fn controller_revision(number: i64, image: &str, owner: &str) -> Value {
@@ -94,7 +95,6 @@ fn controller_revision(number: i64, image: &str, owner: &str) -> Value {
 }
 
 async fn cluster(writer: bool) -> (KubernetesCluster, Seen) {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let seen = Seen::default();
     let pod = json!({"metadata": {"name": "web-1", "namespace": "prod", "labels": {"app": "web"}},
         "spec": {"nodeName": "node-1", "containers": [{"name": "web"}, {"name": "proxy"}]},
@@ -125,7 +125,7 @@ async fn cluster(writer: bool) -> (KubernetesCluster, Seen) {
     let sets = vec![replica_set("8", "4, 6", "web:6"), replica_set("7", "", "web:7"), replica_set("5", "", "web:5")];
     let app = Router::new()
         .route("/apis/apps/v1/deployments", get(|| async { list(vec![deployment()]) }))
-        .route("/apis/apps/v1/statefulsets", get(|| async { list(vec![]) }))
+        .route("/apis/apps/v1/statefulsets", get(|| async { list(vec![stateful_set()]) }))
         .route("/apis/apps/v1/namespaces/prod/deployments/web-api", get(|| async { Json(deployment()) }).patch(patch))
         .route("/apis/apps/v1/namespaces/prod/deployments/web-api/{sub}", axum::routing::patch(patch))
         .route("/apis/apps/v1/namespaces/prod/deployments/gone", get(|| async { status(404, "not found") }))
@@ -148,10 +148,16 @@ async fn cluster(writer: bool) -> (KubernetesCluster, Seen) {
         .route("/api/v1/namespaces/prod/pods/web-1", get(|| async move { Json(single) }))
         .route("/api/v1/namespaces/prod/pods/web-1/log", get(logs))
         .with_state(seen.clone());
+    let access = serve(app).await;
+    (KubernetesCluster::connect(&access, writer.then_some(&access)).await.unwrap(), seen)
+}
+
+async fn serve(app: Router) -> Access {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let access = Access::at(&format!("http://{}", listener.local_addr().unwrap()), Bearer::Own);
     tokio::spawn(async move { axum::serve(listener, app).await });
-    (KubernetesCluster::connect(&access, writer.then_some(&access)).await.unwrap(), seen)
+    access
 }
 
 fn target(uid: &str) -> Target {
@@ -167,10 +173,12 @@ fn target(uid: &str) -> Target {
 #[tokio::test]
 async fn workloads_pods_and_history_are_read() {
     let (cluster, _) = cluster(false).await;
-    let workload = cluster.workloads().await.unwrap().remove(0);
+    let mut workloads = cluster.workloads().await.unwrap();
+    let (workload, set) = (workloads.remove(1), workloads.remove(0));
     assert_eq!((workload.service.as_str(), workload.revision, workload.rolled_out), ("web", Some(7), true));
     let pod = cluster.pods(Some("prod")).await.unwrap().remove(0);
     assert_eq!((pod.restarts, pod.reason.as_deref()), (4, Some("CrashLoopBackOff, last OOMKilled")));
+    assert_eq!(pod.ended_at, None, "it is so now");
     let failing = cluster.pods(Some("init")).await.unwrap().remove(0);
     assert_eq!((failing.restarts, failing.reason.as_deref()), (6, Some("CrashLoopBackOff, last Error")));
     let revisions = cluster.revisions("prod", "web-api").await.unwrap();
@@ -179,7 +187,146 @@ async fn workloads_pods_and_history_are_read() {
     let of_set = cluster.revisions("prod", "db").await.unwrap();
     let images: Vec<_> = of_set.iter().map(|one| one.template.pointer("/spec/containers/0/image").unwrap()).collect();
     assert_eq!(images, ["db:1", "db:2"], "only what belongs to it");
+    assert_eq!(of_set.iter().map(|one| set.runs(one)).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(revisions.iter().map(|one| workload.runs(one)).collect::<Vec<_>>(), [false, true, false]);
     assert_eq!(cluster.pod_logs("prod", "web-1", PodLogs::Previous, 20).await.unwrap(), "web true 20");
+}
+
+#[tokio::test]
+async fn histories_are_listed_once_for_each_namespace() {
+    let listed = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counter = listed.clone();
+    let sets = move || {
+        counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        async { list(vec![replica_set("7", "", "web:7"), replica_set("5", "", "web:5")]) }
+    };
+    let revisions = || async { list(vec![controller_revision(1, "db:1", "s1"), controller_revision(9, "x", "s2")]) };
+    let app = Router::new()
+        .route("/apis/apps/v1/namespaces/prod/replicasets", get(sets))
+        .route("/apis/apps/v1/namespaces/prod/controllerrevisions", get(revisions))
+        .route("/apis/apps/v1/namespaces/shut/replicasets", get(|| async { status(403, "needs verb list") }));
+    let cluster = KubernetesCluster::connect(&serve(app).await, None).await.unwrap();
+    let of = |kind: &str, namespace: &str, uid: &str| Workload {
+        namespace: namespace.into(),
+        name: uid.into(),
+        kind: kind.into(),
+        uid: uid.into(),
+        service: uid.into(),
+        replicas: 1,
+        ready: 1,
+        updated: 1,
+        rolled_out: true,
+        revision: None,
+        controller_revision: None,
+        labels: BTreeMap::new(),
+        config_maps: vec![],
+    };
+    let workloads = [
+        of("Deployment", "prod", "u1"),
+        of("Deployment", "prod", "u2"),
+        of("Deployment", "shut", "u3"),
+        of("StatefulSet", "prod", "s1"),
+    ];
+    let told: Vec<_> = cluster
+        .histories(&workloads)
+        .await
+        .into_iter()
+        .map(|history| history.map(|kept| kept.iter().map(|revision| revision.number).collect::<Vec<_>>()))
+        .collect();
+    assert_eq!(told[..2], [Ok(vec![5, 7]), Ok(vec![])]);
+    assert!(matches!(told[2], Err(ClusterError::Forbidden(_))));
+    assert_eq!(told[3], Ok(vec![1]));
+    assert_eq!(listed.load(std::sync::atomic::Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn how_a_container_ended_is_told_with_its_time_and_what_is_so_now_comes_first() {
+    let container = |name: &str, state: Value, last: Value| {
+        json!({"name": name, "image": "i", "imageID": "", "ready": true, "restartCount": 1, "state": state,
+            "lastState": last})
+    };
+    let ended = |reason: &str, at: &str| json!({"terminated": {"reason": reason, "exitCode": 1, "finishedAt": at}});
+    let running = json!({"running": {}});
+    let (long_ago, lately) = ("2026-11-01T02:00:00Z", "2026-11-21T02:00:00Z");
+    let pod = |name: &str, phase: &str, containers: Vec<Value>| {
+        json!({"metadata": {"name": name, "namespace": "prod"}, "spec": {"containers": []},
+            "status": {"phase": phase, "containerStatuses": containers}})
+    };
+    let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+    let pods = vec![
+        pod(
+            "well-since",
+            "Running",
+            vec![
+                container("proxy", running.clone(), ended("Error", long_ago)),
+                container("web", running.clone(), ended("OOMKilled", lately)),
+            ],
+        ),
+        pod(
+            "down-now",
+            "Running",
+            vec![
+                container("proxy", running.clone(), ended("OOMKilled", long_ago)),
+                container("web", waiting, ended("Error", lately)),
+            ],
+        ),
+        pod("nightly", "Failed", vec![container("job", ended("Error", long_ago), json!({}))]),
+        pod("done", "Succeeded", vec![container("job", ended("Completed", lately), json!({}))]),
+    ];
+    let app = Router::new().route("/api/v1/pods", get(move || async move { list(pods) }));
+    let cluster = KubernetesCluster::connect(&serve(app).await, None).await.unwrap();
+    let told: Vec<_> = cluster
+        .pods(None)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|pod| {
+            let at = pod.ended_at.map_or_else(|| "now".to_owned(), |at| at.to_string());
+            format!("{}: {} {at}", pod.name, pod.reason.unwrap_or_default())
+        })
+        .collect();
+    expect_test::expect![[r#"
+        well-since: OOMKilled 2026-11-21T02:00:00.000Z
+        down-now: CrashLoopBackOff, last Error now
+        nightly: Error 2026-11-01T02:00:00.000Z
+        done: Completed 2026-11-21T02:00:00.000Z"#]]
+    .assert_eq(&told.join("\n"));
+}
+
+#[tokio::test]
+async fn what_is_no_name_is_not_asked_for_and_half_a_list_is_no_list() {
+    let endless = || async { Json(json!({"kind": "List", "metadata": {"continue": "more"}, "items": []})) };
+    let access = serve(Router::new().route("/api/v1/nodes", get(endless))).await;
+    let cluster = KubernetesCluster::connect(&access, None).await.unwrap();
+    let path = "prod/configmaps/flags?x=";
+    let wish = |namespace: &str, name: &str| Wish {
+        action: crate::domain::action::ActionKind::Restart,
+        cluster: "default".into(),
+        namespace: namespace.into(),
+        kind: String::new(),
+        name: name.into(),
+        to: None,
+        data: None,
+        declared: None,
+    };
+    let said = [
+        cluster.pod_logs(path, "p", PodLogs::Current, 1).await.unwrap_err(),
+        cluster.pod_logs("prod", "../p", PodLogs::Current, 1).await.unwrap_err(),
+        cluster.pods(Some(path)).await.unwrap_err(),
+        cluster.events(Some(path)).await.unwrap_err(),
+        cluster.revisions("prod", path).await.unwrap_err(),
+        cluster.config_data(path, "flags").await.unwrap_err(),
+        cluster.prepare(&wish(path, "web")).await.unwrap_err(),
+        cluster.prepare(&wish("prod", "web/scale")).await.unwrap_err(),
+    ];
+    for (said, field) in
+        said.iter().zip(["namespace", "pod", "namespace", "namespace", "workload", "namespace", "namespace", "name"])
+    {
+        assert!(said.to_string().contains(&format!("the {field} ")), "{said}");
+        assert!(said.to_string().contains("is no name that Kubernetes allows"), "{said}");
+    }
+    let cut = cluster.nodes().await.unwrap_err();
+    assert!(cut.to_string().contains("there are more than 20000 nodes"), "{cut}");
 }
 
 #[tokio::test]

@@ -4,9 +4,10 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Pre
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use super::history::{REVISION_HISTORY, canonical, owned_sets, template_of};
 use super::kinds::{api, api_of};
 use super::precheck::precheck;
-use super::read::{REVISION, REVISION_HISTORY, canonical, owned_sets, template_of};
+use super::read::REVISION;
 use super::release;
 use super::{reading, writing};
 use crate::domain::action::{Action, Target};

@@ -70,7 +70,7 @@ fn onset_index(scored: &[(Timestamp, f64, f64)]) -> Option<usize> {
             calm = 0;
         } else {
             calm += 1;
-            // Two usual points in a row end the stretch.
+            // Three usual points in a row end the stretch.
             if calm > 2 {
                 break;
             }

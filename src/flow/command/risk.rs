@@ -57,7 +57,7 @@ pub(super) async fn risk(desk: &Desk, service: &str, image: Option<&str>) -> Res
     let event_now = desk.clock.event_now();
     let mut changes = desk.store.announced_since(event_now - A_DAY).await?;
     if let Some(cluster) = &desk.cluster {
-        changes.extend(changes_of(cluster, event_now - A_DAY).await.unwrap_or_default());
+        changes.extend(changes_of(cluster.as_ref(), event_now - A_DAY).await.changes);
     }
     changes.retain(|change| change.service == service);
     changes.sort_by_key(|change| std::cmp::Reverse(change.at));
@@ -106,7 +106,7 @@ async fn image_of(cluster: &dyn Cluster, workload: &Workload, image: &str) -> Op
     let found = revisions.iter().rev().find(|revision| has(&revision.template));
     Some(match found {
         None => Image::New,
-        Some(revision) if workload.revision == Some(revision.number) => Image::Runs,
+        Some(revision) if workload.runs(revision) => Image::Runs,
         Some(revision) => Image::RanBefore { revision: revision.number },
     })
 }

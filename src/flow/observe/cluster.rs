@@ -39,6 +39,12 @@ impl Looked {
     }
 }
 
+/// How a container once ended stays with its pod for weeks; a pod that has failed stays until it is cleaned up.
+fn is_over(pod: &PodState, horizon: Timestamp) -> bool {
+    let rests = pod.ready || matches!(pod.phase.as_str(), "Failed" | "Succeeded");
+    rests && pod.ended_at.is_some_and(|at| at < horizon)
+}
+
 pub(super) fn cluster_signs(
     Looked { pods, nodes, events, unread }: Looked,
     incident: &Incident,
@@ -69,8 +75,12 @@ pub(super) fn cluster_signs(
         } else {
             continue;
         };
+        if is_over(pod, horizon) {
+            continue;
+        }
         let text = format!("pod {} {reason}, {} restarts", pod.name, pod.restarts);
-        signs.push((pod.service.clone(), kind, text, None));
+        // One that has not come up since is in trouble now, and says nothing of when the trouble began.
+        signs.push((pod.service.clone(), kind, text, pod.ended_at.filter(|at| *at >= horizon)));
     }
     let pod_service = |object: &str| pods.iter().find(|pod| pod.name == object).map(|pod| pod.service.clone());
     let mut lines = vec![];
@@ -120,4 +130,53 @@ pub(super) fn cluster_signs(
         at,
         evidence: Some(evidence.clone()),
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::IncidentId;
+
+    const SINCE: Timestamp = Timestamp::from_secs(1_000_000);
+
+    fn pod(service: &str, phase: &str, ready: bool, reason: &str, minutes_ago: Option<u64>) -> PodState {
+        PodState {
+            namespace: "shop".into(),
+            name: format!("{service}-0"),
+            service: service.into(),
+            node: None,
+            phase: phase.into(),
+            ready,
+            restarts: 3,
+            reason: Some(reason.into()),
+            ended_at: minutes_ago.map(|minutes| SINCE - Duration::from_secs(minutes * 60)),
+            started_at: None,
+        }
+    }
+
+    #[test]
+    fn a_crash_of_last_week_is_no_sign_of_today() {
+        const A_WEEK: u64 = 7 * 24 * 60;
+        let pods = vec![
+            pod("well-since", "Running", true, "OOMKilled", Some(A_WEEK)),
+            pod("nightly-job", "Failed", false, "Error", Some(A_WEEK)),
+            pod("killed-lately", "Running", true, "OOMKilled", Some(5)),
+            pod("failed-lately", "Failed", false, "Error", Some(5)),
+            pod("never-came-up", "Running", false, "Error", Some(A_WEEK)),
+            pod("crashes", "Running", false, "CrashLoopBackOff, last Error", None),
+        ];
+        let mut incident = Incident::blank(IncidentId::numbered(1));
+        incident.since = SINCE;
+        let (mut dossier, mut picture) = (Dossier::new(&incident), Picture::default());
+        cluster_signs(Looked { pods, ..Looked::default() }, &incident, SINCE, &mut dossier, &mut picture);
+        let told: Vec<_> = (picture.signs.iter())
+            .map(|sign| format!("{} {:?} {}", sign.node, sign.kind, sign.at.map_or(0, |at| SINCE.since(at).as_secs())))
+            .collect();
+        expect_test::expect![[r#"
+            killed-lately OutOfMemory 300
+            failed-lately CrashLoop 300
+            never-came-up CrashLoop 0
+            crashes CrashLoop 0"#]]
+        .assert_eq(&told.join("\n"));
+    }
 }

@@ -93,7 +93,7 @@ pub(super) async fn log_signs(
         let others: Vec<String> =
             picture.topology.nodes().map(|(name, _)| name.to_owned()).filter(|name| *name != node).collect();
         for finding in digest.findings.iter().filter(|finding| finding.novelty == Novelty::New).take(8) {
-            if let Some(kind) = sign_of(&finding.example, &others) {
+            if let Some(kind) = sign_of(&finding.example, &node, &others) {
                 picture.signs.push(Sign {
                     node: node.clone(),
                     kind,

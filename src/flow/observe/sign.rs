@@ -4,22 +4,26 @@ use std::collections::BTreeSet;
 
 use super::Dossier;
 use crate::domain::evidence::EvidenceKind;
+use crate::domain::judge::mentions;
 use crate::domain::root_cause::{Picture, Sign, SignKind};
 use crate::domain::topology::EdgeKind;
 use crate::ports::Cluster;
 
 /// What a line of log says about its writer. The words are those that common stacks use.
-pub(super) fn sign_of(line: &str, other_nodes: &[String]) -> Option<SignKind> {
+pub(super) fn sign_of(line: &str, writer: &str, other_nodes: &[String]) -> Option<SignKind> {
     let lower = line.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    let names_other = other_nodes.iter().any(|name| lower.contains(&name.to_ascii_lowercase()));
+    let writer = writer.to_ascii_lowercase();
+    let names_other = other_nodes.iter().any(|name| names(&lower, &name.to_ascii_lowercase(), &writer));
     if says(&["no space left on device", "disk full", "disk quota exceeded"]) {
         return Some(if names_other { SignKind::DependencyError } else { SignKind::DiskFull });
     }
-    if says(&["certificate has expired", "certificate is expired", "x509", "cert expired", "tls handshake"]) {
+    if says(&EXPIRED) {
         return Some(if names_other { SignKind::DependencyError } else { SignKind::CertificateExpired });
     }
-    if says(&["outofmemory", "out of memory", "heap space", "cannot allocate memory", "oom"]) {
+    if says(&["outofmemory", "out of memory", "heap space", "cannot allocate memory", "oomkill"])
+        || mentions(&lower, "oom")
+    {
         return Some(SignKind::OutOfMemory);
     }
     // A name that does not exist is a wrong name; one that gets no answer is the name server's trouble.
@@ -50,6 +54,37 @@ pub(super) fn sign_of(line: &str, other_nodes: &[String]) -> Option<SignKind> {
     }
     says(&["panic", "fatal", "exception", "segfault", "deadlock", "invalid configuration", "misconfig", "unhandled"])
         .then_some(SignKind::OwnError)
+}
+
+/// Go, OpenSSL, Java, Node.js and rustls; a handshake and a chain of certificates fail for other reasons, too.
+const EXPIRED: [&str; 8] = [
+    "certificate has expired",
+    "certificate is expired",
+    "certificate expired",
+    "certificate: expired",
+    "cert expired",
+    "cert_has_expired",
+    "expired certificate",
+    "certificateexpired",
+];
+
+/// What services are called and what also stands in lines that speak of none: counted only as an address.
+const WORDS: [&str; 10] = ["api", "app", "client", "data", "database", "db", "default", "host", "server", "service"];
+
+/// Whether the line names the node. Neither a piece of a longer name does that, nor a step of a path.
+fn names(line: &str, node: &str, writer: &str) -> bool {
+    !node.is_empty()
+        && line.match_indices(node).any(|(at, found)| {
+            let (before, after) = (&line[..at], &line[at + found.len()..]);
+            let is_inner = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+            let in_url = before.ends_with("//");
+            let begins = !before.ends_with(is_inner) && (in_url || !before.ends_with('/'));
+            let ends = !after.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+            // `web-api` writes its own name, and that is not a word of `web`.
+            let is_writer = writer.len() > node.len() && line[at..].starts_with(writer);
+            let is_address = in_url || before.ends_with('@') || after.starts_with([':', '.']);
+            begins && ends && !is_writer && (is_address || !WORDS.contains(&node))
+        })
 }
 
 /// Where lookups fail, the name server is a dependency of whoever complains, though no call graph shows it.
@@ -100,7 +135,8 @@ mod tests {
 
     #[track_caller]
     fn check(line: &str, expected: Option<SignKind>) {
-        assert_eq!(sign_of(line, &["payments".into(), "orders-db".into()]), expected, "{line}");
+        let others = ["payments", "orders-db", "api", "data", "web", "room-service"].map(str::to_owned);
+        assert_eq!(sign_of(line, "web-api", &others), expected, "{line}");
     }
 
     /// Lines as CoreDNS, Go, glibc, PostgreSQL, RabbitMQ clients and JWT libraries write them.
@@ -116,6 +152,33 @@ mod tests {
         check("call to payments failed: connection reset by peer", Some(SignKind::ConnectionsBreak));
         check("call to payments failed: 503", Some(SignKind::DependencyError));
         check("request served in 3 ms", None);
+    }
+
+    #[test]
+    fn a_piece_of_a_word_is_not_the_word() {
+        check("bathroom-service answered in 3 ms", None);
+        check("call to room-service failed: 503", Some(SignKind::DependencyError));
+        check("oom_score_adj: process killed by oom-killer", Some(SignKind::OutOfMemory));
+        check("container was OOMKilled", Some(SignKind::OutOfMemory));
+        check("zoom level is wrong", None);
+        check("http: TLS handshake error from 10.0.0.1:51234: EOF", None);
+        check("x509: certificate signed by unknown authority", None);
+        check("https://payments/: x509: certificate signed by unknown authority", Some(SignKind::DependencyError));
+        check("remote error: tls: expired certificate", Some(SignKind::CertificateExpired));
+        check("invalid peer certificate: Expired", Some(SignKind::CertificateExpired));
+        check("GET https://payments/: x509: certificate has expired", Some(SignKind::DependencyError));
+    }
+
+    #[test]
+    fn a_path_and_the_writers_own_name_name_nobody_else() {
+        check("write /data/x: no space left on device", Some(SignKind::DiskFull));
+        check("web-api-7d9c5b-x2x: no space left on device", Some(SignKind::DiskFull));
+        check("panic in api handler: unhandled", Some(SignKind::OwnError));
+        check("GET /payments/7: unhandled exception", Some(SignKind::OwnError));
+        check("com.example.payments.Handler: exception", Some(SignKind::OwnError));
+        check("post http://api/v1 failed", Some(SignKind::DependencyError));
+        check("dial tcp data:5432 failed", Some(SignKind::DependencyError));
+        check("web: 502 from payments-7d9c5b-x2x", Some(SignKind::DependencyError));
     }
 
     #[test]

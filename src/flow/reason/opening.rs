@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 
+use super::super::reach;
 use super::setting;
 use crate::config::ModelMode;
 use crate::domain::incident::Incident;
@@ -214,7 +215,7 @@ pub(super) async fn context(desk: &Desk, incident: &Incident, picture: &Picture)
     });
     ToolContext {
         signals: desk.signals.clone(),
-        cluster: desk.cluster.clone(),
+        cluster: desk.cluster.clone().filter(|_| reach::out_of_sight(desk, incident).is_none()),
         traces: desk.traces.clone(),
         store: desk.store.clone(),
         topology: Arc::new(picture.topology.clone()),

@@ -1,0 +1,47 @@
+//! Which incidents lie in the cluster that is configured. What is read there says nothing of another cluster,
+//! and what has a name there is another object elsewhere.
+
+use super::desk::Desk;
+use crate::domain::alert::DEFAULT_CLUSTER;
+use crate::domain::incident::Incident;
+
+/// Why nothing can be done about the incident through the cluster that is configured.
+pub fn beyond(desk: &Desk, incident: &Incident) -> Option<String> {
+    let here = here(desk)?;
+    (!is_of(here, &incident.cluster)).then(|| refusal(here, incident))
+}
+
+/// Why what the configured cluster shows is not about the incident. One of several clusters is looked at where
+/// any of its alerts came from there.
+pub fn out_of_sight(desk: &Desk, incident: &Incident) -> Option<String> {
+    let here = here(desk)?;
+    (!incident.clusters().into_iter().any(|cluster| is_of(here, cluster))).then(|| refusal(here, incident))
+}
+
+fn here(desk: &Desk) -> Option<&str> {
+    desk.config.kubernetes.as_ref()?.cluster.as_deref()
+}
+
+/// Alerts that name no cluster come from the one that is watched.
+fn is_of(here: &str, cluster: &str) -> bool {
+    cluster == here || cluster == DEFAULT_CLUSTER
+}
+
+fn refusal(here: &str, incident: &Incident) -> String {
+    format!("{} is in the cluster {}; this watch reaches only {here}", incident.id, incident.cluster)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::IncidentId;
+
+    #[test]
+    fn another_cluster_is_out_of_reach_and_one_that_is_not_named_is_not() {
+        assert!(is_of("eu-1", "eu-1") && is_of("eu-1", DEFAULT_CLUSTER));
+        assert!(!is_of("eu-1", "us-1") && !is_of("eu-1", "eu-10"));
+        let mut incident = Incident::blank(IncidentId::numbered(3));
+        incident.cluster = "us-1".into();
+        assert_eq!(refusal("eu-1", &incident), "INC-3 is in the cluster us-1; this watch reaches only eu-1");
+    }
+}
