@@ -368,6 +368,46 @@ impl Config {
                 );
             }
         }
+        if self.console.enabled && self.server.listen == self.console.listen && !self.server.listen.ends_with(":0") {
+            return value(
+                "console.listen",
+                format!("{} is server.listen, too", self.console.listen),
+                "Give each its own port.",
+            );
+        }
+        if self.server.max_inbox < 1 || self.server.max_body_bytes == 0 {
+            return value(
+                "server",
+                format!(
+                    "max_inbox = {} and max_body_bytes = {} would take nothing in",
+                    self.server.max_inbox, self.server.max_body_bytes
+                ),
+                "Leave them out for the defaults.",
+            );
+        }
+        if self.store.cold_days < self.store.hot_days {
+            return value(
+                "store.cold_days",
+                format!("{} days are less than hot_days = {}", self.store.cold_days, self.store.hot_days),
+                "What leaves the store is kept in cold files for longer than it was in the store.",
+            );
+        }
+        if self.embedder.onnx_runtime.is_some() != self.embedder.model_dir.is_some() {
+            return value(
+                "embedder",
+                "onnx_runtime and model_dir belong together, and one is missing".into(),
+                "Give both for fastembed, none for the built-in embedder.",
+            );
+        }
+        if let Some(dir) = &self.prompts.dir
+            && !dir.is_dir()
+        {
+            return value(
+                "prompts.dir",
+                format!("{} is no folder", dir.display()),
+                "Give the folder of your own templates, or leave it out for the built-in ones.",
+            );
+        }
         if let Some(kubernetes) = &self.kubernetes {
             kubernetes.validate()?;
         }
@@ -539,6 +579,11 @@ mod tests {
             "[[prefilter.debounce]]\nmatchers = 'a=\"b\"'\n",
             "`prefilter.debounce`: the entry for {a=\"b\"} asks for nothing",
         );
+        check("[server]\nlisten = \"127.0.0.1:7717\"\n", "`console.listen`: 127.0.0.1:7717 is server.listen, too");
+        check("[server]\nmax_inbox = 0\n", "max_inbox = 0 and max_body_bytes = 4194304 would take nothing in");
+        check("[store]\ncold_days = 3\n", "`store.cold_days`: 3 days are less than hot_days = 15");
+        check("[embedder]\nmodel_dir = \"m\"\n", "onnx_runtime and model_dir belong together");
+        check("[prompts]\ndir = \"/nope\"\n", "`prompts.dir`: /nope is no folder. Give the folder");
         check("[console]\nlisten = \"here\"\n", "`console.listen`: \"here\" is not an address. Give IP:PORT");
     }
 

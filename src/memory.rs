@@ -27,6 +27,7 @@ pub use ballot::Vote;
 pub use chunk::{Chunk, Kind, Tenant, Trust};
 pub use library::{Loaded, Reading};
 pub use rank::{Query, Recalled};
+pub use server::greet;
 
 use crate::memory::edge::Edge;
 use crate::memory::index::Indexer;

@@ -13,20 +13,18 @@ mod inbox;
 mod lease;
 mod ledger;
 mod lists;
+mod open;
 mod outbox;
 mod people;
 mod read;
+mod spent;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
-use sqlx::postgres::PgPoolOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgPool, SqlitePool};
 use tokio::sync::Mutex;
 
@@ -47,9 +45,6 @@ pub use lists::{Ended, ListedIncident};
 pub use outbox::OutboxRow;
 pub use people::{AskedRow, LabelKind, LabelRow, LessonRow, MovedSubjects, NewLabel, Taught};
 pub use read::{EventRow, Heard, InboxRow, Member, Scope, Standing};
-
-static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
-static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");
 
 /// One set of SQL texts on two databases; the embedded one is also the test double. A handle may be
 /// bound to the epoch of a lease (`fenced`): then it writes only while nobody has taken over.
@@ -76,6 +71,8 @@ struct Core {
     over: AtomicU64,
     /// Incidents that this version cannot read, each told once.
     unreadable: std::sync::Mutex<BTreeSet<String>>,
+    /// Whoever verifies the audit trail reads all of it: the next one waits.
+    audited: Mutex<()>,
 }
 
 pub(crate) enum Db {
@@ -103,6 +100,9 @@ pub enum StoreError {
     Illegal(#[from] crate::domain::incident::IllegalTransition),
     #[error("the store cannot be opened at {address}: {reason}. {remedy}")]
     Open { address: String, reason: String, remedy: &'static str },
+    /// As `Open`, of a server that may answer later without anybody's doing.
+    #[error("the store cannot be opened at {address}: {reason}. {remedy}")]
+    Away { address: String, reason: String, remedy: &'static str },
     /// Another process leads by now: whoever reads this stands down.
     #[error("another process leads (epoch {now}, ours was {ours}); nothing was written")]
     Fenced { ours: i64, now: i64 },
@@ -116,64 +116,6 @@ pub enum StoreError {
 }
 
 impl Store {
-    /// Opens `postgres://...` or a SQLite file; creates and migrates it.
-    pub async fn open(address: &str) -> Result<Self, StoreError> {
-        if address.starts_with("postgres://") || address.starts_with("postgresql://") {
-            return Self::open_postgres(address).await;
-        }
-        Self::open_sqlite(Path::new(address.strip_prefix("sqlite://").unwrap_or(address))).await
-    }
-
-    async fn open_sqlite(path: &Path) -> Result<Self, StoreError> {
-        let failed = |reason: String| StoreError::Open {
-            address: path.display().to_string(),
-            reason,
-            remedy: "Check that the folder exists, is writable and has space (key: store.url or --data-dir).",
-        };
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
-        }
-        let options = SqliteConnectOptions::from_str(&format!("sqlite://{}", path.display()))
-            .map_err(|error| failed(error.to_string()))?
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // P1: what was acknowledged survives a power cut.
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(5));
-        let pool = SqlitePoolOptions::new()
-            .max_connections(6)
-            .connect_with(options)
-            .await
-            .map_err(|error| failed(error.to_string()))?;
-        SQLITE_MIGRATIONS.run(&pool).await.map_err(|error| failed(error.to_string()))?;
-        // Other processes find the same signs of life beside it, whichever way they came to the file.
-        let file = path.canonicalize().map_err(|error| failed(error.to_string()))?;
-        Ok(Self::on(Db::Sqlite(pool), None, Some(file)))
-    }
-
-    async fn open_postgres(address: &str) -> Result<Self, StoreError> {
-        let failed = |reason: String| StoreError::Open {
-            address: without_password(address),
-            reason,
-            remedy: "Check host, port, user, password and database (key: store.url).",
-        };
-        let options = |connections| {
-            PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(5)).after_connect(
-                |connection, _| {
-                    Box::pin(async move {
-                        // Whoever is stopped within a transaction must not keep its locks from the others.
-                        let limit = "SET idle_in_transaction_session_timeout = '4s'";
-                        sqlx::query(limit).execute(connection).await.map(|_| ())
-                    })
-                },
-            )
-        };
-        let pool = options(8).connect(address).await.map_err(|error| failed(error.to_string()))?;
-        let lease = options(1).connect(address).await.map_err(|error| failed(error.to_string()))?;
-        POSTGRES_MIGRATIONS.run(&pool).await.map_err(|error| failed(error.to_string()))?;
-        Ok(Self::on(Db::Postgres(pool), Some(lease), None))
-    }
-
     fn on(db: Db, lease: Option<PgPool>, file: Option<PathBuf>) -> Self {
         let core = Core {
             db,
@@ -186,6 +128,7 @@ impl Store {
             endings_seen: AtomicI64::new(0),
             over: AtomicU64::new(0),
             unreadable: std::sync::Mutex::default(),
+            audited: Mutex::new(()),
         };
         Self { core: Arc::new(core), fence: None }
     }
@@ -217,10 +160,38 @@ impl Store {
         on!(self, pool => pool.num_idle() < pool.size() as usize)
     }
 
-    /// Whether a write would succeed now.
+    /// Whether the store takes a write now, whoever leads. Who has to wait behind others knows that they
+    /// write, and asks no more than whether the store answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
+        match tokio::time::timeout(PATIENCE, self.try_to_write()).await {
+            Ok(Err(refused)) if !self.is_locked(&refused) => return Err(refused.into()),
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(_)) | Err(_) => {}
+        }
         on!(self, pool => sqlx::query("SELECT 1").execute(pool).await.map(|_| ()))?;
         Ok(())
+    }
+
+    /// Committed, since what is rolled back never asks the disk. Its row means nothing to anybody, so that no
+    /// fence stands before it.
+    async fn try_to_write(&self) -> Result<(), sqlx::Error> {
+        const PROBE: &str = "INSERT INTO setting(name,value,at) VALUES('store_probe','',0) \
+             ON CONFLICT(name) DO UPDATE SET at=setting.at+1";
+        let _writer = match &self.core.db {
+            Db::Sqlite(_) => Some(self.core.writer.lock().await),
+            Db::Postgres(_) => None,
+        };
+        on!(self, pool => sqlx::query(PROBE).execute(pool).await.map(|_| ()))
+    }
+
+    /// Whether another process writes to the embedded store: SQLite's code for that, or one of its kinds.
+    fn is_locked(&self, refused: &sqlx::Error) -> bool {
+        const BUSY: u32 = 5;
+        let code = match &self.core.db {
+            Db::Sqlite(_) => refused.as_database_error().and_then(|error| error.code()),
+            Db::Postgres(_) => None,
+        };
+        code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == BUSY)
     }
 
     pub async fn close(&self) {
@@ -231,13 +202,44 @@ impl Store {
     }
 }
 
-fn without_password(address: &str) -> String {
-    match url::Url::parse(address) {
-        Ok(mut url) => {
-            // Refused only for URLs without a host, which carry no password.
-            let _ = url.set_password(url.password().map(|_| "***"));
-            url.to_string()
+/// How long the probe of readiness waits for its turn: those who ask wait a second.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn store(folder: &tempfile::TempDir) -> Store {
+        Store::open(&folder.path().join("m.db").display().to_string()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_store_that_can_be_read_only_is_not_ready() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder).await;
+        for _ in 0..2 {
+            store.ping().await.unwrap();
         }
-        Err(_) => "an address that is not a URL".into(),
+        let Db::Sqlite(pool) = &store.core.db else { panic!("the embedded store") };
+        let full = "CREATE TRIGGER full BEFORE INSERT ON setting BEGIN SELECT RAISE(FAIL, 'disk is full'); END";
+        sqlx::query(full).execute(pool).await.unwrap();
+        let refused = store.ping().await.unwrap_err().to_string();
+        assert!(refused.contains("disk is full"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn who_does_not_lead_and_who_waits_for_the_writer_are_ready() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder).await;
+        store.fenced(Fence::new(7)).ping().await.unwrap();
+        let writer = store.core.writer.lock().await;
+        store.ping().await.unwrap();
+        drop(writer);
+        // Another process that writes.
+        let other = Store::open(&folder.path().join("m.db").display().to_string()).await.unwrap();
+        let Db::Sqlite(pool) = &other.core.db else { panic!("the embedded store") };
+        let held = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        store.ping().await.unwrap();
+        held.rollback().await.unwrap();
     }
 }

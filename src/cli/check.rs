@@ -12,6 +12,7 @@ use crate::adapters::{elsewhere, rota};
 use crate::app;
 use crate::config::Config;
 use crate::domain::runbook::Runbook;
+use crate::memory::greet;
 use crate::prompt::Prompts;
 use crate::store::Store;
 
@@ -85,6 +86,17 @@ pub async fn rights(config: &Config) -> anyhow::Result<ExitCode> {
 }
 
 async fn reach(config: &Config, findings: &mut Findings) {
+    match (&config.memory.qdrant_url, &config.store.url) {
+        (Some(url), _) => match greet(url, config.memory.api_key.reveal()).await {
+            Ok(line) => findings.good("memory", line),
+            Err(error) => findings.bad("memory", format!("{error} (keys: memory.qdrant_url, memory.api_key)")),
+        },
+        (None, Some(_)) => findings.note(
+            "memory",
+            "is kept in store.data_dir: each of several processes has its own; memory.qdrant_url makes it one",
+        ),
+        (None, None) => findings.good("memory", "in store.data_dir".into()),
+    }
     match &config.kafka {
         None => findings.note("kafka", "not configured; alerts come by webhook only"),
         Some(kafka) => match AlertConsumer::connect(kafka, config.mappings().unwrap_or_default())
@@ -144,6 +156,9 @@ async fn reach(config: &Config, findings: &mut Findings) {
             findings.good("intent", format!("{} windows, {rules} inhibition rules", intent.windows().list().len()));
             for what in &intent.alertmanager().unsupported {
                 findings.note("intent.alertmanager", &format!("{what} is not honoured"));
+            }
+            if let Some(said) = intent.alertmanager().groups_and_waits() {
+                findings.note("intent.alertmanager", &said);
             }
         }
         Err(error) => findings.bad("intent", error.to_string()),

@@ -116,6 +116,11 @@ impl Intent {
         self.muted_by_routes(alert, at)
     }
 
+    /// Whose alert it is: its own word, else that of its route.
+    pub fn team_of<'a>(&'a self, alert: &'a Alert) -> Option<&'a str> {
+        alert.team().or_else(|| self.alertmanager.route(&alert.labels).owner())
+    }
+
     /// Feeds the inhibition rules; call it for every alert, whatever the verdict.
     pub fn observe(&mut self, alert: &Alert, at: Timestamp) {
         self.inhibitions.observe(alert, at);

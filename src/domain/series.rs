@@ -120,7 +120,9 @@ impl Detector {
             column.history.push(at, *value);
         }
         let Some(Reading { mut reason, distances, .. }) = worst else {
-            return Verdict { score: 0.0, reason: None, distances: Distances::default() };
+            // Of what is missing nothing is known, but what was so far.
+            let level = (1.0 - NEWEST) * self.lasting;
+            return Verdict { score: -level / (level + FLAG_AT), reason: None, distances: Distances::default() };
         };
         let now = sum / f64::from(count);
         self.lasting += (now - self.lasting) * weight(elapsed, LASTING.max(2.0 * self.step));
@@ -164,6 +166,7 @@ impl Column {
 
         let seasons = [
             (Reference::Usual, known.usual),
+            (Reference::Minute, known.minute),
             (Reference::Yesterday, known.yesterday),
             (Reference::LastWeek, known.last_week),
         ];

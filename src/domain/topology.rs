@@ -103,6 +103,12 @@ impl Topology {
         }
     }
 
+    /// Whether both have the same nodes and edges, whenever and by whomever those were seen.
+    pub fn has_shape_of(&self, other: &Self) -> bool {
+        // Who depends on a node follows from what the others depend on.
+        self.nodes == other.nodes && self.depends_on == other.depends_on
+    }
+
     pub fn add_node(&mut self, name: &str, kind: NodeKind) {
         self.nodes.insert(name.to_owned(), kind);
     }
@@ -243,6 +249,26 @@ mod tests {
         assert!(!now.contains("db"));
         now.remember(&earlier, at(130), Duration::from_secs(7200));
         assert_eq!((now.kind("db"), now.last_seen("cart", "db")), (Some(NodeKind::Database), Some(at(10))));
+    }
+
+    #[test]
+    fn a_shape_is_nodes_and_edges_and_not_when_they_were_seen() {
+        let seen = |minute| {
+            let mut topology = Topology::default();
+            topology.observe("web", "cart", EdgeKind::Calls, EdgeSource::Traces, at(minute));
+            topology
+        };
+        let before = seen(5);
+        assert!(seen(6).has_shape_of(&before) && seen(6) != before);
+        let mut other = seen(5);
+        other.add_node("cart", NodeKind::Database);
+        assert!(!other.has_shape_of(&before), "another kind");
+        let mut other = seen(5);
+        other.add_edge("web", "cart", EdgeKind::RunsOn);
+        assert!(!other.has_shape_of(&before), "another kind of edge");
+        let mut other = seen(5);
+        other.add_edge("web", "bank", EdgeKind::Calls);
+        assert!(!other.has_shape_of(&before) && !before.has_shape_of(&other));
     }
 
     #[test]

@@ -381,7 +381,7 @@ impl Triage {
                 self.correlator.ended(fingerprint);
                 continue;
             }
-            let team = self.patients.get(&fingerprint).and_then(|alert| alert.team().map(str::to_owned));
+            let team = self.patients.get(&fingerprint).and_then(|alert| self.intent.team_of(alert).map(str::to_owned));
             if self.muted_meanwhile(fingerprint, event_now) {
                 continue;
             }
@@ -438,7 +438,7 @@ impl Triage {
                 self.remember(&news);
             }
             let cluster = self.correlator.cluster(&alert);
-            let team = alert.team().map(str::to_owned);
+            let team = self.intent.team_of(&alert).map(str::to_owned);
             let itself = Gathered {
                 fingerprint: alert.fingerprint,
                 name: alert.name().to_owned(),

@@ -9,7 +9,7 @@ pub(super) enum Epoch {
 }
 
 /// From here on a number counts milliseconds: as seconds it would be the year 5138.
-const MILLIS_FROM: f64 = 1e11;
+pub(super) const MILLIS_FROM: f64 = 1e11;
 
 /// Seconds since the Unix epoch from epoch seconds or milliseconds, RFC 3339, or the same with a
 /// space and without a zone (then UTC).

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::EvalError;
+use super::table::csv_text;
 use crate::domain::log_template::{Miner, TemplateId};
 
 const SUFFIX: &str = "_structured.csv";
@@ -87,7 +88,8 @@ fn structured_files(data: &Path) -> Result<Vec<PathBuf>, EvalError> {
 }
 
 fn read(path: &Path) -> Result<Vec<Labelled>, EvalError> {
-    let mut reader = csv::Reader::from_path(path).map_err(|error| EvalError::file(path, error))?;
+    let text = csv_text(path)?;
+    let mut reader = csv::Reader::from_reader(text.as_slice());
     let headers = reader.byte_headers().map_err(|error| EvalError::file(path, error))?.clone();
     let column = |name: &str| {
         let found =

@@ -1,6 +1,6 @@
 //! Reading labelled tables and printing measured ones.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -34,8 +34,7 @@ impl Table {
         key: Option<&str>,
         mut on_key: impl FnMut(&str) -> Result<(), String>,
     ) -> Result<Self, EvalError> {
-        let file = File::open(path).map_err(|error| EvalError::file(path, error))?;
-        Self::parse(path, file, expected, key, &mut on_key)
+        Self::parse(path, csv_text(path)?.as_slice(), expected, key, &mut on_key)
     }
 
     fn parse(
@@ -85,7 +84,7 @@ impl Table {
 
 /// NaN for what is missing, as it is written by pandas, R and JSON.
 fn value(field: &str) -> Result<f64, &'static str> {
-    const MISSING: [&str; 4] = ["", "nan", "na", "null"];
+    const MISSING: [&str; 6] = ["", "nan", "na", "n/a", "null", "none"];
     if MISSING.iter().any(|word| field.eq_ignore_ascii_case(word)) {
         return Ok(f64::NAN);
     }
@@ -120,6 +119,17 @@ fn csv_error(path: &Path, error: &csv::Error) -> EvalError {
         }
         _ => EvalError { line: error.position().map(csv::Position::line), ..EvalError::file(path, error) },
     }
+}
+
+/// A file's bytes with line feeds alone: of a line that ends otherwise the reader gives the number of the
+/// one before.
+pub(super) fn csv_text(path: &Path) -> Result<Vec<u8>, EvalError> {
+    let mut text = fs::read(path).map_err(|error| EvalError::file(path, error))?;
+    if text.windows(2).any(|pair| pair == b"\r\n") {
+        let mut next = text.clone().into_iter().skip(1);
+        text.retain(|byte| next.next() != Some(b'\n') || *byte != b'\r');
+    }
+    Ok(text)
 }
 
 /// The `*.csv` files of a folder that `wanted` names, sorted by name.

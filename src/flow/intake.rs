@@ -66,6 +66,9 @@ const MAX_QUIET: usize = 200_000;
 /// its flush; few enough that what is decided is soon told.
 const BATCH: usize = 16_384;
 
+/// When others keep changing the incidents that a batch touches.
+const SMALL_BATCH: usize = 64;
+
 /// What other processes have taken in is looked for so often.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -77,6 +80,7 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
     desk.gate.begin(&desk).await?;
     let mut looked = Instant::now();
     let mut keeper = Watchkeeper::rebuild(&desk).await?;
+    let mut most = BATCH;
     while !desk.stopping() {
         if let Err(failure) = regroup::carry_out(&mut keeper.triage, &desk).await {
             error!(error = %failure, "an order to merge or split is tried again");
@@ -88,7 +92,7 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
             desk.gate.recall(&desk).await?;
             looked = Instant::now();
         }
-        let rows = desk.gate.oldest(BATCH);
+        let rows = desk.gate.oldest(most);
         if rows.is_empty() && !keeper.is_overdue(&desk) {
             desk.wait(&desk.bells.alerts, Duration::from_millis(500)).await;
             continue;
@@ -97,10 +101,15 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
         let folded = keeper.fold(&desk, &rows).await;
         crash::point("intake.folded");
         match folded {
-            Ok(()) => desk.gate.judged(&rows.iter().map(|row| row.id).collect::<Vec<_>>()),
+            Ok(()) => {
+                desk.gate.judged(&rows.iter().map(|row| row.id).collect::<Vec<_>>());
+                most = (most * 2).min(BATCH);
+            }
             Err(failure @ FlowError::Store(StoreError::Fenced { .. })) => return Err(failure),
             Err(failure) => {
-                error!(error = %failure, "alerts stay in the inbox and are tried again");
+                error!(error = %failure, most, "alerts stay in the inbox and are tried again");
+                // Fewer incidents at once are less likely to be changed by others meanwhile.
+                most = (most / 4).max(SMALL_BATCH);
                 // What was judged in memory is not what is stored: start again from the store.
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 keeper = Watchkeeper::rebuild(&desk).await?;
@@ -121,6 +130,27 @@ struct Touched {
     merges: Vec<Merge>,
     /// Rows of this batch whose alerts wait for company.
     waits: HashMap<Fingerprint, usize>,
+    told: Told,
+}
+
+/// What is counted and logged once it is stored: what is judged once more was not so.
+#[derive(Default)]
+struct Told {
+    received: u64,
+    rejected: u64,
+    /// Which, about whom, and why.
+    opened: Vec<(IncidentId, String, String)>,
+}
+
+impl Told {
+    fn tell(&self, desk: &Desk) {
+        Counters::add(&desk.counters.alerts_received, self.received);
+        Counters::add(&desk.counters.alerts_rejected, self.rejected);
+        Counters::add(&desk.counters.incidents_opened, self.opened.len() as u64);
+        for (incident, subject, because) in &self.opened {
+            info!(%incident, %subject, because, "incident opened");
+        }
+    }
 }
 
 impl Watchkeeper {
@@ -176,7 +206,10 @@ impl Watchkeeper {
             let subject = format!("inbox {first}-{last}");
             batch.audit.push(AuditEntry { kind: "alerts.suppressed".into(), subject, body });
         }
-        self.write(desk, batch, touched, &topology, wall_now, event_now).await
+        let told = std::mem::take(&mut touched.told);
+        self.write(desk, batch, touched, &topology, wall_now, event_now).await?;
+        told.tell(desk);
+        Ok(())
     }
 
     #[allow(clippy::too_many_arguments)] // one call site; a struct would only rename the list
@@ -198,7 +231,7 @@ impl Watchkeeper {
             self.judge(desk, row, alert, event_now, topology, batch, touched)?;
         }
         for bad in &taken.refused {
-            Counters::add(&desk.counters.alerts_rejected, 1);
+            touched.told.rejected += 1;
             warn!(inbox = row.id, reason = %bad, "an alert was refused");
             batch.audit.push(AuditEntry {
                 kind: "alert.refused".into(),
@@ -280,7 +313,7 @@ impl Watchkeeper {
         batch: &mut Batch,
         touched: &mut Touched,
     ) -> Result<(), FlowError> {
-        Counters::add(&desk.counters.alerts_received, 1);
+        touched.told.received += 1;
         let judged = self.triage.judge(alert, event_now, topology);
         if let Judged::Suppressed { reason, .. } = &judged
             && self.is_repeat(alert, reason)
@@ -385,7 +418,7 @@ impl Watchkeeper {
         draft.record(
             IncidentEvent::Opened {
                 cluster: self.triage.correlator.cluster(alert),
-                team: alert.team().unwrap_or("default").to_owned(),
+                team: self.triage.intent.team_of(alert).unwrap_or("default").to_owned(),
                 title: format!("{subject}: {}", alert.name()),
                 severity: if alert.severity() == Severity::Critical { Sev::Three } else { Sev::Four },
                 because: because.to_owned(),
@@ -393,8 +426,7 @@ impl Watchkeeper {
             },
             desk.clock.wall_now(),
         )?;
-        info!(incident = %id, %subject, because, "incident opened");
-        Counters::add(&desk.counters.incidents_opened, 1);
+        touched.told.opened.push((id.clone(), subject, because.to_owned()));
         touched.drafts.insert(id.clone(), draft);
         self.join(id, alert, because, false, touched);
         Ok(())
@@ -425,8 +457,7 @@ impl Watchkeeper {
             },
             desk.clock.wall_now(),
         )?;
-        info!(incident = %id, subject = alert.subject, because, "incident opened");
-        Counters::add(&desk.counters.incidents_opened, 1);
+        touched.told.opened.push((id.clone(), alert.subject.clone(), because.clone()));
         touched.drafts.insert(id.clone(), draft);
         self.gather(&id, alert, &because, again, batch, touched);
         Ok(())

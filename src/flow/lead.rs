@@ -30,6 +30,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const MARGIN: Duration = Duration::from_secs(1);
 /// How long a write waits for a renewal that is late; the store does not answer then either.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long what is told of leading may be out of step with what is sure of it.
+const SHOWN_EVERY: Duration = Duration::from_millis(250);
+/// A store that is away is told of that often, not at every look.
+const TOLD_EVERY: Duration = Duration::from_secs(15);
 /// For drivers to end what they are at, within the time of an orderly end.
 const LAST_CALL: Duration = Duration::from_secs(7);
 
@@ -193,17 +197,28 @@ fn tell(looked: &mut Option<oneshot::Sender<()>>) {
 /// Returns once it leads, or `None` at the end.
 async fn stand_by(desk: &Desk, holder: &str, looked: &mut Option<oneshot::Sender<()>>) -> Option<(Lease, Sure)> {
     let mut seen: Option<(Lease, Instant)> = None;
+    let mut told: Option<Instant> = None;
     while !desk.stopping() {
-        match look(desk, holder, &mut seen).await {
+        let answered = match look(desk, holder, &mut seen).await {
             Ok(Some(taken)) => return Some(taken),
-            Ok(None) => {}
-            Err(failure) => warn!(error = %failure, "who leads cannot be read"),
-        }
+            Ok(None) => true,
+            Err(failure) => {
+                if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+                    warn!(error = %failure, "who leads cannot be read");
+                    told = Some(Instant::now());
+                }
+                false
+            }
+        };
         tell(looked);
-        catch_up(desk).await;
-        match desk.store.inbox_depth().await {
-            Ok(depth) => desk.gate.note_depth(depth),
-            Err(failure) => warn!(error = %failure, "how much waits is not known"),
+        // A store that has just not answered is not asked more.
+        if answered {
+            told = None;
+            catch_up(desk).await;
+            match desk.store.inbox_depth().await {
+                Ok(depth) => desk.gate.note_depth(depth),
+                Err(failure) => warn!(error = %failure, "how much waits is not known"),
+            }
         }
         desk.wait(&Notify::new(), LOOK_EVERY).await;
     }
@@ -255,9 +270,9 @@ async fn lead(desk: &Desk, lease: &Lease, sure: Sure, drivers: Drivers, looked: 
     let led = Arc::new(desk.leading(term.clone(), desk.store.fenced(fence.clone()), stopped));
     info!(epoch = lease.epoch, "leads");
     let mut running = drivers(led);
-    desk.leads.store(true, Ordering::Release);
+    desk.leads.store(term.is_sure(), Ordering::Release);
     tell(looked);
-    let end = hold(desk, lease, &term, &fence, desk.stop.clone()).await;
+    let end = showing(&desk.leads, &term, hold(desk, lease, &term, &fence, desk.stop.clone())).await;
     // No receiver left means that the drivers have ended by themselves.
     let _ = stop.send(true);
     match end {
@@ -285,6 +300,18 @@ async fn lead(desk: &Desk, lease: &Lease, sure: Sure, drivers: Drivers, looked: 
     }
 }
 
+/// Keeps what is told of leading in step with what is sure of it, until something else has ended: whoever is
+/// cut off from the store cannot know who leads, only that it may be somebody else.
+async fn showing<T>(leads: &AtomicBool, term: &Term, awaited: impl Future<Output = T>) -> T {
+    let mut awaited = std::pin::pin!(awaited);
+    loop {
+        leads.store(term.is_sure(), Ordering::Release);
+        if let Ok(done) = timeout(SHOWN_EVERY, awaited.as_mut()).await {
+            return done;
+        }
+    }
+}
+
 /// Renews until the lease is lost, or until the end.
 async fn hold(desk: &Desk, lease: &Lease, term: &Term, fence: &Fence, mut stop: watch::Receiver<bool>) -> End {
     let mut lost = fence.lost();
@@ -299,9 +326,16 @@ async fn hold(desk: &Desk, lease: &Lease, term: &Term, fence: &Fence, mut stop: 
         match timeout(LEASE, desk.store.renew_lease(lease)).await {
             Ok(Ok(true)) => term.renewed(sure),
             Ok(Ok(false)) => return End::Lost,
-            // Nobody else can take over either, or has: the next renewal tells. Meanwhile nothing is sure.
-            Ok(Err(failure)) => warn!(error = %failure, "the lease could not be renewed"),
-            Err(_) => warn!("the store does not answer; the lease could not be renewed"),
+            // Nobody else can take over either, or has: the next renewal tells. Meanwhile nothing is sure. A
+            // store that has just not answered is not asked more.
+            Ok(Err(failure)) => {
+                warn!(error = %failure, "the lease could not be renewed");
+                continue;
+            }
+            Err(_) => {
+                warn!("the store does not answer; the lease could not be renewed");
+                continue;
+            }
         }
         // What a slow store keeps from being read must not keep the lease from being renewed.
         if timeout(RENEW_EVERY, catch_up(desk)).await.is_err() {
@@ -355,6 +389,24 @@ mod tests {
             1
         };
         assert_eq!(renewed.write(slow).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn whoever_is_not_sure_does_not_say_that_it_leads() {
+        let leads = AtomicBool::new(false);
+        let told = || leads.load(Ordering::Acquire);
+        let cut_off = term(MARGIN + Duration::from_millis(1500));
+        let renewal = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let first = told();
+            // What is awaited does not end, as a renewal by a store that hangs.
+            tokio::time::sleep(Duration::from_millis(2500)).await;
+            let late = told();
+            cut_off.renewed(Sure::since(Instant::now(), SystemTime::now()));
+            tokio::time::sleep(SHOWN_EVERY * 3).await;
+            (first, late, told())
+        };
+        assert_eq!(showing(&leads, &cut_off, renewal).await, (true, false, true));
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use super::desk::{Desk, FlowError};
@@ -13,20 +14,55 @@ use crate::domain::time::spoken;
 use crate::memory::{Chunk, Kind, Query, Tenant, Trust};
 use crate::prompt;
 
+/// Where memory was away, it is left alone for so long, and twice as long each time after.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// What became of a post-mortem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Written,
+    /// Memory is away, for this one and for all others.
+    Later,
+}
+
 /// Writes the post-mortem of every incident that has been resolved and has none.
 pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
+    let never = Notify::new();
+    let mut times_away = 0;
     while !desk.stopping() {
-        for incident in desk.store.to_remember().await? {
-            if let Err(failure) = write(&desk, &incident).await {
-                error!(incident = %incident.id, error = %failure, "the post-mortem waits");
+        match write_all(&desk).await? {
+            Kept::Written => {
+                times_away = 0;
+                desk.wait(&desk.bells.incidents, Duration::from_millis(1000)).await;
+            }
+            // Not by the bell: another incident does not bring memory back.
+            Kept::Later => {
+                times_away += 1;
+                desk.wait(&never, pause_after(times_away)).await;
             }
         }
-        desk.wait(&desk.bells.incidents, Duration::from_millis(1000)).await;
     }
     Ok(())
 }
 
-async fn write(desk: &Desk, incident: &Incident) -> Result<(), FlowError> {
+async fn write_all(desk: &Desk) -> Result<Kept, FlowError> {
+    for incident in desk.store.to_remember().await? {
+        match write(desk, &incident).await {
+            Ok(Kept::Written) => {}
+            Ok(Kept::Later) => return Ok(Kept::Later),
+            Err(failure) => error!(incident = %incident.id, error = %failure, "the post-mortem waits"),
+        }
+    }
+    Ok(Kept::Written)
+}
+
+fn pause_after(times_away: u32) -> Duration {
+    let doubled = 2_u32.saturating_pow(times_away.saturating_sub(1));
+    FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE)
+}
+
+async fn write(desk: &Desk, incident: &Incident) -> Result<Kept, FlowError> {
     let document = render(desk, incident).await?;
     let tenant = Tenant::new(incident.cluster.clone(), incident.team.clone());
     let wall_now = desk.clock.wall_now();
@@ -71,7 +107,7 @@ async fn write(desk: &Desk, incident: &Incident) -> Result<(), FlowError> {
         if let Err(failure) = kept {
             if failure.is_passing() {
                 warn!(incident = %incident.id, error = %failure, "memory is unavailable; tried again later");
-                return Ok(());
+                return Ok(Kept::Later);
             }
             error!(incident = %incident.id, error = %failure, "the post-mortem is kept in the log only");
         }
@@ -85,7 +121,7 @@ async fn write(desk: &Desk, incident: &Incident) -> Result<(), FlowError> {
     })
     .await?;
     info!(incident = %incident.id, "post-mortem written");
-    Ok(())
+    Ok(Kept::Written)
 }
 
 /// How the incident showed itself: what the next one is compared with.
@@ -201,4 +237,15 @@ async fn render(desk: &Desk, incident: &Incident) -> Result<String, FlowError> {
         timeline,
     };
     desk.prompts.post_mortem(&view).map_err(|error| FlowError::Outside(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_stays_away_is_asked_less_and_less_often() {
+        let seconds: Vec<u64> = [1, 2, 3, 6, 7, 40, u32::MAX].map(|times| pause_after(times).as_secs()).to_vec();
+        assert_eq!(seconds, [5, 10, 20, 160, 300, 300, 300]);
+    }
 }

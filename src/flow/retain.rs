@@ -40,7 +40,7 @@ async fn retire_if_due(desk: &Desk) -> Result<(), FlowError> {
     let retired = desk.store.retire(keep, &folder, wall_now).await?;
     let settings = vec![(RETIRED_AT.into(), wall_now.millis().to_string())];
     desk.store.commit(crate::store::Batch { settings, ..Default::default() }, wall_now).await?;
-    info!(alerts = retired.alerts, payloads = retired.payloads, "retention");
+    info!(alerts = retired.alerts, payloads = retired.payloads, spent = retired.spent, "retention");
     let cold = A_DAY * u32::try_from(config.cold_days).unwrap_or(u32::MAX);
     tokio::task::spawn_blocking(move || remove_old(&folder, wall_now, cold))
         .await

@@ -1,6 +1,9 @@
 //! The folder of runbooks, as chunks in memory.
+//!
+//! Invariants: each file is read once, whatever links lead to it; a folder with nothing in it is taken for one
+//! that is not there yet, and costs no runbook.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use crate::domain::runbook::{BadRunbook, Runbook};
@@ -37,9 +40,9 @@ pub(super) async fn load(
     tenant: &Tenant,
     reading: Reading,
 ) -> Result<Loaded, MemoryError> {
-    let (dir, owner) = (dir.to_owned(), tenant.clone());
+    let (folder, owner) = (dir.to_owned(), tenant.clone());
     let tenant = owner.clone();
-    let (groups, bad) = blocking(move || read_all(&dir, &tenant, reading)).await?;
+    let (groups, bad) = blocking(move || read_all(&folder, &tenant, reading)).await?;
 
     let all = Select { kinds: vec![Kind::Runbook.as_str()], ..Select::documents(&owner, Vec::new()) };
     let mut kept: HashMap<String, String> = memory
@@ -48,6 +51,10 @@ pub(super) async fn load(
         .into_iter()
         .map(|stored| (stored.chunk.doc, stored.digest))
         .collect();
+    if groups.is_empty() && bad.is_empty() && !kept.is_empty() {
+        let problem = format!("nothing to read is in it; the {} runbooks of before stay", kept.len());
+        return Err(MemoryError::Folder { dir: dir.to_owned(), problem });
+    }
 
     let mut loaded = Loaded::default();
     let mut changed = Vec::new();
@@ -76,13 +83,11 @@ pub(super) async fn load(
 type Groups = (Vec<Vec<Chunk>>, Vec<BadRunbook>);
 
 fn read_all(dir: &Path, tenant: &Tenant, reading: Reading) -> Result<Groups, MemoryError> {
-    let mut files = Vec::new();
     let unreadable = |path: &Path, error: std::io::Error| MemoryError::Folder {
         dir: path.to_owned(),
         problem: format!("runbooks cannot be read: {error}"),
     };
-    find_markdown(dir, reading, &mut files).map_err(|error| unreadable(dir, error))?;
-    files.sort();
+    let files = find_markdown(dir, reading).map_err(|error| unreadable(dir, error))?;
     let (mut groups, mut bad) = (Vec::new(), Vec::new());
     for path in files {
         let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
@@ -96,19 +101,40 @@ fn read_all(dir: &Path, tenant: &Tenant, reading: Reading) -> Result<Groups, Mem
     Ok((groups, bad))
 }
 
-fn find_markdown(dir: &Path, reading: Reading, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        // A folder of runbooks explains itself there; among pages it is one of them.
-        let readme =
-            reading == Reading::Runbooks && path.file_name().is_some_and(|name| name.eq_ignore_ascii_case("README.md"));
-        if path.is_dir() {
-            find_markdown(&path, reading, files)?;
-        } else if path.extension().is_some_and(|extension| extension == "md") && !readme {
-            files.push(path);
+/// How the way to a folder is: a folder's own name goes before others that lead to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    Own,
+    Link,
+}
+
+/// In the order of their names. What begins with `..` is how Kubernetes keeps the versions of a mounted
+/// ConfigMap: its files, and folders of files, are linked beside it under their own names.
+fn find_markdown(dir: &Path, reading: Reading) -> std::io::Result<Vec<PathBuf>> {
+    let (mut files, mut seen) = (vec![], BTreeSet::new());
+    let mut waiting = BTreeSet::from([(Way::Own, dir.to_owned())]);
+    while let Some((_, folder)) = waiting.pop_first() {
+        if !seen.insert(folder.canonicalize()?) {
+            continue;
+        }
+        for entry in std::fs::read_dir(&folder)? {
+            let entry = entry?;
+            let (path, name) = (entry.path(), entry.file_name());
+            if name.as_encoded_bytes().starts_with(b"..") {
+                continue;
+            }
+            // A folder of runbooks explains itself there; among pages it is one of them.
+            let readme = reading == Reading::Runbooks && name.eq_ignore_ascii_case("README.md");
+            if path.is_dir() {
+                let way = if entry.file_type()?.is_symlink() { Way::Link } else { Way::Own };
+                waiting.insert((way, path));
+            } else if path.extension().is_some_and(|extension| extension == "md") && !readme {
+                files.push(path);
+            }
         }
     }
-    Ok(())
+    files.sort();
+    Ok(files)
 }
 
 fn chunks_of(runbook: &Runbook, tenant: &Tenant) -> Vec<Chunk> {
@@ -158,4 +184,48 @@ fn chunks_of_page(file: &str, page: &Page, tenant: &Tenant) -> Vec<Chunk> {
             at: Timestamp::from_secs(0),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn write(dir: &Path, file: &str) {
+        let path = dir.join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "# Disk full\n\nMake room.\n").unwrap();
+    }
+
+    fn read(dir: &Path) -> Vec<String> {
+        let (groups, bad) = read_all(dir, &Tenant::everyone(), Reading::Pages).unwrap();
+        assert_eq!(bad, []);
+        groups.iter().map(|group| group[0].doc.clone()).collect()
+    }
+
+    /// With `items` a ConfigMap may have files in folders: then the folder is linked.
+    #[test]
+    fn a_mounted_config_map_is_read_once_and_under_the_names_that_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "..2026_11_28/full.md");
+        write(dir.path(), "..2026_11_28/queue/lag.md");
+        symlink("..2026_11_28", dir.path().join("..data")).unwrap();
+        symlink("..data/full.md", dir.path().join("full.md")).unwrap();
+        symlink("..data/queue", dir.path().join("queue")).unwrap();
+        assert_eq!(read(dir.path()), ["full.md", "queue/lag.md"]);
+    }
+
+    #[test]
+    fn a_folder_is_read_once_by_its_own_name() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "queue/lag.md");
+        symlink("queue", dir.path().join("kafka")).unwrap();
+        symlink("..", dir.path().join("queue/all")).unwrap();
+        assert_eq!(read(dir.path()), ["queue/lag.md"]);
+        let shared = tempfile::tempdir().unwrap();
+        write(shared.path(), "full.md");
+        symlink(shared.path(), dir.path().join("shared")).unwrap();
+        assert_eq!(read(dir.path()), ["queue/lag.md", "shared/full.md"]);
+    }
 }

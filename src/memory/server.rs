@@ -36,6 +36,21 @@ pub struct Server {
     turn: tokio::sync::Mutex<()>,
 }
 
+/// Whether a Qdrant answers there, in words for `midwatch check`; nothing is made or changed.
+pub async fn greet(url: &str, api_key: Option<&str>) -> Result<String, MemoryError> {
+    let built = Qdrant::from_url(url).api_key(api_key).timeout(TIMEOUT).connect_timeout(TIMEOUT);
+    let client = built
+        .skip_compatibility_check()
+        .build()
+        .map_err(|error| MemoryError::Refused(format!("{url} is not usable: {error}")))?;
+    // The list needs the key, which a greeting does not.
+    match tokio::time::timeout(TIMEOUT, client.list_collections()).await {
+        Ok(Ok(known)) => Ok(format!("{url} answers, {} collections", known.collections.len())),
+        Ok(Err(error)) => Err(MemoryError::Unavailable(format!("{url}: {error}"))),
+        Err(_) => Err(MemoryError::Unavailable(format!("{url} did not answer within {TIMEOUT:?}"))),
+    }
+}
+
 impl Server {
     /// Connects with the first call, not here.
     pub(super) fn connect(

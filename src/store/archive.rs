@@ -1,7 +1,8 @@
 //! What leaves the store: audit export, backup and restore, retention.
 //!
-//! Invariants: nothing of the audit chain or of an incident that is not over is ever removed; what
-//! retention removes was written to a compressed file before.
+//! Invariants: nothing of the audit chain or of an incident that is not over is ever removed; alerts and
+//! payloads that retention removes were written to a compressed file before. What nobody reads any more goes
+//! without one: see `spent`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use sqlx::QueryBuilder;
 
 use super::cold::{ColdFile, io};
 use super::lease::write_one;
@@ -16,6 +18,9 @@ use super::{AuditRow, Db, Store, StoreError, on};
 use crate::domain::time::Timestamp;
 
 const PAGE: i64 = 2_000;
+
+/// Rows of one DELETE; SQLite allows 32,766 variables.
+const CHUNK: usize = 400;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Exported {
@@ -34,6 +39,8 @@ pub struct Retention {
 pub struct Retired {
     pub alerts: u64,
     pub payloads: u64,
+    /// Rows that nobody reads any more.
+    pub spent: u64,
     pub file: Option<PathBuf>,
 }
 
@@ -159,7 +166,9 @@ impl Store {
                 .fetch_all(pool)
                 .await
             })?;
-            let Some(last) = rows.last().map(|row| row.0) else { break };
+            if rows.is_empty() {
+                break;
+            }
             for (
                 id,
                 inbox,
@@ -187,29 +196,37 @@ impl Store {
                 }))?;
             }
             file.settle()?;
-            retired.alerts += self.forget_alerts(before, last).await?;
+            let written: Vec<i64> = rows.iter().map(|row| row.0).collect();
+            retired.alerts += self.forget_alerts(before, &written).await?;
         }
         retired.file = file.finish()?;
         retired.payloads = self.retire_payloads(before, folder, wall_now).await?;
         write_one!(self, tx => {
             sqlx::query("DELETE FROM alert_repeat WHERE judged_at<$1").bind(before.millis()).execute(&mut *tx)
         });
-        write_one!(self, tx => {
-            sqlx::query("DELETE FROM outbox WHERE state='done' AND done_at<$1").bind(before.millis()).execute(&mut *tx)
-        });
+        retired.spent = self.forget_spent(before, wall_now).await?;
         Ok(retired)
     }
 
-    async fn forget_alerts(&self, before: Timestamp, last: i64) -> Result<u64, StoreError> {
-        Ok(write_one!(self, tx => {
-            sqlx::query(
-                "DELETE FROM alert WHERE id<=$1 AND judged_at<$2 \
-                 AND (incident IS NULL OR incident IN (SELECT id FROM incident WHERE is_over))",
-            )
-            .bind(last)
-            .bind(before.millis())
-            .execute(&mut *tx)
-        }))
+    /// Those alone that were written: an incident that ended since makes others old enough. What was moved to
+    /// an incident that is not over since stays.
+    async fn forget_alerts(&self, before: Timestamp, written: &[i64]) -> Result<u64, StoreError> {
+        let mut gone = 0;
+        for chunk in written.chunks(CHUNK) {
+            gone += write_one!(self, tx => async {
+                let mut delete = QueryBuilder::new("DELETE FROM alert WHERE judged_at<");
+                delete.push_bind(before.millis());
+                delete.push(" AND (incident IS NULL OR incident IN (SELECT id FROM incident WHERE is_over))");
+                delete.push(" AND id IN (");
+                let mut ids = delete.separated(",");
+                for id in chunk {
+                    ids.push_bind(*id);
+                }
+                ids.push_unseparated(")");
+                delete.build().execute(&mut *tx).await
+            });
+        }
+        Ok(gone)
     }
 }
 
@@ -275,5 +292,65 @@ fn remove(path: &Path) -> Result<(), StoreError> {
     match std::fs::remove_file(path) {
         Err(failure) if failure.kind() != std::io::ErrorKind::NotFound => Err(io(failure)),
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEFORE: Timestamp = Timestamp::from_millis(500);
+
+    /// Alerts that were judged long ago, each with its incident: `INC-1` is over, `INC-2` is not.
+    async fn store(folder: &tempfile::TempDir, alerts: &[(i64, Option<&str>)]) -> Store {
+        let store = Store::open(&folder.path().join("m.db").display().to_string()).await.unwrap();
+        let Db::Sqlite(pool) = &store.core.db else { panic!("the embedded store") };
+        let incidents = "INSERT INTO incident(id,number,cluster,team,state,is_over,version,opened_at,body) VALUES \
+             ('INC-1',1,'c','t','resolved',TRUE,1,0,'{}'),('INC-2',2,'c','t','open',FALSE,1,0,'{}')";
+        sqlx::query(incidents).execute(pool).await.unwrap();
+        for (id, incident) in alerts {
+            sqlx::query(
+                "INSERT INTO alert(id,inbox_id,cluster,team,fingerprint,name,subject,severity,status,starts_at,\
+                 verdict,reason,explanation,incident,judged_at) \
+                 VALUES($1,1,'c','t','f','n','s','w','firing',1,'admit','r','e',$2,9)",
+            )
+            .bind(*id)
+            .bind(*incident)
+            .execute(pool)
+            .await
+            .unwrap();
+        }
+        store
+    }
+
+    async fn left(store: &Store) -> Vec<i64> {
+        let Db::Sqlite(pool) = &store.core.db else { panic!("the embedded store") };
+        sqlx::query_scalar("SELECT id FROM alert ORDER BY id").fetch_all(pool).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_became_old_enough_after_it_was_read_stays_until_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder, &[(1, None), (2, Some("INC-1")), (3, Some("INC-1")), (4, Some("INC-2"))]).await;
+        // The second was of an open incident when the page was read; the fourth has been moved to one since.
+        assert_eq!(store.forget_alerts(BEFORE, &[1, 3, 4]).await.unwrap(), 2);
+        assert_eq!(left(&store).await, [2, 4]);
+        let cold = folder.path().join("cold");
+        let keep = Retention { hot: Duration::from_millis(500) };
+        let retired = store.retire(keep, &cold, Timestamp::from_millis(1_000)).await.unwrap();
+        assert_eq!((retired.alerts, left(&store).await), (1, vec![4]));
+        let file = zstd::stream::decode_all(std::fs::File::open(retired.file.unwrap()).unwrap()).unwrap();
+        let line: Value = serde_json::from_slice(&file).unwrap();
+        assert_eq!(line["id"], 2);
+    }
+
+    #[tokio::test]
+    async fn more_than_one_statement_takes_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let ids: Vec<i64> = (1..=CHUNK as i64 + 1).collect();
+        let alerts: Vec<(i64, Option<&str>)> = ids.iter().map(|id| (*id, None)).collect();
+        let store = store(&folder, &alerts).await;
+        assert_eq!(store.forget_alerts(BEFORE, &ids).await.unwrap(), ids.len() as u64);
+        assert!(left(&store).await.is_empty());
     }
 }

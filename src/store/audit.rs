@@ -1,4 +1,8 @@
 //! The audit chain and its verifier.
+//!
+//! Invariant: the verifier holds names and digests, never what was written in the rows.
+
+use std::collections::HashMap;
 
 use futures::TryStreamExt as _;
 use serde::Serialize;
@@ -42,6 +46,8 @@ pub struct Fault {
     pub what: String,
 }
 
+const EVENTS: &str = "SELECT incident,seq,kind,at,body,prev,hash FROM incident_event ORDER BY incident,seq";
+
 type EventLink = (String, i64, String, i64, String, String, String);
 
 /// Rows of the chain that are worth a reader of their own.
@@ -63,8 +69,10 @@ struct Stretch {
 impl Store {
     /// Recomputes both chains from the first row and compares them with each other, as they stand at one
     /// moment: the watch goes on writing meanwhile. Every core reads a stretch; rows are only ever added,
-    /// so that stretches below the head of that moment do not change.
+    /// so that stretches below the head of that moment do not change. One run at a time: each reads all that
+    /// ever was.
     pub async fn verify_audit(&self) -> Result<AuditReport, StoreError> {
+        let _turn = self.core.audited.lock().await;
         let is_postgres = self.kind() == "postgres";
         let ((count, first, newest), (head_seq, head), events, incidents) = on!(self, pool => {
             async {
@@ -77,11 +85,12 @@ impl Store {
                     sqlx::query_as("SELECT count(*), min(seq), max(seq) FROM audit").fetch_one(&mut *tx).await?;
                 let head: (i64, String) =
                     sqlx::query_as("SELECT seq, hash FROM audit_head WHERE one=1").fetch_one(&mut *tx).await?;
-                let events: Vec<EventLink> = sqlx::query_as(
-                    "SELECT incident,seq,kind,at,body,prev,hash FROM incident_event ORDER BY incident,seq",
-                )
-                .fetch_all(&mut *tx)
-                .await?;
+                let mut events = Events::default();
+                let mut rows = sqlx::query_as::<_, EventLink>(EVENTS).fetch(&mut *tx);
+                while let Some(row) = rows.try_next().await? {
+                    events.read(row);
+                }
+                drop(rows);
                 let incidents: Vec<(String, i64)> =
                     sqlx::query_as("SELECT id, version FROM incident").fetch_all(&mut *tx).await?;
                 tx.rollback().await?;
@@ -89,6 +98,7 @@ impl Store {
             }
             .await
         })?;
+        let counted = (incidents.len() as i64, events.count);
         // A head that claims more than a stretch too many is a fault all the same.
         let upto = count.max(head_seq.min(count.saturating_add(SHARE)));
         let fault = match self.chain(upto, count).await? {
@@ -100,11 +110,10 @@ impl Store {
                 row: format!("audit row {}", count + 1),
                 what: format!("the head says {head_seq} rows, {count} are there: rows were removed at the end"),
             }),
-            Ok((_, anchored)) => event_fault(&anchored, &events, &incidents),
+            Ok((_, anchored)) => events.fault(&anchored, &incidents),
             Err(fault) => Some(fault),
         };
-        let (incidents, events) = (incidents.len() as i64, events.len() as i64);
-        Ok(AuditReport { rows: count, incidents, events, head, fault })
+        Ok(AuditReport { rows: count, incidents: counted.0, events: counted.1, head, fault })
     }
 
     /// The last link up to that row, and what is anchored in the rows; or the first that does not fit.
@@ -209,42 +218,78 @@ impl Links {
     }
 }
 
-fn event_fault(recorded: &[(String, String)], events: &[EventLink], incidents: &[(String, i64)]) -> Option<Fault> {
-    let mut anchored: std::collections::HashMap<&str, &str> =
-        recorded.iter().map(|(name, digest)| (name.as_str(), digest.as_str())).collect();
-    let mut previous: (String, i64, Digest) = (String::new(), 0, Digest::genesis());
-    let mut last: std::collections::HashMap<&str, i64> = std::collections::HashMap::new();
-    for (incident, seq, kind, at, body, prev, hash) in events {
-        if *incident != previous.0 {
-            previous = (incident.clone(), 0, Digest::genesis());
+/// The incidents' own chains, read row by row.
+#[derive(Default)]
+struct Events {
+    count: i64,
+    /// Name and digest of those before the first that does not fit.
+    sound: Vec<(String, Digest)>,
+    broken: Option<Fault>,
+    /// The incident that is read, and its last event so far.
+    incident: String,
+    seq: i64,
+    last: Option<Digest>,
+    /// The last event of each.
+    newest: HashMap<String, i64>,
+}
+
+impl Events {
+    fn read(&mut self, row: EventLink) {
+        self.count += 1;
+        if self.broken.is_none()
+            && let Err(fault) = self.follow(row)
+        {
+            self.broken = Some(fault);
         }
-        let name = format!("{incident}#{seq}");
-        let fault = |what: &str| Some(Fault { row: format!("incident event {name}"), what: what.into() });
-        if *seq != previous.1 + 1 {
+    }
+
+    fn follow(&mut self, (incident, seq, kind, at, body, prev, hash): EventLink) -> Result<(), Fault> {
+        if incident != self.incident {
+            (self.incident, self.seq, self.last) = (incident, 0, None);
+        }
+        let name = format!("{}#{seq}", self.incident);
+        let last = self.last.take().unwrap_or_else(Digest::genesis);
+        let fault = |what: &str| Err(Fault { row: format!("incident event {name}"), what: what.into() });
+        if seq != self.seq + 1 {
             return fault("follows a gap: an event before it was removed");
         }
-        if prev != previous.2.as_str() {
+        if prev != last.as_str() {
             return fault("does not follow the event before it");
         }
-        let link = event_link(&previous.2, incident, *seq, kind, *at, body);
+        let link = event_link(&last, &self.incident, seq, &kind, at, &body);
         if link.as_str() != hash {
             return fault("was altered");
         }
-        match anchored.remove(name.as_str()) {
-            Some(recorded) if recorded == hash => {}
-            Some(_) => return fault("is not the one that the audit chain recorded"),
-            None => return fault("is not recorded in the audit chain"),
+        self.newest.insert(self.incident.clone(), seq);
+        self.sound.push((name, link.clone()));
+        (self.seq, self.last) = (seq, Some(link));
+        Ok(())
+    }
+
+    /// The first that the audit chain or the incidents themselves know otherwise.
+    fn fault(self, recorded: &[(String, String)], incidents: &[(String, i64)]) -> Option<Fault> {
+        let mut anchored: HashMap<&str, &str> =
+            recorded.iter().map(|(name, digest)| (name.as_str(), digest.as_str())).collect();
+        for (name, digest) in &self.sound {
+            let what = match anchored.remove(name.as_str()) {
+                Some(recorded) if recorded == digest.as_str() => continue,
+                Some(_) => "is not the one that the audit chain recorded",
+                None => "is not recorded in the audit chain",
+            };
+            return Some(Fault { row: format!("incident event {name}"), what: what.into() });
         }
-        last.insert(incident, *seq);
-        previous = (incident.clone(), *seq, link);
+        if self.broken.is_some() {
+            return self.broken;
+        }
+        if let Some(name) = anchored.keys().min() {
+            return Some(Fault { row: format!("incident event {name}"), what: "was removed".into() });
+        }
+        let newest = &self.newest;
+        incidents.iter().find(|(id, version)| newest.get(id) != Some(version)).map(|(id, version)| Fault {
+            row: format!("incident {id}"),
+            what: format!("is at version {version}, its events say {:?}", newest.get(id)),
+        })
     }
-    if let Some(name) = anchored.keys().min() {
-        return Some(Fault { row: format!("incident event {name}"), what: "was removed".into() });
-    }
-    incidents.iter().find(|(id, version)| last.get(id.as_str()) != Some(version)).map(|(id, version)| Fault {
-        row: format!("incident {id}"),
-        what: format!("is at version {version}, its events say {:?}", last.get(id.as_str())),
-    })
 }
 
 #[cfg(test)]
@@ -293,5 +338,83 @@ mod tests {
         tx.commit().await.unwrap();
         let fault = store.verify_audit().await.unwrap().fault.unwrap();
         assert_eq!((fault.row, fault.what.as_str()), ("audit row 10001".into(), "does not follow the row before it"));
+    }
+
+    #[tokio::test]
+    async fn the_next_who_verifies_waits_for_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("m.db").display().to_string()).await.unwrap();
+        let turn = store.core.audited.lock().await;
+        let waits = tokio::time::timeout(std::time::Duration::from_millis(100), store.verify_audit()).await;
+        assert!(waits.is_err(), "{waits:?}");
+        drop(turn);
+        assert!(store.verify_audit().await.unwrap().fault.is_none());
+    }
+
+    /// Two incidents with two events each, as sound rows.
+    fn chains() -> Vec<EventLink> {
+        let mut rows = vec![];
+        for incident in ["INC-1", "INC-2"] {
+            let mut head = Digest::genesis();
+            for seq in 1..=2 {
+                let link = event_link(&head, incident, seq, "noted", 7, "{}");
+                let (prev, hash) = (head.to_string(), link.to_string());
+                rows.push((incident.to_owned(), seq, "noted".to_owned(), 7, "{}".to_owned(), prev, hash));
+                head = link;
+            }
+        }
+        rows
+    }
+
+    fn check(told: &str, alter: impl FnOnce(&mut Vec<EventLink>, &mut Vec<(String, String)>), expected: &str) {
+        let mut rows = chains();
+        let mut recorded = rows.iter().map(|row| (format!("{}#{}", row.0, row.1), row.6.clone())).collect();
+        alter(&mut rows, &mut recorded);
+        let (mut events, count) = (Events::default(), rows.len() as i64);
+        rows.into_iter().for_each(|row| events.read(row));
+        assert_eq!(events.count, count, "{told}");
+        let fault = events.fault(&recorded, &[("INC-1".into(), 2), ("INC-2".into(), 2)]);
+        assert_eq!(fault.map_or("sound".into(), |fault| format!("{}: {}", fault.row, fault.what)), expected, "{told}");
+    }
+
+    #[test]
+    fn the_first_event_that_does_not_fit_is_told() {
+        check("as written", |_, _| {}, "sound");
+        check(
+            "one is missing",
+            |rows, _| drop(rows.remove(2)),
+            "incident event INC-2#2: follows a gap: an event before it was removed",
+        );
+        check("the last is missing", |rows, _| drop(rows.pop()), "incident event INC-2#2: was removed");
+        check("altered", |rows, _| rows[1].4 = "{1}".into(), "incident event INC-1#2: was altered");
+        check(
+            "another chain",
+            |rows, _| rows[1].5 = Digest::of(b"x").to_string(),
+            "incident event INC-1#2: does not follow the event before it",
+        );
+        check(
+            "recorded otherwise, and a later one altered",
+            |rows, recorded| {
+                recorded[1].1 = Digest::of(b"x").to_string();
+                rows[3].4 = "{1}".into();
+            },
+            "incident event INC-1#2: is not the one that the audit chain recorded",
+        );
+        check(
+            "altered, and a later one not recorded",
+            |rows, recorded| {
+                rows[1].4 = "{1}".into();
+                recorded.pop();
+            },
+            "incident event INC-1#2: was altered",
+        );
+        check(
+            "an incident is not there at all",
+            |rows, recorded| {
+                rows.truncate(2);
+                recorded.truncate(2);
+            },
+            "incident INC-2: is at version 2, its events say None",
+        );
     }
 }

@@ -8,6 +8,7 @@ use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use sqlx::QueryBuilder;
 
 use super::lease::write_one;
 use super::{Store, StoreError, on};
@@ -100,10 +101,12 @@ impl Store {
                 .fetch_all(pool)
                 .await
             })?;
-            let Some(last) = rows.last().map(|row| row.0) else { break };
-            for (id, source, received_at) in rows {
-                let received_at = Timestamp::from_millis(received_at);
-                for (number, frame) in self.frames(id).await?.into_iter().enumerate() {
+            if rows.is_empty() {
+                break;
+            }
+            for (id, source, received_at) in &rows {
+                let received_at = Timestamp::from_millis(*received_at);
+                for (number, frame) in self.frames(*id).await?.into_iter().enumerate() {
                     let payload: Value = serde_json::from_slice(&frame)
                         .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&frame).into_owned()));
                     file.line(&json!({
@@ -112,11 +115,15 @@ impl Store {
                 }
             }
             file.settle()?;
-            gone += write_one!(self, tx => {
-                sqlx::query("DELETE FROM inbox WHERE id<=$1 AND done_at<$2 AND kind='alerts'")
-                    .bind(last)
-                    .bind(before.millis())
-                    .execute(&mut *tx)
+            // Those that were written: a clock that was set back may make others old meanwhile.
+            gone += write_one!(self, tx => async {
+                let mut delete = QueryBuilder::new("DELETE FROM inbox WHERE id IN (");
+                let mut ids = delete.separated(",");
+                for (id, ..) in &rows {
+                    ids.push_bind(*id);
+                }
+                ids.push_unseparated(")");
+                delete.build().execute(&mut *tx).await
             });
         }
         file.finish()?;

@@ -104,7 +104,7 @@ impl Store {
         Ok(())
     }
 
-    /// Tries again, not before then; `state` is `failed` for what will never work.
+    /// Tries again, not before then; `state` is `failed` for what will never work and ends then.
     pub async fn outbox_retry(
         &self,
         id: i64,
@@ -113,12 +113,15 @@ impl Store {
         state: &str,
     ) -> Result<(), StoreError> {
         write_one!(self, tx => {
-            sqlx::query("UPDATE outbox SET attempts=attempts+1, not_before=$1, error=$2, state=$4 WHERE id=$3")
-                .bind(not_before.millis())
-                .bind(error)
-                .bind(id)
-                .bind(state)
-                .execute(&mut *tx)
+            sqlx::query(
+                "UPDATE outbox SET attempts=attempts+1, not_before=$1, error=$2, state=$4, \
+                 done_at=CASE WHEN $4='failed' THEN $1 ELSE done_at END WHERE id=$3",
+            )
+            .bind(not_before.millis())
+            .bind(error)
+            .bind(id)
+            .bind(state)
+            .execute(&mut *tx)
         });
         Ok(())
     }
@@ -188,5 +191,20 @@ mod tests {
         let due = store.outbox_due(Timestamp::from_millis(8), 4).await.unwrap();
         let keys: Vec<&str> = due.iter().map(|row| row.key.as_str()).collect();
         assert_eq!(keys, ["answer", "INC-3000/root", "INC-1/root", "INC-2/root"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_has_an_end_and_what_is_tried_again_has_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("m.db").display().to_string()).await.unwrap();
+        let Db::Sqlite(pool) = &store.core.db else { panic!("the embedded store") };
+        let two = "INSERT INTO outbox(id,key,body,state,attempts,not_before,created_at) \
+             VALUES(1,'a','{}','due',0,0,0), (2,'b','{}','due',0,0,0)";
+        sqlx::query(two).execute(pool).await.unwrap();
+        store.outbox_retry(1, Timestamp::from_millis(7), "away", "due").await.unwrap();
+        store.outbox_retry(2, Timestamp::from_millis(7), "refused", "failed").await.unwrap();
+        let ends: Vec<Option<i64>> =
+            sqlx::query_scalar("SELECT done_at FROM outbox ORDER BY id").fetch_all(pool).await.unwrap();
+        assert_eq!(ends, [None, Some(7)]);
     }
 }

@@ -287,6 +287,11 @@ async fn runbooks_are_kept_in_line_with_their_folder() {
         assert_eq!(load().await, (0, 1, 1, 0));
         let recalled = memory.recall(ask("partition lag")).await.unwrap();
         assert_eq!((docs(&recalled), recalled[0].chunk.votes), (vec!["queue/lag.md"], 1));
+        // A mount that is not there yet.
+        std::fs::remove_file(dir.path().join("queue/lag.md")).unwrap();
+        let refused = memory.load_runbooks(dir.path(), &everyone).await.unwrap_err().to_string();
+        assert!(refused.contains("the 1 runbooks of before stay"), "{refused}");
+        assert_eq!(memory.document(&everyone, "queue/lag.md").await.unwrap().len(), 1);
     })
     .await;
 }

@@ -189,7 +189,7 @@ fn a_replay_says_what_a_rule_would_change() {
         ["checkout", "payments"].iter().map(|service| alert("Down", service).to_string()).collect();
     std::fs::write(&alerts, lines.join("\n")).unwrap();
     std::fs::write(&now, "").unwrap();
-    let window = "[[intent.window]]\nname = \"w\"\nmatchers = ['service=\"payments\"']\nkind = \"change\"\n\
+    let window = "[[intent.window]]\nname = \"w\"\nmatchers = ['service=\"payments\"']\nkind = \"maintenance\"\n\
                   schedule = { once = { start = \"2020-01-01T00:00:00Z\", end = \"2199-01-01T00:00:00Z\" } }\n";
     std::fs::write(&wanted, window).unwrap();
     let words = ["replay", "--from", &alerts, "--config", &now, "--config", &wanted, "--json"];

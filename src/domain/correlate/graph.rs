@@ -161,7 +161,8 @@ impl Graph {
         if Arc::ptr_eq(&self.topology, topology) {
             return;
         }
-        let same = *self.topology == **topology;
+        // Edges are seen again with every look, and who depends on whom stays.
+        let same = topology.has_shape_of(&self.topology);
         self.topology = topology.clone();
         if same {
             return;
@@ -392,5 +393,36 @@ impl Graph {
         if !node.charted && self.topology.contains(&node.subject) {
             self.chart(number);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::topology::{EdgeKind, EdgeSource};
+    use super::*;
+
+    fn seen(edges: &[(&str, &str)], minute: i64) -> Arc<Topology> {
+        let (mut topology, at) = (Topology::default(), Timestamp::from_secs(minute * 60));
+        for (from, to) in edges {
+            topology.observe(from, to, EdgeKind::Calls, EdgeSource::ServiceGraph, at);
+        }
+        Arc::new(topology)
+    }
+
+    #[test]
+    fn who_was_met_is_charted_anew_only_when_the_shape_has_changed() {
+        let mut graph = Graph::default();
+        let web = graph.node("eu", "web", &seen(&[("web", "cart")], 1));
+        let callees = |graph: &Graph| -> Vec<String> {
+            graph.callees(web).map(|node| graph.at(node).subject.to_string()).collect()
+        };
+        assert_eq!(callees(&graph), ["cart"]);
+        // Charting anew would put it right again.
+        graph.at_mut(web).charted = false;
+        graph.read(&seen(&[("web", "cart")], 2));
+        assert!(!graph.at(web).charted);
+        graph.read(&seen(&[("web", "cart"), ("web", "bank")], 3));
+        assert!(graph.at(web).charted);
+        assert_eq!(callees(&graph), ["bank", "cart"]);
     }
 }

@@ -124,6 +124,11 @@ pub(super) fn short(word: &str) -> &str {
     if word.contains(".svc") { word.split('.').next().unwrap_or(word) } else { word }
 }
 
+/// So many bytes of it at most, and no half letter.
+pub(super) fn beginning(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
 /// Notes whom the alert about `node` names, and returns them.
 pub(super) fn read(graph: &mut Graph, alert: &Reading<'_>, node: u32, into: &mut Vec<u32>) {
     into.clear();
@@ -148,7 +153,7 @@ pub(super) fn read(graph: &mut Graph, alert: &Reading<'_>, node: u32, into: &mut
     // A warning without a cause in it is read too: which callee is slow is said in warnings first.
     let severe = alert.severity() >= Severity::Warning;
     for text in alert.annotations.iter().filter(|(name, _)| severe && !name.contains("url")).map(|(_, text)| text) {
-        let text = text.get(..READ).unwrap_or(text);
+        let text = beginning(text, READ);
         for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))) {
             let word = short(word);
             if into.len() >= MOST || word.len() < 3 || !(graph.has_heard(word) || is_name(word)) {
@@ -181,5 +186,23 @@ fn own_instance(word: &str, subject: &str) -> bool {
 fn note(other: u32, node: u32, into: &mut Vec<u32>) {
     if other != node && into.len() < MOST && !into.contains(&other) {
         into.push(other);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, most: usize, expected: &str) {
+        assert_eq!(beginning(text, most), expected);
+    }
+
+    #[test]
+    fn a_text_is_read_to_its_bound_whatever_letter_stands_there() {
+        check("pay is down", 3, "pay");
+        check("pay", 400, "pay");
+        check("Störung", 3, "St");
+        check("Störung", 4, "Stö");
+        check("🔥 pay", 2, "");
     }
 }

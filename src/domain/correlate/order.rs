@@ -33,7 +33,10 @@ struct Precedence {
 
 const FOLLOWS: Duration = Duration::from_secs(300);
 const RECENT: usize = 32;
+/// Over the bound what came once goes: it says nothing. Where too much has come back, all that was counted
+/// counts half, so that shares stay as they are and there is room for what is new.
 const MAX_PAIRS: usize = 100_000;
+const ENOUGH: usize = MAX_PAIRS / 4 * 3;
 /// Fewer observations than this say nothing.
 const MIN_TIMES: u32 = 3;
 /// Kinds speak for services that have never been seen together: they need more of a past.
@@ -60,10 +63,18 @@ impl Order {
         *self.times.entry(node).or_default() += 1;
         self.recent.push_back((node, at));
         if self.pairs > MAX_PAIRS {
-            self.followed.values_mut().for_each(|followed| followed.retain(|_, times| *times > 1));
-            self.followed.retain(|_, followed| !followed.is_empty());
-            self.pairs = self.followed.values().map(FxHashMap::len).sum();
+            self.count_anew(but_once);
+            while self.pairs > ENOUGH {
+                self.times.values_mut().for_each(halve);
+                self.count_anew(|times| times / 2);
+            }
         }
+    }
+
+    fn count_anew(&mut self, anew: impl Fn(u32) -> u32) {
+        self.followed.values_mut().for_each(|followed| count_anew(followed, &anew));
+        self.followed.retain(|_, followed| !followed.is_empty());
+        self.pairs = self.followed.values().map(FxHashMap::len).sum();
     }
 
     /// Whether the node has followed anybody. What alerts for the first time has not.
@@ -98,7 +109,11 @@ impl Order {
             }
         }
         if self.kinds.led.len() > MAX_PAIRS {
-            self.kinds.led.retain(|_, times| *times > 1);
+            count_anew(&mut self.kinds.led, but_once);
+            while self.kinds.led.len() > ENOUGH {
+                self.kinds.times.values_mut().for_each(halve);
+                count_anew(&mut self.kinds.led, |times| times / 2);
+            }
         }
     }
 
@@ -137,6 +152,23 @@ impl Precedence {
     }
 }
 
+/// What comes to nothing is forgotten.
+fn count_anew<K>(counted: &mut FxHashMap<K, u32>, anew: impl Fn(u32) -> u32) {
+    counted.retain(|_, times| {
+        *times = anew(*times);
+        *times > 0
+    });
+}
+
+fn but_once(times: u32) -> u32 {
+    if times > 1 { times } else { 0 }
+}
+
+/// Rounded up: who has alerted at all is not forgotten, and no share grows by it.
+fn halve(times: &mut u32) {
+    *times = times.div_ceil(2);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,5 +203,42 @@ mod tests {
         }
         assert_eq!(order.pairs, order.followed.values().map(FxHashMap::len).sum::<usize>());
         assert_eq!(order.share(1, 2), Some((1.0, 3)));
+    }
+
+    /// Groups of subjects that alert one after the other, each group four times before the next one begins.
+    #[test]
+    fn what_all_comes_back_is_bounded_too_and_shares_stay() {
+        const GROUP: u32 = 30;
+        let (mut order, mut second) = (Order::default(), 0);
+        for _ in 0..32 {
+            order.activated(1, at(second));
+            order.activated(2, at(second + 1));
+            second += 1_000;
+        }
+        for group in 1..300 {
+            for _ in 0..4 {
+                for one in 0..GROUP {
+                    order.activated(group * 100 + one, at(second));
+                    assert!(order.pairs <= MAX_PAIRS);
+                    second += 1;
+                }
+                second += 1_000;
+            }
+        }
+        assert_eq!(order.pairs, order.followed.values().map(FxHashMap::len).sum::<usize>());
+        assert_eq!(order.share(1, 2).map(|(share, _)| share), Some(1.0), "often enough to be known after it");
+        assert_eq!(order.share(29_900, 29_901), Some((1.0, 4)), "there is room for what is new");
+    }
+
+    #[test]
+    fn kinds_that_all_come_back_are_bounded_too() {
+        let mut order = Order::default();
+        let names: Vec<Arc<str>> = (0..400).map(|number| format!("Alert{number}").into()).collect();
+        for name in &names {
+            for _ in 0..2 {
+                order.began(name, at(60), names.iter().map(|other| (other, at(0))));
+                assert!(order.kinds.led.len() <= MAX_PAIRS);
+            }
+        }
     }
 }

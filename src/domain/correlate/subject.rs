@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::super::alert::{Alert, Reading};
 use super::super::topology::Topology;
 use super::graph::Graph;
-use super::mention::{is_dependency, short};
+use super::mention::{beginning, is_dependency, short};
 use super::{Correlator, mention};
 
 /// Labels that say where, how or for whom; their values may be names of services, but not of the subject.
@@ -181,7 +181,7 @@ impl Correlator {
         let texts = texts.iter().filter_map(|name| alert.annotations.get(*name)).map(String::as_str);
         let texts = texts.filter(|text| !is_elsewhere(text));
         let words = texts.flat_map(|text| {
-            let text = text.get(..READ).unwrap_or(text);
+            let text = beginning(text, READ);
             text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))).map(short)
         });
         let known = words.filter(|word| word.len() >= 3 && !blamed.contains(word)).find_map(|word| {

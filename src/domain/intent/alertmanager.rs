@@ -73,6 +73,19 @@ impl Alertmanager {
         Routed { destinations }
     }
 
+    /// What its routes say of grouping and repetition, which correlation does here.
+    pub fn groups_and_waits(&self) -> Option<String> {
+        let all = self.root.as_ref()?.all();
+        let names = self.root.as_ref()?.receivers();
+        Some(format!(
+            "{all} routes to {} receivers ({}) say whose an alert is, and when it is muted; how they group, wait and \
+             repeat is not used, since alerts are joined into incidents by their cause; where incidents are told is \
+             said in [routing]",
+            names.len(),
+            names.into_iter().collect::<Vec<_>>().join(", "),
+        ))
+    }
+
     pub fn interval(&self, name: &str) -> Option<&NamedInterval> {
         self.time_intervals.iter().find(|interval| interval.name == name)
     }

@@ -85,7 +85,7 @@ fn intent() -> Intent {
         name: "pay upgrade".into(),
         matchers: set("service=pay"),
         schedule: Schedule::Once { start: at(0), end: at(3600) },
-        kind: Kind::Change,
+        kind: Kind::Maintenance,
     };
     let mut silences = Silences::default();
     let silence = Silence {

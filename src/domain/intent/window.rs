@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::alert::Alert;
+use super::super::alert::{Alert, Severity};
 use super::super::time::Timestamp;
 use super::index::Index;
 use super::interval::{self, TimeInterval};
@@ -32,9 +32,9 @@ pub struct Window {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// The service is expected to be down or degraded.
+    /// The service is expected to be down or degraded: all that is named is muted.
     Maintenance,
-    /// Something is being rolled out; the service should stay up.
+    /// Something is being rolled out; the service should stay up: what is critical wakes people all the same.
     Change,
 }
 
@@ -122,7 +122,8 @@ impl Windows {
         let mut first = u32::MAX;
         self.index.candidates(&alert.labels, |slot| {
             let window = &self.all[slot as usize];
-            if slot < first && window.matchers.matches(&alert.labels) && window.schedule.contains(at) {
+            let mutes = window.kind == Kind::Maintenance || alert.severity() < Severity::Critical;
+            if slot < first && mutes && window.matchers.matches(&alert.labels) && window.schedule.contains(at) {
                 first = slot;
             }
         });

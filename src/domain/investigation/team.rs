@@ -20,7 +20,7 @@ use crate::domain::speciality::Speciality;
 use crate::domain::time::Timestamp;
 
 pub const ASSIGN: &str = "assign";
-/// More than two fields at once is nobody's field, and each specialist is paid for.
+/// More than three fields at once are nobody's field, and each specialist is paid for.
 const MOST_SPECIALISTS: usize = 3;
 /// Replies of one specialist and of the lead behind them.
 const SPECIALIST_STEPS: u32 = 5;

@@ -19,6 +19,8 @@ const FEW: i64 = 16;
 const AROUND: i64 = 6;
 /// Fewer values than these make no baseline.
 const ENOUGH: usize = 4;
+/// Of single values a few more are wanted: their spread is taken for what one day differs from the next.
+const MINUTES_ENOUGH: f64 = 6.0;
 /// Weight, in values, of the time of day when this weekday's is shrunk towards it: half once three
 /// weeks of five-minute values are known.
 const SHRINK_TO_DAYS: f64 = 39.0;
@@ -114,6 +116,7 @@ fn half_width(sorted: &[f32], median: f64) -> f64 {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Baselines {
     pub(super) usual: Option<Baseline>,
+    pub(super) minute: Option<Baseline>,
     pub(super) yesterday: Option<Baseline>,
     pub(super) last_week: Option<Baseline>,
     pub(super) recent: Option<Baseline>,
@@ -141,6 +144,8 @@ pub(super) struct History {
 struct Seasons {
     days: Option<Baseline>,
     weekdays: Option<Baseline>,
+    /// The same five minutes of the last days, nothing around them: what a job does at each full hour.
+    minute: Option<Baseline>,
     yesterday: Option<Baseline>,
     last_week: Option<Baseline>,
 }
@@ -178,13 +183,13 @@ impl History {
         {
             return baselines;
         }
-        let Seasons { days, weekdays, yesterday, last_week } = self.seasons(slot, step);
+        let Seasons { days, weekdays, minute, yesterday, last_week } = self.seasons(slot, step);
         self.scratch.clear();
         self.scratch.extend(self.recent.before(at));
         let recent = Baseline::of(&mut self.scratch);
         let days = days.map(|it| it.shrunk_to(recent, SHRINK_TO_RECENT));
         let usual = weekdays.map(|it| it.shrunk_to(days, SHRINK_TO_DAYS)).or(days);
-        let baselines = Baselines { usual, yesterday, last_week, recent };
+        let baselines = Baselines { usual, minute, yesterday, last_week, recent };
         self.cached = Some((slots, baselines));
         baselines
     }
@@ -199,6 +204,7 @@ impl History {
         let seasons = Seasons {
             days: self.season(slot, DAY, 7, around),
             weekdays: self.season(slot, WEEK, 3, around),
+            minute: self.season(slot, DAY, 7, 0).filter(|it| it.values >= MINUTES_ENOUGH),
             yesterday: self.season(slot, DAY, 1, 2 * around),
             last_week: self.season(slot, WEEK, 1, 2 * around),
         };

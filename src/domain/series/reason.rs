@@ -7,6 +7,8 @@ use std::fmt;
 pub enum Reference {
     /// The same time of day over the last week, and of this weekday over the last month.
     Usual,
+    /// The same five minutes of the last days.
+    Minute,
     Yesterday,
     LastWeek,
     /// The last two hours: two dozen rows when they are five minutes apart, ten dozen when they follow faster.
@@ -42,6 +44,7 @@ impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Usual => "its usual at this time",
+            Self::Minute => "these minutes on other days",
             Self::Yesterday => "yesterday at this time",
             Self::LastWeek => "last week at this time",
             Self::Recent => "its recent level",

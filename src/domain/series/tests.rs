@@ -178,3 +178,41 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_job_that_runs_at_each_full_hour_is_usual_then_and_wild_at_another_time() {
+    let mut random = SplitMix::new(7);
+    let mut detector = Detector::new(1);
+    let mut value = |minute: i64| {
+        let peak = if minute % 60 == 0 { 80.0 } else { 0.0 };
+        10.0 + peak + random.unit()
+    };
+    for minute in (0..14 * 1_440).step_by(5) {
+        detector.learn(minute * 60, &[value(minute)]);
+    }
+    let day = 14 * 1_440;
+    let flagged =
+        (day..day + 1_440).step_by(5).filter(|minute| detector.observe(minute * 60, &[value(*minute)]).is_flagged());
+    assert_eq!(flagged.count(), 0);
+    let day = day + 1_440;
+    for minute in (day..day + 125).step_by(5) {
+        detector.observe(minute * 60, &[value(minute)]);
+    }
+    // The same height five minutes after the hour.
+    let wild = detector.observe((day + 125) * 60, &[90.0]);
+    assert!(wild.is_flagged(), "{wild:?}");
+}
+
+#[test]
+fn a_value_that_is_missing_within_what_lasts_is_not_taken_for_usual() {
+    let mut detector = Detector::new(1);
+    for step in 0..2_016_i64 {
+        detector.learn(step * 300, &[10.0 + (step % 7) as f64]);
+    }
+    let at = |step: i64| (2_016 + step) * 300;
+    for step in 0..24 {
+        detector.observe(at(step), &[90.0]);
+    }
+    let missing = detector.observe(at(24), &[f64::NAN]);
+    assert!(missing.score < -0.4 && missing.reason.is_none(), "{missing:?}");
+}

@@ -1,7 +1,6 @@
 //! Reading one case: what was measured, who calls whom, what was changed, and the truth.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -11,6 +10,8 @@ use crate::domain::change::{Change, ChangeKind, Touched};
 use crate::domain::root_cause::{Complaint, Span, Track};
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
+use crate::eval::instant::{MILLIS_FROM, epoch};
+use crate::eval::table::csv_text;
 use crate::eval::{EvalError, read, triage};
 
 /// One folder.
@@ -124,20 +125,22 @@ fn instant(value: &Value) -> Option<Timestamp> {
 fn instant_of(text: &str) -> Option<Timestamp> {
     match text.parse::<f64>() {
         Ok(seconds) => from_seconds(seconds),
-        Err(_) => Timestamp::parse(text).ok(),
+        Err(_) => Timestamp::parse(text).ok().or_else(|| epoch(text).map(|(at, _)| Timestamp::from_secs(at))),
     }
 }
 
-fn from_seconds(seconds: f64) -> Option<Timestamp> {
-    seconds.is_finite().then(|| Timestamp::from_millis((seconds * 1000.0).round() as i64))
+/// What is too large for seconds are milliseconds, as in the other suites.
+fn from_seconds(number: f64) -> Option<Timestamp> {
+    let millis = if number.abs() < MILLIS_FROM { number * 1000.0 } else { number };
+    millis.is_finite().then(|| Timestamp::from_millis(millis.round() as i64))
 }
 
 const COLUMNS: [&str; 4] = ["timestamp", "service", "metric", "value"];
 
 /// Columns in any order, more are ignored; an empty value or `NaN` is a gap.
 fn load_metrics(path: &Path) -> Result<Vec<Track>, EvalError> {
-    let file = File::open(path).map_err(|failure| EvalError::file(path, failure))?;
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(file);
+    let text = csv_text(path)?;
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_slice());
     let bad = |failure: csv::Error| match failure.position() {
         Some(at) => EvalError::line(path, at.line(), &failure),
         None => EvalError::file(path, &failure),

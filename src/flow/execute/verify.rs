@@ -15,7 +15,7 @@ use crate::domain::card::Tone;
 use crate::domain::id::{IncidentId, PlanId};
 use crate::domain::incident::{IncidentEvent, PlanRecord, UNDONE};
 use crate::domain::narrative;
-use crate::domain::plan::Plan;
+use crate::domain::plan::{Direction, Plan, SuccessCheck};
 use crate::domain::root_cause::amount;
 use crate::domain::time::Timestamp;
 use crate::flow::command::pause;
@@ -121,11 +121,11 @@ async fn look(desk: &Desk, id: &IncidentId, plan: &Plan, hands: &Hands) -> Resul
                     let passes = value.is_some_and(|value| check.passes(value));
                     well &= passes;
                     facts.push(format!(
-                        "{} {} {} (wanted at most {}){}",
+                        "{} {} {} (wanted {}){}",
                         check.service,
                         check.signal.replace('_', " "),
                         value.map_or_else(|| "has no samples".into(), |value| amount(value, &check.unit)),
-                        amount(check.bound, &check.unit),
+                        wanted(check),
                         if passes { "" } else { ", not yet" }
                     ));
                 }
@@ -149,6 +149,14 @@ async fn look(desk: &Desk, id: &IncidentId, plan: &Plan, hands: &Hands) -> Resul
     }
     facts.push(format!("{firing} alerts still firing"));
     Ok((facts, well))
+}
+
+fn wanted(check: &SuccessCheck) -> String {
+    let bound = amount(check.bound, &check.unit);
+    match check.direction {
+        Direction::AtMost => format!("at most {bound}"),
+        Direction::AtLeast => format!("at least {bound}"),
+    }
 }
 
 async fn verified(desk: &Desk, id: &IncidentId, plan: &Plan, facts: Vec<String>) -> Result<(), FlowError> {
@@ -363,4 +371,25 @@ async fn restorable(hands: &Hands, action: &Action) -> Result<Option<Action>, Cl
         from_revision: current.number,
         to_revision: wanted.number,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_says_on_which_side_of_its_bound_things_are_well() {
+        for (direction, expected) in [(Direction::AtMost, "at most 20.0 %"), (Direction::AtLeast, "at least 20.0 %")] {
+            let check = SuccessCheck {
+                service: "cart".into(),
+                signal: "ready_share".into(),
+                query: String::new(),
+                label: "app".into(),
+                bound: 0.2,
+                direction,
+                unit: "ratio".into(),
+            };
+            assert_eq!(wanted(&check), expected);
+        }
+    }
 }

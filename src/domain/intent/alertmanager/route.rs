@@ -3,7 +3,7 @@
 //! Inheritance is Alertmanager's: receiver, grouping and timing pass from parent to child unless
 //! the child says otherwise; `mute_time_intervals` and `active_time_intervals` do not pass.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -15,6 +15,7 @@ use super::BadFile;
 
 /// Deeper trees are no one's intent, and recursion must end.
 const MAX_DEPTH: usize = 32;
+const ROOT: &str = "route";
 
 #[derive(Debug, Clone)]
 pub(super) struct Route {
@@ -76,10 +77,12 @@ impl<'a> Routed<'a> {
         self.destinations.iter().flat_map(|to| &to.active_intervals).map(String::as_str).collect()
     }
 
-    /// Whose alert it is: the team that a matcher on the way names, else the receiver's name.
+    /// Whose alert it is: the team that a matcher on the way names, else the receiver's name. The root's
+    /// receiver has what is nobody's.
     pub fn owner(&self) -> Option<&'a str> {
         let named = self.destinations.iter().find_map(|destination| destination.owner.as_deref());
-        named.or_else(|| self.destinations.first().map(|destination| destination.receiver.as_str()))
+        let first = self.destinations.first().filter(|destination| destination.path != ROOT);
+        named.or_else(|| first.map(|destination| destination.receiver.as_str()))
     }
 }
 
@@ -124,6 +127,16 @@ pub(super) const KEYS: &[&str] = &[
 ];
 
 impl Route {
+    /// How many there are, this one included.
+    pub(super) fn all(&self) -> usize {
+        1 + self.children.iter().map(Self::all).sum::<usize>()
+    }
+
+    pub(super) fn receivers(&self) -> BTreeSet<&str> {
+        let own = std::iter::once(self.destination.receiver.as_str());
+        own.chain(self.children.iter().flat_map(Self::receivers)).collect()
+    }
+
     pub(super) fn root(
         written: WrittenRoute,
         receivers: Option<&HashSet<String>>,
@@ -144,7 +157,7 @@ impl Route {
         }
         // Alertmanager's defaults (`DefaultRouteOpts`).
         let defaults = Destination {
-            path: "route".into(),
+            path: ROOT.into(),
             receiver: String::new(),
             group_by: GroupBy::Labels(vec![]),
             group_wait: Duration::from_secs(30),

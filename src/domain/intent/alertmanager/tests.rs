@@ -91,6 +91,7 @@ fn settings_pass_from_parent_to_child_but_intervals_do_not() {
     let by: Vec<String> = ["cluster", "alertname"].map(String::from).into();
     assert_eq!(file.route(&frontend).group_by(), Some(&GroupBy::Labels(by)));
     assert_eq!(file.route(&frontend).owner(), Some("frontend"));
+    assert_eq!(file.route(&labels(&[("a", "b")])).owner(), None);
 }
 
 #[test]

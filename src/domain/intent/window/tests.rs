@@ -116,3 +116,16 @@ fn a_window_is_read_as_people_write_it() {
     assert!(json.contains(r#""schedule":{"weekly":"sat,sun 02:00-06:00 Europe/Berlin"}"#), "{json}");
     assert_eq!(serde_json::from_str::<Vec<Window>>(&json).unwrap(), windows);
 }
+
+#[test]
+fn what_is_rolled_out_should_stay_up_and_what_is_worked_on_need_not() {
+    let at = instant("2026-11-21T02:30:00Z");
+    let all = once("2026-11-21T02:00:00Z", "2026-11-21T04:00:00Z");
+    let mutes = |kind, severity: &str| {
+        let window = Window { kind, ..window("release", r#"service="pay""#, all.clone()) };
+        let alert = alert(&format!("alertname=Down,service=pay,severity={severity}"));
+        Windows::new(vec![window]).unwrap().mutes(&alert, at).is_some()
+    };
+    assert!(mutes(Kind::Maintenance, "critical") && mutes(Kind::Maintenance, "warning"));
+    assert!(!mutes(Kind::Change, "critical") && mutes(Kind::Change, "warning"));
+}
