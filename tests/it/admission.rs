@@ -11,8 +11,7 @@ use serde_json::{Value, json};
 
 use crate::catalogue::estate;
 
-/// An admission request, as far as the policy reads it
-/// (https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#request).
+/// A write that is put before the policy.
 #[derive(Debug, Clone)]
 pub struct Asked {
     user: String,
@@ -62,6 +61,26 @@ impl Asked {
             (kind, _) => Self::new(kind, "UPDATE", old, new),
         }
     }
+
+    /// As the API server tells it (`AdmissionRequest` of k8s.io/api/admission/v1; objects are not in it): what is
+    /// `omitempty` there and empty is not there.
+    fn request(&self) -> Value {
+        let metadata = self.new.as_ref().or(self.old.as_ref()).map(|object| &object["metadata"]);
+        let text = |key: &str| metadata.and_then(|metadata| metadata[key].as_str()).unwrap_or_default();
+        let mut request = json!({
+            "uid": "", "operation": self.operation, "userInfo": {}, "dryRun": false,
+            "resource": {"group": self.group, "version": "v1", "resource": self.resource},
+        });
+        for (key, value) in [("subResource", self.sub), ("name", text("name")), ("namespace", text("namespace"))] {
+            if !value.is_empty() {
+                request[key] = json!(value);
+            }
+        }
+        if !self.user.is_empty() {
+            request["userInfo"]["username"] = json!(self.user);
+        }
+        request
+    }
 }
 
 pub struct Admission {
@@ -71,17 +90,19 @@ pub struct Admission {
     validations: Vec<(String, Program)>,
 }
 
+fn deployed() -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/manifests/admission.yaml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut documents = serde_yaml_ng::Deserializer::from_str(&text).map(|one| Value::deserialize(one).unwrap());
+    documents.find(|one| one["kind"] == "ValidatingAdmissionPolicy").unwrap()
+}
+
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
 impl Admission {
     pub fn deployed() -> &'static Self {
         static DEPLOYED: LazyLock<Admission> = LazyLock::new(|| {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/manifests/admission.yaml");
-            let text = std::fs::read_to_string(path).unwrap();
-            let policy = serde_yaml_ng::Deserializer::from_str(&text)
-                .map(|one| Value::deserialize(one).unwrap())
-                .find(|one| one["kind"] == "ValidatingAdmissionPolicy")
-                .unwrap();
+            let policy = deployed();
             let part = |part: &str, name: &str| -> Vec<(String, Program)> {
                 let all = policy["spec"][part].as_array().unwrap().iter();
                 all.map(|one| {
@@ -102,12 +123,8 @@ impl Admission {
 
     /// Why it is denied; empty: it is admitted. An error of evaluation denies (`failurePolicy: Fail`).
     pub fn refused(&self, asked: &Asked) -> Vec<String> {
-        let request = json!({
-            "userInfo": {"username": asked.user}, "operation": asked.operation, "subResource": asked.sub,
-            "resource": {"group": asked.group, "resource": asked.resource},
-        });
         let mut context = Context::with_env(ENV.clone());
-        context.add_variable("request", request).unwrap();
+        context.add_variable("request", asked.request()).unwrap();
         context.add_variable("object", asked.new.clone()).unwrap();
         context.add_variable("oldObject", asked.old.clone()).unwrap();
         let truth = |program: &Program, context: &Context<'_, '_>| match program.execute(context) {
@@ -119,10 +136,10 @@ impl Admission {
         }
         let mut variables = serde_json::Map::new();
         for (name, program) in &self.variables {
-            let value = match program.execute(&context).unwrap() {
-                Cel::Bool(truth) => json!(truth),
-                Cel::String(text) => json!(text.to_string()),
-                other => panic!("{name}: {other:?}"),
+            let value = match program.execute(&context) {
+                Ok(Cel::Bool(truth)) => json!(truth),
+                Ok(Cel::String(text)) => json!(text.to_string()),
+                other => panic!("the variable {name} of {asked:?}: {other:?}"),
             };
             variables.insert(name.clone(), value);
             context.add_variable("variables", Value::Object(variables.clone())).unwrap();
@@ -136,6 +153,25 @@ impl Admission {
             }
         }
         refused
+    }
+}
+
+/// What an API server refuses before it evaluates anything (`validateRuleWithOperations` of its validation of
+/// admissionregistration): a wildcard beside what it contains.
+#[test]
+fn the_rule_of_what_is_matched_is_one_that_an_api_server_takes() {
+    let policy = deployed();
+    for rule in policy["spec"]["matchConstraints"]["resourceRules"].as_array().unwrap() {
+        let words = |key: &str| -> Vec<&str> {
+            rule[key].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect()
+        };
+        for (key, all) in [("apiGroups", "*"), ("apiVersions", "*"), ("operations", "*"), ("resources", "*/*")] {
+            let words = words(key);
+            assert!(!words.is_empty() && (words.len() == 1 || !words.contains(&all)), "{key}: {words:?}");
+        }
+        let resources = words("resources");
+        let has_plain = resources.iter().any(|word| *word != "*" && !word.contains('/'));
+        assert!(!(resources.contains(&"*") && has_plain), "{resources:?}");
     }
 }
 
@@ -260,8 +296,9 @@ async fn what_a_stolen_token_would_change_is_denied_with_the_reason() {
         let refused = policy.refused(&asked);
         assert!(refused.iter().any(|message| message.contains(reason)), "{reason}: {refused:?}\n{asked:?}");
         // The policy is about our identity; whoever else writes is not its business.
-        let other = Asked { user: "kubernetes-admin".into(), ..asked };
-        assert!(policy.refused(&other).is_empty());
+        for user in ["kubernetes-admin", ""] {
+            assert!(policy.refused(&Asked { user: user.into(), ..asked.clone() }).is_empty());
+        }
     }
 }
 
