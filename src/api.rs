@@ -2,15 +2,14 @@
 
 mod changes;
 mod guard;
+mod metrics;
 mod ops;
 mod people;
 
 pub use changes::DeskChanges;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use axum::body::Bytes;
@@ -39,11 +38,16 @@ const MOST_OVER: i64 = 5_000;
 pub fn router(desk: Arc<Desk>) -> Router {
     let limit = desk.config.server.max_body_bytes;
     let door = Arc::new(guard::Door::of(&desk.config));
+    let known = Arc::new(metrics::LastKnown::default());
+    let told = move |State(desk): State<Arc<Desk>>| {
+        let known = known.clone();
+        async move { metrics::metrics(&desk, &known).await }
+    };
     // Whoever looks after the process may ask by any name.
     let health = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics));
+        .route("/readyz", get(metrics::ready))
+        .route("/metrics", get(told));
     Router::new()
         // The format is told by the content; the last word of the path is for people who read logs.
         .route("/webhooks/{source}", post(webhook))
@@ -61,15 +65,6 @@ pub fn router(desk: Arc<Desk>) -> Router {
         .merge(health)
         .layer(DefaultBodyLimit::max(limit))
         .with_state(desk)
-}
-
-async fn ready(State(desk): State<Arc<Desk>>) -> Response {
-    match desk.store.ping().await {
-        // Both are ready: whoever stands by takes in what comes and lets people decide.
-        Ok(()) if desk.leads.load(Ordering::Acquire) => "ready, leads\n".into_response(),
-        Ok(()) => "ready, stands by\n".into_response(),
-        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string(), "the store must answer first"),
-    }
 }
 
 /// An Alertmanager webhook (v4), an array of alerts, or one alert.
@@ -246,78 +241,6 @@ fn incident_row(listed: &ListedIncident) -> serde_json::Value {
             "state": listed.state, "since": listed.opened_at(), "alerts": 0, "service": null, "owner": null,
         }),
     }
-}
-
-/// Prometheus text format.
-async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
-    let mut text = String::new();
-    let counters = &desk.counters;
-    let counts = [
-        ("midwatch_alerts_received_total", "Alerts judged", &counters.alerts_received),
-        ("midwatch_alerts_refused_total", "Alerts that could not be read", &counters.alerts_rejected),
-        ("midwatch_payloads_refused_total", "Webhook bodies refused with 400", &counters.payloads_rejected),
-        ("midwatch_incidents_opened_total", "Incidents opened", &counters.incidents_opened),
-        ("midwatch_chat_posts_total", "Messages posted", &counters.posts),
-        ("midwatch_chat_edits_total", "Messages edited", &counters.edits),
-        ("midwatch_chat_errors_total", "Deliveries that failed and were postponed", &counters.post_errors),
-        ("midwatch_model_calls_total", "Calls of the model", &counters.model_calls),
-        ("midwatch_model_tokens_total", "Tokens in and out", &counters.model_tokens),
-        ("midwatch_executions_total", "Executions begun", &counters.executions),
-    ];
-    for (name, help, counter) in counts {
-        let _ =
-            writeln!(text, "# HELP {name} {help}.\n# TYPE {name} counter\n{name} {}", counter.load(Ordering::Relaxed));
-    }
-    if let Ok(funnel) = desk.store.funnel().await {
-        let _ = writeln!(
-            text,
-            "# HELP midwatch_alerts_judged Alerts in the ledger by verdict and reason.\n# TYPE midwatch_alerts_judged gauge"
-        );
-        for count in funnel {
-            let _ = writeln!(
-                text,
-                "midwatch_alerts_judged{{verdict=\"{}\",reason=\"{}\"}} {}",
-                count.verdict, count.reason, count.count
-            );
-        }
-    }
-    people::write_funnel(&desk, &mut text).await;
-    for (name, help, value) in [
-        ("midwatch_inbox_open", "Inbox rows that wait", desk.store.inbox_depth().await),
-        ("midwatch_outbox_open", "Messages that wait", desk.store.outbox_depth().await),
-    ] {
-        if let Ok(value) = value {
-            let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} gauge\n{name} {value}");
-        }
-    }
-    let (minutes, cut) = desk.ear.minutes();
-    for (name, help, value) in [
-        ("midwatch_log_minutes_total", "Minutes of logs that were listened to", minutes),
-        (
-            "midwatch_log_minutes_cut_total",
-            "Those of them with more lines than are read; their rates are not known",
-            cut,
-        ),
-    ] {
-        let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} counter\n{name} {value}");
-    }
-    let paused = i32::from(desk.paused().await.is_some());
-    let _ = writeln!(
-        text,
-        "# HELP midwatch_paused Whether executions are paused.\n# TYPE midwatch_paused gauge\nmidwatch_paused {paused}"
-    );
-    let unreadable = desk.store.unreadable().len();
-    let _ = writeln!(
-        text,
-        "# HELP midwatch_incidents_unreadable Incidents that were left out since the start: of another version?\n\
-         # TYPE midwatch_incidents_unreadable gauge\nmidwatch_incidents_unreadable {unreadable}"
-    );
-    let leads = i32::from(desk.leads.load(Ordering::Acquire));
-    let _ = writeln!(
-        text,
-        "# HELP midwatch_leads Whether this process leads the watch.\n# TYPE midwatch_leads gauge\nmidwatch_leads {leads}"
-    );
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
 /// The durable inbox behind chats and sources.

@@ -1,8 +1,10 @@
 //! The composition root: configuration to parts, parts to tasks, and their end in order.
 
 mod assets;
+mod drive;
 mod instruments;
 mod pages;
+mod patience;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::sync::{RwLock, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::adapters::embedder::EmbedderChoice;
@@ -29,15 +32,16 @@ use crate::config::{Config, Kubernetes, ModelConfig, Secret};
 use crate::console::{Console, Settings};
 use crate::domain::topology::Topology;
 use crate::flow::authority::Authority;
-use crate::flow::desk::{ChatSeat, FlowError};
+use crate::flow::desk::ChatSeat;
 use crate::flow::lead::{self, Term};
 use crate::flow::{self, Desk};
 use crate::memory::{Memory, MemoryConfig, Tenant};
 use crate::ports::{Channels, Clock, Cluster, Directory, Hooks, Model, Signals};
 use crate::prompt::Prompts;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 pub use assets::runbook_folder;
+use drive::{drivers, keep_driving};
 pub use instruments::{own as own_tools, toolbox, traces};
 use pages::{ConsoleMessages, DeskArtist, DeskPages};
 
@@ -56,10 +60,21 @@ pub struct App {
 impl App {
     /// Opens everything that the configuration names and starts the watch.
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(&config.store.data_dir)
-            .with_context(|| format!("store.data_dir {} cannot be created", config.store.data_dir.display()))?;
+        make_folder(&config)?;
+        let store = Store::open(&config.store_address()).await?;
+        Self::start_on(store, config, clock).await
+    }
+
+    /// As `start`; a store that is away is waited for.
+    pub async fn start_patiently(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+        make_folder(&config)?;
+        let store = patience::open_store(&config).await?;
+        Self::start_on(store, config, clock).await
+    }
+
+    async fn start_on(store: Store, config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let (stop, stopped) = watch::channel(false);
-        let store = Arc::new(Store::open(&config.store_address()).await?);
+        let store = Arc::new(store);
         let (shelving, shelved) = watch::channel(false);
         let memory = open_memory(&config, shelving).await;
         let signals = signals(&config)?;
@@ -121,6 +136,7 @@ impl App {
             bells: Arc::default(),
             gate: Arc::default(),
             counters: Arc::default(),
+            neighbours: Arc::default(),
             stop: stopped,
             leads: Arc::default(),
             term: Term::default(),
@@ -169,7 +185,7 @@ impl App {
         self.tasks.spawn(keep_driving("gate", self.desk.clone(), flow::gate::run));
         let (looked, known) = tokio::sync::oneshot::channel();
         self.tasks.spawn(lead::run(self.desk.clone(), drivers, looked));
-        if tokio::time::timeout(FIRST_LOOK, known).await.is_err() {
+        if timeout(FIRST_LOOK, known).await.is_err() {
             warn!("who leads is not known yet");
         }
     }
@@ -238,68 +254,34 @@ impl App {
         if let Some(console) = &self.console {
             console.close();
         }
-        if let Some(sockets) = self.sockets.take() {
-            sockets.shutdown().await;
+        if let Some(sockets) = self.sockets.take()
+            && timeout(CLOSING, sockets.shutdown()).await.is_err()
+        {
+            warn!("the connection to Slack did not end in time");
         }
         // No receiver left means that everything has ended by itself.
         let _ = self.stop.send(true);
-        let drained =
-            tokio::time::timeout(Duration::from_secs(8), async { while self.tasks.join_next().await.is_some() {} });
+        let drained = timeout(Duration::from_secs(8), async { while self.tasks.join_next().await.is_some() {} });
         if drained.await.is_err() {
             warn!("some tasks did not end in time; what they did not finish is done after the next start");
             self.tasks.shutdown().await;
         }
-        self.desk.store.close().await;
+        // What is committed is durable already; a store that hangs gives nothing back.
+        if timeout(CLOSING, self.desk.store.close()).await.is_err() {
+            warn!("the store did not close in time");
+        }
     }
 }
+
+/// How long others may take to let a connection go at the end: whoever ends a process waits for 30 seconds at most.
+const CLOSING: Duration = Duration::from_secs(3);
 
 /// A store that does not answer must not keep the doors closed.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 
-/// Everything that only the leader does.
-fn drivers(desk: Arc<Desk>) -> JoinSet<()> {
-    let mut running = JoinSet::new();
-    macro_rules! drive {
-        ($($name:literal: $run:path),* $(,)?) => {
-            $(running.spawn(keep_driving($name, desk.clone(), $run));)*
-        };
-    }
-    drive! {
-        "intake": flow::intake::run,
-        "investigate": flow::investigate::run,
-        "execute": flow::execute::run,
-        "earn": flow::earn::run,
-        "keep": flow::keep::run,
-        "retain": flow::retain::run,
-        "anchor": flow::anchor::run,
-        "deliver": flow::deliver::run,
-        "respond": flow::respond::run,
-        "approvals": flow::approve::run_expiry,
-        "escalate": flow::escalate::run,
-        "digest": flow::route::run_digest,
-        "elsewhere": flow::elsewhere::run,
-        "remember": flow::remember::run,
-        "listen": flow::listen::run,
-    }
-    running
-}
-
-/// A driver that fails is started again: the store knows where it was.
-async fn keep_driving<F>(name: &'static str, desk: Arc<Desk>, run: impl Fn(Arc<Desk>) -> F)
-where
-    F: Future<Output = Result<(), FlowError>>,
-{
-    while !desk.stopping() {
-        match run(desk.clone()).await {
-            Ok(()) => {}
-            // Whoever leads now goes on; `lead` ends this one.
-            Err(FlowError::Store(StoreError::Fenced { .. })) => return,
-            Err(failure) => {
-                error!(driver = name, error = %failure, "started again");
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-        }
-    }
+fn make_folder(config: &Config) -> anyhow::Result<()> {
+    let folder = &config.store.data_dir;
+    std::fs::create_dir_all(folder).with_context(|| format!("store.data_dir {} cannot be created", folder.display()))
 }
 
 pub async fn refresh_topology(desk: &Desk) {

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::App;
 use crate::config::Config;
@@ -147,7 +148,8 @@ pub struct DemoArgs {
     pub speed: f64,
 }
 
-/// Runs what was asked. Errors that a person can mend end with 2, a night that was not cured with 3.
+/// Runs what was asked. Errors that a person can mend end with 2, a night that was not cured with 3, a second
+/// signal with 130.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     // One crypto provider for everything; a second installation is harmless.
@@ -176,6 +178,15 @@ pub fn run() -> ExitCode {
         Err(failure) => return complain(&failure),
     };
     let outcome = runtime.block_on(dispatch(cli));
+    if let Err(failure) = &outcome
+        && failure.is::<AtOnce>()
+    {
+        eprintln!("midwatch: {failure}");
+        // Its end would wait for those who take the spans.
+        std::mem::forget(exported);
+        runtime.shutdown_background();
+        return ExitCode::from(130);
+    }
     drop(exported);
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     outcome.unwrap_or_else(|failure| complain(&failure))
@@ -218,23 +229,50 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<ExitCode> {
-    let app = App::start(config, Arc::new(SystemClock)).await?;
+    // Before anything else: the first process of a container is ended by no signal that it does not listen to.
+    let mut signals = Signals::listen()?;
+    let app = tokio::select! {
+        app = App::start_patiently(config, Arc::new(SystemClock)) => app?,
+        () = signals.next() => return Ok(ExitCode::SUCCESS),
+    };
     tracing::info!(
         api = app.api_url,
         console = app.console_url.as_deref().unwrap_or("off"),
         "midwatch stands the watch"
     );
-    wait_for_signal().await?;
-    tracing::info!("ending in order");
-    app.shutdown().await;
-    Ok(ExitCode::SUCCESS)
+    signals.next().await;
+    tracing::info!("ending in order; a second signal ends at once");
+    tokio::select! {
+        () = app.shutdown() => Ok(ExitCode::SUCCESS),
+        () = signals.next() => Err(AtOnce.into()),
+    }
 }
 
-pub async fn wait_for_signal() -> anyhow::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        result = tokio::signal::ctrl_c() => result?,
-        _ = terminate.recv() => {}
+/// Nobody is waited for: what was acknowledged is durable, and the rest is done after the next start.
+#[derive(Debug, thiserror::Error)]
+#[error("ended at once by a second signal")]
+struct AtOnce;
+
+/// What asks for the end: SIGTERM, or Ctrl-C.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+async fn wait_for_signal() -> anyhow::Result<()> {
+    Signals::listen()?.next().await;
     Ok(())
 }

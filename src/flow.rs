@@ -24,6 +24,7 @@ pub mod lead;
 pub mod learn;
 pub mod listen;
 pub mod live;
+pub mod neighbours;
 pub mod observe;
 mod reach;
 pub mod reason;

@@ -1,6 +1,5 @@
 //! What people and their tools ask of the watch: the funnel, one alert's verdicts, silences.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +12,13 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::metrics::write_one;
 use super::{admit, admitted, is_json, problem};
 use crate::domain::alert::Fingerprint;
 use crate::domain::intent::matcher::Matchers;
 use crate::domain::intent::silence::{CannotExpire, Consent};
 use crate::domain::time::{Timestamp, parse_span};
+use crate::flow::desk::FlowError;
 use crate::flow::{Desk, report, silence};
 
 /// Newest verdicts of one alert that are shown.
@@ -175,14 +176,9 @@ pub(super) async fn unsilence(State(desk): State<Arc<Desk>>, headers: HeaderMap,
 }
 
 /// The funnel and what it rests on, in Prometheus' text format.
-pub(super) async fn write_funnel(desk: &Desk, text: &mut String) {
-    let report = match report::report(desk, None).await {
-        Ok(report) => report,
-        Err(failure) => {
-            tracing::warn!(error = %failure, "metrics without the funnel");
-            return;
-        }
-    };
+pub(super) async fn funnel_series(desk: &Desk) -> Result<String, FlowError> {
+    let mut text = String::new();
+    let report = report::report(desk, None).await?;
     let (funnel, audit) = (&report.funnel, &report.audit);
     for (name, help, count) in [
         ("midwatch_funnel_raw_total", "Notifications of firings that were judged", funnel.raw),
@@ -198,7 +194,7 @@ pub(super) async fn write_funnel(desk: &Desk, text: &mut String) {
         ("midwatch_audit_answered_total", "Answers to that", audit.answered as u64),
         ("midwatch_audit_missed_total", "Answers that it should have woken people", audit.missed as u64),
     ] {
-        let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} counter\n{name} {count}");
+        write_one(&mut text, "counter", name, help, count);
     }
     let gauges = [
         ("midwatch_funnel_convergence_ratio", "1 - notified / raw", funnel.convergence),
@@ -210,7 +206,8 @@ pub(super) async fn write_funnel(desk: &Desk, text: &mut String) {
     ];
     for (name, help, value) in gauges {
         if let Some(value) = value {
-            let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} gauge\n{name} {value}");
+            write_one(&mut text, "gauge", name, help, value);
         }
     }
+    Ok(text)
 }

@@ -261,7 +261,11 @@ fn head_of(slots: &[Slot]) -> u64 {
             SlotKind::Word { hash, grip: Grip::Glue | Grip::Firm | Grip::Capital | Grip::Plain }
             | SlotKind::Mark { hash },
         ) => hash,
-        Some(SlotKind::Word { grip: Grip::Loose, .. } | SlotKind::Held { .. } | SlotKind::Value) => OPEN_HEAD,
+        Some(
+            SlotKind::Word { grip: Grip::Mixed | Grip::Loose | Grip::Unit, .. }
+            | SlotKind::Held { .. }
+            | SlotKind::Value,
+        ) => OPEN_HEAD,
         Some(SlotKind::Open | SlotKind::Gap) | None => OPEN_HEAD,
     }
 }

@@ -28,6 +28,7 @@ use super::elsewhere;
 use super::gate::Gate;
 use super::lead::Term;
 use super::listen::Ear;
+use super::neighbours::Neighbours;
 use super::reason::Breaker;
 
 /// What every driver works with. Ports may be absent: the watch goes on with what there is.
@@ -70,6 +71,7 @@ pub struct Desk {
     pub bells: Arc<Bells>,
     pub gate: Arc<Gate>,
     pub counters: Arc<Counters>,
+    pub neighbours: Arc<Neighbours>,
     pub stop: watch::Receiver<bool>,
     /// Whether this process leads.
     pub leads: Arc<AtomicBool>,
@@ -122,6 +124,8 @@ pub struct Bells {
 #[derive(Default)]
 pub struct Counters {
     pub alerts_received: AtomicU64,
+    /// When the newest was judged, in seconds of the epoch; 0: none since the start.
+    pub last_alert_at: AtomicU64,
     pub alerts_rejected: AtomicU64,
     pub payloads_rejected: AtomicU64,
     pub incidents_opened: AtomicU64,
@@ -217,6 +221,7 @@ impl Desk {
             bells: self.bells.clone(),
             gate: self.gate.clone(),
             counters: self.counters.clone(),
+            neighbours: self.neighbours.clone(),
             stop,
             leads: self.leads.clone(),
             term,

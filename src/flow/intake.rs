@@ -10,6 +10,7 @@ mod rows;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
@@ -145,6 +146,10 @@ struct Told {
 impl Told {
     fn tell(&self, desk: &Desk) {
         Counters::add(&desk.counters.alerts_received, self.received);
+        if self.received > 0 {
+            let seconds = desk.clock.wall_now().millis() / 1_000;
+            desk.counters.last_alert_at.store(u64::try_from(seconds).unwrap_or_default(), Ordering::Relaxed);
+        }
         Counters::add(&desk.counters.alerts_rejected, self.rejected);
         Counters::add(&desk.counters.incidents_opened, self.opened.len() as u64);
         for (incident, subject, because) in &self.opened {

@@ -27,6 +27,7 @@ impl Miner {
                 break;
             }
         }
+        self.merge_lists();
         for shape in self.shapes.values_mut() {
             let mut id = shape.cluster;
             while let Some(into) = self.aliases.get(&id) {
@@ -99,9 +100,8 @@ impl Miner {
         for id in ids {
             let Some(slot) = self.clusters.get(id).and_then(|cluster| cluster.slots.get(place)) else { return false };
             proof += match slot.kind {
-                SlotKind::Word { grip: Grip::Loose, .. } | SlotKind::Open | SlotKind::Value | SlotKind::Held { .. } => {
-                    6
-                }
+                SlotKind::Word { grip: Grip::Mixed | Grip::Loose | Grip::Unit, .. } => 6,
+                SlotKind::Open | SlotKind::Value | SlotKind::Held { .. } => 6,
                 SlotKind::Word { grip: Grip::Plain, .. } => match stance {
                     Stance::Name => 4,
                     Stance::Neutral => 3,
@@ -128,6 +128,28 @@ impl Miner {
     /// Templates of different lengths that agree before and behind one value of several words.
     fn merge_lengths(&mut self) {
         self.merge_pairs(fixed_part, |one, other| gap_between(one, other).is_some());
+    }
+
+    /// Templates that print one text: they differ only in how many values stand in a row.
+    fn merge_lists(&mut self) {
+        let mut all: Vec<(u64, u32)> =
+            self.clusters.iter().map(|(id, cluster)| (printed(&cluster.slots), *id)).collect();
+        all.sort_unstable();
+        for group in all.chunk_by(|one, other| one.0 == other.0) {
+            let into = group[0].1;
+            for (_, from) in &group[1..] {
+                let gone = self.forward(*from, into);
+                let (Some(gone), Some(cluster)) = (gone, self.clusters.get_mut(&into)) else { continue };
+                if stand_alike(&cluster.slots, &gone) {
+                    generalise(&mut cluster.slots, &gone);
+                } else if let Some(gap) = gap_between(&cluster.slots, &gone) {
+                    widen(&mut cluster.slots, &gone, gap);
+                } else {
+                    // Several lists differ at once: the slots of one template stand for all.
+                    forget_held(&mut cluster.slots);
+                }
+            }
+        }
     }
 
     /// Merges what `fits` among the templates of one beginning that are alike in `trait_of`.
@@ -162,27 +184,44 @@ impl Miner {
     }
 
     fn merge(&mut self, into: u32, from: u32) {
-        let Some(gone) = self.clusters.remove(&from) else { return };
-        self.aliases.insert(from, into);
+        let Some(gone) = self.forward(from, into) else { return };
         let Some(cluster) = self.clusters.get_mut(&into) else { return };
-        cluster.tick = cluster.tick.max(gone.tick);
-        if cluster.slots.len() == gone.slots.len() {
-            generalise(&mut cluster.slots, &gone.slots);
-        } else if let Some((head, tail)) = gap_between(&cluster.slots, &gone.slots) {
-            let (mut one, other) = (std::mem::take(&mut cluster.slots), gone.slots);
-            generalise(&mut one[..head], &other[..head]);
-            let (one_tail, other_tail) = (one.len() - tail, other.len() - tail);
-            generalise(&mut one[one_tail..], &other[other_tail..]);
-            let spaced = one[head..one_tail].iter().chain(&other[head..other_tail]).any(|slot| slot.spaced);
-            one.splice(head..one_tail, [Slot { kind: SlotKind::Gap, spaced, introduces: false, start: 0, end: 0 }]);
-            cluster.slots = one;
+        if cluster.slots.len() == gone.len() {
+            generalise(&mut cluster.slots, &gone);
+        } else if let Some(gap) = gap_between(&cluster.slots, &gone) {
+            widen(&mut cluster.slots, &gone, gap);
         }
+    }
+
+    /// From now on `from` means `into`; gives the slots that `from` had.
+    fn forward(&mut self, from: u32, into: u32) -> Option<Vec<Slot>> {
+        let gone = self.clusters.remove(&from)?;
+        self.aliases.insert(from, into);
+        if let Some(cluster) = self.clusters.get_mut(&into) {
+            cluster.tick = cluster.tick.max(gone.tick);
+        }
+        Some(gone.slots)
     }
 
     fn ids(&self) -> Vec<u32> {
         let mut ids: Vec<u32> = self.clusters.keys().copied().collect();
         ids.sort_unstable();
         ids
+    }
+}
+
+/// Puts a gap where `other` holds more or fewer slots: between `head` and `tail` of them.
+fn widen(slots: &mut Vec<Slot>, other: &[Slot], (head, tail): (usize, usize)) {
+    generalise(&mut slots[..head], &other[..head]);
+    let (slots_tail, other_tail) = (slots.len() - tail, other.len() - tail);
+    generalise(&mut slots[slots_tail..], &other[other_tail..]);
+    let spaced = slots[head..slots_tail].iter().chain(&other[head..other_tail]).any(|slot| slot.spaced);
+    slots.splice(head..slots_tail, [Slot { kind: SlotKind::Gap, spaced, introduces: false, start: 0, end: 0 }]);
+}
+
+fn forget_held(slots: &mut [Slot]) {
+    for slot in slots.iter_mut().filter(|slot| matches!(slot.kind, SlotKind::Held { .. })) {
+        slot.kind = SlotKind::Value;
     }
 }
 
@@ -197,16 +236,25 @@ fn gap_between(one: &[Slot], other: &[Slot]) -> Option<(usize, usize)> {
     let tail = one.iter().rev().zip(other.iter().rev()).take(short - head).take_while(|(a, b)| equal(a, b)).count();
     let middles = [&one[head..one.len() - tail], &other[head..other.len() - tail]];
     let mut cost = 0;
+    let mut listed = false;
     for slot in middles.into_iter().flatten() {
         if !is_value_like(slot.kind) {
             return None;
         }
         let plain = matches!(slot.kind, SlotKind::Word { grip: Grip::Plain, .. });
-        // A plain word that one of them lacks is an addition to what is said.
-        if plain && middles.iter().any(|middle| middle.is_empty()) {
+        // A word that one of them lacks is an addition to what is said, unless it looks like a value.
+        if matches!(slot.kind, SlotKind::Word { grip: Grip::Plain | Grip::Mixed, .. })
+            && middles.iter().any(|middle| middle.is_empty())
+        {
             return None;
         }
-        cost += if plain { 3 } else { 1 };
+        if plain {
+            cost += 3;
+        } else if is_word(slot.kind) || !listed {
+            cost += 1;
+        }
+        // How many values stand in a row says nothing: they cost once.
+        listed |= !is_word(slot.kind);
     }
     let words = one[..head].iter().chain(&one[one.len() - tail..]).filter(|slot| is_word(slot.kind)).count();
     (words >= cost.max(2)).then_some((head, tail))
@@ -220,11 +268,35 @@ fn is_open(kind: SlotKind) -> bool {
     matches!(kind, SlotKind::Open | SlotKind::Value | SlotKind::Held { .. })
 }
 
-/// All values are alike.
+/// Of the text that a template prints: values in a row are one.
+fn printed(slots: &[Slot]) -> u64 {
+    let mut text = 0;
+    let mut listed = false;
+    for slot in slots {
+        let value = is_open(slot.kind) || slot.kind == SlotKind::Gap;
+        if !(value && listed) {
+            text = mix(text, if value { 1 } else { slot_hash(slot.kind) });
+        }
+        listed = value;
+    }
+    text
+}
+
+/// Whether values stand at the same places.
+fn stand_alike(one: &[Slot], other: &[Slot]) -> bool {
+    let is_value = |slot: &Slot| is_open(slot.kind) || slot.kind == SlotKind::Gap;
+    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_value(one) == is_value(other))
+}
+
+/// All values are alike, and so are their units.
 fn slot_hash(kind: SlotKind) -> u64 {
     match kind {
-        SlotKind::Word { hash, .. } | SlotKind::Mark { hash } => hash,
-        SlotKind::Held { .. } | SlotKind::Value | SlotKind::Open => 1,
+        SlotKind::Word {
+            hash,
+            grip: Grip::Glue | Grip::Firm | Grip::Capital | Grip::Plain | Grip::Mixed | Grip::Loose,
+        }
+        | SlotKind::Mark { hash } => hash,
+        SlotKind::Held { .. } | SlotKind::Value | SlotKind::Open | SlotKind::Word { grip: Grip::Unit, .. } => 1,
         SlotKind::Gap => 2,
     }
 }

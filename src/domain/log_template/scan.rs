@@ -97,7 +97,26 @@ pub fn piece(text: &[u8], at: usize) -> Piece {
         piece.digits += u32::from(class & class::DIGIT);
         piece.end += 1;
     }
-    piece
+    if piece.classes & class::FOREIGN == 0 { piece } else { one_script(text, at, piece) }
+}
+
+/// East Asian text knows no spaces: `用户5登录成功` is cut where it meets ASCII.
+#[cold]
+fn one_script(text: &[u8], at: usize, piece: Piece) -> Piece {
+    match (at + 1..piece.end).find(|end| borders(text, *end)) {
+        Some(end) => self::piece(&text[..end], at),
+        None => piece,
+    }
+}
+
+/// Whether East Asian text and ASCII meet at `at`. These scripts begin at U+3000: their letters
+/// are three bytes long, the first one e3 to ef.
+fn borders(text: &[u8], at: usize) -> bool {
+    if text[at].is_ascii() {
+        at >= 3 && !text[at - 1].is_ascii() && matches!(text[at - 3], 0xe3..=0xef)
+    } else {
+        matches!(text[at], 0xe3..=0xef) && text[at - 1].is_ascii()
+    }
 }
 
 /// The value behind `key=`: everything up to a separator; brackets that close are part of it.

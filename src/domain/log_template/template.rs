@@ -1,6 +1,6 @@
 //! A template: the slots that a log statement prints, and how much two of them have in common.
 
-use super::token::{Kind, Token, mix};
+use super::token::{Kind, Token, mark_hash, mix};
 use super::words::{Grip, sense};
 
 /// One place of a template.
@@ -73,6 +73,52 @@ pub fn slots_of(line: &str, tokens: &[Token], slots: &mut Vec<Slot>) {
             end: token.end,
         }
     }));
+    mark_infinitives(line, slots);
+    hold_readings(line, slots);
+}
+
+/// `to spawn the instance`: before an article stands no name but a verb, and it is what happened.
+fn mark_infinitives(line: &str, slots: &mut [Slot]) {
+    for at in 2..slots.len() {
+        if let SlotKind::Word { hash, grip: Grip::Plain } = slots[at - 1].kind
+            && matches!(text_of(line, &slots[at]), b"the" | b"a" | b"an")
+            && text_of(line, &slots[at - 2]) == b"to"
+        {
+            slots[at - 1].kind = SlotKind::Word { hash, grip: Grip::Firm };
+        }
+    }
+}
+
+/// `( on off on )`: one state alone tells what happened, several in brackets are readings.
+fn hold_readings(line: &str, slots: &mut [Slot]) {
+    let mut open = None;
+    for at in 0..slots.len() {
+        match text_of(line, &slots[at]) {
+            b"(" | b"[" | b"{" => open = Some(at),
+            b")" | b"]" | b"}" => {
+                let Some(from) = open.take() else { continue };
+                let inner = &mut slots[from + 1..at];
+                if inner.len() >= 2 && inner.iter().all(|slot| is_state(line, slot)) {
+                    inner.iter_mut().for_each(hold);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_state(line: &str, slot: &Slot) -> bool {
+    matches!(slot.kind, SlotKind::Word { .. }) && sense(text_of(line, slot)).is_state()
+}
+
+fn hold(slot: &mut Slot) {
+    if let SlotKind::Word { hash, .. } = slot.kind {
+        slot.kind = SlotKind::Held { hash };
+    }
+}
+
+fn text_of<'a>(line: &'a str, slot: &Slot) -> &'a [u8] {
+    &line.as_bytes()[slot.start as usize..slot.end as usize]
 }
 
 /// The marks and function words with their places, and the number of slots: templates of one
@@ -141,8 +187,26 @@ pub fn stance(slots: &[Slot], place: usize) -> Stance {
     }
     let mut behind = slots.iter().skip(place + 1);
     let next = behind.next().map(|slot| slot.kind);
-    let quoted = matches!(next, Some(SlotKind::Mark { .. })) && behind.next().is_some_and(|slot| is_value(slot.kind));
+    let quoted = next.is_some_and(assigns) && behind.next().is_some_and(|slot| is_value(slot.kind));
     if quoted || next.is_some_and(is_value) { Stance::Label } else { Stance::Neutral }
+}
+
+const ASSIGNING: [u64; 9] = [
+    mark_hash(b'"'),
+    mark_hash(b'\''),
+    mark_hash(b'`'),
+    mark_hash(b'('),
+    mark_hash(b'['),
+    mark_hash(b'{'),
+    mark_hash(b'<'),
+    mark_hash(b':'),
+    mark_hash(b'='),
+];
+
+/// Whether a mark belongs to the value behind it; ` - ` and `,` only stand between.
+fn assigns(kind: SlotKind) -> bool {
+    let SlotKind::Mark { hash } = kind else { return false };
+    ASSIGNING.contains(&hash)
 }
 
 /// What one differing place costs, in half words of agreement.
@@ -158,20 +222,20 @@ fn difference(left: SlotKind, right: SlotKind, stance: impl Fn() -> Stance) -> O
                 Stance::Neutral => 10,
                 Stance::Label => 16,
             }),
-            Grip::Loose => Some(4),
+            Grip::Mixed | Grip::Loose | Grip::Unit => Some(4),
         },
         (Value | Held { .. } | Open, Value | Held { .. } | Open) => Some(0),
         (Open, Word { grip, .. }) | (Word { grip, .. }, Open) => match grip {
             Grip::Glue => None,
             Grip::Firm => Some(4),
             Grip::Capital => Some(if stance() == Stance::Name { 0 } else { 4 }),
-            Grip::Plain | Grip::Loose => Some(0),
+            Grip::Plain | Grip::Mixed | Grip::Loose | Grip::Unit => Some(0),
         },
         (Value | Held { .. }, Word { grip, .. }) | (Word { grip, .. }, Value | Held { .. }) => match grip {
             Grip::Glue | Grip::Firm => None,
             Grip::Capital => (stance() == Stance::Name).then_some(3),
             Grip::Plain => Some(if stance() == Stance::Name { 4 } else { 10 }),
-            Grip::Loose => Some(4),
+            Grip::Mixed | Grip::Loose | Grip::Unit => Some(4),
         },
         (Gap, Gap) => Some(0),
         (Gap, _) | (_, Gap) => None,

@@ -340,3 +340,104 @@ fn states_behind_from_and_to_are_values() {
         &[("<*> TaskAttempt Transitioned from <*> to <*>", 3)],
     );
 }
+
+#[test]
+fn lists_of_any_length_are_one_value() {
+    check(
+        &[
+            "nodes n1 failed",
+            "nodes n2 n3 failed",
+            "nodes n3 n4 n5 n6 n7 n8 failed",
+            "nodes n9 n10 n11 n12 n13 n14 n15 n16 n17 n18 n19 failed",
+            "nodes n1 n2 n3 recovered",
+        ],
+        &[("nodes <*> failed", 4), ("nodes n1 n2 n3 recovered", 1)],
+    );
+    // Two lists at once: which of them is longer does not matter.
+    check(
+        &["from n1 n2 to n3 moved", "from n1 to n2 n3 moved", "from n5 n6 n7 to n8 n9 moved"],
+        &[("from <*> to <*> moved", 3)],
+    );
+}
+
+#[test]
+fn what_stands_between_is_no_label() {
+    let programs = ["firefox", "putty", "skype", "teams", "code", "zoom", "wechat"];
+    let lines: Vec<String> =
+        (0..).zip(programs).map(|(n, name)| format!("{name} - h{n}:80 close, {n} bytes sent")).collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    check(&lines, &[("<*> - <*> close, <*> bytes sent", 7)]);
+}
+
+#[test]
+fn units_do_not_keep_a_column_of_names_apart() {
+    check(
+        &[
+            "copy of alpha wrote 1 KB, then 9 KB, then closed",
+            "copy of beta wrote 2 MB, then 8 GB, then closed",
+            "copy of gamma wrote 3 GB, then 7 MB, then closed",
+            "copy of delta wrote 4 KB, then 6 GB, then closed",
+        ],
+        &[("copy of <*> wrote <*>, then <*>, then closed", 4)],
+    );
+}
+
+#[test]
+fn what_was_done_and_what_was_added_tell_statements_apart() {
+    check(
+        &[
+            "[instance: b9000564-fe1a] Took 19.84 seconds to spawn the instance on the hypervisor.",
+            "[instance: 96abccce-8d1f] Took 1.0 seconds to destroy the instance on the hypervisor.",
+        ],
+        &[
+            ("[instance: <*>] Took <*> seconds to spawn the instance on the hypervisor.", 1),
+            ("[instance: <*>] Took <*> seconds to destroy the instance on the hypervisor.", 1),
+        ],
+    );
+    check(
+        &["task_1 TaskAttempt Transitioned from NEW to OLD", "task_2 Transitioned from NEW to OLD"],
+        &[("task_1 TaskAttempt Transitioned from NEW to OLD", 1), ("task_2 Transitioned from NEW to OLD", 1)],
+    );
+}
+
+#[test]
+fn text_without_spaces() {
+    check(
+        &[
+            "用户5登录成功，来自10.0.0.5",
+            "订单4支付失败",
+            "用户6登录成功，来自10.0.0.6",
+            "系统 用户 5 登录成功",
+            "系统 用户 6 登录失败",
+        ],
+        &[
+            ("用户<*>登录成功，来自<*>", 2),
+            ("订单<*>支付失败", 1),
+            ("系统 用户 <*> 登录成功", 1),
+            ("系统 用户 <*> 登录失败", 1),
+        ],
+    );
+    // Scripts with spaces name things as English does, and signs go with their number.
+    masked("узел5 took 5µs at 30°C", "<*> took <*> at <*>");
+}
+
+#[test]
+fn directions_and_readings_are_values() {
+    check(
+        &[
+            "3 torus receiver x+ input pipe error(s) (dcr 0x02ed) corrected",
+            "1 torus receiver z- input pipe error(s) (dcr 0x02ed) corrected",
+            "PSU status ( on off )",
+            "PSU status ( off off )",
+            "PSU status ( on on )",
+            "link eth0 is back (up)",
+            "link eth0 is back (down)",
+        ],
+        &[
+            ("<*> torus receiver <*> input pipe error(s) (dcr <*>) corrected", 2),
+            ("PSU status ( <*> )", 3),
+            ("link eth0 is back (up)", 1),
+            ("link eth0 is back (down)", 1),
+        ],
+    );
+}

@@ -52,6 +52,12 @@ pub fn hash_of(text: &[u8]) -> u64 {
     mix(mix(hash, front), back)
 }
 
+/// [`hash_of`] one byte.
+#[inline]
+pub const fn mark_hash(byte: u8) -> u64 {
+    mix(mix(1, byte as u64), 0)
+}
+
 /// The first and the last eight bytes of `text`, which overlap if it is shorter than sixteen.
 #[inline]
 pub const fn ends(text: &[u8]) -> (u64, u64) {
@@ -256,7 +262,9 @@ impl Lexer<'_> {
             return self.mark(end);
         }
         let mut classes = piece.classes;
-        if core < end {
+        if core < end && self.is_direction(end) {
+            core = end;
+        } else if core < end {
             // What was cut off does not count.
             classes = scan::piece(&self.text[..core], self.at).classes;
         }
@@ -267,6 +275,11 @@ impl Lexer<'_> {
         if core < end {
             self.mark(end);
         }
+    }
+
+    /// `x+`: its sign does not end a sentence.
+    fn is_direction(&self, end: usize) -> bool {
+        matches!(self.text[self.at..end], [axis, b'+' | b'-'] if axis.is_ascii_alphabetic())
     }
 
     fn judge(&self, end: usize, classes: u8, digits: u32) -> Kind {
@@ -292,7 +305,7 @@ impl Lexer<'_> {
             return Kind::Value;
         }
         if self.tokens.last().is_some_and(|last| last.kind == Kind::Value) && words::sense(piece).is_unit() {
-            return Kind::Word(Grip::Loose);
+            return Kind::Word(Grip::Unit);
         }
         let place = match (self.closing, self.tokens.is_empty()) {
             (usize::MAX, true) => Place::First,

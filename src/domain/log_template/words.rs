@@ -17,8 +17,12 @@ pub enum Grip {
     Capital,
     /// Any other word.
     Plain,
-    /// Looks like an identifier: dotted, hyphenated, mixed case.
+    /// Written as in a program: `mixedCase`, `snake_case`.
+    Mixed,
+    /// Looks like the name of one of many: dotted, hyphenated.
     Loose,
+    /// A unit behind an amount: it goes with the value.
+    Unit,
 }
 
 /// Where in the line a word stands.
@@ -42,6 +46,7 @@ impl Sense {
     const UNIT: Self = Self(8);
     const MESSAGE: Self = Self(16);
     const PAYLOAD: Self = Self(32);
+    const STATE: Self = Self(64);
 
     const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -53,6 +58,10 @@ impl Sense {
 
     pub fn is_unit(self) -> bool {
         self.has(Self::UNIT)
+    }
+
+    pub fn is_state(self) -> bool {
+        self.has(Self::STATE)
     }
 
     pub fn is_message_key(self) -> bool {
@@ -227,6 +236,12 @@ const MESSAGES: [&str; 6] = ["event", "log", "message", "msg", "short_message", 
 const PAYLOADS: [&str; 9] =
     ["cmd", "cmdline", "command", "expression", "payload", "query", "sql", "stacktrace", "statement"];
 
+/// What a switch, a line or a part can be.
+const STATES: [&str; 15] = [
+    "active", "closed", "disabled", "down", "enabled", "inactive", "no", "off", "offline", "ok", "on", "online",
+    "open", "up", "yes",
+];
+
 /// Names of months and weekdays, as `strftime` shortens them.
 const DATES: [&str; 19] = [
     "Apr", "Aug", "Dec", "Feb", "Fri", "Jan", "Jul", "Jun", "Mar", "May", "Mon", "Nov", "Oct", "Sat", "Sep", "Sun",
@@ -266,9 +281,10 @@ pub fn grip(word: &[u8], classes: u8, place: Place) -> Grip {
     if sense.has(Sense::GLUE) {
         return Grip::Glue;
     }
-    let pure = classes & !(class::LOWER | class::UPPER) == 0;
     let dots = classes & class::DOT != 0;
-    let foreign = classes & class::FOREIGN != 0;
+    // Letters that are not ASCII are letters; `@` joins names.
+    let foreign = classes & class::FOREIGN != 0 && word.contains(&b'@');
+    let pure = classes & !(class::LOWER | class::UPPER | class::FOREIGN) == 0 && !foreign;
     match place {
         // The first word is the name of a function or of a part far more often than a value.
         Place::First if foreign || (dots && word.iter().filter(|byte| **byte == b'.').count() >= 2) => {
@@ -276,7 +292,10 @@ pub fn grip(word: &[u8], classes: u8, place: Place) -> Grip {
         }
         Place::Message if dots || foreign => return Grip::Loose,
         Place::Message => return Grip::Firm,
-        Place::Later if !pure || has_hump(word, classes) => return Grip::Loose,
+        Place::Later if !pure && !word.iter().all(|byte| byte.is_ascii_alphabetic() || *byte == b'_') => {
+            return Grip::Loose;
+        }
+        Place::Later if !pure || has_hump(word, classes) => return Grip::Mixed,
         Place::First | Place::Later => {}
     }
     if classes == class::UPPER && word.len() >= 2 {
@@ -321,7 +340,8 @@ const fn dictionary() -> [(u64, Sense); SLOTS] {
     slots = entered(slots, &INTRODUCTIONS, Sense::INTRODUCTION);
     slots = entered(slots, &UNITS, Sense::UNIT);
     slots = entered(slots, &MESSAGES, Sense::MESSAGE);
-    entered(slots, &PAYLOADS, Sense::PAYLOAD)
+    slots = entered(slots, &PAYLOADS, Sense::PAYLOAD);
+    entered(slots, &STATES, Sense::STATE)
 }
 
 const fn entered(mut slots: [(u64, Sense); SLOTS], words: &[&str], sense: Sense) -> [(u64, Sense); SLOTS] {
@@ -340,17 +360,18 @@ const fn entered(mut slots: [(u64, Sense); SLOTS], words: &[&str], sense: Sense)
 
 #[cfg(test)]
 mod tests {
-    use super::{GLUE, Grip, MESSAGES, OPPOSITES, PAYLOADS, Place, Sense, UNITS, grip, is_date_name, sense};
+    use super::{GLUE, Grip, MESSAGES, OPPOSITES, PAYLOADS, Place, STATES, Sense, UNITS, grip, is_date_name, sense};
     use crate::domain::log_template::scan;
 
     #[test]
     fn each_word_of_the_dictionary_is_found() {
-        let lists: [(&[&str], Sense); 5] = [
+        let lists: [(&[&str], Sense); 6] = [
             (&GLUE, Sense::GLUE),
             (&OPPOSITES, Sense::OPPOSITE),
             (&UNITS, Sense::UNIT),
             (&MESSAGES, Sense::MESSAGE),
             (&PAYLOADS, Sense::PAYLOAD),
+            (&STATES, Sense::STATE),
         ];
         for (words, expected) in lists {
             for word in words {
@@ -374,7 +395,7 @@ mod tests {
         check("READY", Place::Later, Grip::Capital);
         check("cyrus", Place::Later, Grip::Plain);
         check("my-host", Place::Later, Grip::Loose);
-        check("mixedCase", Place::Later, Grip::Loose);
+        check("mixedCase", Place::Later, Grip::Mixed);
         check("mixedCase", Place::First, Grip::Plain);
         check("a.b.example", Place::First, Grip::Loose);
         check("lease", Place::Message, Grip::Firm);

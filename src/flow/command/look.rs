@@ -23,7 +23,9 @@ const MOST_LINES: usize = 25;
 pub(super) async fn status(desk: &Desk) -> Result<Card, FlowError> {
     let open = desk.store.incidents(Scope::NotOver).await?;
     let report = report::report(desk, Some(desk.clock.wall_now() - A_DAY)).await?;
-    let mut lines = vec![vec![Span::plain(format!("{} open incidents", open.len()))]];
+    let away = desk.neighbours.away(desk.clock.wall_now());
+    let mut lines: Vec<Vec<Span>> = away.iter().map(|told| vec![Span::quoted(told.clone())]).collect();
+    lines.push(vec![Span::plain(format!("{} open incidents", open.len()))]);
     let words = report.funnel.in_words();
     lines.extend(words.into_iter().map(|line| vec![Span::plain(format!("last 24 h: {line}"))]));
     lines.push(vec![Span::plain(format!("prefilter {}", report.prefilter.mode))]);
@@ -39,7 +41,12 @@ pub(super) async fn status(desk: &Desk) -> Result<Card, FlowError> {
     for (scope, why) in pauses {
         lines.push(vec![Span::quoted(format!("PAUSED ({scope}): {why}"))]);
     }
-    Ok(answer("The watch stands", lines))
+    let headline = match away.len() {
+        0 => "The watch stands".to_owned(),
+        1 => "The watch stands, and one that it asks does not answer".to_owned(),
+        several => format!("The watch stands, and {several} that it asks do not answer"),
+    };
+    Ok(answer(&headline, lines))
 }
 
 pub(super) async fn incidents(desk: &Desk, by: &Person, which: Which) -> Result<Card, FlowError> {

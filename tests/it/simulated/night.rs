@@ -305,6 +305,7 @@ impl Night {
             bells: Arc::default(),
             gate: Arc::default(),
             counters: Arc::default(),
+            neighbours: Arc::default(),
             stop: stopped,
             leads: Arc::default(),
             term: Term::default(),

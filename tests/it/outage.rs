@@ -1,0 +1,163 @@
+//! The store goes away under the built program: at its start, in the middle, and while it ends.
+
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::harness::{Running, free_address, midwatch, real};
+use crate::real::fresh_database;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A wire to PostgreSQL that can hold what is sent, as a network does that is cut somewhere.
+struct Wire(Arc<watch::Sender<bool>>);
+
+impl Wire {
+    async fn lay(from: &str, to: String) -> Self {
+        let listener = TcpListener::bind(from).await.unwrap();
+        let holds = Arc::new(watch::channel(false).0);
+        let held = holds.clone();
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let Ok(far) = TcpStream::connect(&to).await else { continue };
+                let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+                tokio::spawn(pass(near_in, far_out, held.subscribe()));
+                tokio::spawn(pass(far_in, near_out, held.subscribe()));
+            }
+        });
+        Self(holds)
+    }
+
+    fn hold(&self, hold: bool) {
+        self.0.send_replace(hold);
+    }
+}
+
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut holds: watch::Receiver<bool>) {
+    let mut bytes = [0; 16 << 10];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        if holds.wait_for(|holds| !holds).await.is_err() || to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+struct Standing {
+    api: String,
+    folder: tempfile::TempDir,
+    http: reqwest::Client,
+    child: Running,
+}
+
+impl Standing {
+    fn start(url: &str) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (folder, api) = (tempfile::tempdir().unwrap(), free_address());
+        let config = folder.path().join("midwatch.toml");
+        let words = format!(
+            "[server]\nlisten = \"{api}\"\n[console]\nenabled = false\n[store]\ndata_dir = {:?}\nurl = {url:?}\n",
+            folder.path().join("data")
+        );
+        std::fs::write(&config, words).unwrap();
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let mut command = midwatch();
+        command.arg("serve").arg("--config").arg(&config).stdout(Stdio::null()).stderr(log);
+        let child = Running(command.spawn().unwrap());
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap();
+        Self { api, folder, http, child }
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    async fn get(&self, path: &str) -> Option<(u16, String)> {
+        let answer = self.http.get(format!("http://{}{path}", self.api)).send().await.ok()?;
+        Some((answer.status().as_u16(), answer.text().await.ok()?))
+    }
+
+    async fn until(&self, what: &str, path: &str, wanted: impl Fn(u16, &str) -> bool) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut last = None;
+        while Instant::now() < deadline {
+            last = self.get(path).await;
+            if let Some((status, text)) = &last
+                && wanted(*status, text)
+            {
+                return text.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("no {what}; {path} says {last:?}\n{}", self.said());
+    }
+
+    fn signal(&self) {
+        kill(Pid::from_raw(self.child.0.id() as i32), Signal::SIGTERM).unwrap();
+    }
+
+    async fn ended_within(&mut self, limit: Duration) -> ExitStatus {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.0.try_wait().unwrap() {
+                return status;
+            }
+            assert!(began.elapsed() < limit, "alive after {limit:?}\n{}", self.said());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_away_is_waited_for_and_one_that_hangs_holds_nobody_up() {
+    let Some(server) = real("MIDWATCH_TEST_POSTGRES") else { return };
+    let direct = fresh_database(&server, "outage").await;
+    let (mut through, address) = (url::Url::parse(&direct).unwrap(), free_address());
+    let to = format!("{}:{}", through.host_str().unwrap(), through.port().unwrap_or(5432));
+    through.set_host(Some("127.0.0.1")).unwrap();
+    through.set_port(address.rsplit(':').next().unwrap().parse().ok()).unwrap();
+
+    // Away at the start: it lives, takes nothing in, and stands the watch once the store answers.
+    let mut standing = Standing::start(through.as_str());
+    standing.until("sign of life", "/healthz", |status, _| status == 200).await;
+    assert_eq!(standing.get("/readyz").await.unwrap().0, 503);
+    let wire = Wire::lay(&address, to).await;
+    standing.until("leader", "/readyz", |_, text| text == "ready, leads\n").await;
+    assert!(standing.said().contains("the store is away"), "{}", standing.said());
+    let told = standing.until("series", "/metrics", |_, text| text.contains("midwatch_store_up 1")).await;
+    assert!(told.contains("\nmidwatch_leads 1") && told.contains("\nmidwatch_inbox_open 0"), "{told}");
+
+    // Cut off: what is told stays quick and whole, and says neither that the store is up nor that it leads.
+    wire.hold(true);
+    let asked = Instant::now();
+    let told = standing.get("/metrics").await.unwrap().1;
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    assert!(told.contains("\nmidwatch_store_up 0") && told.contains("\nmidwatch_inbox_open 0"), "{told}");
+    standing.until("doubt", "/metrics", |_, text| text.contains("\nmidwatch_leads 0")).await;
+    standing.signal();
+    let status = standing.ended_within(Duration::from_secs(25)).await;
+    assert_eq!(status.code(), Some(0), "{}", standing.said());
+
+    // Who asks twice does not want to wait.
+    wire.hold(false);
+    let mut standing = Standing::start(through.as_str());
+    standing.until("ready", "/readyz", |status, _| status == 200).await;
+    wire.hold(true);
+    standing.signal();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    standing.signal();
+    let status = standing.ended_within(Duration::from_secs(3)).await;
+    assert_eq!(status.code(), Some(130), "{}", standing.said());
+    drop(wire);
+    let name = url::Url::parse(&direct).unwrap().path().trim_start_matches('/').to_owned();
+    let mut connection = PgConnection::connect(&server).await.unwrap();
+    let sql = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+}
