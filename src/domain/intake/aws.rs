@@ -5,9 +5,9 @@
 
 use serde_json::Value;
 
-use crate::domain::alert::{BadAlert, Labels, MAX_LABELS, Status};
+use crate::domain::alert::{BadAlert, Labels, MAX_LABELS, Severity, Status};
 
-use super::draft::{Draft, Identity, shown};
+use super::draft::{Draft, Identity, severity_of, shown};
 use super::read::{Object, brief, first, number, object, text};
 use super::times::instant;
 use super::{BadPayload, Door, Format, Remark, SnsHost, Taken};
@@ -76,7 +76,9 @@ fn message(alarm: &Object, taken: &mut Taken) -> Result<Option<Draft>, BadAlert>
     let arn = first(alarm, &["AlarmArn"]);
     let account = first(alarm, &["AWSAccountId"]);
     let mut draft = draft(status, &name, arn.as_deref(), account, first(alarm, &["Region"]));
-    draft.annotation("description", first(alarm, &["AlarmDescription"]));
+    let description = first(alarm, &["AlarmDescription"]);
+    draft.severity(severity(&name, description.as_deref()));
+    draft.annotation("description", description);
     draft.annotation("summary", first(alarm, &["NewStateReason"]));
     draft.annotation("old_state", first(alarm, &["OldStateValue"]));
     let trigger = alarm.get("Trigger").and_then(Value::as_object);
@@ -125,7 +127,9 @@ fn event(event: &Object, taken: &mut Taken) -> Result<Option<Draft>, BadAlert> {
     let previous = detail.get("previousState").and_then(Value::as_object);
     draft.annotation("old_state", previous.and_then(|previous| first(previous, &["value"])));
     if let Some(configuration) = detail.get("configuration").and_then(Value::as_object) {
-        draft.annotation("description", first(configuration, &["description"]));
+        let description = first(configuration, &["description"]);
+        draft.severity(severity(&name, description.as_deref()));
+        draft.annotation("description", description);
         let metrics = configuration.get("metrics").and_then(Value::as_array);
         let stat = metrics.into_iter().flatten().find_map(|metric| metric.pointer("/metricStat/metric")?.as_object());
         if let Some(stat) = stat {
@@ -180,6 +184,24 @@ fn draft(status: Status, name: &str, arn: Option<&str>, account: Option<String>,
     draft.label("region", region);
     draft.annotation("alarm_arn", arn);
     draft
+}
+
+/// Alarms have none; people write it into the description (`severity: critical`) or, as a word, into the
+/// name (`prod-db-cpu-critical`, `[P1] checkout 5xx`). Words that are also said of a metric do not count there.
+fn severity(name: &str, description: Option<&str>) -> Option<Severity> {
+    const IN_NAMES: [&str; 4] = ["critical", "crit", "warning", "warn"];
+    let description = description.unwrap_or_default().to_ascii_lowercase();
+    let stated = description.split_once("severity").and_then(|(_, behind)| {
+        let word = behind.trim_start().strip_prefix([':', '='])?.trim_start();
+        severity_of(word.split(|letter: char| !letter.is_ascii_alphanumeric()).next()?)
+    });
+    let words = || name.split(|letter: char| !letter.is_ascii_alphanumeric()).map(str::to_ascii_lowercase);
+    let is_level = |word: &str| {
+        let digit = word.strip_prefix("sev").or_else(|| word.strip_prefix('p'));
+        digit.is_some_and(|digit| matches!(digit.as_bytes(), [b'0'..=b'5']))
+    };
+    let named = || words().find(|word| IN_NAMES.contains(&word.as_str()) || is_level(word));
+    stated.or_else(|| severity_of(&named()?))
 }
 
 /// One of the time series that an alarm watches: each begins and ends by itself.
@@ -239,4 +261,22 @@ fn dimension(draft: &mut Draft, name: &str, value: Option<String>) {
 fn datapoint(reason: &str) -> Option<f64> {
     let inside = reason.split_once(" [")?.1;
     number(&Value::from(inside.split([' ', ',', ']']).next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_weight_of_an_alarm_is_where_people_write_it() {
+        let said = |name, description| severity(name, description).map(Severity::as_str);
+        assert_eq!(said("prod-db-cpu-critical", None), Some("critical"));
+        assert_eq!(said("[P1] checkout 5xx", None), Some("critical"));
+        assert_eq!(said("WARN: disk of web", None), Some("warning"));
+        assert_eq!(said("cpu-critical", Some("Severity = warning, see the wiki")), Some("warning"));
+        assert_eq!(said("queue age", Some("Pages people. severity: sev1")), Some("critical"));
+        for name in ["HighErrorRate", "api p95 latency", "low-disk", "alarm of web", "p95-high"] {
+            assert_eq!(said(name, Some("the severity of this is unknown")), None, "{name}");
+        }
+    }
 }
