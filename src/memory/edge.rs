@@ -58,7 +58,26 @@ struct Held {
     shard: EdgeShard,
     /// Points that were written since the last ones were put away. Locked while something is written.
     loose: Mutex<usize>,
+    dir: PathBuf,
     _lock: File,
+}
+
+/// The files of a shard are mapped, and have room on disk only where they were written: what does not fit ends
+/// the process by a signal (SIGBUS), not with an error. Segments and the log of writes are smaller than this.
+const SPARE: u64 = 64 * 1024 * 1024;
+
+/// Refuses to write where a disk is about to be full; memory is of use, and the watch is needed.
+fn has_room(dir: &Path) -> Result<(), MemoryError> {
+    enough(fs2::available_space(dir).unwrap_or(u64::MAX), dir)
+}
+
+fn enough(left: u64, dir: &Path) -> Result<(), MemoryError> {
+    if left >= SPARE {
+        return Ok(());
+    }
+    let (left, spare) = (left / 1024 / 1024, SPARE / 1024 / 1024);
+    let dir = dir.display();
+    Err(MemoryError::Unavailable(format!("{left} MiB are left on the disk of {dir}, and it keeps {spare} MiB free")))
 }
 
 /// What the shard's vectors were made with.
@@ -157,6 +176,7 @@ impl Edge {
     ) -> Result<(), MemoryError> {
         let held = self.held.clone();
         blocking(move || {
+            has_room(&held.dir)?;
             let mut loose = held.loose.lock().unwrap_or_else(PoisonError::into_inner);
             work(&held.shard, &mut loose)?;
             held.shard.flush();
@@ -179,6 +199,7 @@ impl Held {
         let folder =
             |problem: std::io::Error| MemoryError::Folder { dir: dir.to_owned(), problem: problem.to_string() };
         fs::create_dir_all(dir).map_err(folder)?;
+        has_room(dir)?;
         let lock = File::create(dir.join("lock")).map_err(folder)?;
         lock.try_lock_exclusive().map_err(|_| MemoryError::Held { dir: dir.to_owned() })?;
 
@@ -200,7 +221,7 @@ impl Held {
                 index_anew(dir, &wanted, indexer)?
             }
         };
-        Ok(Self { shard, loose: Mutex::new(0), _lock: lock })
+        Ok(Self { shard, loose: Mutex::new(0), dir: dir.to_owned(), _lock: lock })
     }
 }
 
@@ -427,4 +448,18 @@ fn filter(select: &Select) -> Result<Filter, MemoryError> {
 
 fn store(error: impl std::fmt::Display) -> MemoryError {
     MemoryError::Store(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_nearly_full_is_not_written_to() {
+        let dir = Path::new("/data/memory");
+        assert!(enough(SPARE, dir).is_ok());
+        let refused = enough(10 << 20, dir).unwrap_err();
+        assert!(refused.is_passing());
+        assert!(refused.to_string().contains("10 MiB are left on the disk of /data/memory, and it keeps 64 MiB free"));
+    }
 }
