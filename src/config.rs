@@ -385,13 +385,6 @@ impl Config {
                 "Leave them out for the defaults.",
             );
         }
-        if self.store.cold_days < self.store.hot_days {
-            return value(
-                "store.cold_days",
-                format!("{} days are less than hot_days = {}", self.store.cold_days, self.store.hot_days),
-                "What leaves the store is kept in cold files for longer than it was in the store.",
-            );
-        }
         if self.embedder.onnx_runtime.is_some() != self.embedder.model_dir.is_some() {
             return value(
                 "embedder",
@@ -581,7 +574,6 @@ mod tests {
         );
         check("[server]\nlisten = \"127.0.0.1:7717\"\n", "`console.listen`: 127.0.0.1:7717 is server.listen, too");
         check("[server]\nmax_inbox = 0\n", "max_inbox = 0 and max_body_bytes = 4194304 would take nothing in");
-        check("[store]\ncold_days = 3\n", "`store.cold_days`: 3 days are less than hot_days = 15");
         check("[embedder]\nmodel_dir = \"m\"\n", "onnx_runtime and model_dir belong together");
         check("[prompts]\ndir = \"/nope\"\n", "`prompts.dir`: /nope is no folder. Give the folder");
         check("[console]\nlisten = \"here\"\n", "`console.listen`: \"here\" is not an address. Give IP:PORT");

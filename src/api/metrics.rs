@@ -90,7 +90,7 @@ pub(super) async fn metrics(desk: &Desk, known: &LastKnown) -> Response {
         Ok(Err(failure)) => Some(failure.to_string()),
         Err(_) => Some("the store does not answer in time".to_owned()),
     };
-    if let Some(why) = told {
+    if let Some(why) = &told {
         warn!(why, "some metrics are shown as they were last known");
     }
     let mut text = counters(desk);
@@ -119,7 +119,7 @@ pub(super) async fn metrics(desk: &Desk, known: &LastKnown) -> Response {
         let help = "When the newest alert was judged by this process";
         write_one(&mut text, "gauge", "midwatch_last_alert_timestamp_seconds", help, last);
     }
-    let up = u8::from(matches!(pinged, Ok(Ok(()))));
+    let up = u8::from(matches!(pinged, Ok(Ok(()))) && told.is_none());
     let help = "Whether the store takes writes; otherwise what it holds is shown as it was last known";
     write_one(&mut text, "gauge", "midwatch_store_up", help, up);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()

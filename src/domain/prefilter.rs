@@ -163,6 +163,13 @@ impl Prefilter {
         self.debouncer.not_told(fingerprint);
     }
 
+    /// The incident that it was part of has ended, although it fires.
+    pub fn over(&mut self, fingerprint: Fingerprint) {
+        if let Some(seen) = self.seen.get_mut(&fingerprint) {
+            seen.over = true;
+        }
+    }
+
     /// How long firings like this one last, when any has ended.
     pub fn usual_length(&self, fingerprint: Fingerprint) -> Option<Duration> {
         self.past.usual_length(self.seen.get(&fingerprint)?.place)

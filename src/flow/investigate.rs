@@ -66,7 +66,7 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
                     (*times, *at) = (*times + 1, Instant::now());
                     let rest = rest_after(*times).as_secs();
                     error!(%incident, error = %failure, times, rest, "the investigation stopped and is tried again");
-                    if *times == TRIES {
+                    if *times >= TRIES {
                         give_up(&desk, &incident, &failure).await;
                     }
                 }
@@ -91,6 +91,7 @@ async fn give_up(desk: &Desk, id: &IncidentId, failure: &FlowError) {
     let told = desk
         .change(id, |change| {
             change.record(IncidentEvent::HandedOver { because: because.clone() })?;
+            change.batch.settings.push(reason::spent(id));
             change.tell("root", &Effect::Root);
             let text = format!("This needs a person: {because}.");
             change.tell("note/handed-over", &Effect::Note { card: narrative::note(&text, Tone::Alarm) });
@@ -105,15 +106,14 @@ async fn give_up(desk: &Desk, id: &IncidentId, failure: &FlowError) {
 pub async fn investigate(desk: &Desk, id: &IncidentId) -> Result<(), FlowError> {
     let started = Instant::now();
     let reasoner = desk.reasoner_name();
-    let (incident, goes_on) = desk
+    let (incident, ()) = desk
         .change(id, |change| {
-            let goes_on = change.incident().state == State::Investigating;
             if matches!(change.incident().state, State::Open | State::HandedOver { .. } | State::Diagnosed) {
                 let because = "the storm has settled enough to be looked at".to_owned();
                 change.record(IncidentEvent::InvestigationStarted { reasoner: reasoner.clone(), because })?;
                 change.tell("root", &Effect::Root);
             }
-            Ok(goes_on)
+            Ok(())
         })
         .await?;
     let mut dossier = Dossier::new(&incident);
@@ -144,9 +144,7 @@ pub async fn investigate(desk: &Desk, id: &IncidentId) -> Result<(), FlowError> 
     let baseline = conclude(&picture, &ranking);
     let mut diagnosis = match &desk.model {
         None => baseline,
-        Some(model) => {
-            reason::with_model(desk, model, &incident, &picture, &ranking, &runbooks, baseline, goes_on).await?
-        }
+        Some(model) => reason::with_model(desk, model, &incident, &picture, &ranking, &runbooks, baseline).await?,
     };
     diagnosis.proofs = proofs(&diagnosis.claims, &desk.store.evidence_of(id).await?);
     info!(
@@ -162,6 +160,7 @@ pub async fn investigate(desk: &Desk, id: &IncidentId) -> Result<(), FlowError> 
     let (incident, ()) = desk
         .change(id, |change| {
             change.record(IncidentEvent::Diagnosed { diagnosis: diagnosis.clone() })?;
+            change.batch.settings.push(reason::spent(id));
             change.tell("diagnosis", &Effect::Diagnosis);
             for (name, what) in [("signals", Drawing::Signals), ("topology", Drawing::Topology)] {
                 change.tell(&format!("picture/{name}/v{}", change.incident().version), &Effect::Picture { what });

@@ -294,6 +294,7 @@ async fn lead(desk: &Desk, lease: &Lease, sure: Sure, drivers: Drivers, looked: 
     }
     desk.leads.store(false, Ordering::Release);
     running.shutdown().await;
+    desk.neighbours.forget();
     desk.gate.rest();
     if let Err(failure) = desk.store.release_lease(lease).await {
         warn!(error = %failure, "the lease was not given back; the next one waits for it");

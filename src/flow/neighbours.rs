@@ -57,6 +57,11 @@ impl Neighbours {
         known.insert(name, Health { away, wall_since });
     }
 
+    /// Whoever does not lead does not ask them, and knows nothing.
+    pub fn forget(&self) {
+        self.lock().clear();
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Health>> {
         // Nothing in here can be left half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -22,6 +22,7 @@ use super::live::say;
 use super::observe::Dossier;
 use crate::domain::diagnosis::{Claim, Diagnosis, Remedy, Verdict};
 use crate::domain::evidence::Evidence;
+use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, ReasoningStep};
 use crate::domain::investigation::team::{Due, Member, Team};
 use crate::domain::investigation::{Conclusion, Next, ToolCall, ToolResult};
@@ -33,9 +34,7 @@ use crate::ports::{Model, ModelError, ModelReply, ModelRequest};
 use crate::tools::{ToolContext, ToolOutput};
 
 /// Runs the investigation of `incident` to its end and judges it. `baseline` is what the
-/// deterministic reasoner says; it stands whenever the model does not get anywhere (P8). `goes_on`: this
-/// round had begun before, and was interrupted.
-#[allow(clippy::too_many_arguments)] // each is another kind of thing that is known by now
+/// deterministic reasoner says; it stands whenever the model does not get anywhere (P8).
 pub async fn with_model(
     desk: &Desk,
     model: &Arc<dyn Model>,
@@ -44,7 +43,6 @@ pub async fn with_model(
     ranking: &[Candidate],
     runbooks: &[crate::memory::Recalled],
     baseline: Diagnosis,
-    goes_on: bool,
 ) -> Result<Diagnosis, FlowError> {
     if let Some(why) = budget_of_the_day(desk).await? {
         warn!(incident = %incident.id, why, "the model is not asked");
@@ -56,7 +54,7 @@ pub async fn with_model(
         return Ok(without(baseline, why, "none (the model does not answer)"));
     }
     let context = opening::context(desk, incident, picture).await;
-    let mut team = match resumed(desk, incident, goes_on).await {
+    let mut team = match resumed(desk, incident).await {
         Some(team) => team,
         None => opening::open(desk, incident, picture, ranking, runbooks).await?,
     };
@@ -301,22 +299,29 @@ async fn settle(
     Ok(diagnosis)
 }
 
-fn setting(incident: &Incident) -> String {
-    format!("investigation/{}", incident.id)
+fn setting(incident: &IncidentId) -> String {
+    format!("investigation/{incident}")
 }
 
-/// An investigation that a crash interrupted goes on where it was; one that had come to its conclusion in
-/// this round is not paid for twice.
-async fn resumed(desk: &Desk, incident: &Incident, goes_on: bool) -> Option<Team> {
-    let kept = desk.store.setting(&setting(incident)).await.ok()??;
+/// What is diagnosed, or given up, is not gone on with: the next round asks anew.
+pub fn spent(incident: &IncidentId) -> (String, String) {
+    (setting(incident), String::new())
+}
+
+/// An investigation that a crash interrupted goes on where it was; one that had come to its conclusion, and was
+/// not diagnosed yet, is not paid for twice.
+async fn resumed(desk: &Desk, incident: &Incident) -> Option<Team> {
+    let kept = desk.store.setting(&setting(&incident.id)).await.ok()??;
+    if kept.is_empty() {
+        return None;
+    }
     let read = serde_json::from_str::<Team>(&kept);
     let unreadable = |error: &serde_json::Error| {
         warn!(incident = %incident.id, %error, "what was kept of an investigation cannot be read: it begins again");
     };
     let team = read.inspect_err(unreadable).ok()?;
     let is_of_use = match team.conclusion(desk.clock.wall_now()) {
-        None => true,
-        Some(Conclusion::Found(_)) => goes_on,
+        None | Some(Conclusion::Found(_)) => true,
         // Its time may have passed while nobody was there.
         Some(Conclusion::Partial { .. }) => false,
     };
@@ -338,7 +343,7 @@ async fn record(
         for step in &steps {
             change.record(IncidentEvent::Reasoned { step: step.clone() })?;
         }
-        change.batch.settings.push((setting(incident), serde_json::to_string(team).unwrap_or_default()));
+        change.batch.settings.push((setting(&incident.id), serde_json::to_string(team).unwrap_or_default()));
         Ok(())
     })
     .await?;

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::harness::{Running, free_address, midwatch, real};
 use crate::real::fresh_database;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A wire to PostgreSQL that can hold what is sent, as a network does that is cut somewhere.
 struct Wire(Arc<watch::Sender<bool>>);

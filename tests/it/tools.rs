@@ -259,3 +259,32 @@ async fn an_incident_of_another_cluster_is_not_looked_at_or_acted_on_in_this_one
     let asked = asked.lock().unwrap();
     assert!(!asked.iter().any(|path| path.contains("/namespaces/shop/")), "{asked:?}");
 }
+
+#[tokio::test]
+async fn who_asks_to_look_again_is_answered_by_the_model_and_not_by_what_it_said_before() {
+    let requests: Requests = Arc::default();
+    let heard = requests.clone();
+    let concludes = async move |Json(request): Json<Value>| {
+        heard.lock().unwrap().push(request);
+        let finding = json!({"service": null, "change": null, "mechanism": "not known", "confidence": 0.1,
+            "claims": [], "ruled_out": [], "remedy": "none"});
+        Json(json!({"id": "x", "object": "chat.completion", "created": 1, "model": "m",
+            "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+            "choices": [{"index": 0, "finish_reason": "tool_calls", "message": {"role": "assistant", "content": "",
+                "tool_calls": [{"id": "c1", "type": "function",
+                    "function": {"name": "conclude", "arguments": finding.to_string()}}]}}]}))
+    };
+    let endpoint = serve(Router::new().route("/v1/chat/completions", post(concludes))).await;
+    let more = format!(
+        "[model]\nname = \"m\"\nbase_url = \"{endpoint}/v1\"\napi_key = \"k\"\n[investigation]\nsettle_seconds = 0\n"
+    );
+    let talking = Talking::start(&more).await;
+    talking.fire("checkout").await;
+    talking.incident("INC-1", |incident| incident["state"] == "handed_over").await;
+    let before = requests.lock().unwrap().len();
+    assert!(before > 0);
+    let said = talking.asks("diagnose checkout").await;
+    assert!(said.contains("is investigated again"), "{said}");
+    let more = async || (requests.lock().unwrap().len() > before).then_some(());
+    talking.until("the model to be asked once more", more).await;
+}

@@ -20,7 +20,31 @@ pub(super) const PAGE: u32 = 500;
 pub(super) const MAX_PAGES: usize = 40;
 const MAX_LOG_BYTES: i64 = 1024 * 1024;
 
+/// All of them, or none: half a list would say of the other half that it is not there.
 pub(super) async fn list<K>(what: &str, api: Api<K>) -> Result<Vec<K>, ClusterError>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    match pages(what, api).await? {
+        (items, true) => Ok(items),
+        (items, false) => Err(ClusterError::Refused(format!("there are more than {} {what}", items.len()))),
+    }
+}
+
+/// Of what says something each by itself: the first of too many are better than none.
+async fn list_some<K>(what: &str, api: Api<K>) -> Result<Vec<K>, ClusterError>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let (items, are_all) = pages(what, api).await?;
+    if !are_all {
+        tracing::warn!(what, read = items.len(), "there are more than are read");
+    }
+    Ok(items)
+}
+
+/// And whether they are all.
+async fn pages<K>(what: &str, api: Api<K>) -> Result<(Vec<K>, bool), ClusterError>
 where
     K: Clone + DeserializeOwned + std::fmt::Debug,
 {
@@ -31,11 +55,10 @@ where
         items.extend(page.items);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
-            None => return Ok(items),
+            None => return Ok((items, true)),
         }
     }
-    // Half a list would say of the other half that it is not there.
-    Err(ClusterError::Refused(format!("there are more than {} {what}", PAGE as usize * MAX_PAGES)))
+    Ok((items, false))
 }
 
 fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
@@ -136,7 +159,7 @@ pub(super) fn instant(time: &Time) -> Timestamp {
 }
 
 pub(super) async fn pods(client: &Client, namespace: Option<&str>) -> Result<Vec<PodState>, ClusterError> {
-    Ok(list::<Pod>("pods", scoped(client, namespace)).await?.into_iter().map(of_pod).collect())
+    Ok(list_some::<Pod>("pods", scoped(client, namespace)).await?.into_iter().map(of_pod).collect())
 }
 
 /// The service that a pod is of: by its labels, else its owner's name, else its own.
@@ -259,7 +282,7 @@ fn of_node(node: Node) -> NodeState {
 
 pub(super) async fn events(client: &Client, namespace: Option<&str>) -> Result<Vec<ClusterEvent>, ClusterError> {
     let mut events: Vec<_> =
-        list::<Event>("events", scoped(client, namespace)).await?.into_iter().map(of_event).collect();
+        list_some::<Event>("events", scoped(client, namespace)).await?.into_iter().map(of_event).collect();
     events.sort_by_key(|event| std::cmp::Reverse(event.last_at));
     Ok(events)
 }

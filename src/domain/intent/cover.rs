@@ -13,7 +13,7 @@ pub fn covering(alerts: &[Alert]) -> Result<Vec<Matchers>, BadMatcher> {
     let mut by_label: BTreeMap<&str, (BTreeSet<String>, Vec<&Alert>)> = BTreeMap::new();
     for alert in alerts {
         let (label, pattern) = match alert.subject_label() {
-            Some((label, value, subject)) => (label, around(value, subject)),
+            Some((label, value, subject)) => (label, around(label, value, subject)),
             None => ("alertname", literal(alert.name())),
         };
         let (patterns, about) = by_label.entry(label).or_default();
@@ -24,11 +24,15 @@ pub fn covering(alerts: &[Alert]) -> Result<Vec<Matchers>, BadMatcher> {
         let pattern: Vec<String> = patterns.into_iter().collect();
         let mut all = vec![Matcher::new(label, Op::Regex, &pattern.join("|"))?];
         for place in PLACES.into_iter().filter(|place| *place != label) {
-            let mut values = about.iter().map(|alert| alert.label(place));
-            if let Some(Some(first)) = values.next()
-                && values.all(|value| value == Some(first))
-            {
-                all.push(Matcher::new(place, Op::Equal, first)?);
+            let values: Option<BTreeSet<&str>> = about.iter().map(|alert| alert.label(place)).collect();
+            let values: Vec<&str> = values.into_iter().flatten().collect();
+            match values.as_slice() {
+                [] => {}
+                [one] => all.push(Matcher::new(place, Op::Equal, one)?),
+                several => {
+                    let pattern: Vec<String> = several.iter().map(|value| literal(value)).collect();
+                    all.push(Matcher::new(place, Op::Regex, &pattern.join("|"))?);
+                }
             }
         }
         Matchers::new(all)
@@ -36,17 +40,17 @@ pub fn covering(alerts: &[Alert]) -> Result<Vec<Matchers>, BadMatcher> {
     by_label.into_iter().map(cover).collect()
 }
 
-/// Of a value that says more than the subject: the next pod or port of the same is meant, too.
-fn around(value: &str, subject: &str) -> String {
-    let Some((before, after)) = value.split_once(subject) else { return literal(value) };
+/// Of a value that says more than the subject: the next pod, or another port or path, of the same is meant,
+/// too; what only begins alike is not.
+fn around(label: &str, value: &str, subject: &str) -> String {
+    let Some(behind) = value.strip_prefix(subject) else { return literal(value) };
     let named = literal(subject);
-    let letter = |next: Option<char>| next.is_some_and(char::is_alphanumeric);
-    match (before.is_empty(), after.is_empty()) {
-        _ if letter(before.chars().next_back()) || letter(after.chars().next()) => literal(value),
-        (true, true) => named,
-        (true, false) => format!("{named}[^a-zA-Z0-9].*"),
-        (false, true) => format!(".*[^a-zA-Z0-9]{named}"),
-        (false, false) => format!(".*[^a-zA-Z0-9]{named}[^a-zA-Z0-9].*"),
+    match behind.chars().next() {
+        None => named,
+        // `<deployment>-<hash>-<5 letters>`, `<set>-<5 letters>`, `<stateful set>-<number>`.
+        Some('-') if label == "pod" => format!("{named}(-[a-z0-9]{{6,10}})?-([a-z0-9]{{5}}|[0-9]{{1,4}})"),
+        Some(':' | '/' | '.') => format!("{named}[:/.].*"),
+        Some(_) => literal(value),
     }
 }
 
@@ -72,6 +76,7 @@ mod tests {
             alert(&[("alertname", "Down"), ("service", "pay"), ("cluster", "eu")]),
             alert(&[("alertname", "Slow"), ("service", "cart.v2"), ("cluster", "eu"), ("namespace", "shop")]),
             alert(&[("alertname", "Crash"), ("pod", "web-7c9f8d6b5-x2x4z"), ("namespace", "shop")]),
+            alert(&[("alertname", "Crash"), ("pod", "web-7c9f8d6b5-abcde"), ("namespace", "stage")]),
             alert(&[("alertname", "DiskFull"), ("instance", "db-1:9100")]),
             alert(&[("alertname", "Watchdog")]),
         ];
@@ -81,8 +86,8 @@ mod tests {
             written,
             [
                 r#"{alertname=~"Watchdog"}"#,
-                r#"{instance=~"db-1[^a-zA-Z0-9].*"}"#,
-                r#"{namespace="shop",pod=~"web[^a-zA-Z0-9].*"}"#,
+                r#"{instance=~"db-1[:/.].*"}"#,
+                r#"{namespace=~"shop|stage",pod=~"web(-[a-z0-9]{6,10})?-([a-z0-9]{5}|[0-9]{1,4})"}"#,
                 r#"{cluster="eu",service=~"cart\\.v2|pay"}"#,
             ]
         );
@@ -91,7 +96,9 @@ mod tests {
         }
         let next = alert(&[("alertname", "Crash"), ("pod", "web-99fd7c5b4-abcde"), ("namespace", "shop")]);
         assert!(matchers.iter().any(|one| one.matches(&next.labels)));
-        let other = alert(&[("alertname", "Crash"), ("pod", "website-7c9f8d6b5-x2x4z"), ("namespace", "shop")]);
-        assert!(!matchers.iter().any(|one| one.matches(&other.labels)));
+        for pod in ["website-7c9f8d6b5-x2x4z", "web-admin-5d4f66bb-abc12", "web-db-0"] {
+            let other = alert(&[("alertname", "Crash"), ("pod", pod), ("namespace", "shop")]);
+            assert!(!matchers.iter().any(|one| one.matches(&other.labels)), "{pod}");
+        }
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct Seen {
     severity: Severity,
     /// Somebody muted this firing; it is judged again when it speaks again.
     pub(super) held: bool,
+    /// Its incident is over: whoever has it hears of it no more.
+    pub(super) over: bool,
     /// It was said to fire long after its end was heard of.
     pub(super) doubted: bool,
     /// When a firing that is still too brief is told.
@@ -84,6 +86,7 @@ impl Seen {
             value: alert.value,
             severity: alert.severity(),
             held: false,
+            over: false,
             doubted: false,
             due: None,
             scored: None,
@@ -102,12 +105,14 @@ impl Seen {
         if let Some(first_at) = self.firing_since {
             if std::mem::take(&mut self.held) || self.due.is_some_and(|due| event_now >= due) {
                 self.due = None;
+                self.quiet = None;
                 self.newer(alert);
                 return Heard::Again;
             }
             // Of a sender who names its alerts itself, the severity is no part of the identity.
             if alert.severity() > self.severity {
                 self.severity = alert.severity();
+                self.quiet = None;
                 self.newer(alert);
                 return Heard::Graver;
             }
@@ -117,7 +122,7 @@ impl Seen {
                 || alert.starts_at == self.said_start
                 || starts_at <= self.newest_start;
             let untimed = alert.annotations.contains_key(NOTE_UNTIMED);
-            if same || silent <= if untimed { UNTIMED_TIMEOUT } else { RESOLVE_TIMEOUT } {
+            if same || silent <= if untimed && !self.over { UNTIMED_TIMEOUT } else { RESOLVE_TIMEOUT } {
                 self.repeats += 1;
                 let content = if starts_at < self.newest_start { Content::Same } else { self.newer(alert) };
                 return Heard::Repeat(Suppression::Duplicate { first_at, times: self.repeats, content });
@@ -160,6 +165,7 @@ impl Seen {
         self.repeats = 0;
         self.due = None;
         self.quiet = None;
+        self.over = false;
         self.doubted = false;
         self.newer(alert);
         self.change(starts_at);

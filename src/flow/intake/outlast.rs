@@ -56,9 +56,11 @@ impl Watchkeeper {
     }
 
     fn outlive(&mut self, members: Vec<Fingerprint>, of: &IncidentId, ended_at: Timestamp) {
-        let still = members.into_iter().filter(|fingerprint| self.firing.contains_key(fingerprint));
+        let still: Vec<Fingerprint> =
+            members.into_iter().filter(|fingerprint| self.firing.contains_key(fingerprint)).collect();
+        still.iter().for_each(|fingerprint| self.triage.prefilter.over(*fingerprint));
         let before = self.over_firing.len();
-        self.over_firing.extend(still.map(|fingerprint| (fingerprint, of.clone())));
+        self.over_firing.extend(still.into_iter().map(|fingerprint| (fingerprint, of.clone())));
         if self.over_firing.len() > before {
             self.ended.push_back((ended_at, of.clone()));
         }

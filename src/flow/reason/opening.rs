@@ -131,7 +131,7 @@ pub(super) async fn open(
         }
     };
     let batch = Batch {
-        settings: vec![(setting(incident), serde_json::to_string(&team).unwrap_or_default())],
+        settings: vec![(setting(&incident.id), serde_json::to_string(&team).unwrap_or_default())],
         ..Batch::default()
     };
     desk.store.commit(batch, desk.clock.wall_now()).await?;
