@@ -27,7 +27,7 @@ where
 {
     match pages(what, api).await? {
         (items, true) => Ok(items),
-        (items, false) => Err(ClusterError::Refused(format!("there are more than {} {what}", items.len()))),
+        (_, false) => Err(ClusterError::Refused(format!("there are more than {} {what}", PAGE as usize * MAX_PAGES))),
     }
 }
 
