@@ -6,7 +6,8 @@ use tracing::info;
 
 use super::super::desk::{Desk, FlowError};
 use super::super::regroup::MACHINE;
-use super::{Touched, Watchkeeper, stored};
+use super::write::stored;
+use super::{Touched, Watchkeeper};
 use crate::domain::correlate::Merge;
 use crate::domain::id::IncidentId;
 use crate::domain::incident::IncidentEvent;
