@@ -26,6 +26,7 @@ pub mod listen;
 pub mod live;
 pub mod neighbours;
 pub mod observe;
+pub mod outgrown;
 mod reach;
 pub mod reason;
 pub mod regroup;

@@ -22,6 +22,7 @@ pub(super) fn drivers(desk: Arc<Desk>) -> JoinSet<()> {
     drive! {
         "intake": flow::intake::run,
         "investigate": flow::investigate::run,
+        "outgrown": flow::outgrown::run,
         "execute": flow::execute::run,
         "earn": flow::earn::run,
         "keep": flow::keep::run,

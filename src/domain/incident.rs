@@ -1,6 +1,8 @@
 //! An incident is the fold of its events. What people see is derived from it.
 
+mod alerts;
 mod event;
+mod looked;
 #[cfg(test)]
 mod tests;
 
@@ -8,15 +10,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::alert::Severity;
 use super::diagnosis::{Diagnosis, Verdict};
 use super::id::{Digest, EvidenceId, IncidentId, PlanId};
 use super::plan::Plan;
 use super::prefilter::Scored;
 use super::root_cause::Candidate;
-use super::severity::Said;
 use super::time::Timestamp;
+pub use alerts::AlertGroup;
+use alerts::group_key;
 pub use event::{Decision, IncidentEvent, JoinedAlert, PastIncident, ReasoningStep, ResolvedAlert, UNDONE};
+pub use looked::Looked;
 
 /// Of an incident, for people: who should get out of bed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -138,30 +141,8 @@ pub struct Incident {
     pub called: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub called_at: Option<Timestamp>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AlertGroup {
-    pub name: String,
-    pub subject: String,
-    pub severity: Severity,
-    pub count: usize,
-    pub resolved: usize,
-    /// The gravest that the labels of its alerts said.
-    #[serde(default)]
-    pub said: Said,
-    pub first_at: Timestamp,
-    pub last_at: Timestamp,
-    /// The lowest, most unusual, of its alerts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub score: Option<Scored>,
-    /// Clusters other than the incident's that its alerts came from.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub elsewhere: BTreeSet<String>,
-}
-
-fn group_key(name: &str, subject: &str) -> String {
-    format!("{name} {subject}")
+    pub looked: Option<Looked>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -266,6 +247,7 @@ impl Incident {
             reminded: None,
             called: 0,
             called_at: None,
+            looked: None,
         }
     }
 
@@ -347,6 +329,7 @@ impl Incident {
             }
             E::PlanReminded { plan, .. } => self.reminded = Some(plan.clone()),
             E::InvestigationStarted { reasoner, .. } => {
+                self.look();
                 self.state = State::Investigating;
                 self.reasoner = Some(reasoner.clone());
             }
@@ -553,41 +536,6 @@ impl Incident {
             record.outcome = outcome;
             record.facts.extend_from_slice(facts);
         }
-    }
-
-    /// Services and hosts that have an alert in this incident.
-    pub fn subjects(&self) -> BTreeSet<&str> {
-        self.alerts.values().map(|group| group.subject.as_str()).collect()
-    }
-
-    /// The clusters that its alerts came from, its own first.
-    pub fn clusters(&self) -> Vec<&str> {
-        let elsewhere: BTreeSet<&str> =
-            self.alerts.values().flat_map(|group| &group.elsewhere).map(String::as_str).collect();
-        std::iter::once(self.cluster.as_str()).chain(elsewhere).collect()
-    }
-
-    /// Its alerts, for another incident to take in.
-    pub fn carried(&self) -> Vec<AlertGroup> {
-        let carried = |group: &AlertGroup| {
-            let mut group = group.clone();
-            group.elsewhere.insert(self.cluster.clone());
-            group
-        };
-        self.alerts.values().map(carried).collect()
-    }
-
-    pub fn alert_count(&self) -> usize {
-        self.alerts.values().map(|group| group.count).sum()
-    }
-
-    pub fn firing(&self) -> usize {
-        self.alerts.values().map(|group| group.count - group.resolved).sum()
-    }
-
-    /// How unusual its most unusual alert was.
-    pub fn score(&self) -> Option<Scored> {
-        self.alerts.values().fold(None, |lowest, group| Scored::lower(lowest, group.score))
     }
 
     pub fn confidence_word(&self) -> &'static str {

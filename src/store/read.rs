@@ -233,6 +233,14 @@ impl Store {
         Ok(rows.into_iter().map(|(id, state)| (IncidentId::new(id), state)).collect())
     }
 
+    /// Those in people's hands, with their versions.
+    pub async fn handed_over(&self) -> Result<Vec<(IncidentId, i64)>, StoreError> {
+        let rows: Vec<(String, i64)> = on!(self, pool => {
+            sqlx::query_as("SELECT id, version FROM incident WHERE state='handed_over'").fetch_all(pool).await
+        })?;
+        Ok(rows.into_iter().map(|(id, version)| (IncidentId::new(id), version)).collect())
+    }
+
     /// Resolved incidents without a post-mortem.
     pub async fn to_remember(&self) -> Result<Vec<Incident>, StoreError> {
         let rows: Vec<(String, String)> = on!(self, pool => {

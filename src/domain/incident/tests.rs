@@ -1,5 +1,6 @@
 use super::*;
-use crate::domain::alert::{Fingerprint, Labels};
+use crate::domain::alert::{Fingerprint, Labels, Severity};
+use crate::domain::diagnosis::Remedy;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_millis(second * 1000)
@@ -152,4 +153,56 @@ fn a_step_that_called_nobody_costs_no_time() {
     incident.apply(&called(1, &["t/ada"]), at(101)).expect("it is called");
     incident.apply(&called(2, &[]), at(400)).expect("it is called");
     assert_eq!((incident.called, incident.called_at), (3, Some(at(101))));
+}
+
+#[test]
+fn what_nobody_knew_is_looked_at_again_when_it_is_another_picture_and_not_for_ever() {
+    let joins = |subjects: &[&str]| IncidentEvent::AlertsJoined {
+        alerts: subjects.iter().map(|subject| joined(subject, -0.5)).collect(),
+    };
+    let started = IncidentEvent::InvestigationStarted { reasoner: "none".into(), because: "b".into() };
+    let ends = |incident: &mut Incident, verdict| {
+        let diagnosis = Diagnosis {
+            service: None,
+            change: None,
+            mechanism: "not known".into(),
+            verdict,
+            confidence: 0.0,
+            claims: vec![],
+            ruled_out: vec![],
+            remedy: Remedy::HandOver { why: "not known".into() },
+            reasoner: "none".into(),
+            dropped: vec![],
+            needs: None,
+            proofs: vec![],
+        };
+        incident.apply(&IncidentEvent::Diagnosed { diagnosis }, at(70)).expect("it is diagnosed");
+        incident.apply(&IncidentEvent::HandedOver { because: "b".into() }, at(70)).expect("people take it");
+    };
+    let mut one = incident(1, &[("pay", -0.4), ("search", -0.7)]);
+    one.apply(&started, at(65)).expect("it is looked at");
+    // What comes while it is looked at may not have been seen.
+    one.apply(&joins(&["a", "b"]), at(66)).expect("they join");
+    ends(&mut one, Verdict::Inconclusive);
+    assert_eq!(one.outgrown(), None, "two more are the same picture");
+    one.apply(&joins(&["c"]), at(80)).expect("it joins");
+    let why = "its cause was not found when 2 services were affected, and 5 are now";
+    assert_eq!(one.outgrown().as_deref(), Some(why));
+    let mut known = one.clone();
+    for _ in 0..3 {
+        one.apply(&started, at(90)).expect("it is looked at");
+        ends(&mut one, Verdict::Inconclusive);
+        assert_eq!(one.outgrown(), None);
+        let graver = IncidentEvent::SeverityChanged { to: Sev::One, because: "b".into() };
+        one.apply(&graver, at(95)).expect("it gets graver");
+        if one.looked.is_some_and(|looked| looked.times == 2) {
+            assert_eq!(one.outgrown().as_deref(), Some("it was SEV2 when its cause was not found, and is SEV1 now"));
+        }
+    }
+    one.apply(&joins(&["d", "e", "f", "g", "h"]), at(99)).expect("they join");
+    assert_eq!(one.outgrown(), None, "four looks are enough");
+    known.apply(&started, at(90)).expect("it is looked at");
+    ends(&mut known, Verdict::Likely);
+    known.apply(&joins(&["d", "e", "f", "g", "h"]), at(99)).expect("they join");
+    assert_eq!(known.outgrown(), None, "its cause is known");
 }

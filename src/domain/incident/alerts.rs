@@ -1,0 +1,72 @@
+//! The alerts of an incident, by name and subject.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::Incident;
+use crate::domain::alert::Severity;
+use crate::domain::prefilter::Scored;
+use crate::domain::severity::Said;
+use crate::domain::time::Timestamp;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlertGroup {
+    pub name: String,
+    pub subject: String,
+    pub severity: Severity,
+    pub count: usize,
+    pub resolved: usize,
+    /// The gravest that the labels of its alerts said.
+    #[serde(default)]
+    pub said: Said,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+    /// The lowest, most unusual, of its alerts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<Scored>,
+    /// Clusters other than the incident's that its alerts came from.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub elsewhere: BTreeSet<String>,
+}
+
+pub(super) fn group_key(name: &str, subject: &str) -> String {
+    format!("{name} {subject}")
+}
+
+impl Incident {
+    /// Services and hosts that have an alert in this incident.
+    pub fn subjects(&self) -> BTreeSet<&str> {
+        self.alerts.values().map(|group| group.subject.as_str()).collect()
+    }
+
+    /// The clusters that its alerts came from, its own first.
+    pub fn clusters(&self) -> Vec<&str> {
+        let elsewhere: BTreeSet<&str> =
+            self.alerts.values().flat_map(|group| &group.elsewhere).map(String::as_str).collect();
+        std::iter::once(self.cluster.as_str()).chain(elsewhere).collect()
+    }
+
+    /// Its alerts, for another incident to take in.
+    pub fn carried(&self) -> Vec<AlertGroup> {
+        let carried = |group: &AlertGroup| {
+            let mut group = group.clone();
+            group.elsewhere.insert(self.cluster.clone());
+            group
+        };
+        self.alerts.values().map(carried).collect()
+    }
+
+    pub fn alert_count(&self) -> usize {
+        self.alerts.values().map(|group| group.count).sum()
+    }
+
+    pub fn firing(&self) -> usize {
+        self.alerts.values().map(|group| group.count - group.resolved).sum()
+    }
+
+    /// How unusual its most unusual alert was.
+    pub fn score(&self) -> Option<Scored> {
+        self.alerts.values().fold(None, |lowest, group| Scored::lower(lowest, group.score))
+    }
+}
