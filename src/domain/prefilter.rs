@@ -180,7 +180,7 @@ impl Prefilter {
         let Some(seen) = self.seen.get_mut(&fingerprint) else { return false };
         seen.held = false;
         seen.quiet = None;
-        if seen.doubted {
+        if seen.doubted.is_some() {
             seen.believe(event_now);
         }
         seen.firing_since.is_some()
@@ -188,7 +188,7 @@ impl Prefilter {
 
     /// Whether it was said to fire long after its end.
     pub fn is_doubted(&self, fingerprint: Fingerprint) -> bool {
-        self.seen.get(&fingerprint).is_some_and(|seen| seen.doubted)
+        self.seen.get(&fingerprint).is_some_and(|seen| seen.doubted.is_some())
     }
 
     /// Whether it is late news of a firing that has ended.

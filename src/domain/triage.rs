@@ -101,6 +101,8 @@ pub struct Triage {
     /// What the senders said of alerts, until when.
     elsewhere: FxHashMap<Fingerprint, (Mute, Option<Timestamp>)>,
     held: Held,
+    /// When an end of long ago was heard last: as long as such ends come, what is doubted may be followed by its own.
+    history_at: Option<Timestamp>,
     /// The warnings that wait for company, as far as they are few: what is silenced meanwhile stays muted.
     patients: FxHashMap<Fingerprint, Alert>,
     /// After this time a firing that was suppressed as a flapping one lasts.
@@ -114,6 +116,9 @@ const USUAL_TIMES: u32 = 4;
 
 /// A history that is read once more is read faster than that.
 const DOUBTED_FOR: Duration = Duration::from_secs(60);
+/// Ends that are older than this are told by a history that is read once more: Prometheus repeats one for a
+/// quarter of an hour, and no group waits for longer.
+const HISTORY: Duration = Duration::from_secs(30 * 60);
 
 /// Under a storm the others wait without their labels, and are told.
 const MAX_PATIENTS: usize = 2_000;
@@ -129,6 +134,7 @@ impl Triage {
     pub fn new(rules: Rules, next_number: i64) -> Self {
         Self {
             held: Held::default(),
+            history_at: None,
             patients: FxHashMap::default(),
             persists: rules.correlation.persists,
             prefilter: Prefilter::new(rules.prefilter),
@@ -142,6 +148,9 @@ impl Triage {
     pub fn judge(&mut self, alert: &Alert, event_now: Timestamp, topology: &Arc<Topology>) -> Judged {
         let alert = &Reading::of(alert);
         let verdict = self.prefilter.judge(alert, event_now);
+        if alert.ends_at.is_some_and(|end| event_now.since(end) >= HISTORY) {
+            self.history_at = Some(event_now);
+        }
         // Late news of a firing that has ended inhibits nothing.
         if !matches!(verdict, Verdict::Suppress { reason: Suppression::Stale { .. } }) {
             self.intent.observe(alert, event_now);
@@ -418,7 +427,10 @@ impl Triage {
             }
         }
         let mut held = std::mem::take(&mut self.held);
-        let free = held.free(event_now, |alert| self.muted(alert, event_now).is_some());
+        let is_history = self.history_at.is_some_and(|at| event_now.since(at) < DOUBTED_FOR);
+        let free = held.free(event_now, |alert| {
+            is_history && self.prefilter.is_doubted(alert.fingerprint) || self.muted(alert, event_now).is_some()
+        });
         self.held = held;
         for (alert, because) in free {
             if self.prefilter.release(alert.fingerprint, event_now) {

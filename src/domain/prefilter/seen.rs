@@ -48,8 +48,10 @@ pub(super) struct Seen {
     pub(super) held: bool,
     /// Its incident is over: whoever has it hears of it no more.
     pub(super) over: bool,
-    /// It was said to fire long after its end was heard of.
-    pub(super) doubted: bool,
+    /// It was said to fire long after its end was heard of: the start that was said.
+    pub(super) doubted: Option<Timestamp>,
+    /// The same, of one that was believed: its end may be as old.
+    believed: Option<Timestamp>,
     /// When a firing that is still too brief is told.
     pub(super) due: Option<Timestamp>,
     pub(super) scored: Option<Scored>,
@@ -87,7 +89,8 @@ impl Seen {
             severity: alert.severity(),
             held: false,
             over: false,
-            doubted: false,
+            doubted: None,
+            believed: None,
             due: None,
             scored: None,
             quiet: None,
@@ -132,7 +135,7 @@ impl Seen {
         if self.firing_since.is_none() && self.is_of_the_past(starts_at) {
             // Alertmanager ends what Prometheus has not sent for a while, and sends it with its old start when
             // Prometheus is back. A copy of what is over is followed by a copy of its end.
-            self.doubted = event_now.since(self.ended_at) >= LATE;
+            self.doubted = (event_now.since(self.ended_at) >= LATE).then_some(alert.starts_at);
             return Heard::Repeat(Suppression::Stale { newest: self.newest_start });
         }
         Heard::News(starts_at)
@@ -150,7 +153,7 @@ impl Seen {
 
     /// No end came behind what was said of it long after the first: it fires.
     pub(super) fn believe(&mut self, event_now: Timestamp) {
-        self.doubted = false;
+        self.believed = self.doubted.take();
         self.firing_since = Some(event_now);
         self.newest_start = self.newest_start.max(event_now);
         self.change(event_now);
@@ -166,7 +169,7 @@ impl Seen {
         self.due = None;
         self.quiet = None;
         self.over = false;
-        self.doubted = false;
+        (self.doubted, self.believed) = (None, None);
         self.newer(alert);
         self.change(starts_at);
         self.changes.retain(|at| starts_at.since(*at) <= FLAP_WINDOW);
@@ -176,9 +179,10 @@ impl Seen {
     /// The end of a firing, and how long it was; late news of an end that is known is suppressed.
     #[allow(clippy::result_large_err)] // a verdict that its caller passes on as it is
     pub(super) fn resolve(&mut self, alert: &Alert, event_now: Timestamp) -> Result<Option<Duration>, Suppression> {
-        let end = believed(alert.ends_at.unwrap_or(event_now), event_now);
+        let is_of_believed = self.firing_since.is_some() && self.believed == Some(alert.starts_at);
+        let end = if is_of_believed { event_now } else { believed(alert.ends_at.unwrap_or(event_now), event_now) };
         if self.newest_end.is_some_and(|newest| newest >= end) || self.newest_start > end {
-            self.doubted = false;
+            self.doubted = None;
             return Err(Suppression::Stale { newest: self.newest_start });
         }
         self.newest_end = Some(end);

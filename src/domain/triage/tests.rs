@@ -244,3 +244,27 @@ fn what_is_usual_is_told_when_it_lasts_far_longer_than_usual() {
     judge(&mut watch, &ended(&brief, 7_500), 7_500);
     assert_eq!(told(&mut watch, 7_500, 12_000), []);
 }
+
+#[test]
+fn a_long_history_is_told_to_nobody_and_what_was_believed_too_early_ends() {
+    let mut watch = watch("");
+    let fired: Vec<Alert> = (0..20).map(|number| alert("Down", &format!("pay{number}"), "critical", number)).collect();
+    for one in &fired {
+        judge(&mut watch, one, 30);
+        judge(&mut watch, &ended(one, 300), 300);
+    }
+    // Read once more, slowly: all that fired, then all the ends.
+    for one in &fired {
+        judge(&mut watch, one, 10_000);
+    }
+    for (number, one) in fired.iter().enumerate() {
+        let now = 10_040 + 20 * number as i64;
+        assert_eq!(told(&mut watch, now - 20, now), [], "at {now}");
+        judge(&mut watch, &ended(one, 300), now);
+    }
+    assert_eq!(told(&mut watch, 10_420, 11_000), []);
+    // One whose end comes when nobody waits for it any more.
+    judge(&mut watch, &fired[0], 20_000);
+    assert_eq!(told(&mut watch, 20_000, 20_100), [(20_060, "Down".to_owned())]);
+    assert!(matches!(judge(&mut watch, &ended(&fired[0], 300), 20_200), Judged::Resolved { .. }));
+}
