@@ -23,8 +23,9 @@ use tracing::{error, info, warn};
 
 use self::dead_letter::{DeadLetter, DeadLetterSink, DeadLetters, Pause};
 use crate::config::Kafka;
+use crate::domain::alert::Alert;
 use crate::domain::id::Digest;
-use crate::domain::intake::{MAX_AGE, Mappings, Taken, structured_event, take_bytes};
+use crate::domain::intake::{MAX_AGE, Mappings, NOTE_TIME, Taken, structured_event, take_bytes};
 use crate::domain::time::Timestamp;
 
 /// One polled batch, as it goes into the inbox: each payload as it came, and what was read from it.
@@ -145,7 +146,8 @@ impl AlertConsumer {
             }
             // Reading alone keeps a core busy under a storm.
             let reader = this.clone();
-            let vetting = tokio::spawn(async move { batch.vetted(&reader.mappings) });
+            let now = sink.received_at();
+            let vetting = tokio::spawn(async move { batch.vetted(&reader.mappings, now) });
             if finish(&mut settling).await == Settled::No {
                 // Nothing behind a batch that is not durable may be committed: both are delivered again.
                 break;
@@ -321,11 +323,11 @@ impl Pending {
         self.raw.push(Raw { topic, partition, offset, payload, received_at });
     }
 
-    fn vetted(self, mappings: &Mappings) -> Vetted {
+    fn vetted(self, mappings: &Mappings, now: Timestamp) -> Vetted {
         let (mut payloads, mut poison) = (Vec::with_capacity(self.raw.len()), vec![]);
         for message in self.raw {
             let fits = within_limit(&message.payload);
-            match fits.and_then(|()| vet(&message.payload, mappings, message.received_at)) {
+            match fits.and_then(|()| read_as_of(&message.payload, mappings, message.received_at, now)) {
                 Ok(taken) => payloads.push((message.payload, taken)),
                 Err(reason) => poison.push(Poison { message, reason }),
             }
@@ -361,6 +363,14 @@ fn within_limit(payload: &[u8]) -> Result<(), String> {
         return Err(format!("{} bytes; the limit is {MAX_MESSAGE}", payload.len()));
     }
     Ok(())
+}
+
+/// As it was when it came to the broker; but a producer whose clock is behind would make each beginning lie in
+/// the future, and is not believed.
+fn read_as_of(payload: &[u8], mappings: &Mappings, sent: Timestamp, now: Timestamp) -> Result<Taken, String> {
+    let taken = vet(payload, mappings, sent)?;
+    let corrected = |alert: &Alert| alert.annotations.contains_key(NOTE_TIME);
+    if sent < now && taken.alerts.iter().any(corrected) { vet(payload, mappings, now) } else { Ok(taken) }
 }
 
 /// What the payload holds, or why it is poison: nothing in it can ever become an alert. How large it may be
@@ -421,6 +431,12 @@ mod tests {
         let payload = format!(r#"[{{"labels": {{"alertname": "A"}}, "endsAt": "{ends}"}}]"#);
         let status = |at: i64| read(payload.as_bytes(), Timestamp::from_millis(at)).alerts[0].status;
         use crate::domain::alert::Status;
+        // What has begun since has a producer whose clock is behind.
+        let begun = Timestamp::from_millis(NOW - 60_000);
+        let payload = format!(r#"[{{"labels": {{"alertname": "A"}}, "startsAt": "{begun}"}}]"#);
+        let read = read_as_of(payload.as_bytes(), &Mappings::default(), Timestamp::from_millis(NOW - hour), now);
+        let alert = read.unwrap().alerts.remove(0);
+        assert_eq!((alert.starts_at, alert.annotations.contains_key(NOTE_TIME)), (begun, false));
         assert_eq!([status(at(NOW - hour)), status(NOW)], [Status::Firing, Status::Resolved]);
     }
 
@@ -432,7 +448,7 @@ mod tests {
         assert_eq!(read(&payload, now).alerts.len(), 1);
         let mut pending = Pending::default();
         pending.take(("alerts", 0, 7), payload, now);
-        let vetted = pending.vetted(&Mappings::default());
+        let vetted = pending.vetted(&Mappings::default(), Timestamp::from_millis(NOW));
         assert!(vetted.payloads.is_empty() && vetted.poison[0].reason.ends_with("the limit is 4194304"));
     }
 }
