@@ -367,6 +367,28 @@ pub struct Workload {
     pub config_maps: Vec<String>,
 }
 
+#[cfg(test)]
+impl Workload {
+    /// As most tests want one: it runs one replica, and all of it is rolled out.
+    pub fn running(kind: &str, namespace: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+            kind: kind.into(),
+            uid: name.into(),
+            service: name.into(),
+            replicas: 1,
+            ready: 1,
+            updated: 1,
+            rolled_out: true,
+            revision: None,
+            controller_revision: None,
+            labels: Labels::new(),
+            config_maps: vec![],
+        }
+    }
+}
+
 impl Workload {
     /// Whether the revision is the one that runs or is rolled out.
     pub fn runs(&self, revision: &Revision) -> bool {

@@ -18,6 +18,8 @@ mod outbox;
 mod people;
 mod read;
 mod spent;
+#[cfg(test)]
+mod trial;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -208,10 +210,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    async fn store(folder: &tempfile::TempDir) -> Store {
-        Store::open(&folder.path().join("m.db").display().to_string()).await.unwrap()
-    }
+    use crate::store::trial::store;
 
     #[tokio::test]
     async fn a_store_that_can_be_read_only_is_not_ready() {

@@ -240,19 +240,9 @@ mod tests {
 
     fn workload(namespace: &str, name: &str) -> Workload {
         Workload {
-            namespace: namespace.into(),
-            name: name.into(),
-            kind: "Deployment".into(),
             uid: format!("uid-of-{name}"),
             service: format!("{name}-service"),
-            replicas: 1,
-            ready: 1,
-            updated: 1,
-            rolled_out: true,
-            revision: None,
-            controller_revision: None,
-            labels: BTreeMap::new(),
-            config_maps: vec![],
+            ..Workload::running("Deployment", namespace, name)
         }
     }
 

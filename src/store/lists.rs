@@ -88,16 +88,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Db;
-
-    async fn store(folder: &tempfile::TempDir) -> Store {
-        Store::open(&folder.path().join("m.db").display().to_string()).await.unwrap()
-    }
-
-    async fn run(store: &Store, sql: &'static str) {
-        let Db::Sqlite(pool) = &store.core.db else { panic!("the embedded store") };
-        sqlx::query(sql).execute(pool).await.unwrap();
-    }
+    use crate::store::trial::{run, store};
 
     #[tokio::test]
     async fn open_ones_come_first_however_old_and_an_unreadable_one_is_one_row() {

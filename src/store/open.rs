@@ -193,13 +193,10 @@ fn without_password(address: &str) -> String {
 mod tests {
     use super::*;
     use crate::domain::time::Timestamp;
+    use crate::store::trial::store;
     use crate::store::{AuditEntry, Batch, Packed};
 
     const NOW: Timestamp = Timestamp::from_secs(1_763_776_800);
-
-    async fn store(folder: &tempfile::TempDir) -> Store {
-        Store::open(&folder.path().join("m.db").display().to_string()).await.unwrap()
-    }
 
     fn said(bytes: usize) -> Batch {
         let body = serde_json::json!({"said": "x".repeat(bytes)});

@@ -83,21 +83,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Db;
-
-    async fn store(folder: &tempfile::TempDir) -> Store {
-        Store::open(&folder.path().join("m.db").display().to_string()).await.unwrap()
-    }
-
-    async fn run(store: &Store, sql: &'static str) {
-        let Db::Sqlite(pool) = &store.core.db else { panic!("the embedded store") };
-        sqlx::query(sql).execute(pool).await.unwrap();
-    }
-
-    async fn left(store: &Store, sql: &'static str) -> Vec<String> {
-        let Db::Sqlite(pool) = &store.core.db else { panic!("the embedded store") };
-        sqlx::query_scalar(sql).fetch_all(pool).await.unwrap()
-    }
+    use crate::store::trial::{left, run, store};
 
     #[tokio::test]
     async fn what_nobody_reads_any_more_goes_and_the_rest_stays() {

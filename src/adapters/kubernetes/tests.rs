@@ -206,21 +206,7 @@ async fn histories_are_listed_once_for_each_namespace() {
         .route("/apis/apps/v1/namespaces/prod/controllerrevisions", get(revisions))
         .route("/apis/apps/v1/namespaces/shut/replicasets", get(|| async { status(403, "needs verb list") }));
     let cluster = KubernetesCluster::connect(&serve(app).await, None).await.unwrap();
-    let of = |kind: &str, namespace: &str, uid: &str| Workload {
-        namespace: namespace.into(),
-        name: uid.into(),
-        kind: kind.into(),
-        uid: uid.into(),
-        service: uid.into(),
-        replicas: 1,
-        ready: 1,
-        updated: 1,
-        rolled_out: true,
-        revision: None,
-        controller_revision: None,
-        labels: BTreeMap::new(),
-        config_maps: vec![],
-    };
+    let of = Workload::running;
     let workloads = [
         of("Deployment", "prod", "u1"),
         of("Deployment", "prod", "u2"),
