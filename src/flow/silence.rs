@@ -22,6 +22,8 @@ pub const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 /// A silence over more than half of what fires is a way to sleep through an incident.
 const MAX_SHARE: f64 = 0.5;
 const LATELY: i64 = 2_000;
+/// How a command ends that has seen how far it reaches.
+const CONFIRMED: &str = ", confirmed";
 
 pub async fn all(desk: &Desk) -> Result<Silences, FlowError> {
     Ok(stored(desk).await?.1)
@@ -56,6 +58,12 @@ pub async fn of_incident(desk: &Desk, id: &IncidentId, words: String) -> Result<
         covering(&alerts)
     };
     let matchers = matchers.map_err(|failure| FlowError::Refused(failure.to_string()))?;
+    // Each is measured by itself when it is taken; several may be too much together.
+    if matchers.len() > 1 && !words.trim_end().ends_with(CONFIRMED) {
+        let firing: Vec<Labels> = desk.store.firing_now(LATELY).await?;
+        let reach = Reach { firing: &firing, max_share: MAX_SHARE };
+        reach.allows(&matchers).map_err(|why| FlowError::Refused(format!("{why}, with `{CONFIRMED}` at the end")))?;
+    }
     Ok(matchers.iter().map(|matchers| format!("{matchers} {words}")).collect())
 }
 

@@ -71,6 +71,20 @@ mod tests {
     }
 
     #[test]
+    fn several_are_measured_together() {
+        use crate::domain::intent::silence::{Reach, Refused};
+        let services = (0..8).map(|_| alert(&[("alertname", "Down"), ("service", "pay")]));
+        let machines = (0..8).map(|_| alert(&[("alertname", "Down"), ("instance", "db-1:9100")]));
+        let others = (0..4).map(|number: u32| alert(&[("alertname", "Down"), ("service", &format!("s{number}"))]));
+        let of_incident: Vec<Alert> = services.chain(machines).collect();
+        let firing: Vec<Labels> = of_incident.iter().cloned().chain(others).map(|alert| alert.labels).collect();
+        let reach = Reach { firing: &firing, max_share: 0.5 };
+        let matchers = covering(&of_incident).unwrap();
+        assert!(matchers.iter().all(|one| reach.allows(std::slice::from_ref(one)).is_ok()));
+        assert!(matches!(reach.allows(&matchers), Err(Refused::TooBroad { matched: 16, firing: 20, .. })));
+    }
+
+    #[test]
     fn each_label_that_names_a_subject_is_covered_where_it_was() {
         let alerts = [
             alert(&[("alertname", "Down"), ("service", "pay"), ("cluster", "eu")]),

@@ -240,12 +240,20 @@ fn measure(matchers: &Matchers, reach: Reach<'_>) -> Result<(), Refused> {
     if matchers.match_the_empty() {
         return Err(Refused::MatchesEverything { matchers: matchers.to_string() });
     }
-    let firing = reach.firing.len();
-    let matched = reach.firing.iter().filter(|labels| matchers.matches(labels)).count();
-    if firing >= MIN_FIRING_FOR_SHARE && matched as f64 > reach.max_share * firing as f64 {
-        return Err(Refused::TooBroad { matched, firing, max_share: reach.max_share });
+    reach.allows(std::slice::from_ref(matchers))
+}
+
+impl Reach<'_> {
+    /// Whether these together leave enough alone.
+    pub fn allows(&self, all: &[Matchers]) -> Result<(), Refused> {
+        let firing = self.firing.len();
+        let is_meant = |labels: &&Labels| all.iter().any(|matchers| matchers.matches(labels));
+        let matched = self.firing.iter().filter(is_meant).count();
+        if firing >= MIN_FIRING_FOR_SHARE && matched as f64 > self.max_share * firing as f64 {
+            return Err(Refused::TooBroad { matched, firing, max_share: self.max_share });
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
