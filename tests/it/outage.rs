@@ -148,7 +148,8 @@ async fn a_store_that_is_away_is_waited_for_and_one_that_hangs_holds_nobody_up()
     // Who asks twice does not want to wait.
     wire.hold(false);
     let mut standing = Standing::start(through.as_str());
-    standing.until("ready", "/readyz", |status, _| status == 200).await;
+    // Only who leads has something to give back that the cut holds up.
+    standing.until("leader", "/readyz", |_, text| text == "ready, leads\n").await;
     wire.hold(true);
     standing.signal();
     tokio::time::sleep(Duration::from_millis(500)).await;

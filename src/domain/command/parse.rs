@@ -444,9 +444,10 @@ fn strip_last_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
     (apart && last.eq_ignore_ascii_case(word)).then_some(before)
 }
 
+/// A reason without its `because`; said twice it is no reason either, or it would be printed as another one.
 fn after_because(text: &str) -> &str {
     match first_word(text) {
-        (word, rest) if word.eq_ignore_ascii_case("because") => rest,
+        (word, rest) if word.eq_ignore_ascii_case("because") => after_because(rest),
         _ => text,
     }
 }
