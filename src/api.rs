@@ -23,6 +23,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::adapters::kafka::dead_letter::{DeadLetter, DeadLetterSink, Resting};
+use crate::adapters::kafka::member::{GroupHealth, GroupSink};
 use crate::adapters::kafka::{AlertBatch, AlertSink, vet};
 use crate::domain::intake::structured_event;
 use crate::flow::Desk;
@@ -278,6 +279,12 @@ impl AlertSink for DeskInbox {
         }
         let arrival = Arrival { source: "kafka", dedupe: Some(batch.dedupe), frames: batch.payloads };
         Ok(self.desk.gate.enter(arrival).await?)
+    }
+}
+
+impl GroupSink for DeskInbox {
+    fn heard(&self, topic: &str, health: GroupHealth) {
+        self.desk.neighbours.heard_of_topic("kafka", topic, (health.away, health.lag), self.desk.clock.wall_now());
     }
 }
 

@@ -264,7 +264,7 @@ impl App {
         let drained = timeout(Duration::from_secs(8), async { while self.tasks.join_next().await.is_some() {} });
         if drained.await.is_err() {
             warn!("some tasks did not end in time; what they did not finish is done after the next start");
-            self.tasks.shutdown().await;
+            self.tasks.abort_all();
         }
         // What is committed is durable already; a store that hangs gives nothing back.
         if timeout(CLOSING, self.desk.store.close()).await.is_err() {

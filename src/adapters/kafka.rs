@@ -6,14 +6,16 @@
 pub mod changes;
 pub mod dead_letter;
 pub mod history;
+pub mod member;
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt};
-use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
+use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Headers as _;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
@@ -22,6 +24,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use self::dead_letter::{DeadLetter, DeadLetterSink, DeadLetters, Pause};
+use self::member::{GroupSink, Member};
 use crate::config::Kafka;
 use crate::domain::alert::Alert;
 use crate::domain::id::Digest;
@@ -37,17 +40,28 @@ pub struct AlertBatch {
 
 /// Where batches go; an error means "not durable, do not commit".
 #[async_trait::async_trait]
-pub trait AlertSink: DeadLetterSink + 'static {
+pub trait AlertSink: DeadLetterSink + GroupSink + 'static {
     /// When what comes now happened, if it does not say so itself.
     fn received_at(&self) -> Timestamp;
     async fn accept(&self, batch: AlertBatch) -> anyhow::Result<()>;
 }
 
 pub struct AlertConsumer {
-    consumer: StreamConsumer,
+    member: Member,
+    reader: Arc<Reader>,
+}
+
+/// What does not change with the membership.
+struct Reader {
     dead_letters: DeadLetters,
     config: Kafka,
     mappings: Mappings,
+}
+
+/// Why a member reads no more.
+enum Ended {
+    Stopped,
+    Lost(String),
 }
 
 /// One flush to the disk for so many messages, when so many are there.
@@ -60,17 +74,16 @@ const MAX_MESSAGE: usize = 4 << 20;
 impl AlertConsumer {
     pub fn connect(config: &Kafka, mappings: Mappings) -> Result<Self, KafkaError> {
         let (reads, producer) = settings(config);
-        let consumer: StreamConsumer = reads.create()?;
-        consumer.subscribe(&[&config.topic])?;
+        let member = Member::join(&reads, &config.topic)?;
         let dead_letters = DeadLetters::new(producer.create()?, &config.dead_letter_topic);
-        Ok(Self { consumer, dead_letters, config: config.clone(), mappings })
+        Ok(Self { member, reader: Arc::new(Reader { dead_letters, config: config.clone(), mappings }) })
     }
 
     /// What each topic is, or what is wrong with it and what to do, for `midwatch check`.
     pub fn describe(&self) -> Result<Vec<Result<String, String>>, KafkaError> {
-        let mut lines = vec![self.examine("kafka.topic", &self.config.topic, "Read")?];
-        lines.push(self.examine("kafka.dead_letter_topic", &self.config.dead_letter_topic, "Write")?);
-        if let Some(changes) = &self.config.changes_topic {
+        let mut lines = vec![self.examine("kafka.topic", &self.reader.config.topic, "Read")?];
+        lines.push(self.examine("kafka.dead_letter_topic", &self.reader.config.dead_letter_topic, "Write")?);
+        if let Some(changes) = &self.reader.config.changes_topic {
             lines.push(self.examine("kafka.changes_topic", changes, "Read")?);
         }
         Ok(lines)
@@ -78,7 +91,7 @@ impl AlertConsumer {
 
     /// Asking makes no topic: a consumer does not.
     fn examine(&self, key: &str, topic: &str, right: &str) -> Result<Result<String, String>, KafkaError> {
-        let metadata = self.consumer.fetch_metadata(Some(topic), Duration::from_secs(5))?;
+        let metadata = self.member.consumer().fetch_metadata(Some(topic), Duration::from_secs(5))?;
         let found = metadata.topics().iter().find(|known| known.name() == topic);
         let partitions = found.map_or(0, |topic| topic.partitions().len());
         let error = found.and_then(|topic| topic.error()).map(RDKafkaErrorCode::from);
@@ -98,12 +111,44 @@ impl AlertConsumer {
     }
 
     pub async fn run(self, sink: Arc<dyn AlertSink>, mut stop: watch::Receiver<bool>) {
-        let this = Arc::new(self);
-        let mut stream = this.consumer.stream();
+        let Self { mut member, reader } = self;
+        info!(topic = reader.config.topic, group = reader.config.group, "kafka intake runs");
+        loop {
+            let shared = Arc::new(member);
+            let ended = reader.clone().read(&shared, &sink, &mut stop).await;
+            // Whoever read with it has ended.
+            let Some(left) = Arc::into_inner(shared) else { break };
+            match ended {
+                Ended::Stopped => {
+                    left.leave().await;
+                    break;
+                }
+                Ended::Lost(why) => match left.anew(&why).await {
+                    Ok(joined) => member = joined,
+                    Err(failure) => {
+                        error!(error = %failure, "kafka intake ends until the next start");
+                        break;
+                    }
+                },
+            }
+        }
+        info!("kafka intake stops");
+    }
+}
+
+impl Reader {
+    async fn read(
+        self: Arc<Self>,
+        member: &Arc<Member>,
+        sink: &Arc<dyn AlertSink>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Ended {
+        let mut stream = member.consumer().stream();
+        let mut lost = pin!(member.lost(sink.as_ref()));
+        let mut ended = Ended::Stopped;
         // While one batch becomes durable the next one is read; offsets are committed in order all the same.
         let mut settling: Option<JoinHandle<Settled>> = None;
-        info!(topic = this.config.topic, group = this.config.group, "kafka intake runs");
-        while !*stop.borrow() {
+        'reading: while !*stop.borrow() {
             let mut batch = Pending::default();
             let mut until: Option<Instant> = None;
             // Fill a batch: as much as is there, for as short as makes a batch worth it.
@@ -117,6 +162,10 @@ impl AlertConsumer {
                         tokio::select! {
                             message = tokio::time::timeout(wait, stream.next()) => message,
                             _ = stop.changed() => break,
+                            why = &mut lost => {
+                                ended = Ended::Lost(why);
+                                break 'reading;
+                            }
                         }
                     }
                 };
@@ -145,17 +194,17 @@ impl AlertConsumer {
                 continue;
             }
             // Reading alone keeps a core busy under a storm.
-            let reader = this.clone();
+            let reader = self.clone();
             let now = sink.received_at();
             let vetting = tokio::spawn(async move { batch.vetted(&reader.mappings, now) });
             if finish(&mut settling).await == Settled::No {
                 // Nothing behind a batch that is not durable may be committed: both are delivered again.
                 break;
             }
-            let (this, sink, mut stop) = (this.clone(), sink.clone(), stop.clone());
+            let (this, member, sink, mut stop) = (self.clone(), member.clone(), sink.clone(), stop.clone());
             settling = Some(tokio::spawn(async move {
                 match vetting.await {
-                    Ok(batch) => this.settle(batch, sink.as_ref(), &mut stop).await,
+                    Ok(batch) => this.settle(batch, &member, sink.as_ref(), &mut stop).await,
                     Err(failure) => {
                         error!(error = %failure, "a batch of alerts was not read; kafka intake ends until the next start");
                         Settled::No
@@ -164,12 +213,18 @@ impl AlertConsumer {
             }));
         }
         finish(&mut settling).await;
-        info!("kafka intake stops");
+        ended
     }
 
     /// Makes the batch durable, then commits. Tries as long as it takes: an uncommitted offset
     /// costs a redelivery, a skipped alert costs the watch.
-    async fn settle(&self, mut batch: Vetted, sink: &dyn AlertSink, stop: &mut watch::Receiver<bool>) -> Settled {
+    async fn settle(
+        &self,
+        mut batch: Vetted,
+        member: &Member,
+        sink: &dyn AlertSink,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Settled {
         let mut pause = Pause::default();
         let payloads = Arc::new(std::mem::take(&mut batch.payloads));
         // Before the poison: alerts must not wait for the dead-letter topic.
@@ -191,7 +246,7 @@ impl AlertConsumer {
                 warn!(error = %failure, "offset");
             }
         }
-        if let Err(failure) = self.consumer.commit(&offsets, CommitMode::Async) {
+        if let Err(failure) = member.consumer().commit(&offsets, CommitMode::Async) {
             // Redelivered later; the inbox knows the batch and the prefilter the alerts.
             warn!(error = %failure, "commit failed");
         }

@@ -14,6 +14,7 @@ use serde_json::json;
 use super::{admitted, later, problem};
 use crate::adapters::kafka::changes::{ChangeSink, Kept};
 use crate::adapters::kafka::dead_letter::{DeadLetter, DeadLetterSink, Resting};
+use crate::adapters::kafka::member::{GroupHealth, GroupSink};
 use crate::domain::change::announced;
 use crate::flow::Desk;
 
@@ -66,6 +67,12 @@ pub struct DeskChanges(pub Arc<Desk>);
 impl ChangeSink for DeskChanges {
     async fn accept(&self, payload: &[u8]) -> anyhow::Result<Kept> {
         keep(&self.0, payload, None).await
+    }
+}
+
+impl GroupSink for DeskChanges {
+    fn heard(&self, topic: &str, health: GroupHealth) {
+        self.0.neighbours.heard_of_topic("kafka_changes", topic, (health.away, health.lag), self.0.clock.wall_now());
     }
 }
 

@@ -106,6 +106,14 @@ pub(super) async fn metrics(desk: &Desk, known: &LastKnown) -> Response {
     write_one(&mut text, "gauge", "midwatch_incidents_unreadable", help, desk.store.unreadable().len());
     let leads = u8::from(desk.leads.load(Ordering::Acquire));
     write_one(&mut text, "gauge", "midwatch_leads", "Whether this process surely leads the watch", leads);
+    let lags = desk.neighbours.lags();
+    if !lags.is_empty() {
+        let help = "Messages in the partitions of this process that are not committed yet.";
+        let _ = writeln!(text, "# HELP midwatch_kafka_lag {help}\n# TYPE midwatch_kafka_lag gauge");
+        for (topic, lag) in lags {
+            let _ = writeln!(text, "midwatch_kafka_lag{{topic=\"{topic}\"}} {lag}");
+        }
+    }
     let neighbours = desk.neighbours.up();
     if !neighbours.is_empty() {
         let help = "Whether those that the watch asks answered when they were asked last";

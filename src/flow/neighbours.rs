@@ -16,7 +16,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What is known of each that is configured, by the word for it.
 #[derive(Debug, Default)]
-pub struct Neighbours(Mutex<BTreeMap<&'static str, Health>>);
+pub struct Neighbours {
+    health: Mutex<BTreeMap<&'static str, Health>>,
+    /// Messages that wait in each topic.
+    lags: Mutex<BTreeMap<String, u64>>,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Health {
@@ -57,14 +61,37 @@ impl Neighbours {
         known.insert(name, Health { away, wall_since });
     }
 
-    /// Whoever does not lead does not ask them, and knows nothing.
+    /// How it stands with a consumer group: why nothing can come from the topic, and how much waits in it.
+    pub fn heard_of_topic(
+        &self,
+        name: &'static str,
+        topic: &str,
+        (away, lag): (Option<String>, Option<u64>),
+        wall_now: Timestamp,
+    ) {
+        let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
+        match lag {
+            Some(lag) => lags.insert(topic.to_owned(), lag),
+            // Whose partitions are taken away knows of none.
+            None => lags.remove(topic),
+        };
+        drop(lags);
+        let answer = away.map_or_else(|| Ok("in the consumer group".to_owned()), Err);
+        self.heard(name, answer, wall_now);
+    }
+
+    pub fn lags(&self) -> BTreeMap<String, u64> {
+        self.lags.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whoever does not lead asks nobody, and knows nothing; but it reads its share of the topics.
     pub fn forget(&self) {
-        self.lock().clear();
+        self.lock().retain(|name, _| name.starts_with("kafka"));
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Health>> {
         // Nothing in here can be left half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
