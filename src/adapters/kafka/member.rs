@@ -1,6 +1,6 @@
 //! Membership in a consumer group, watched from outside. After a broker has stalled, librdkafka can wait for its
 //! coordinator for ever while the broker answers everybody else (its issues 2944, 3082 and 3396 tell of such
-//! states). Nobody sees that from the stream, which is merely silent: so it is seen from the statistics, and whoever
+//! states; seen here: no connection left, and none opened). Nobody sees that from the stream, which is merely silent: so it is seen from the statistics, and whoever
 //! is not back in the group by then joins anew.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext as _;
-use rdkafka::consumer::{Consumer, ConsumerContext, StreamConsumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, StreamConsumer};
 use rdkafka::error::KafkaError;
 use serde::Deserialize;
 use tokio::sync::oneshot;
@@ -93,10 +93,13 @@ impl Member {
         }
     }
 
+    /// Asked by another client: one that is stuck has no connection left, and opens none.
     async fn broker_answers(&self) -> bool {
-        let (consumer, topic) = (self.consumer.clone(), self.topic.clone());
+        let (mut settings, topic) = (self.settings.clone(), self.topic.clone());
+        settings.remove("group.id").remove("statistics.interval.ms");
         let asked = tokio::task::spawn_blocking(move || {
-            let told = consumer.fetch_metadata(Some(&topic), ANSWER).ok()?;
+            let asks: BaseConsumer = settings.create().ok()?;
+            let told = asks.fetch_metadata(Some(&topic), ANSWER).ok()?;
             told.topics().iter().find(|known| known.name() == topic).map(|known| known.partitions().len())
         });
         asked.await.ok().flatten().is_some_and(|partitions| partitions > 0)
