@@ -66,6 +66,8 @@ const PARTITIONS: i32 = 4;
 /// The embedded broker keeps about 5 MB per partition and drops the oldest: no more alerts than
 /// this are sent ahead of the watch.
 const AHEAD: u64 = 6_000;
+/// How far the watch may be behind what was sent before the night waits for it.
+const BEHIND: Duration = Duration::from_secs(1);
 
 impl Night {
     async fn begin(mut config: Config, args: DemoArgs) -> anyhow::Result<Self> {
@@ -179,6 +181,8 @@ impl Night {
                 return Ok(());
             }
             lived.sent += self.send_due().await?;
+            // Else minutes of the night pass before its first alerts are read.
+            self.all_judged().await?;
         }
         anyhow::bail!(
             "the night of seed {} has no critical alert within an hour: {:?}",
@@ -192,7 +196,8 @@ impl Night {
         let limit = Duration::from_secs(if self.args.headless { 240 } else { 24 * 3600 });
         let answers = self.args.approve || self.args.deny;
         let mut answered: BTreeSet<PlanId> = BTreeSet::new();
-        let mut slowed = false;
+        let mut pace = self.args.speed;
+        let mut kept_up = Instant::now();
         let clock = self.estate.clock();
         let signal = wait_for_signal();
         tokio::pin!(signal);
@@ -205,18 +210,26 @@ impl Night {
             }
             let incidents = self.night_incidents(lived).await?;
             let waiting: Vec<Plan> = incidents.iter().filter_map(waiting_plan).cloned().collect();
-            // While a person thinks, the night passes at the pace of the person's own clock.
-            let person = !waiting.is_empty() && !answers;
-            if person != slowed && sent {
-                clock.set_speed(if person { 1.0 } else { self.args.speed });
-                slowed = person;
+            if self.judges_all() {
+                kept_up = Instant::now();
+            }
+            // While a person thinks, the night passes at the pace of the person's own clock; a machine that is
+            // slower than it is waited for too, or minutes would lie between an alert and its reading.
+            let person = !waiting.is_empty() && !answers && sent;
+            let wanted = match person || kept_up.elapsed() > BEHIND {
+                true => 1.0,
+                // Nobody watches the estate recover.
+                false if !answered.is_empty() => self.args.speed * 2.0,
+                false => self.args.speed,
+            };
+            if wanted != pace {
+                clock.set_speed(wanted);
+                pace = wanted;
             }
             // Every card is answered, also one that should not have been: what is wrong shall show.
             for plan in waiting.iter().filter(|_| answers && sent) {
                 if answered.insert(plan.id.clone()) {
                     self.click(plan).await?;
-                    // Nobody watches the estate recover.
-                    clock.set_speed(self.args.speed * 2.0);
                 }
             }
             let told = !incidents.is_empty() && incidents.iter().all(is_told);
@@ -284,6 +297,19 @@ impl Night {
             for delivery in sent {
                 delivery.await?.map_err(|(failure, _)| failure)?;
             }
+        }
+        Ok(())
+    }
+
+    fn judges_all(&self) -> bool {
+        self.app.desk.counters.alerts_received.load(Ordering::Relaxed) >= self.sent.load(Ordering::Relaxed)
+    }
+
+    async fn all_judged(&self) -> anyhow::Result<()> {
+        let patience = Instant::now() + Duration::from_secs(60);
+        while !self.judges_all() {
+            anyhow::ensure!(Instant::now() < patience, "what was sent through Kafka is not judged within a minute");
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
         Ok(())
     }
