@@ -101,8 +101,9 @@ pub struct Triage {
     /// What the senders said of alerts, until when.
     elsewhere: FxHashMap<Fingerprint, (Mute, Option<Timestamp>)>,
     held: Held,
-    /// When an end of long ago was heard last: as long as such ends come, what is doubted may be followed by its own.
-    history_at: Option<Timestamp>,
+    /// Since when, and when last, ends of long ago were heard: as long as such ends come, what is doubted or
+    /// warns alone may be followed by its own.
+    history: Option<(Timestamp, Timestamp)>,
     /// The warnings that wait for company, as far as they are few: what is silenced meanwhile stays muted.
     patients: FxHashMap<Fingerprint, Alert>,
     /// After this time a firing that was suppressed as a flapping one lasts.
@@ -120,6 +121,10 @@ const DOUBTED_FOR: Duration = Duration::from_secs(60);
 /// quarter of an hour, and no group waits for longer.
 const HISTORY: Duration = Duration::from_secs(30 * 60);
 
+/// No backlog is read for longer: a sender whose clock is behind tells of nothing but old ends, and what
+/// others warn of must not wait for it.
+const HISTORY_LASTS: Duration = Duration::from_secs(10 * 60);
+
 /// Under a storm the others wait without their labels, and are told.
 const MAX_PATIENTS: usize = 2_000;
 
@@ -134,7 +139,7 @@ impl Triage {
     pub fn new(rules: Rules, next_number: i64) -> Self {
         Self {
             held: Held::default(),
-            history_at: None,
+            history: None,
             patients: FxHashMap::default(),
             persists: rules.correlation.persists,
             prefilter: Prefilter::new(rules.prefilter),
@@ -149,7 +154,8 @@ impl Triage {
         let alert = &Reading::of(alert);
         let verdict = self.prefilter.judge(alert, event_now);
         if alert.ends_at.is_some_and(|end| event_now.since(end) >= HISTORY) {
-            self.history_at = Some(event_now);
+            let goes_on = self.history.filter(|(_, last)| event_now.since(*last) < DOUBTED_FOR);
+            self.history = Some((goes_on.map_or(event_now, |(since, _)| since), event_now));
         }
         // Late news of a firing that has ended inhibits nothing.
         if !matches!(verdict, Verdict::Suppress { reason: Suppression::Stale { .. } }) {
@@ -377,12 +383,22 @@ impl Triage {
 
     /// Whether `overdue` has something to say.
     pub fn is_overdue(&self, event_now: Timestamp) -> bool {
-        self.correlator.is_overdue(event_now) || self.prefilter.is_due(event_now) || self.held.is_due(event_now)
+        let warns = self.correlator.is_overdue(event_now) && !self.reads_history(event_now);
+        warns || self.prefilter.is_due(event_now) || self.held.is_due(event_now)
+    }
+
+    /// A backlog comes in more than one batch: the end of what warned days ago may be in the next one.
+    fn reads_history(&self, event_now: Timestamp) -> bool {
+        self.history
+            .is_some_and(|(since, last)| event_now.since(last) < DOUBTED_FOR && event_now.since(since) < HISTORY_LASTS)
     }
 
     /// Warnings that fire on and on without company, each an incident of its own by now.
     pub fn overdue(&mut self, event_now: Timestamp, topology: &Arc<Topology>) -> Vec<Persisting> {
         let mut overdue = self.lasting(event_now, topology);
+        if self.reads_history(event_now) {
+            return overdue;
+        }
         for fingerprint in self.correlator.overdue(event_now) {
             let known = self.correlator.waiting(fingerprint).zip(self.correlator.cluster_of_waiting(fingerprint));
             let Some((Patient { name, subject, at: starts_at, said }, cluster)) = known else { continue };
@@ -427,7 +443,7 @@ impl Triage {
             }
         }
         let mut held = std::mem::take(&mut self.held);
-        let is_history = self.history_at.is_some_and(|at| event_now.since(at) < DOUBTED_FOR);
+        let is_history = self.reads_history(event_now);
         let free = held.free(event_now, |alert| {
             is_history && self.prefilter.is_doubted(alert.fingerprint) || self.muted(alert, event_now).is_some()
         });

@@ -96,7 +96,7 @@ fn what_other_tools_call_it_leads_to_nothing_grave() {
     check("revoke INC-2", expect!["I don't know the command \"revoke\" | - | help"]);
     check("pause because the bug", expect!["pause all the bug"]);
     check("pause because because the bug", expect!["pause all the bug"]);
-    check("pause because because", expect!["pause needs a reason | - | pause drill"]);
+    check("pause because because", expect!["pause needs a reason | - | pause config push in progress"]);
 }
 
 #[test]

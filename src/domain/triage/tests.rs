@@ -268,3 +268,29 @@ fn a_long_history_is_told_to_nobody_and_what_was_believed_too_early_ends() {
     assert_eq!(told(&mut watch, 20_000, 20_100), [(20_060, "Down".to_owned())]);
     assert!(matches!(judge(&mut watch, &ended(&fired[0], 300), 20_200), Judged::Resolved { .. }));
 }
+
+#[test]
+fn a_backlog_in_two_batches_tells_of_no_warning_that_has_ended() {
+    let mut watch = watch("");
+    let (earlier, lone) = (alert("Slow", "search", "warning", -90_000), alert("Slow", "pay", "warning", -80_000));
+    judge(&mut watch, &earlier, 0);
+    judge(&mut watch, &ended(&earlier, -89_000), 0);
+    judge(&mut watch, &lone, 0);
+    assert_eq!(told(&mut watch, 0, 20), []);
+    judge(&mut watch, &ended(&lone, -79_000), 20);
+    assert_eq!(told(&mut watch, 20, 2_000), []);
+}
+
+#[test]
+fn a_sender_whose_clock_is_behind_holds_up_nobodys_warning_for_long() {
+    let mut watch = watch("");
+    judge(&mut watch, &alert("Lag", "pay", "warning", -500), 0);
+    let told = (0..200).find_map(|number| {
+        let now = 10 * number;
+        let other = alert("Slow", &format!("other{number}"), "warning", now - 3_700);
+        judge(&mut watch, &other, now);
+        judge(&mut watch, &ended(&other, now - 3_600), now);
+        told(&mut watch, now, now).first().cloned()
+    });
+    assert_eq!(told, Some((600, "Lag".to_owned())));
+}
