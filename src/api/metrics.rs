@@ -106,22 +106,10 @@ pub(super) async fn metrics(desk: &Desk, known: &LastKnown) -> Response {
     write_one(&mut text, "gauge", "midwatch_incidents_unreadable", help, desk.store.unreadable().len());
     let leads = u8::from(desk.leads.load(Ordering::Acquire));
     write_one(&mut text, "gauge", "midwatch_leads", "Whether this process surely leads the watch", leads);
-    let lags = desk.neighbours.lags();
-    if !lags.is_empty() {
-        let help = "Messages in the partitions of this process that are not committed yet.";
-        let _ = writeln!(text, "# HELP midwatch_kafka_lag {help}\n# TYPE midwatch_kafka_lag gauge");
-        for (topic, lag) in lags {
-            let _ = writeln!(text, "midwatch_kafka_lag{{topic=\"{topic}\"}} {lag}");
-        }
-    }
-    let neighbours = desk.neighbours.up();
-    if !neighbours.is_empty() {
-        let help = "Whether those that the watch asks answered when they were asked last";
-        let _ = writeln!(text, "# HELP midwatch_neighbour_up {help}\n# TYPE midwatch_neighbour_up gauge");
-        for (name, up) in neighbours {
-            let _ = writeln!(text, "midwatch_neighbour_up{{name=\"{name}\"}} {up}");
-        }
-    }
+    let help = "Messages in the partitions of this process that are not committed yet";
+    write_each(&mut text, "midwatch_kafka_lag", "topic", help, desk.neighbours.lags());
+    let help = "Whether those that the watch asks answered when they were asked last";
+    write_each(&mut text, "midwatch_neighbour_up", "name", help, desk.neighbours.up());
     let last = desk.counters.last_alert_at.load(Ordering::Relaxed);
     if last > 0 {
         let help = "When the newest alert was judged by this process";
@@ -169,6 +157,20 @@ async fn judged(desk: &Desk) -> Result<String, FlowError> {
         let _ = writeln!(text, "{name}{{verdict=\"{verdict}\",reason=\"{reason}\"}} {}", count.count);
     }
     Ok(text)
+}
+
+/// One family of gauges; nothing is known yet where it is empty.
+fn write_each<L: std::fmt::Display, V: std::fmt::Display>(
+    text: &mut String,
+    name: &str,
+    label: &str,
+    help: &str,
+    values: impl IntoIterator<Item = (L, V)>,
+) {
+    let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} gauge");
+    for (of, value) in values {
+        let _ = writeln!(text, "{name}{{{label}=\"{of}\"}} {value}");
+    }
 }
 
 /// A series of one value.

@@ -228,7 +228,7 @@ async fn its_probes_are_answered_and_its_alerts_ask_for_metrics_that_there_are()
         promql_parser::parser::parse(query).unwrap_or_else(|error| panic!("{error}\n{query}"));
         let words = query.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
         for name in words.filter(|word| word.starts_with("midwatch_")) {
-            assert!(metrics.contains(&format!("\n{name} ")), "{name} of {} is not measured", alert["alert"]);
+            assert!(metrics.contains(&format!("# TYPE {name} ")), "{name} of {} is not measured", alert["alert"]);
         }
     }
 }
