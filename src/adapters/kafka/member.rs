@@ -251,7 +251,50 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::mocking::MockCluster;
+
     use super::*;
+
+    #[derive(Default)]
+    struct Ear(Mutex<Option<GroupHealth>>);
+
+    impl GroupSink for Ear {
+        fn heard(&self, topic: &str, health: GroupHealth) {
+            assert_eq!(topic, "alerts");
+            *self.0.lock().unwrap() = Some(health);
+        }
+    }
+
+    /// Until its client has told that it is in the group and what waits there.
+    async fn is_in(member: &Member) {
+        let ear = Ear::default();
+        let read = async {
+            while !ear.0.lock().unwrap().as_ref().is_some_and(|health| health.lag.is_some()) {
+                let _ = timeout(Duration::from_millis(100), member.consumer().recv()).await;
+            }
+        };
+        tokio::select! {
+            in_time = timeout(Duration::from_secs(60), read) => in_time.expect("it joins"),
+            why = member.lost(&ear) => panic!("{why}"),
+        }
+        assert_eq!(*ear.0.lock().unwrap(), Some(GroupHealth { away: None, lag: Some(0) }));
+        let told = member.consumer().context().lock().states.clone();
+        assert_eq!(told, "up, steady");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whoever_joins_anew_is_in_the_group_as_the_client_tells_it() {
+        let broker = MockCluster::new(1).unwrap();
+        broker.create_topic("alerts", 1, 1).unwrap();
+        let mut settings = ClientConfig::new();
+        settings.set("bootstrap.servers", broker.bootstrap_servers()).set("group.id", "watch");
+        let member = Member::join(&settings, "alerts").unwrap();
+        is_in(&member).await;
+        assert!(member.broker_answers().await);
+        let member = member.anew("tried").await.unwrap();
+        is_in(&member).await;
+        member.leave().await;
+    }
 
     /// With so many requests on their way to the coordinator.
     fn told(state: &str, join_state: &str, asked: u8) -> Told {
