@@ -269,7 +269,7 @@ mod tests {
     async fn is_in(member: &Member) {
         let ear = Ear::default();
         let read = async {
-            while !ear.0.lock().unwrap().as_ref().is_some_and(|health| health.lag.is_some()) {
+            while ear.0.lock().unwrap().as_ref().is_none_or(|health| health.lag.is_none()) {
                 let _ = timeout(Duration::from_millis(100), member.consumer().recv()).await;
             }
         };
