@@ -35,6 +35,7 @@ pub mod runbook;
 pub mod series;
 pub mod severity;
 pub mod speciality;
+pub mod stands;
 pub mod time;
 pub mod tool_template;
 pub mod topology;

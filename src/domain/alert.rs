@@ -214,6 +214,9 @@ pub struct Alert {
     pub annotations: Labels,
     pub starts_at: Timestamp,
     pub ends_at: Option<Timestamp>,
+    /// Until when the sender of a firing stands for it: it says so again before that, or has dropped it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stands_until: Option<Timestamp>,
     /// The value that crossed the threshold, when the payload carries it.
     pub value: Option<f64>,
 }
@@ -229,6 +232,7 @@ impl Alert {
             annotations: Labels::new(),
             starts_at,
             ends_at: None,
+            stands_until: None,
             value: None,
         }
     }
@@ -372,7 +376,16 @@ impl Alert {
             .and_then(number)
             .or_else(|| annotations.get("value").and_then(|text| text.trim().parse().ok()))
             .filter(|value: &f64| value.is_finite());
-        Ok(Self { fingerprint: Fingerprint::of(&labels), status, labels, annotations, starts_at, ends_at, value })
+        Ok(Self {
+            fingerprint: Fingerprint::of(&labels),
+            status,
+            labels,
+            annotations,
+            starts_at,
+            ends_at,
+            stands_until: None,
+            value,
+        })
     }
 }
 

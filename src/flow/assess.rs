@@ -70,12 +70,21 @@ fn apart(reason: &str) -> (Vec<&str>, Vec<u64>) {
     (words, counts)
 }
 
-/// An incident that nobody acts on closes when its alerts have ended.
-pub(super) fn close_when_quiet(draft: &mut Draft, wall_now: Timestamp, event_now: Timestamp) -> Result<(), FlowError> {
+/// An incident that nobody acts on closes when its alerts have ended;
+/// `lapsed` says why the last of its alerts has ended, when its sender did not say so.
+pub(super) fn close_when_quiet(
+    draft: &mut Draft,
+    lapsed: Option<&str>,
+    wall_now: Timestamp,
+    event_now: Timestamp,
+) -> Result<(), FlowError> {
     // An open one is looked at first: what ended by itself within a minute will be back.
     let idle = matches!(draft.incident.state, State::HandedOver { .. });
     if idle && draft.incident.firing() == 0 {
-        let because = "all its alerts have ended".to_owned();
+        let because = match lapsed {
+            None => "all its alerts have ended".to_owned(),
+            Some(because) => format!("all its alerts have ended, the last one without a word: {because}"),
+        };
         draft.record(IncidentEvent::Resolved { because, event_at: event_now }, wall_now)?;
     }
     Ok(())

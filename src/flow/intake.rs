@@ -3,6 +3,7 @@
 //! One driver, that of whoever leads, folds alerts in order; its memory (what is firing, who waits) is
 //! rebuilt from the ledger when it begins.
 
+mod lapse;
 mod merge;
 mod outlast;
 mod rebuild;
@@ -32,6 +33,7 @@ use crate::domain::intake::Taken;
 use crate::domain::intent::silence::{Silence, Silences};
 use crate::domain::prefilter::Suppression;
 use crate::domain::severity::Said;
+use crate::domain::stands::Stands;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
 use crate::domain::triage::{Gathered, Judged, Persisting, Triage};
@@ -50,6 +52,8 @@ pub struct Watchkeeper {
     ended: VecDeque<(Timestamp, IncidentId)>,
     /// Firings that were suppressed, and why: sent again, they are counted and not told again.
     quiet: HashMap<Fingerprint, (Timestamp, &'static str)>,
+    /// Firings that end when nobody repeats them.
+    stands: Stands,
     /// Which of the suppressed are shown to people all the same.
     audit: Audit,
     /// The store's revision of the labels that the prefilter is calibrated on.
@@ -125,6 +129,8 @@ struct Touched {
     drafts: BTreeMap<IncidentId, Draft>,
     joined: BTreeMap<IncidentId, Vec<JoinedAlert>>,
     resolved: BTreeMap<IncidentId, Vec<ResolvedAlert>>,
+    /// Why the last of those has ended of which nobody said so.
+    lapsed: BTreeMap<IncidentId, String>,
     /// In the order in which they became one.
     merges: Vec<Merge>,
     /// Rows of this batch whose alerts wait for company.
@@ -192,6 +198,10 @@ impl Watchkeeper {
         }
         for persisting in self.triage.overdue(event_now, &topology) {
             self.persist(desk, persisting, &mut batch, &mut touched)?;
+        }
+        // What waits in the inbox may repeat it.
+        if rows.is_empty() {
+            self.lapse(event_now, &topology, &mut batch, &mut touched);
         }
         self.outlasting(desk, event_now, &topology, &mut batch, &mut touched).await?;
         self.merge(desk, &mut batch, &mut touched).await?;
@@ -317,6 +327,7 @@ impl Watchkeeper {
         touched: &mut Touched,
     ) -> Result<(), FlowError> {
         touched.told.received += 1;
+        self.stands.hear(alert, event_now);
         let judged = self.triage.judge(alert, event_now, topology);
         if let Judged::Suppressed { reason, .. } = &judged
             && self.is_repeat(alert, reason)
@@ -338,21 +349,31 @@ impl Watchkeeper {
                     ledger.labels = Some(alert.labels.clone());
                 }
             }
-            Judged::Resolved { incident } => {
-                ledger.verdict = "resolve";
-                ledger.reason = "resolved".into();
-                ledger.explanation = "the firing has ended".into();
-                let incident = incident.or_else(|| self.over_firing.remove(&alert.fingerprint));
-                if let (Some(incident), Some((name, subject))) = (incident, self.firing.remove(&alert.fingerprint)) {
-                    ledger.incident = Some(incident.to_string());
-                    let resolved = ResolvedAlert { fingerprint: alert.fingerprint, name, subject };
-                    touched.resolved.entry(incident).or_default().push(resolved);
-                }
-            }
+            Judged::Resolved { incident } => self.end(alert, incident, "the firing has ended", &mut ledger, touched),
             placed => self.enter(desk, placed, alert, "", &mut ledger, batch, touched)?,
         }
         batch.ledger.push(ledger);
         Ok(())
+    }
+
+    /// A firing that is over.
+    fn end(
+        &mut self,
+        alert: &Alert,
+        incident: Option<IncidentId>,
+        because: &str,
+        ledger: &mut LedgerRow,
+        touched: &mut Touched,
+    ) {
+        ledger.verdict = "resolve";
+        ledger.reason = "resolved".into();
+        ledger.explanation = because.into();
+        let incident = incident.or_else(|| self.over_firing.remove(&alert.fingerprint));
+        if let (Some(incident), Some((name, subject))) = (incident, self.firing.remove(&alert.fingerprint)) {
+            ledger.incident = Some(incident.to_string());
+            let resolved = ResolvedAlert { fingerprint: alert.fingerprint, name, subject };
+            touched.resolved.entry(incident).or_default().push(resolved);
+        }
     }
 
     /// An alert that people are told of, or that waits for company; `lead` goes before the reason.

@@ -331,7 +331,7 @@ fn merged(
         stays.record(IncidentEvent::HandedTo { to: owner.clone(), by: order.by.clone(), because }, wall_now)?;
     }
     reassess(&mut stays, topology, past, wall_now)?;
-    close_when_quiet(&mut stays, wall_now, desk.clock.event_now())?;
+    close_when_quiet(&mut stays, None, wall_now, desk.clock.event_now())?;
     batch.moved.push((from.id.clone(), into.id.clone()));
     let merge = format!("merged {} into it", from.id);
     if order.by != MACHINE {
@@ -395,7 +395,7 @@ fn split(
     }
     // What has left must not go on standing in the title, whatever was found before.
     retitle(&mut stays, wall_now)?;
-    close_when_quiet(&mut stays, wall_now, desk.clock.event_now())?;
+    close_when_quiet(&mut stays, None, wall_now, desk.clock.event_now())?;
     let subjects = subjects.to_vec();
     let names = subjects.join(", ");
     batch.taught.moved_subjects.push(MovedSubjects { from: from.id.clone(), into: new.clone(), subjects });

@@ -60,6 +60,7 @@ pub struct LedgerRow {
     pub severity: &'static str,
     pub status: &'static str,
     pub starts_at: Timestamp,
+    /// Of a firing: until when its sender stands for it.
     pub ends_at: Option<Timestamp>,
     pub value: Option<f64>,
     /// `admit`, `suppress` or `resolve`

@@ -69,6 +69,7 @@ pub struct Member {
     pub subject: String,
     pub name: String,
     pub starts_at: i64,
+    stands_until: Option<i64>,
     labels: Option<String>,
     newest: i64,
     /// The row of its fingerprint's newest end.
@@ -90,6 +91,7 @@ impl Member {
             annotations: Labels::new(),
             starts_at: Timestamp::from_millis(self.starts_at),
             ends_at: None,
+            stands_until: self.stands_until.map(Timestamp::from_millis),
             value: None,
         })
     }
@@ -108,7 +110,7 @@ macro_rules! members {
     ($join:literal, $which:literal) => {
         concat!(
             "SELECT a.incident, min(a.inbox_id) AS inbox_id, a.fingerprint, a.subject, a.name, \
-             min(a.starts_at) AS starts_at, min(a.labels) AS labels, max(a.id) AS newest, \
+             min(a.starts_at) AS starts_at, max(a.ends_at) AS stands_until, min(a.labels) AS labels, max(a.id) AS newest, \
              (SELECT max(r.id) FROM alert r WHERE r.fingerprint=a.fingerprint AND r.verdict='resolve') AS ended_by \
              FROM alert a ",
             $join,
@@ -394,10 +396,10 @@ impl Store {
 
     /// Firings that were judged, with their labels, and their ends, oldest first.
     pub async fn heard_lately(&self, limit: i64) -> Result<Vec<Heard>, StoreError> {
-        type Row = (String, i64, i64, Option<f64>, Option<String>, String, String, bool, bool);
+        type Row = (String, i64, Option<i64>, i64, Option<f64>, Option<String>, String, String, bool, bool);
         let rows: Vec<Row> = on!(self, pool => {
             sqlx::query_as(
-                "SELECT fingerprint, starts_at, coalesce(ends_at, judged_at), value, labels, verdict, reason, \
+                "SELECT fingerprint, starts_at, ends_at, judged_at, value, labels, verdict, reason, \
                    incident IS NOT NULL, EXISTS (SELECT 1 FROM alert AS later \
                      WHERE later.fingerprint=alert.fingerprint AND later.id>alert.id AND later.status='resolved') \
                  FROM alert WHERE (labels IS NOT NULL AND status='firing') OR verdict='resolve' \
@@ -409,14 +411,14 @@ impl Store {
         })?;
         rows.into_iter()
             .rev()
-            .map(|(fingerprint, starts_at, ends_at, value, labels, verdict, reason, told, ended)| {
+            .map(|(fingerprint, starts_at, until, judged_at, value, labels, verdict, reason, told, ended)| {
                 let has_ended = verdict == "resolve";
                 let labels: Labels = match labels {
                     Some(labels) => parse("alert", &fingerprint, &labels)?,
                     // An end needs none: who ends is known by its firing.
                     None => Labels::new(),
                 };
-                let ends_at = Timestamp::from_millis(ends_at);
+                let ends_at = Timestamp::from_millis(until.unwrap_or(judged_at));
                 let alert = Alert {
                     // Not of the labels: some senders name their alerts themselves.
                     fingerprint: Fingerprint::parse(&fingerprint).unwrap_or_else(|| Fingerprint::of(&labels)),
@@ -425,6 +427,7 @@ impl Store {
                     annotations: Labels::new(),
                     starts_at: Timestamp::from_millis(starts_at),
                     ends_at: has_ended.then_some(ends_at),
+                    stands_until: until.filter(|_| !has_ended).map(Timestamp::from_millis),
                     value,
                 };
                 let standing = match (verdict.as_str(), reason.as_str()) {

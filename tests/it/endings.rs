@@ -32,6 +32,37 @@ async fn what_fires_again_after_its_incident_is_over_is_another_incident() {
     assert_eq!(resolved["alerts"], 1, "{resolved}");
 }
 
+/// As Prometheus posts it: without a status, and with how long that counts.
+fn posted(mut alert: Value, seconds: i64) -> Value {
+    alert.as_object_mut().unwrap().remove("status");
+    alert["endsAt"] = json!((chrono::Utc::now() + chrono::Duration::seconds(seconds)).to_rfc3339());
+    alert
+}
+
+#[tokio::test]
+async fn what_prometheus_does_not_post_any_more_has_ended() {
+    let mut talking = Talking::start("[investigation]\nsettle_seconds = 0\n").await;
+    let (dropped, kept) = (alert("HighErrorRate", "checkout"), alert("QueueFull", "mailer"));
+    talking.send(&[posted(dropped, 4), posted(kept.clone(), 600)]).await;
+    talking.incident("INC-1", |incident| incident["alerts"] == 1).await;
+    talking.incident("INC-2", |incident| incident["alerts"] == 1).await;
+    let handed = |incident: &Value| incident["state"] == "handed_over";
+    talking.incident("INC-1", handed).await;
+    talking
+        .until("an end that nobody sent", async || {
+            talking.send(&[posted(kept.clone(), 600)]).await;
+            let of = talking.page("/api/incidents/INC-1").await;
+            of.contains("the last one without a word: its sender stood for it until").then_some(of)
+        })
+        .await;
+    talking.incident("INC-1", |incident| incident["state"] == "resolved").await;
+    let explained = talking.rows("SELECT explanation FROM alert WHERE verdict='resolve'").await;
+    assert_eq!(explained.len(), 1, "{explained:?}");
+    assert!(explained[0].ends_with("has not repeated it, while it goes on to speak of others"), "{explained:?}");
+    let other = talking.incident("INC-2", |_| true).await;
+    assert_ne!(other["state"], "resolved", "{other}");
+}
+
 #[tokio::test]
 async fn what_had_ended_before_a_merge_has_ended_after_it_and_its_owner_stays() {
     let talking = Talking::start("[investigation]\nsettle_seconds = 3600\n").await;

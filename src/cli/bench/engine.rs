@@ -46,6 +46,7 @@ fn alert(number: usize, cluster: usize, at: i64) -> Alert {
         annotations: Labels::new(),
         starts_at: Timestamp::from_millis(at),
         ends_at: None,
+        stands_until: None,
         value: Some(0.5),
     }
 }

@@ -77,16 +77,22 @@ pub fn draft(value: &Value, received_at: Timestamp) -> Result<Draft, BadAlert> {
     let annotations = notes(object.get("annotations"));
     let starts_at = instant(object.get("startsAt").or_else(|| object.get("activeAt")), "startsAt")?;
     let ends_at = instant(object.get("endsAt"), "endsAt")?;
+    // Who gives no status repeats what fires, and says with each until when that counts.
+    let mut stands_until = None;
+    let mut unsaid = || {
+        stands_until = ends_at;
+        unsaid(ends_at, received_at)
+    };
     let status = match object.get("status").or_else(|| object.get("state")) {
-        None | Some(Value::Null) => unsaid(ends_at, received_at),
+        None | Some(Value::Null) => unsaid(),
         Some(Value::String(text)) => status_of(text)
             .ok_or_else(|| BadAlert::BadField("status", brief(&Value::from(text.as_str())), STATUS_WANTED))?,
         // API v2 lists what is there: {"state": "active" | "suppressed" | "unprocessed"}.
-        Some(Value::Object(_)) => unsaid(ends_at, received_at),
+        Some(Value::Object(_)) => unsaid(),
         Some(other) => return Err(BadAlert::BadField("status", brief(other), STATUS_WANTED)),
     };
     let value = value_of(object.get("value"), &annotations);
-    Ok(Draft { labels, annotations, identity: Identity::Labels, status, starts_at, ends_at, value })
+    Ok(Draft { labels, annotations, identity: Identity::Labels, status, starts_at, ends_at, stands_until, value })
 }
 
 pub fn status_of(text: &str) -> Option<Status> {

@@ -33,6 +33,8 @@ pub struct Draft {
     pub status: Status,
     pub starts_at: Option<Timestamp>,
     pub ends_at: Option<Timestamp>,
+    /// Of a firing whose sender repeats it until it is over.
+    pub stands_until: Option<Timestamp>,
     pub value: Option<f64>,
 }
 
@@ -49,7 +51,7 @@ impl Draft {
     pub fn keyed(status: Status, key: Labels) -> Self {
         let identity = Identity::Key(key);
         let (labels, annotations) = (Labels::new(), Labels::new());
-        Self { labels, annotations, identity, status, starts_at: None, ends_at: None, value: None }
+        Self { labels, annotations, identity, status, starts_at: None, ends_at: None, stands_until: None, value: None }
     }
 
     /// Sets a label; nothing for an absent or empty value.
@@ -100,9 +102,10 @@ impl Draft {
         };
         let ends_at = match self.status {
             Status::Resolved => Some(self.order(self.ends_at.unwrap_or(received_at), received_at, "endsAt")),
-            // Until when the sender stands for it, not when it ended.
+            // An end to come is the sender's guess, or until when it stands for it.
             Status::Firing => None,
         };
+        let stands_until = self.stands_until.filter(|until| self.status == Status::Firing && *until > received_at);
         let starts_at = match self.starts_at {
             Some(at) => self.order(at, received_at, "startsAt"),
             None => ends_at.unwrap_or_else(|| {
@@ -112,7 +115,7 @@ impl Draft {
         };
         let Self { labels, annotations, status, value, .. } = self;
         let value = value.filter(|value| value.is_finite());
-        Ok(Alert { fingerprint, status, labels, annotations, starts_at, ends_at, value })
+        Ok(Alert { fingerprint, status, labels, annotations, starts_at, ends_at, stands_until, value })
     }
 
     fn order(&mut self, at: Timestamp, received_at: Timestamp, field: &'static str) -> Timestamp {

@@ -110,6 +110,8 @@ fn alert(kind: Kind, body: &Value, at: Timestamp, door: &Door<'_>, taken: &mut T
         status: if resolved { Status::Resolved } else { Status::Firing },
         starts_at: instant(details.get("startsAt").or_else(|| details.get("starts_at")), "startsAt")?,
         ends_at: ends_at.or(Some(at)),
+        // An event is told once.
+        stands_until: None,
         value: None,
     };
     taken.alerts.push(draft.finish(Format::AlertmanagerEvent, door)?);

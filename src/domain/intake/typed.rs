@@ -143,12 +143,13 @@ impl<Alerts> Plain<'_, Alerts> {
         };
         let starts_at = time(&self.starts_at, "startsAt")?;
         let ends_at = time(&self.ends_at, "endsAt")?;
-        let status =
-            self.status.as_ref().and_then(|text| status_of(&text.0)).unwrap_or_else(|| unsaid(ends_at, received_at));
+        let said = self.status.as_ref().and_then(|text| status_of(&text.0));
+        let status = said.unwrap_or_else(|| unsaid(ends_at, received_at));
+        let stands_until = if said.is_none() { ends_at } else { None };
         let mut annotations = self.annotations.unwrap_or_default();
         let value = value_of(self.value.as_ref(), &annotations);
         annotations.insert(NOTE_SOURCE.to_owned(), Format::AlertmanagerAlert.name().to_owned());
         let labels = self.labels.unwrap_or_default();
-        Ok(Draft { labels, annotations, identity: Identity::Labels, status, starts_at, ends_at, value })
+        Ok(Draft { labels, annotations, identity: Identity::Labels, status, starts_at, ends_at, stands_until, value })
     }
 }

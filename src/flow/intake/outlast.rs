@@ -70,6 +70,7 @@ impl Watchkeeper {
     pub(super) fn is_overdue(&self, desk: &Desk) -> bool {
         let event_now = desk.clock.event_now();
         self.triage.is_overdue(event_now)
+            || self.stands.is_due(event_now)
             || self.is_outlasted(desk, event_now)
             || desk.store.over_revision() != self.over
     }

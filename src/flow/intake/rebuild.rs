@@ -10,6 +10,7 @@ use super::{WAITS_AGAIN, Watchkeeper};
 use crate::domain::alert::{Fingerprint, Reading, Severity};
 use crate::domain::correlate;
 use crate::domain::id::IncidentId;
+use crate::domain::stands::Stands;
 use crate::domain::time::Timestamp;
 use crate::domain::triage::{HeldAs, Triage};
 use crate::store::{Heard, Scope, Standing};
@@ -24,8 +25,8 @@ impl Watchkeeper {
         let triage = Triage::new(rules, desk.store.next_incident_number().await?);
         let (silences, firing, quiet) = (String::new(), HashMap::new(), HashMap::new());
         let (over_firing, ended) = (HashMap::new(), VecDeque::new());
-        let over = desk.store.over_revision();
-        let mut keeper = Self { triage, silences, firing, over_firing, ended, quiet, audit, labels: 0, over };
+        let (over, stands) = (desk.store.over_revision(), Stands::default());
+        let mut keeper = Self { triage, silences, firing, over_firing, ended, quiet, stands, audit, labels: 0, over };
         keeper.read_labels(desk).await?;
         for lesson in desk.store.lessons().await?.iter().filter_map(lesson_of) {
             keeper.triage.correlator.taught(&lesson);
@@ -61,6 +62,10 @@ impl Watchkeeper {
             // The past teaches the prefilter again; its verdicts of then are in the ledger.
             keeper.triage.prefilter.judge(&Reading::of(&alert), alert_at);
             keeper.triage.told(fingerprint);
+            match standing {
+                Standing::Ended { .. } => keeper.stands.forget(fingerprint),
+                _ => keeper.stands.hear_again(&alert, event_now),
+            }
             let age = event_now.since(alert.starts_at);
             match standing {
                 Standing::Muted { over: false } if age < MUTED_AGAIN => {
@@ -107,6 +112,7 @@ impl Watchkeeper {
             // Who has ended is part of it, and its end does not count twice.
             if member.fires() {
                 if let Some(alert) = &alert {
+                    keeper.stands.hear_again(alert, event_now);
                     keeper.triage.intent.observe(alert, event_now);
                 }
                 keeper.firing.insert(fingerprint, (member.name, member.subject));

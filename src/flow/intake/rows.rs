@@ -42,7 +42,7 @@ pub(super) fn ledger_row(inbox: i64, alert: &Alert, subject: String) -> LedgerRo
             crate::domain::alert::Status::Resolved => "resolved",
         },
         starts_at: alert.starts_at,
-        ends_at: alert.ends_at,
+        ends_at: alert.ends_at.or(alert.stands_until),
         value: alert.value,
         verdict: "admit",
         reason: String::new(),

@@ -68,10 +68,11 @@ impl Watchkeeper {
                 if let Some(alerts) = touched.resolved.get(&id).filter(|alerts| !alerts.is_empty()) {
                     let event = IncidentEvent::AlertsResolved { alerts: alerts.clone(), event_at: event_now };
                     draft.record(event, wall_now)?;
-                    close_when_quiet(&mut draft, wall_now, event_now)?;
+                    let lapsed = touched.lapsed.get(&id).map(String::as_str);
+                    close_when_quiet(&mut draft, lapsed, wall_now, event_now)?;
                 }
                 if absorbs {
-                    close_when_quiet(&mut draft, wall_now, event_now)?;
+                    close_when_quiet(&mut draft, None, wall_now, event_now)?;
                 }
                 if draft.incident.state.is_over() {
                     self.closed(&id, event_now);
