@@ -323,6 +323,8 @@ pub struct PostMortemView {
     pub confidence: String,
     pub claims: Vec<ClaimView>,
     pub ruled_out: Vec<ClaimView>,
+    /// Who found the diagnosis wrong, and why.
+    pub people: Vec<String>,
     pub remedy: String,
     pub actions: Vec<ActionView>,
     pub evidence: Vec<EvidenceView>,

@@ -232,13 +232,16 @@ pub async fn ask_more(desk: &Desk, value: &str, by: &Person, question: Option<St
 /// How questions about a plan begin in the log.
 const QUESTION: &str = "asked about ";
 
-/// What people on call have said about plans so far: reasons of rejections and questions, oldest first.
+/// What people on call have said so far: reasons of rejections, questions, and what was wrong, oldest first.
 pub(super) fn said(events: &[(Timestamp, IncidentEvent)]) -> Vec<(String, String)> {
     events
         .iter()
         .filter_map(|(_, event)| match event {
             IncidentEvent::PlanRejected { plan, by, reason: Some(reason) } => {
                 Some((by.clone(), format!("{plan} was rejected: {reason}")))
+            }
+            IncidentEvent::Feedback { by, helpful: false, reason: Some(reason) } => {
+                Some((by.clone(), format!("the diagnosis was called wrong: {reason}")))
             }
             IncidentEvent::Noted { by, text } if text.starts_with(QUESTION) => Some((by.clone(), text.clone())),
             _ => None,

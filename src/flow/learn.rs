@@ -15,7 +15,7 @@ use crate::domain::runbook::RunbookAction;
 use crate::memory::{Kind, Memory, MemoryError, Query, Tenant, Trust, Vote};
 
 /// One person's thumb under the diagnosis of an incident: it speaks of the incident's own
-/// post-mortem, and of the past incidents that were recalled for it.
+/// post-mortem, and of the past incidents that were recalled for it and had the cause that it names.
 pub async fn thumb(desk: &Desk, incident: &Incident, person: &str, helpful: bool) {
     let Some(memory) = &desk.memory else { return };
     if let Err(failure) = cast(desk, memory, incident, person, helpful).await {
@@ -90,11 +90,29 @@ async fn cast(
         at: desk.clock.wall_now(),
         trust: if known { Trust::Verified } else { Trust::Quarantined },
     };
-    let past = incident.recalled.iter().map(|past| past.incident.clone());
-    for id in past.chain([incident.id.to_string()]) {
-        memory.vote(&tenant, &format!("post-mortem/{id}"), vote.clone()).await?;
+    memory.vote(&tenant, &format!("post-mortem/{}", incident.id), vote.clone()).await?;
+    let Some(cause) = incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.service.clone()) else {
+        return Ok(());
+    };
+    for past in &incident.recalled {
+        // One that spoke for another cause neither misled nor helped.
+        let doc = format!("post-mortem/{}", past.incident);
+        let chunks = memory.document(&tenant, &doc).await?;
+        if chunks.first().and_then(|chunk| chunk.service.as_ref()) == Some(&cause) {
+            memory.vote(&tenant, &doc, vote.clone()).await?;
+        }
     }
     Ok(())
+}
+
+/// Whether somebody whom the policy names says that the diagnosis is wrong.
+pub async fn is_disputed(desk: &Desk, incident: &Incident) -> bool {
+    for person in incident.helpful.iter().filter(|(_, helpful)| !**helpful).map(|(person, _)| person) {
+        if desk.authority_of(&PersonId::new(person)).await.is_ok() {
+            return true;
+        }
+    }
+    false
 }
 
 /// What was recalled for the incident and advises the verb.

@@ -68,8 +68,10 @@ async fn write(desk: &Desk, incident: &Incident) -> Result<Kept, FlowError> {
     let wall_now = desk.clock.wall_now();
     desk.term.sure().await.map_err(|lost| FlowError::Outside(lost.to_string()))?;
     if let Some(memory) = &desk.memory {
-        // What was verified by telemetry may be believed; the rest waits for a person.
-        let verified = incident.plans.iter().any(|record| record.outcome == crate::domain::incident::Outcome::Verified);
+        // What was verified by telemetry may be believed, unless people say that the cause is another; the
+        // rest waits for a person.
+        let verified = incident.plans.iter().any(|record| record.outcome == crate::domain::incident::Outcome::Verified)
+            && !super::learn::is_disputed(desk, incident).await;
         let mut alerts: Vec<String> = incident.alerts.values().map(|group| group.name.clone()).collect();
         alerts.sort();
         alerts.dedup();
@@ -199,6 +201,15 @@ async fn render(desk: &Desk, incident: &Incident) -> Result<String, FlowError> {
             Some(prompt::PostMortemMoment { at: crate::domain::time::Timestamp::from_millis(row.at).to_string(), text })
         })
         .collect();
+    let people = events
+        .iter()
+        .filter_map(|row| match serde_json::from_str(&row.body).ok()? {
+            IncidentEvent::Feedback { by, helpful: false, reason } => {
+                Some(reason.map_or_else(|| format!("{by}: wrong"), |reason| format!("{by}: wrong, {reason}")))
+            }
+            _ => None,
+        })
+        .collect();
     let diagnosis = incident.diagnosis.as_ref();
     let view = prompt::PostMortemView {
         id: incident.id.to_string(),
@@ -215,6 +226,7 @@ async fn render(desk: &Desk, incident: &Incident) -> Result<String, FlowError> {
         confidence: incident.confidence_word().into(),
         claims: diagnosis.map(|one| one.claims.iter().map(prompt::ClaimView::of).collect()).unwrap_or_default(),
         ruled_out: diagnosis.map(|one| one.ruled_out.iter().map(prompt::ClaimView::of).collect()).unwrap_or_default(),
+        people,
         remedy: diagnosis.map(|one| remedy_words(&one.remedy)).unwrap_or_default(),
         actions: incident
             .plans

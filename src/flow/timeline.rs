@@ -65,7 +65,10 @@ pub fn tell_event(event: &IncidentEvent) -> Option<String> {
         E::Recurred { because, .. } => format!("it came back: {because}"),
         E::Resolved { because, .. } => format!("resolved: {because}"),
         E::PostMortemWritten { .. } => "post-mortem written and kept in memory".into(),
-        E::Feedback { by, helpful, .. } => format!("{by}: {}", if *helpful { "helpful" } else { "not helpful" }),
+        E::Feedback { by, helpful, reason } => {
+            let thumb = if *helpful { "helpful" } else { "not helpful" };
+            format!("{by}: {thumb}{}", reason.as_ref().map_or_else(String::new, |reason| format!(", {reason}")))
+        }
         E::Noted { by, text } => format!("{by}: {text}"),
     })
 }

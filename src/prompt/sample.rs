@@ -83,6 +83,7 @@ pub(super) fn post_mortem() -> PostMortemView {
         confidence: "confirmed".into(),
         claims: vec![claim("errors rose to 0.37 at 02:17", "E2")],
         ruled_out: vec![claim("db answers as fast as before", "E4")],
+        people: vec!["ben: wrong, the certificate had expired".into()],
         remedy: "roll back cart".into(),
         actions: vec![ActionView {
             action: "roll back prod/deployment/cart from revision 7 to revision 6".into(),

@@ -30,7 +30,8 @@ fn an_empty_incident_renders_too() {
     let text = prompts.brief(&empty).unwrap();
     assert!(text.contains("None stands out.") && text.contains("Memory is not available"), "{text}");
     let open = PostMortemView { change: None, lasted: String::new(), actions: vec![], ..sample::post_mortem() };
-    assert!(prompts.post_mortem(&open).unwrap().contains("not over"));
+    let text = prompts.post_mortem(&open).unwrap();
+    assert!(text.contains("not over") && text.contains("- ben: wrong, the certificate had expired"), "{text}");
 }
 
 #[test]
