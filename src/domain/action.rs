@@ -7,7 +7,7 @@ mod kind;
 #[cfg(test)]
 pub(in crate::domain) mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -226,6 +226,16 @@ impl Action {
             | Self::RunJob { target, .. }
             | Self::CallHook { target, .. } => target,
         }
+    }
+
+    /// Namespaces of the objects that it writes, for a drain those of its pods, too. The empty name is that of
+    /// what belongs to none.
+    pub fn namespaces(&self) -> BTreeSet<&str> {
+        let pods: &[Target] = match self {
+            Self::Drain { pods, .. } => pods,
+            _ => &[],
+        };
+        std::iter::once(self.target()).chain(pods).map(|object| object.namespace.as_str()).collect()
     }
 
     pub fn verb(&self) -> &'static str {

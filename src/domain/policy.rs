@@ -180,7 +180,7 @@ impl Policy {
                 rules::Answer::Denied(by) => {
                     because = self.rules.explain(&by);
                     if approvals == MOST_APPROVALS {
-                        return Ruling::Refused { because, policies: by };
+                        return self.refused(action, by);
                     }
                 }
             }
@@ -189,9 +189,44 @@ impl Policy {
         Ruling::Refused { because, policies: vec![] }
     }
 
+    /// Of what lies elsewhere than the object itself people are told where.
+    fn refused(&self, action: &Action, by: Vec<String>) -> Ruling {
+        let mut because = self.rules.explain(&by);
+        let own = action.target().namespace.as_str();
+        let beyond: Vec<String> =
+            action.namespaces().into_iter().filter(|name| *name != own).map(str::to_owned).collect();
+        let closed = |name: &&String| self.out_of_bounds([name.as_str()]).is_some();
+        let closed: Vec<&str> = beyond.iter().filter(closed).map(String::as_str).collect();
+        if !closed.is_empty() && by.iter().any(|id| id == "protected-namespaces" || id == "namespaces") {
+            because.push_str(&format!(" (it changes things in {})", closed.join(", ")));
+        }
+        Ruling::Refused { because, policies: by }
+    }
+
+    /// Why nothing that lies in one of these namespaces may be written, whatever else the rules say. The core
+    /// says the same; this asks without its other facts.
+    pub fn out_of_bounds<'a>(&self, namespaces: impl IntoIterator<Item = &'a str>) -> Option<String> {
+        namespaces.into_iter().find_map(|namespace| {
+            if self.protects(namespace) {
+                return Some(format!("policy.protected_namespaces names {namespace}"));
+            }
+            (!self.allows(namespace)).then(|| format!("policy.namespaces does not name {namespace:?}"))
+        })
+    }
+
+    fn protects(&self, namespace: &str) -> bool {
+        self.protected_namespaces.iter().any(|protected| protected == namespace)
+    }
+
+    /// A node or a hook belongs to no namespace: `*` or the empty name allows it.
+    fn allows(&self, namespace: &str) -> bool {
+        self.namespaces.iter().any(|allowed| allowed == "*" || allowed == namespace)
+    }
+
     fn ask(&self, action: &Action, facts: &Facts, approvals: usize) -> rules::Answer {
-        use rules::Attribute::{Flag, Text};
+        use rules::Attribute::{Flag, Text, Texts};
         let target = action.target();
+        let namespaces = action.namespaces();
         let (tier, at) = (action.tier(), facts.wall_now.to_datetime());
         let frozen = self.freeze.iter().any(|freeze| freeze.schedule.contains(facts.wall_now));
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
@@ -214,10 +249,9 @@ impl Policy {
             "unattended_last_hour": count(facts.unattended_last_hour),
             "proven": facts.proven,
         });
-        let in_scope = self.namespaces.iter().any(|allowed| {
-            // A node or a hook belongs to no namespace: `*` or the empty name allows it.
-            allowed == "*" || *allowed == target.namespace
-        });
+        // What it takes away may stand elsewhere than the object that it is done to.
+        let in_scope = namespaces.iter().all(|namespace| self.allows(namespace));
+        let protected = namespaces.iter().any(|namespace| self.protects(namespace));
         let name = format!("{}/{target}", target.cluster);
         self.rules.ask(&rules::Question {
             principal: match &facts.requester {
@@ -229,12 +263,13 @@ impl Policy {
             attributes: vec![
                 ("cluster", Text(target.cluster.clone())),
                 ("namespace", Text(target.namespace.clone())),
+                ("namespaces", Texts(namespaces.iter().map(|name| (*name).to_owned()).collect())),
                 ("kind", Text(target.kind.clone())),
                 ("name", Text(target.name.clone())),
                 ("service", Text(facts.service.clone())),
                 ("environment", Text(facts.environment.clone())),
                 ("in_scope", Flag(in_scope)),
-                ("protected", Flag(self.protected_namespaces.contains(&target.namespace))),
+                ("protected", Flag(protected)),
             ],
             context,
         })

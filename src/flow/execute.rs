@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 use contested::{NotNow, Permission};
 use facts::neighbour_works;
 pub(super) use facts::{About, facts};
+use hands::is_gone;
 pub(super) use hands::{Hands, patiently};
 use preserve::preserve;
 use verify::{Watched, compensate, verify};
@@ -331,7 +332,7 @@ enum Steps {
 }
 
 /// The writes after the first one, for a drain its evictions: each names its pod by uid, so that what
-/// is gone already is found gone. The kill switch is read before each of them.
+/// is gone already is found gone. The kill switch and the bounds of the policy are read before each of them.
 async fn follow_up(desk: &Desk, plan: &Plan, hands: &Hands) -> Result<Steps, FlowError> {
     let rest = plan.action.follow_ups();
     let of_pods = match pods_services(plan, hands, &rest).await {
@@ -343,6 +344,10 @@ async fn follow_up(desk: &Desk, plan: &Plan, hands: &Hands) -> Result<Steps, Flo
         loop {
             if desk.stopping() {
                 return Ok(Steps::Left);
+            }
+            // After a restart with other rules, too.
+            if let Some(why) = desk.policy.out_of_bounds(step.namespaces()) {
+                return Ok(Steps::Stuck(format!("{step}: {why}; {at} of {} steps are done", rest.len())));
             }
             let mut names = pause::names_for(step, Some(&plan.service));
             names.extend(pause::names_for(step, of_pods.get(&step.target().uid).map(String::as_str)));
@@ -364,9 +369,8 @@ async fn follow_up(desk: &Desk, plan: &Plan, hands: &Hands) -> Result<Steps, Flo
             };
             crash::point("execute.followed_up");
             match tried {
-                Ok(()) | Err(ClusterError::NotFound(_)) => break,
-                // Another pod has its name: the one that was meant is gone.
-                Err(ClusterError::Conflict(why)) if why.contains("taken the name") => break,
+                Ok(()) => break,
+                Err(error) if is_gone(&error) => break,
                 // Not now; or the answer is lost, and the uid makes a second eviction harmless.
                 Err(
                     ClusterError::Budget(_)

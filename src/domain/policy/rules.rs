@@ -4,7 +4,7 @@
 //! skip it), while a permit that cannot be evaluated only does not permit, so that removing a permit
 //! never widens access (S8).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -66,6 +66,7 @@ pub struct Question<'a> {
 
 pub enum Attribute {
     Text(String),
+    Texts(BTreeSet<String>),
     Flag(bool),
 }
 
@@ -197,6 +198,9 @@ impl Rules {
             .map(|(name, value)| {
                 let value = match value {
                     Attribute::Text(text) => RestrictedExpression::new_string(text.clone()),
+                    Attribute::Texts(texts) => {
+                        RestrictedExpression::new_set(texts.iter().cloned().map(RestrictedExpression::new_string))
+                    }
                     Attribute::Flag(flag) => RestrictedExpression::new_bool(*flag),
                 };
                 ((*name).to_owned(), value)

@@ -55,6 +55,32 @@ fn high_risk_always_needs_people() {
 }
 
 #[test]
+fn a_drain_is_judged_by_the_namespaces_of_its_pods() {
+    let drain = |namespaces: &[&str]| {
+        let pods = namespaces.iter().map(|namespace| target("c", namespace, "Pod", "one", "p"));
+        Action::Drain { target: target("c", "", "Node", "n1", "n"), pods: pods.collect() }
+    };
+    let everywhere = policy(Autonomy::Approve);
+    let two = "needs 2: policy high-risk-needs-two-people: high risk needs two people";
+    check(&everywhere, &drain(&["shop", "stage"]), &calm(), two);
+    check(&everywhere, &drain(&["shop", "kube-system"]), &calm(), "refused by protected-namespaces");
+    let because = everywhere.rule(&drain(&["shop", "kube-system"]), &calm()).because().to_owned();
+    assert!(because.ends_with(" (it changes things in kube-system)"), "{because}");
+    let shop = Policy { namespaces: vec!["shop".into(), String::new()], ..everywhere };
+    check(&shop, &drain(&["shop"]), &calm(), two);
+    check(&shop, &drain(&["shop", "stage"]), &calm(), "refused by namespaces");
+    // What is asked before each eviction.
+    assert_eq!(shop.out_of_bounds(["shop"]), None);
+    assert_eq!(shop.out_of_bounds(["stage"]).unwrap(), "policy.namespaces does not name \"stage\"");
+    assert_eq!(shop.out_of_bounds(["kube-system"]).unwrap(), "policy.protected_namespaces names kube-system");
+    // Rules of the user's own see all of them.
+    let own = "@id(\"all\") permit(principal, action, resource);\n\
+               @id(\"pay\") forbid(principal, action, resource) when { resource.namespaces.contains(\"pay\") };";
+    let own = Policy { rules: Rules::compile(Some(own)).unwrap(), ..policy(Autonomy::Approve) };
+    check(&own, &drain(&["shop", "pay"]), &calm(), "refused by pay");
+}
+
+#[test]
 fn what_speaks_against_it_sends_it_to_people() {
     let automatic = policy(Autonomy::Automatic);
     let low = restart("prod", "Deployment");

@@ -136,6 +136,8 @@ mod tests {
         others: u32,
         changes_spec: bool,
         is_away: bool,
+        /// What an eviction in this namespace is answered.
+        evicting: Option<(&'static str, ClusterError)>,
         writes: AtomicU32,
         dry_runs: AtomicU32,
     }
@@ -160,8 +162,23 @@ mod tests {
         async fn pod_logs(&self, _: &str, _: &str, _: PodLogs, _: i64) -> Result<String, ClusterError> {
             Ok(String::new())
         }
-        async fn dry_run(&self, _: &Action) -> Result<DryRun, ClusterError> {
+        async fn dry_run(&self, action: &Action) -> Result<DryRun, ClusterError> {
             self.dry_runs.fetch_add(1, Ordering::SeqCst);
+            if let (Action::EvictPod { target, .. }, Some((namespace, answer))) = (action, &self.evicting)
+                && target.namespace == *namespace
+            {
+                return Err(answer.clone());
+            }
+            if let Action::Drain { .. } = action {
+                let (before, after) = (json!({"unschedulable": false}), json!({"unschedulable": true}));
+                return Ok(DryRun {
+                    uid: "u".into(),
+                    resource_version: "0".into(),
+                    diff: String::new(),
+                    before,
+                    after,
+                });
+            }
             let version = self.writes.load(Ordering::SeqCst).min(self.others);
             let before = if self.changes_spec { json!("another image") } else { json!("old") };
             let resource_version = version.to_string();
@@ -236,6 +253,33 @@ mod tests {
         let permission = Until { cluster: cluster.clone(), paused_after };
         let ended = apply(&hands, &action, "0", "P", |now| now.before == json!("old"), &permission).await;
         (ended, cluster.writes.load(Ordering::SeqCst))
+    }
+
+    /// Of two pods, the second of which answers this.
+    async fn drained(answer: ClusterError) -> (Result<DryRun, ClusterError>, u32) {
+        let evicting = Some(("kube-system", answer));
+        let cluster = Arc::new(Contested { evicting, ..Contested::default() });
+        let hands = Hands { cluster: Some(cluster.clone()), hooks: None, term: Term::endless() };
+        let pod = |namespace: &str| Target { namespace: namespace.into(), ..somewhere("Pod") };
+        let node = Target { namespace: String::new(), ..somewhere("Node") };
+        let drain = Action::Drain { target: node, pods: vec![pod("shop"), pod("kube-system")] };
+        let tried = hands.rehearse(&drain).await;
+        (tried, cluster.dry_runs.load(Ordering::SeqCst))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_rehearses_every_eviction() {
+        let forbidden = ClusterError::Forbidden("cannot create resource \"pods/eviction\"".into());
+        assert_eq!(drained(forbidden.clone()).await, (Err(forbidden), 2), "before the cordon is tried");
+        // What waits for room, and what is gone, keeps nothing from being begun.
+        for answer in [
+            ClusterError::Budget("web-pdb".into()),
+            ClusterError::NotFound("kube-system/pod/pay".into()),
+            ClusterError::Refused("kube-system/pod/pay is being deleted".into()),
+        ] {
+            let (tried, dry_runs) = drained(answer.clone()).await;
+            assert!(tried.is_ok() && dry_runs == 3, "{answer}: {tried:?}");
+        }
     }
 
     struct Until {

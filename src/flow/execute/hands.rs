@@ -31,6 +31,20 @@ where
     }
 }
 
+/// Of a pod that is to be evicted: it is not there any more, or goes by itself.
+pub(super) fn is_gone(error: &ClusterError) -> bool {
+    match error {
+        ClusterError::NotFound(_) => true,
+        // Another pod has its name: the one that was meant is gone.
+        ClusterError::Conflict(why) => why.contains("taken the name"),
+        ClusterError::Refused(why) => why.ends_with("is being deleted"),
+        ClusterError::Forbidden(_)
+        | ClusterError::Budget(_)
+        | ClusterError::Unknown(_)
+        | ClusterError::Unavailable(_) => false,
+    }
+}
+
 #[derive(Clone)]
 pub(in crate::flow) struct Hands {
     pub cluster: Option<Arc<dyn Cluster>>,
@@ -59,6 +73,10 @@ impl Hands {
         match action {
             Action::CallHook { target, .. } => self.rehearse_hook(target).await,
             Action::Drain { pods, .. } => {
+                // Before the cordon, whose version must be fresh when it is written.
+                for step in action.follow_ups() {
+                    self.try_eviction(&step).await?;
+                }
                 let mut tried = self.try_out(action).await?;
                 let names: Vec<String> = pods.iter().map(ToString::to_string).collect();
                 tried.before["pods"] = json!(names);
@@ -73,6 +91,16 @@ impl Hands {
     async fn try_out(&self, action: &Action) -> Result<DryRun, ClusterError> {
         let cluster = self.cluster()?;
         patiently(|| cluster.dry_run(action)).await
+    }
+
+    /// What the API server would never let happen is known before the node is cordoned and other pods are gone.
+    async fn try_eviction(&self, step: &Action) -> Result<(), ClusterError> {
+        match self.try_out(step).await {
+            // For room in a budget the eviction itself waits.
+            Ok(_) | Err(ClusterError::Budget(_)) => Ok(()),
+            Err(error) if is_gone(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn rehearse_hook(&self, target: &Target) -> Result<DryRun, ClusterError> {
