@@ -7,6 +7,7 @@
 mod around;
 mod config_maps;
 mod effect;
+mod extent;
 mod grants;
 mod history;
 mod kinds;

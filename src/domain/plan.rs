@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::action::{Action, RiskTier, Target, Undo};
 use super::id::{Digest, EvidenceId, PlanId};
 use super::time::Timestamp;
-pub use blast::{Autoscaler, BlastRadius, Budget, Quota, Surroundings, is_felt_by_people};
+pub use blast::{Autoscaler, BlastRadius, Budget, Extent, Quota, Surroundings, is_felt_by_people};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -64,10 +64,11 @@ impl SuccessCheck {
 }
 
 /// What an approval of the plan means, and nothing else: the object by uid, the touched fields
-/// before and after, and the policy that judged it. Not the resource version and not the whole
+/// before and after, what else it changes, and the policy that judged it. Not the resource version and not the whole
 /// object: an autoscaler that changes replicas must not void a rollback card (S4).
 pub fn digest(
     action: &Action,
+    extent: Option<&Extent>,
     before: &serde_json::Value,
     after: &serde_json::Value,
     undo: &Undo,
@@ -76,12 +77,22 @@ pub fn digest(
     #[derive(Serialize)]
     struct Bound<'a> {
         action: &'a Action,
+        // Plans from before it was kept have the digest that they had.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        extent: Option<&'a Extent>,
         before: String,
         after: String,
         undo: &'a Undo,
         policy: &'a str,
     }
-    Digest::of_json(&Bound { action, before: canonical(before), after: canonical(after), undo, policy: policy_version })
+    Digest::of_json(&Bound {
+        action,
+        extent,
+        before: canonical(before),
+        after: canonical(after),
+        undo,
+        policy: policy_version,
+    })
 }
 
 /// JSON with sorted keys, whatever order the server answered in.
@@ -118,5 +129,28 @@ pub fn target(cluster: &str, namespace: &str, kind: &str, name: &str, uid: &str)
         kind: kind.into(),
         name: name.into(),
         uid: uid.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_approval_binds_what_else_is_changed() {
+        let action = Action::Restart { target: target("c", "shop", "Deployment", "web", "1") };
+        let undo = action.undo();
+        let of = |extent: Option<&Extent>| digest(&action, extent, &json!({"a": 1}), &json!({"a": 2}), &undo, "v1");
+        let shop = Extent { namespaces: ["shop".to_owned()].into(), ..Extent::default() };
+        let more = Extent { services: ["web".to_owned()].into(), ..shop.clone() };
+        let without = of(None);
+        assert!(without != of(Some(&shop)) && of(Some(&shop)) != of(Some(&more)));
+        // Stored plans of older versions keep the digest that was approved.
+        let (action, undo) = (serde_json::to_string(&action).unwrap(), serde_json::to_string(&undo).unwrap());
+        let before = r#""before":"{\"a\":1}","after":"{\"a\":2}""#;
+        let stored = format!(r#"{{"action":{action},{before},"undo":{undo},"policy":"v1"}}"#);
+        assert_eq!(without, Digest::of(stored.as_bytes()));
     }
 }

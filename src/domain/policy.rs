@@ -8,6 +8,8 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -149,6 +151,12 @@ impl Ruling {
     }
 }
 
+/// Every namespace in which it changes something.
+fn reached<'a>(action: &'a Action, blast: &'a BlastRadius) -> BTreeSet<&'a str> {
+    let extent = blast.extent.iter().flat_map(|extent| extent.namespaces.iter().map(String::as_str));
+    action.namespaces().into_iter().chain(extent).collect()
+}
+
 /// More approvers than this are never asked for.
 const MOST_APPROVALS: usize = 2;
 
@@ -180,7 +188,7 @@ impl Policy {
                 rules::Answer::Denied(by) => {
                     because = self.rules.explain(&by);
                     if approvals == MOST_APPROVALS {
-                        return self.refused(action, by);
+                        return self.refused(action, facts, by);
                     }
                 }
             }
@@ -190,11 +198,11 @@ impl Policy {
     }
 
     /// Of what lies elsewhere than the object itself people are told where.
-    fn refused(&self, action: &Action, by: Vec<String>) -> Ruling {
+    fn refused(&self, action: &Action, facts: &Facts, by: Vec<String>) -> Ruling {
         let mut because = self.rules.explain(&by);
         let own = action.target().namespace.as_str();
         let beyond: Vec<String> =
-            action.namespaces().into_iter().filter(|name| *name != own).map(str::to_owned).collect();
+            reached(action, &facts.blast).into_iter().filter(|name| *name != own).map(str::to_owned).collect();
         let closed = |name: &&String| self.out_of_bounds([name.as_str()]).is_some();
         let closed: Vec<&str> = beyond.iter().filter(closed).map(String::as_str).collect();
         if !closed.is_empty() && by.iter().any(|id| id == "protected-namespaces" || id == "namespaces") {
@@ -226,7 +234,7 @@ impl Policy {
     fn ask(&self, action: &Action, facts: &Facts, approvals: usize) -> rules::Answer {
         use rules::Attribute::{Flag, Text, Texts};
         let target = action.target();
-        let namespaces = action.namespaces();
+        let namespaces = reached(action, &facts.blast);
         let (tier, at) = (action.tier(), facts.wall_now.to_datetime());
         let frozen = self.freeze.iter().any(|freeze| freeze.schedule.contains(facts.wall_now));
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
@@ -249,9 +257,11 @@ impl Policy {
             "unattended_last_hour": count(facts.unattended_last_hour),
             "proven": facts.proven,
         });
-        // What it takes away may stand elsewhere than the object that it is done to.
+        // What it changes may stand elsewhere than the object that it is done to.
         let in_scope = namespaces.iter().all(|namespace| self.allows(namespace));
         let protected = namespaces.iter().any(|namespace| self.protects(namespace));
+        let extent = facts.blast.extent.iter().flat_map(|extent| extent.services.iter().cloned());
+        let services = extent.chain((!facts.service.is_empty()).then(|| facts.service.clone())).collect();
         let name = format!("{}/{target}", target.cluster);
         self.rules.ask(&rules::Question {
             principal: match &facts.requester {
@@ -267,6 +277,7 @@ impl Policy {
                 ("kind", Text(target.kind.clone())),
                 ("name", Text(target.name.clone())),
                 ("service", Text(facts.service.clone())),
+                ("services", Texts(services)),
                 ("environment", Text(facts.environment.clone())),
                 ("in_scope", Flag(in_scope)),
                 ("protected", Flag(protected)),

@@ -18,8 +18,8 @@ use crate::domain::card::{Card, Span, Tone};
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, State};
 use crate::domain::narrative::{answer, note};
-use crate::domain::plan::SuccessCheck;
-use crate::ports::{DeclaredJob, Person, Wish, Workload};
+use crate::domain::plan::{Extent, SuccessCheck};
+use crate::ports::{ClusterError, DeclaredJob, Person, Wish, Workload};
 
 const USAGE: &str = "act INC-1 restart shop/checkout";
 
@@ -166,8 +166,23 @@ async fn service_of(desk: &Desk, action: &Action) -> Result<String, String> {
     let target = action.target();
     let Some(cluster) = &desk.cluster else { return Ok(target.name.clone()) };
     // A pause of the service must hold: whose it is, is not guessed.
-    let workloads = cluster.workloads().await.map_err(|error| format!("whose it is cannot be told now: {error}"))?;
-    Ok(owner_of(target, &workloads).map_or_else(|| target.name.clone(), |workload| workload.service.clone()))
+    let unread = |error: ClusterError| format!("whose it is cannot be told now: {error}");
+    let workloads = cluster.workloads().await.map_err(unread)?;
+    let by_name = owner_of(target, &workloads).map_or(target.name.as_str(), |workload| workload.service.as_str());
+    // These are named as people like; other objects say whose they are.
+    if !matches!(target.kind.as_str(), "HorizontalPodAutoscaler" | "ConfigMap" | "Pod") {
+        return Ok(by_name.to_owned());
+    }
+    let around = cluster.surroundings(action).await.map_err(unread)?;
+    Ok(mainly_of(around.extent.as_ref(), by_name))
+}
+
+/// Of several services the one that the name fits, else the first; all of them stand in the plan.
+fn mainly_of(extent: Option<&Extent>, by_name: &str) -> String {
+    let Some(services) = extent.map(|extent| &extent.services).filter(|services| !services.contains(by_name)) else {
+        return by_name.to_owned();
+    };
+    services.first().map_or_else(|| by_name.to_owned(), Clone::clone)
 }
 
 /// The workload that is the target, else the one whose name it carries: `web-api-7d9c5b-x2x` is of `web-api`,
@@ -259,6 +274,19 @@ mod tests {
             uid: uid.into(),
         };
         assert_eq!(owner_of(&target, &workloads).map(|found| found.name.as_str()), expected, "{kind} {name}");
+    }
+
+    #[test]
+    fn an_autoscaler_is_of_what_it_scales_whatever_its_name() {
+        let of = |services: &[&str]| Extent {
+            services: services.iter().map(|name| (*name).to_owned()).collect(),
+            ..Extent::default()
+        };
+        assert_eq!(mainly_of(Some(&of(&["checkout"])), "hpa-checkout"), "checkout");
+        assert_eq!(mainly_of(Some(&of(&["cart", "web"])), "web"), "web");
+        assert_eq!(mainly_of(Some(&of(&["cart", "web"])), "app-config"), "cart");
+        assert_eq!(mainly_of(Some(&of(&[])), "app-config"), "app-config");
+        assert_eq!(mainly_of(None, "web"), "web");
     }
 
     #[test]

@@ -43,7 +43,14 @@ pub(super) async fn draft(desk: &Desk, topology: &Topology, wanted: Wanted<'_>) 
     let plan = Plan {
         id: incident.id.plan(incident.plans.len() + 1),
         service: service.to_owned(),
-        digest: plan::digest(&action, &tried.before, &tried.after, &undo, &desk.policy.version()),
+        digest: plan::digest(
+            &action,
+            blast.extent.as_ref(),
+            &tried.before,
+            &tried.after,
+            &undo,
+            &desk.policy.version(),
+        ),
         tier: action.tier(),
         because,
         blast,

@@ -136,7 +136,7 @@ async fn start(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &Ha
 async fn begin(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &Hands) -> Result<(), FlowError> {
     let (id, plan) = (&incident.id, &record.plan);
     crash::point("execute.start");
-    let pauses = pause::names_for(&plan.action, Some(&plan.service));
+    let pauses = pause::names_for(&plan.action, Some(&plan.service), plan.blast.extent.as_ref());
     if let Some(why) = desk.pause_of(&pauses).await? {
         return void(desk, id, plan, &format!("midwatch is paused: {why}")).await;
     }
@@ -220,7 +220,8 @@ impl Permission for Approved<'_> {
     }
 
     async fn by_kill_switch(&self) -> Result<(), NotNow> {
-        let pauses = pause::names_for(&self.plan.action, Some(&self.plan.service));
+        let (plan, extent) = (self.plan, self.plan.blast.extent.as_ref());
+        let pauses = pause::names_for(&plan.action, Some(&plan.service), extent);
         match self.desk.pause_of(&pauses).await {
             Ok(None) => Ok(()),
             Ok(Some(why)) => Err(NotNow::Withheld(format!("midwatch was paused before anything was written: {why}"))),
@@ -244,6 +245,12 @@ async fn may_run(desk: &Desk, incident: &Incident, plan: &Plan, hands: &Hands) -
         Ok(blast) => blast,
         Err(error) => return Ok(MayRun::Unread(format!("its reach cannot be told now: {error}"))),
     };
+    // What was not on the card was not approved; of a plan from before this was kept nothing is known.
+    if let (Some(seen), Some(now)) = (&plan.blast.extent, &blast.extent)
+        && !seen.covers(now)
+    {
+        return Ok(MayRun::No("it would change more by now than its card said; a new card is needed".into()));
+    }
     let (service, action, requester) = (plan.service.as_str(), &plan.action, plan.requester.as_deref());
     let about = About { incident, service, action, blast, requester, own: Some(&plan.id) };
     let facts = facts(desk, about, Stage::Execute).await?;
@@ -349,8 +356,8 @@ async fn follow_up(desk: &Desk, plan: &Plan, hands: &Hands) -> Result<Steps, Flo
             if let Some(why) = desk.policy.out_of_bounds(step.namespaces()) {
                 return Ok(Steps::Stuck(format!("{step}: {why}; {at} of {} steps are done", rest.len())));
             }
-            let mut names = pause::names_for(step, Some(&plan.service));
-            names.extend(pause::names_for(step, of_pods.get(&step.target().uid).map(String::as_str)));
+            let mut names = pause::names_for(step, Some(&plan.service), None);
+            names.extend(pause::names_for(step, of_pods.get(&step.target().uid).map(String::as_str), None));
             let ready = async {
                 let now = hands.rehearse(step).await?;
                 hands.sure().await.map(|()| now)
@@ -390,7 +397,8 @@ async fn follow_up(desk: &Desk, plan: &Plan, hands: &Hands) -> Result<Steps, Flo
 }
 
 fn is_as_approved(desk: &Desk, plan: &Plan, now: &DryRun) -> bool {
-    let digest = plan::digest(&plan.action, &now.before, &now.after, &plan.undo, &desk.policy.version());
+    let extent = plan.blast.extent.as_ref();
+    let digest = plan::digest(&plan.action, extent, &now.before, &now.after, &plan.undo, &desk.policy.version());
     digest == plan.digest && now.uid == plan.action.target().uid
 }
 

@@ -282,6 +282,60 @@ async fn a_drain_names_its_pods_and_refuses_what_would_be_lost() {
     assert!(refused.contains("shop/naked has no controller"), "{refused}");
 }
 
+/// Namespaces and services that the action changes, as the card and the digest have them.
+async fn extent(estate: &Estate, wish: &Wish) -> (Vec<String>, Vec<String>) {
+    let action = estate.cluster.prepare(wish).await.unwrap_or_else(|error| panic!("{wish:?}: {error}"));
+    let extent = estate.cluster.surroundings(&action).await.unwrap().extent.unwrap();
+    (extent.namespaces.into_iter().collect(), extent.services.into_iter().collect())
+}
+
+#[tokio::test]
+async fn what_an_action_changes_is_read_from_the_objects_and_not_from_names() {
+    let estate = estate().await;
+    let names = |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
+    let checkout = DeploymentSpec {
+        namespace: "shop".into(),
+        name: "checkout-v2".into(),
+        labels: BTreeMap::from([
+            ("app.kubernetes.io/name".to_owned(), "checkout".to_owned()),
+            ("kustomize.toolkit.fluxcd.io/name".to_owned(), "shop".to_owned()),
+            ("kustomize.toolkit.fluxcd.io/namespace".to_owned(), "flux".to_owned()),
+        ]),
+        replicas: 1,
+        image: "registry/checkout:1".into(),
+        config_map: Some(("app-config".into(), BTreeMap::from([("a".to_owned(), "1".to_owned())]))),
+        cpu_limit: "500m".into(),
+        mem_limit: "512Mi".into(),
+        ..DeploymentSpec::default()
+    };
+    estate.state.lock().unwrap().add_deployment(&checkout, START + 660_000);
+    estate.put(json!({"kind": "Pod", "metadata": {"namespace": "shop", "name": "agent-1", "labels": {"app": "agent"}},
+        "spec": {"nodeName": "node-1", "containers": [{"name": "a", "envFrom": [{"configMapRef": {"name": "app-config"}}]}]},
+        "status": {"phase": "Running"}}));
+    estate.put(json!({"kind": "HorizontalPodAutoscaler", "metadata": {"namespace": "shop", "name": "hpa-1"},
+        "spec": {"minReplicas": 2, "maxReplicas": 4,
+                 "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "checkout-v2"}}}));
+    estate.put(json!({"kind": "HelmRelease", "metadata": {"namespace": "flux", "name": "pay"},
+        "spec": {"targetNamespace": "pay", "chart": {"spec": {"chart": "pay", "version": "1.3.0",
+                 "sourceRef": {"kind": "GitRepository", "name": "estate"}}}},
+        "status": {"history": [{"chartVersion": "1.3.0"}, {"chartVersion": "1.2.0"}]}}));
+    let bounds = extent(&estate, &wish(ActionKind::SetBounds, "shop", "hpa-1", Some("3..8"))).await;
+    assert_eq!(bounds, (names(&["shop"]), names(&["checkout"])));
+    let restore = Wish { data: Some(BTreeMap::new()), ..wish(ActionKind::RestoreConfig, "shop", "app-config", None) };
+    assert_eq!(extent(&estate, &restore).await, (names(&["shop"]), names(&["agent", "checkout"])));
+    let application = extent(&estate, &wish(ActionKind::SuspendSync, "argocd", "shop", None)).await;
+    assert_eq!(application, (names(&["argocd", "shop"]), vec![]));
+    let kustomization = Wish { kind: "Kustomization".into(), ..wish(ActionKind::SuspendSync, "flux", "shop", None) };
+    assert_eq!(extent(&estate, &kustomization).await, (names(&["flux", "shop"]), names(&["checkout"])));
+    let release = extent(&estate, &wish(ActionKind::RollBackRelease, "flux", "pay", None)).await;
+    assert_eq!(release, (names(&["flux", "pay"]), vec![]));
+    // Whatever follows the repository.
+    let repository = extent(&estate, &wish(ActionKind::RollBackRelease, "flux", "estate", Some("0123abc"))).await;
+    assert_eq!(repository, (names(&["flux", "pay", "shop"]), names(&["checkout"])));
+    let restart = extent(&estate, &wish(ActionKind::Restart, "shop", "web", None)).await;
+    assert_eq!(restart, (names(&["shop"]), names(&["web"])));
+}
+
 #[tokio::test]
 async fn a_missing_right_is_named_by_its_verb() {
     let estate = estate().await;

@@ -11,6 +11,7 @@ use kube::{Api, Client};
 use serde_json::Value;
 
 use super::effect::owner_of;
+use super::extent::extent;
 use super::kinds::api;
 use super::reading;
 use crate::domain::action::{Action, Bounds};
@@ -23,6 +24,7 @@ const MOST_AROUND: u32 = 500;
 pub(super) async fn surroundings(client: &Client, action: &Action) -> Result<Surroundings, ClusterError> {
     let target = action.target();
     let mut around = Surroundings::default();
+    around.extent = Some(extent(client, action, &mut around.unknown).await?);
     if target.namespace.is_empty() {
         if let Action::Drain { pods, .. } = action {
             let mut namespaces: Vec<&str> = pods.iter().map(|pod| pod.namespace.as_str()).collect();

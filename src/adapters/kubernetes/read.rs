@@ -73,9 +73,14 @@ where
 }
 
 pub(super) async fn workloads(client: &Client) -> Result<Vec<Workload>, ClusterError> {
+    workloads_in(client, None).await
+}
+
+/// Of one namespace, or of all.
+pub(super) async fn workloads_in(client: &Client, namespace: Option<&str>) -> Result<Vec<Workload>, ClusterError> {
     let (deployments, stateful_sets) = tokio::try_join!(
-        list::<Deployment>("deployments", Api::all(client.clone())),
-        list::<StatefulSet>("statefulsets", Api::all(client.clone())),
+        list::<Deployment>("deployments", scoped(client, namespace)),
+        list::<StatefulSet>("statefulsets", scoped(client, namespace)),
     )?;
     let mut workloads: Vec<_> =
         deployments.into_iter().map(of_deployment).chain(stateful_sets.into_iter().map(of_stateful_set)).collect();
@@ -138,7 +143,7 @@ fn of_stateful_set(set: StatefulSet) -> Workload {
 }
 
 /// The name that metrics and alerts use, from the recommended label to the oldest habit.
-fn service_of(label_sets: &[Option<&BTreeMap<String, String>>], otherwise: &str) -> String {
+pub(super) fn service_of(label_sets: &[Option<&BTreeMap<String, String>>], otherwise: &str) -> String {
     ["app.kubernetes.io/name", "app", "k8s-app"]
         .iter()
         .find_map(|key| label_sets.iter().flatten().find_map(|labels| labels.get(*key)))

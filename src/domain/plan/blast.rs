@@ -1,5 +1,7 @@
 //! What an action reaches, before anybody presses the button.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::action::{Action, Bounds};
@@ -18,8 +20,45 @@ pub struct Surroundings {
     /// ResourceQuotas of the namespace that count pods.
     pub quotas: Vec<Quota>,
     pub autoscaler: Option<Autoscaler>,
+    pub extent: Option<Extent>,
     /// What could not be read, and which right is missing.
     pub unknown: Vec<String>,
+}
+
+/// Everything that an action changes, not only the object that it writes: an Application of Argo CD stands in
+/// one namespace and changes another one, an autoscaler sets the replicas of a workload.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Extent {
+    /// The object's own among them, where it has one.
+    pub namespaces: BTreeSet<String>,
+    /// As metrics and alerts name them; only those that the cluster's objects tell.
+    pub services: BTreeSet<String>,
+}
+
+impl Extent {
+    /// Whether all of the other one was known.
+    pub fn covers(&self, other: &Self) -> bool {
+        other.namespaces.is_subset(&self.namespaces) && other.services.is_subset(&self.services)
+    }
+
+    /// What goes beyond the object and its service, for people; `None`: nothing does.
+    fn beyond(&self, service: &str, action: &Action) -> Option<String> {
+        let target = action.target();
+        let few = |what: &str, names: Vec<&String>| {
+            let shown: Vec<&str> = names.iter().take(6).map(|name| name.as_str()).collect();
+            let more = if names.len() > shown.len() { ", ..." } else { "" };
+            (!shown.is_empty()).then(|| format!("{what} {}{more}", shown.join(", ")))
+        };
+        let parts: Vec<String> = [
+            few("in", self.namespaces.iter().filter(|name| **name != target.namespace).collect()),
+            few("of", self.services.iter().filter(|name| *name != service && **name != target.name).collect()),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        (!parts.is_empty()).then(|| format!("changes things {}", parts.join(" and ")))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +98,9 @@ pub struct BlastRadius {
     pub quotas: Vec<Quota>,
     #[serde(default)]
     pub autoscaler: Option<Autoscaler>,
+    /// `None`: of a plan from before it was kept, or of a hook; then the object is what it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extent: Option<Extent>,
     /// A budget or a quota has no room for it.
     #[serde(default)]
     pub breaks_budget: bool,
@@ -82,6 +124,7 @@ impl BlastRadius {
             replicas => (f64::from(reach.lost.min(replicas)) / f64::from(replicas) * 100.0).ceil() as u32,
         };
         let mut text = vec![reach.how.clone()];
+        text.extend(around.extent.as_ref().and_then(|extent| extent.beyond(service, action)));
         if reach.lost > 0 && around.replicas > 0 {
             text.push(format!("at most {} of {} unavailable at once ({share_percent} %)", reach.lost, around.replicas));
         }
@@ -110,6 +153,7 @@ impl BlastRadius {
             budgets: around.budgets.clone(),
             quotas: around.quotas.clone(),
             autoscaler: around.autoscaler.clone(),
+            extent: around.extent.clone(),
             // What could not be read is not taken for room: nothing runs unattended on it.
             breaks_budget: over_budget || over_quota || !around.unknown.is_empty(),
             text: text.join("; "),
@@ -191,6 +235,31 @@ mod tests {
     use super::*;
     use crate::domain::plan::target;
     use crate::domain::topology::EdgeKind;
+
+    fn names(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn the_card_says_what_is_changed_beside_the_object() {
+        let application = Action::RollBackRelease {
+            target: target("c", "argocd", "Application", "shop", "a"),
+            from: "4".into(),
+            to: "3".into(),
+        };
+        let extent = Extent { namespaces: names(&["argocd", "shop"]), services: names(&["cart", "shop", "web"]) };
+        let around = Surroundings { extent: Some(extent.clone()), ..Surroundings::default() };
+        let blast = BlastRadius::of("shop", &application, &around, &Topology::default());
+        assert!(blast.text.contains("; changes things in shop and of cart, web; "), "{}", blast.text);
+        assert_eq!(blast.extent.as_ref(), Some(&extent));
+        let own = Extent { namespaces: names(&["argocd"]), services: names(&["shop"]) };
+        assert_eq!(own.beyond("shop", &application), None);
+        assert!(extent.covers(&own) && !own.covers(&extent));
+        // Plans of older versions say nothing of it.
+        let mut old = serde_json::to_value(&blast).unwrap();
+        old.as_object_mut().unwrap().remove("extent");
+        assert_eq!(serde_json::from_value::<BlastRadius>(old).unwrap().extent, None);
+    }
 
     fn check(action: &Action, around: &Surroundings, expected: &str) {
         let mut topology = Topology::default();

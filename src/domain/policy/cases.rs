@@ -1,12 +1,12 @@
 //! The user's own policy cases: what is asked, and what must come of it (`midwatch policy test`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
 use super::{Autonomy, Facts, Policy, Ruling, Stage};
 use crate::domain::action::{Action, ActionKind, Bounds, RiskTier, Target};
-use crate::domain::plan::BlastRadius;
+use crate::domain::plan::{BlastRadius, Extent};
 use crate::domain::time::Timestamp;
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -24,6 +24,12 @@ pub struct Case {
     pub object: String,
     #[serde(default)]
     pub service: Option<String>,
+    /// In which it changes something, beside its own.
+    #[serde(default)]
+    pub namespaces: BTreeSet<String>,
+    /// Whose pods it changes, beside its own.
+    #[serde(default)]
+    pub services: BTreeSet<String>,
     #[serde(default)]
     pub environment: String,
     /// Of scale and set_bounds: replicas (the upper bound) before and after.
@@ -132,6 +138,7 @@ impl Case {
             dependents: (0..self.dependents).map(|number| format!("dependent-{number}")).collect(),
             user_facing: self.user_facing,
             breaks_budget: self.breaks_budget,
+            extent: Some(Extent { namespaces: self.namespaces.clone(), services: self.services.clone() }),
             ..BlastRadius::default()
         };
         let stage = if self.executing { Stage::Execute } else { Stage::Propose };

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::plan::target;
+use crate::domain::plan::{Extent, target};
 
 const AN_HOUR: i64 = 3_600_000;
 
@@ -78,6 +78,32 @@ fn a_drain_is_judged_by_the_namespaces_of_its_pods() {
                @id(\"pay\") forbid(principal, action, resource) when { resource.namespaces.contains(\"pay\") };";
     let own = Policy { rules: Rules::compile(Some(own)).unwrap(), ..policy(Autonomy::Approve) };
     check(&own, &drain(&["shop", "pay"]), &calm(), "refused by pay");
+}
+
+#[test]
+fn what_is_changed_elsewhere_is_judged_there() {
+    let release = Action::RollBackRelease {
+        target: target("c", "argocd", "Application", "shop", "a"),
+        from: "2".into(),
+        to: "1".into(),
+    };
+    let reaching = |namespace: &str| {
+        let extent = Extent { namespaces: [namespace.to_owned()].into(), services: ["checkout".to_owned()].into() };
+        Facts { blast: BlastRadius { extent: Some(extent), ..BlastRadius::default() }, ..calm() }
+    };
+    let argo = Policy { namespaces: vec!["argocd".into()], ..policy(Autonomy::Approve) };
+    let medium = "needs 1: policy medium-risk-needs-a-person: medium risk needs one person";
+    check(&argo, &release, &reaching("argocd"), medium);
+    check(&argo, &release, &reaching("shop"), "refused by namespaces");
+    // A plan from before this was kept.
+    check(&argo, &release, &calm(), medium);
+    let both = Policy { namespaces: vec!["argocd".into(), "shop".into()], ..argo };
+    check(&both, &release, &reaching("shop"), medium);
+    check(&policy(Autonomy::Approve), &release, &reaching("kube-system"), "refused by protected-namespaces");
+    let own = "@id(\"all\") permit(principal, action, resource);\n\
+               @id(\"till\") forbid(principal, action, resource) when { resource.services.contains(\"checkout\") };";
+    let own = Policy { rules: Rules::compile(Some(own)).unwrap(), ..policy(Autonomy::Approve) };
+    check(&own, &release, &reaching("shop"), "refused by till");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::domain::action::Action;
 use crate::domain::card::{Card, Tone};
 use crate::domain::command::Scope;
 use crate::domain::narrative::note;
+use crate::domain::plan::Extent;
 use crate::flow::desk::{Desk, FlowError};
 use crate::ports::Person;
 use crate::store::{AuditEntry, Batch};
@@ -14,23 +15,20 @@ use crate::store::{AuditEntry, Batch};
 pub const EVERYTHING: &str = "paused";
 const BELOW: &str = "paused/";
 
-/// The settings of which none may hold when the action is begun.
-pub fn names_for(action: &Action, service: Option<&str>) -> Vec<String> {
+/// The settings of which none may hold when the action is begun. What it changes counts, wherever the object
+/// stands that it writes.
+pub fn names_for(action: &Action, service: Option<&str>, extent: Option<&Extent>) -> Vec<String> {
     let target = action.target();
-    let mut names = vec![
-        EVERYTHING.to_owned(),
-        name_of(&Scope::Namespace(target.namespace.clone())),
-        name_of(&Scope::Service(target.name.clone())),
-    ];
-    if let Action::Drain { pods, .. } = action {
-        // What it takes away stands elsewhere than the node.
-        let namespaces: BTreeSet<&String> = pods.iter().map(|pod| &pod.namespace).collect();
-        names.extend(namespaces.into_iter().map(|name| name_of(&Scope::Namespace(name.clone()))));
+    let mut namespaces = action.namespaces();
+    let mut services = BTreeSet::from([target.name.as_str()]);
+    services.extend(service);
+    for extent in extent {
+        namespaces.extend(extent.namespaces.iter().map(String::as_str));
+        services.extend(extent.services.iter().map(String::as_str));
     }
-    names.extend(
-        service.filter(|service| *service != target.name).map(|name| name_of(&Scope::Service(name.to_owned()))),
-    );
-    names
+    let namespaces = namespaces.into_iter().map(|name| name_of(&Scope::Namespace(name.to_owned())));
+    let services = services.into_iter().map(|name| name_of(&Scope::Service(name.to_owned())));
+    std::iter::once(EVERYTHING.to_owned()).chain(namespaces).chain(services).collect()
 }
 
 pub(super) fn name_of(scope: &Scope) -> String {
@@ -122,5 +120,32 @@ fn resumed(scope: &Scope, place: &str, before: &[(String, String)], now: &[(Stri
             Scope::All => note("Nothing was paused: approved plans are executed.", Tone::Neutral),
             Scope::Namespace(_) | Scope::Service(_) => note(&format!("{scope} was not paused."), Tone::Neutral),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::plan::target;
+
+    #[test]
+    fn a_pause_holds_for_what_is_changed_and_not_only_for_the_object() {
+        let release = Action::RollBackRelease {
+            target: target("c", "argocd", "Application", "estate", "a"),
+            from: "2".into(),
+            to: "1".into(),
+        };
+        let one = |name: &str| [name.to_owned()].into();
+        let extent = Extent { namespaces: one("shop"), services: one("checkout") };
+        let names = names_for(&release, Some("estate"), Some(&extent));
+        assert_eq!(
+            names,
+            ["paused", "paused/ns=argocd", "paused/ns=shop", "paused/service=checkout", "paused/service=estate"]
+        );
+        // Of a plan from before it was kept.
+        assert_eq!(
+            names_for(&release, Some("shop"), None),
+            ["paused", "paused/ns=argocd", "paused/service=estate", "paused/service=shop"]
+        );
     }
 }

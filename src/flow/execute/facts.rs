@@ -1,5 +1,6 @@
 //! What the rules are told at this moment: blast radius, what was done lately, what is under way.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::domain::action::Action;
@@ -7,7 +8,7 @@ use crate::domain::autonomy::Subject;
 use crate::domain::id::PlanId;
 use crate::domain::incident::{Incident, Outcome, PlanRecord};
 use crate::domain::judge::is_proven;
-use crate::domain::plan::{BlastRadius, Plan};
+use crate::domain::plan::{BlastRadius, Extent, Plan};
 use crate::domain::policy::{Facts, Stage};
 use crate::domain::topology::Topology;
 use crate::flow::command::pause;
@@ -33,11 +34,11 @@ pub(in crate::flow) struct About<'a> {
 /// Whether a plan of another incident that is connected to this one's has been begun and has not ended (S14).
 pub(super) async fn neighbour_works(desk: &Desk, incident: &Incident, record: &PlanRecord) -> Result<bool, FlowError> {
     let topology = desk.topology().await;
-    let (service, action) = (record.plan.service.as_str(), &record.plan.action);
+    let reach = Reach::of(&record.plan);
     // What is approved and not begun waits itself.
     let began = |other: &PlanRecord| other.outcome != Outcome::Approved;
     let under_way = under_way(desk, incident).await?;
-    Ok(under_way.iter().any(|other| began(other) && are_connected(&topology, &other.plan, service, action)))
+    Ok(under_way.iter().any(|other| began(other) && are_connected(&topology, &other.plan, &reach)))
 }
 
 /// The plans of other incidents that are carried out or wait for their effect.
@@ -47,10 +48,47 @@ async fn under_way(desk: &Desk, incident: &Incident) -> Result<Vec<PlanRecord>, 
     Ok(others.filter_map(|other| other.plan(other.state.plan_under_way()?).cloned()).collect())
 }
 
-fn are_connected(topology: &Topology, other: &Plan, service: &str, action: &Action) -> bool {
-    other.action.target().uid == action.target().uid
-        || other.service == service
-        || topology.distance(&other.service, service).is_some()
+/// What one of two remediations is about.
+struct Reach<'a> {
+    service: &'a str,
+    action: &'a Action,
+    extent: Option<&'a Extent>,
+}
+
+impl<'a> Reach<'a> {
+    fn of(plan: &'a Plan) -> Self {
+        Self { service: &plan.service, action: &plan.action, extent: plan.blast.extent.as_ref() }
+    }
+
+    fn services(&self) -> BTreeSet<&'a str> {
+        let more = self.extent.iter().flat_map(|extent| extent.services.iter().map(String::as_str));
+        std::iter::once(self.service).chain(more).collect()
+    }
+
+    fn namespaces(&self) -> BTreeSet<&'a str> {
+        let more = self.extent.iter().flat_map(|extent| extent.namespaces.iter().map(String::as_str));
+        self.action.namespaces().into_iter().chain(more).filter(|name| !name.is_empty()).collect()
+    }
+
+    /// What GitOps applies is not all known by service: all that lies there may change.
+    fn applies_to(&self, other: &Self) -> bool {
+        let kind = self.action.target().kind.as_str();
+        matches!(kind, "Application" | "Kustomization" | "HelmRelease" | "GitRepository")
+            && !self.namespaces().is_disjoint(&other.namespaces())
+    }
+}
+
+fn are_connected(topology: &Topology, other: &Plan, reach: &Reach<'_>) -> bool {
+    are_near(topology, &Reach::of(other), reach)
+}
+
+fn are_near(topology: &Topology, other: &Reach<'_>, reach: &Reach<'_>) -> bool {
+    let (theirs, ours) = (other.services(), reach.services());
+    other.action.target().uid == reach.action.target().uid
+        || other.applies_to(reach)
+        || reach.applies_to(other)
+        || !theirs.is_disjoint(&ours)
+        || theirs.iter().any(|their| ours.iter().any(|our| topology.distance(their, our).is_some()))
 }
 
 pub(in crate::flow) async fn facts(desk: &Desk, about: About<'_>, stage: Stage) -> Result<Facts, FlowError> {
@@ -86,8 +124,10 @@ pub(in crate::flow) async fn facts(desk: &Desk, about: About<'_>, stage: Stage) 
     let unattended_last_hour = done(AN_HOUR).filter(|record| record.plan.approvals_needed == 0).count();
     let topology = desk.topology().await;
     let under_way = under_way(desk, about.incident).await?;
-    let neighbour_busy =
-        under_way.iter().any(|other| are_connected(&topology, &other.plan, about.service, about.action));
+    let extent = about.blast.extent.as_ref();
+    let reach = Reach { service: about.service, action: about.action, extent };
+    let neighbour_busy = under_way.iter().any(|other| are_connected(&topology, &other.plan, &reach));
+    let pauses = pause::names_for(about.action, Some(about.service), extent);
     let subject = Subject {
         cluster: about.action.target().cluster.clone(),
         service: about.service.to_owned(),
@@ -108,7 +148,7 @@ pub(in crate::flow) async fn facts(desk: &Desk, about: About<'_>, stage: Stage) 
         service: about.service.to_owned(),
         environment: if production { "production".to_owned() } else { String::new() },
         earned: earn::mode(desk, &subject).await?,
-        paused: desk.paused_by(&pause::names_for(about.action, Some(about.service))).await.is_some(),
+        paused: desk.paused_by(&pauses).await.is_some(),
         wall_now,
         blast: about.blast,
         breaker_open,
@@ -116,4 +156,41 @@ pub(in crate::flow) async fn facts(desk: &Desk, about: About<'_>, stage: Stage) 
         unattended_last_hour,
         proven,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::action::Bounds;
+    use crate::domain::plan::target;
+
+    fn extent(namespaces: &[&str], services: &[&str]) -> Extent {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Extent { namespaces: names(namespaces), services: names(services) }
+    }
+
+    #[track_caller]
+    fn check(one: (&str, &Action, &Extent), other: (&str, &Action, &Extent), connected: bool) {
+        let of = |(service, action, extent)| Reach { service, action, extent: Some(extent) };
+        assert_eq!(are_near(&Topology::default(), &of(one), &of(other)), connected);
+        assert_eq!(are_near(&Topology::default(), &of(other), &of(one)), connected);
+    }
+
+    #[test]
+    fn two_remediations_of_one_workload_are_connected_whatever_object_they_write() {
+        let bounds = Bounds { min: 1, max: 2 };
+        let scaler = target("c", "shop", "HorizontalPodAutoscaler", "hpa-checkout", "h");
+        let scaler = Action::SetBounds { target: scaler, from: bounds, to: bounds };
+        let restart = |name: &str| Action::Restart { target: target("c", "shop", "Deployment", name, name) };
+        let (checkout, web) = (restart("checkout"), restart("web"));
+        let scales = ("hpa-checkout", &scaler, &extent(&["shop"], &["checkout"]));
+        check(scales, ("checkout", &checkout, &extent(&["shop"], &["checkout"])), true);
+        check(scales, ("web", &web, &extent(&["shop"], &["web"])), false);
+        let application = target("c", "argocd", "Application", "estate", "a");
+        let release = Action::RollBackRelease { target: application, from: "2".into(), to: "1".into() };
+        let applies = ("estate", &release, &extent(&["argocd", "shop"], &[]));
+        check(applies, ("web", &web, &extent(&["shop"], &["web"])), true);
+        let elsewhere = Action::Restart { target: target("c", "pay", "Deployment", "ledger", "l") };
+        check(applies, ("ledger", &elsewhere, &extent(&["pay"], &["ledger"])), false);
+    }
 }

@@ -236,7 +236,7 @@ async fn compensated(
     hands: &Hands,
 ) -> Result<Option<String>, FlowError> {
     let key = format!("{}-undo", plan.id);
-    let pauses = pause::names_for(action, Some(&plan.service));
+    let pauses = pause::names_for(action, Some(&plan.service), plan.blast.extent.as_ref());
     // What was begun is looked for before anything is said of it, paused or not.
     let begun = desk.store.execution(&key).await?.is_some();
     if let Some(found) = interrupted(hands, action, &key, begun).await {
