@@ -286,13 +286,21 @@ impl Policy {
         })
     }
 
-    /// The mode that holds: what was earned goes before what is configured, in both directions.
+    /// The mode that holds: what was earned goes before what is configured, in both directions, but for
+    /// "suggest". Whoever writes that wants nothing done, whatever was earned before.
     pub fn mode(&self, tier: RiskTier, earned: Option<Autonomy>) -> Autonomy {
-        earned.unwrap_or(match tier {
+        match self.configured(tier) {
+            Autonomy::Suggest => Autonomy::Suggest,
+            configured @ (Autonomy::Approve | Autonomy::Automatic) => earned.unwrap_or(configured),
+        }
+    }
+
+    pub fn configured(&self, tier: RiskTier) -> Autonomy {
+        match tier {
             RiskTier::Low => self.low,
             RiskTier::Medium => self.medium,
             RiskTier::High => self.high,
-        })
+        }
     }
 
     /// Whether the list names the person; members of `groups` are looked up elsewhere.

@@ -11,8 +11,9 @@ use tracing::{error, info, warn};
 
 use super::deliver::Effect;
 use super::desk::{Desk, FlowError};
-use crate::domain::action::{ActionKind, RiskTier};
-use crate::domain::alert::Severity;
+use super::reach;
+use crate::domain::action::{Action, ActionKind, RiskTier};
+use crate::domain::alert::{DEFAULT_CLUSTER, Severity};
 use crate::domain::autonomy::{Criteria, Diagnoses, Subject, TrackRecord, Verdict, demote, judge};
 use crate::domain::card::{Card, Span, Tone};
 use crate::domain::id::IncidentId;
@@ -37,14 +38,29 @@ const DIAGNOSES_WITHIN: Duration = Duration::from_secs(60 * 24 * 3600);
 struct Earned {
     subject: Subject,
     mode: Autonomy,
+    /// What the configuration said of its risk when it was earned; absent in what was decided before it was
+    /// kept, and in what was taken back.
+    #[serde(default)]
+    configured: Option<Autonomy>,
     /// A person, or `midwatch` for a demotion.
     by: String,
     because: String,
     at: Timestamp,
 }
 
+impl Earned {
+    /// What is left of it: whoever has lowered the configuration since wants no more than that.
+    fn under(&self, configured: Autonomy) -> Autonomy {
+        match self.configured {
+            Some(then) if configured < then => self.mode.min(configured),
+            Some(_) | None => self.mode,
+        }
+    }
+}
+
 async fn all_earned(desk: &Desk) -> Result<Vec<Earned>, FlowError> {
-    read_earned(desk.store.setting(EARNED).await?.as_deref())
+    let stored = desk.store.setting(EARNED).await?;
+    Ok(of_one_name(read_earned(stored.as_deref())?, |cluster| reach::name_of(desk, cluster)))
 }
 
 fn read_earned(text: Option<&str>) -> Result<Vec<Earned>, FlowError> {
@@ -53,18 +69,40 @@ fn read_earned(text: Option<&str>) -> Result<Vec<Earned>, FlowError> {
     serde_json::from_str(text).map_err(|error| FlowError::Outside(format!("what was earned cannot be read: {error}")))
 }
 
-/// The mode that was earned; `None`: the configured one holds.
-pub(super) async fn mode(desk: &Desk, subject: &Subject) -> Result<Option<Autonomy>, FlowError> {
-    Ok(all_earned(desk).await?.into_iter().find(|one| one.subject == *subject).map(|one| one.mode))
+/// Older versions kept a line for each name of one cluster; of two the more careful one holds.
+fn of_one_name(all: Vec<Earned>, name_of: impl Fn(&str) -> String) -> Vec<Earned> {
+    let mut one_each: Vec<Earned> = vec![];
+    for mut earned in all {
+        earned.subject.cluster = name_of(&earned.subject.cluster);
+        match one_each.iter_mut().find(|known| known.subject == earned.subject) {
+            Some(known) if earned.mode < known.mode => *known = earned,
+            Some(_) => {}
+            None => one_each.push(earned),
+        }
+    }
+    one_each
 }
 
-async fn keep(desk: &Desk, earned: Earned, kind: &str, effect: Option<(String, Effect)>) -> Result<(), FlowError> {
+/// The mode that was earned; `None`: the configured one holds.
+pub(super) async fn mode(desk: &Desk, subject: &Subject, tier: RiskTier) -> Result<Option<Autonomy>, FlowError> {
+    let found = all_earned(desk).await?.into_iter().find(|one| one.subject == *subject);
+    Ok(found.map(|one| one.under(desk.policy.configured(tier))))
+}
+
+async fn keep(desk: &Desk, news: Vec<Earned>, kind: &str, effect: Option<(String, Effect)>) -> Result<(), FlowError> {
     let stored = desk.store.setting(EARNED).await?;
-    let mut all = read_earned(stored.as_deref())?;
-    all.retain(|one| one.subject != earned.subject);
-    let body = serde_json::json!({"mode": earned.mode, "by": earned.by, "because": earned.because});
-    let subject = format!("{}/{} {}", earned.subject.cluster, earned.subject.service, earned.subject.action.as_str());
-    all.push(earned);
+    let mut all = of_one_name(read_earned(stored.as_deref())?, |cluster| reach::name_of(desk, cluster));
+    all.retain(|one| news.iter().all(|new| new.subject != one.subject));
+    let audit = news.iter().map(|earned| {
+        let Subject { cluster, service, action } = &earned.subject;
+        AuditEntry {
+            kind: kind.into(),
+            subject: format!("{cluster}/{service} {}", action.as_str()),
+            body: serde_json::json!({"mode": earned.mode, "by": earned.by, "because": earned.because}),
+        }
+    });
+    let audit: Vec<AuditEntry> = audit.collect();
+    all.extend(news);
     let effects = effect.into_iter().map(|(key, effect)| NewEffect {
         key,
         incident: None,
@@ -73,7 +111,7 @@ async fn keep(desk: &Desk, earned: Earned, kind: &str, effect: Option<(String, E
     let batch = Batch {
         settings: vec![(EARNED.into(), serde_json::to_string(&all).unwrap_or_default())],
         unless_changed: vec![(EARNED.into(), stored)],
-        audit: vec![AuditEntry { kind: kind.into(), subject, body }],
+        audit,
         effects: effects.collect(),
         ..Batch::default()
     };
@@ -84,8 +122,8 @@ async fn keep(desk: &Desk, earned: Earned, kind: &str, effect: Option<(String, E
 
 /// An execution that did not help: its service and action wait for people from now on.
 pub(super) async fn failed(desk: &Desk, plan: &Plan, why: &str) -> Result<(), FlowError> {
-    let subject = subject_of(plan);
-    let current = desk.policy.mode(plan.tier, mode(desk, &subject).await?);
+    let subject = subject_of(desk, plan);
+    let current = desk.policy.mode(plan.tier, mode(desk, &subject, plan.tier).await?);
     let because = format!("{}: {why}", plan.id);
     let Some(Verdict::Demote { to, because }) = demote(current, &because) else { return Ok(()) };
     warn!(service = subject.service, action = subject.action.as_str(), because, "autonomy is taken back");
@@ -96,8 +134,8 @@ pub(super) async fn failed(desk: &Desk, plan: &Plan, why: &str) -> Result<(), Fl
     );
     let effect = in_channel(desk, &text);
     let at = desk.clock.wall_now();
-    let earned = Earned { subject, mode: to, by: "midwatch".into(), because, at };
-    keep(desk, earned, "autonomy.demoted", effect.map(|effect| (format!("demoted/{}", plan.id), effect))).await
+    let earned = Earned { subject, mode: to, configured: None, by: "midwatch".into(), because, at };
+    keep(desk, vec![earned], "autonomy.demoted", effect.map(|effect| (format!("demoted/{}", plan.id), effect))).await
 }
 
 /// In the first chat's own channel, outside of any incident.
@@ -107,19 +145,25 @@ fn in_channel(desk: &Desk, text: &str) -> Option<Effect> {
     Some(Effect::Reply { chat: seat.chat.name().to_owned(), place, card: narrative::note(text, Tone::Neutral) })
 }
 
-fn subject_of(plan: &Plan) -> Subject {
-    Subject { cluster: plan.action.target().cluster.clone(), service: plan.service.clone(), action: plan.action.kind() }
+fn subject_of(desk: &Desk, plan: &Plan) -> Subject {
+    subject(desk, &plan.action, &plan.service)
+}
+
+/// Of an action on a service, under the one name of its cluster.
+pub(super) fn subject(desk: &Desk, action: &Action, service: &str) -> Subject {
+    let cluster = reach::name_of(desk, &action.target().cluster);
+    Subject { cluster, service: service.to_owned(), action: action.kind() }
 }
 
 /// Records of every service and action that were ever acted on, with the risk as last proposed.
-fn records(incidents: &[Incident]) -> BTreeMap<Subject, (TrackRecord, RiskTier)> {
+fn records(desk: &Desk, incidents: &[Incident]) -> BTreeMap<Subject, (TrackRecord, RiskTier)> {
     let mut records: BTreeMap<Subject, (TrackRecord, RiskTier)> = BTreeMap::new();
 
     for record in incidents.iter().flat_map(|incident| &incident.plans) {
         if record.plan.service.is_empty() {
             continue;
         }
-        let entry = records.entry(subject_of(&record.plan)).or_insert((TrackRecord::default(), record.plan.tier));
+        let entry = records.entry(subject_of(desk, &record.plan)).or_insert((TrackRecord::default(), record.plan.tier));
         entry.0.count(record);
         entry.1 = record.plan.tier;
     }
@@ -163,6 +207,7 @@ struct Standing {
     subject: Subject,
     record: TrackRecord,
     mode: Autonomy,
+    configured: Autonomy,
     verdict: Verdict,
 }
 
@@ -170,13 +215,18 @@ async fn standings(desk: &Desk) -> Result<Vec<Standing>, FlowError> {
     let incidents = desk.store.incidents(crate::store::Scope::All).await?;
     let diagnoses = diagnoses(&incidents, desk.clock.wall_now() - DIAGNOSES_WITHIN);
     let (earned, criteria) = (all_earned(desk).await?, criteria(desk));
-    let records = records(&incidents);
+    let records = records(desk, &incidents);
     let standings = records.into_iter().map(|(subject, (record, tier))| {
-        let own = earned.iter().find(|one| one.subject == subject).map(|one| one.mode);
+        let configured = desk.policy.configured(tier);
+        let own = earned.iter().find(|one| one.subject == subject).map(|one| one.under(configured));
         let mode = desk.policy.mode(tier, own);
         let said = diagnoses.get(&subject.service).copied().unwrap_or_default();
-        let verdict = judge(mode, tier, &record, &said, &criteria);
-        Standing { subject, record, mode, verdict }
+        let verdict = match configured {
+            // A promotion would change nothing.
+            Autonomy::Suggest => Verdict::Keep { because: format!("policy.{tier} says suggest") },
+            Autonomy::Approve | Autonomy::Automatic => judge(mode, tier, &record, &said, &criteria),
+        };
+        Standing { subject, record, mode, configured, verdict }
     });
     Ok(standings.collect())
 }
@@ -218,8 +268,9 @@ pub async fn promote(desk: &Desk, by: &Person, words: &str) -> Result<Card, Flow
         Verdict::ProposePromotion { to, because } => {
             let text = format!("{} of {service} is {} from now on: {because}", action.as_str(), to.as_str());
             let at = desk.clock.wall_now();
-            let earned = Earned { subject: standing.subject, mode: to, by: by.id.to_string(), because, at };
-            keep(desk, earned, "autonomy.promoted", None).await?;
+            let (subject, configured) = (standing.subject, Some(standing.configured));
+            let earned = Earned { subject, mode: to, configured, by: by.id.to_string(), because, at };
+            keep(desk, vec![earned], "autonomy.promoted", None).await?;
             Ok(narrative::note(&text, Tone::Good))
         }
         Verdict::Keep { because } | Verdict::Demote { because, .. } => Err(FlowError::Refused(format!(
@@ -236,19 +287,27 @@ pub async fn take_back(desk: &Desk, by: &Person, words: &str) -> Result<Card, Fl
     let action = ActionKind::parse(action).ok_or_else(|| {
         FlowError::Refused("demote needs a service and an action, such as: autonomy demote checkout restart".into())
     })?;
-    let standings = standings(desk).await?;
-    let found = standings.into_iter().find(|one| one.subject.service == service && one.subject.action == action);
-    let standing =
-        found.ok_or_else(|| FlowError::Refused(format!("{} of {service} was never done", action.as_str())))?;
-    let earned = Earned {
-        subject: standing.subject,
-        mode: Autonomy::Approve.min(standing.mode),
-        by: by.id.to_string(),
-        because: "a person took it back".into(),
-        at: desk.clock.wall_now(),
-    };
-    keep(desk, earned, "autonomy.demoted", None).await?;
-    Ok(narrative::note(&format!("{} of {service} waits for people from now on.", action.as_str()), Tone::Neutral))
+    let incidents = desk.store.incidents(crate::store::Scope::All).await?;
+    let done: BTreeSet<Subject> = records(desk, &incidents).into_keys().collect();
+    let earned = all_earned(desk).await?;
+    // Everywhere, also where it was never done: the configuration may let it run by itself there.
+    let named = incidents.iter().flat_map(Incident::clusters).chain([DEFAULT_CLUSTER]);
+    let mut clusters: BTreeSet<String> = named.map(|cluster| reach::name_of(desk, cluster)).collect();
+    clusters.extend(done.iter().chain(earned.iter().map(|one| &one.subject)).map(|one| one.cluster.clone()));
+    let at = desk.clock.wall_now();
+    let mut was_done = false;
+    let taken = clusters.into_iter().map(|cluster| {
+        let subject = Subject { cluster, service: service.to_owned(), action };
+        was_done |= done.contains(&subject);
+        let own = earned.iter().find(|one| one.subject == subject).map_or(Autonomy::Approve, |one| one.mode);
+        let (mode, by) = (Autonomy::Approve.min(own), by.id.to_string());
+        Earned { subject, mode, configured: None, by, because: "a person took it back".into(), at }
+    });
+    let taken = taken.collect();
+    keep(desk, taken, "autonomy.demoted", None).await?;
+    let never = if was_done { "" } else { " It was never done here: make sure that the name is right." };
+    let text = format!("{} of {service} waits for people from now on.{never}", action.as_str());
+    Ok(narrative::note(&text, Tone::Neutral))
 }
 
 /// Alerts that came back, and records that are good enough.
@@ -382,4 +441,44 @@ async fn recurred(desk: &Desk, incident: &Incident, plan: &Plan, because: &str) 
     .await?;
     warn!(incident = %incident.id, plan = %plan.id, because, "the alert came back");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn earned(cluster: &str, mode: Autonomy, configured: Option<Autonomy>) -> Earned {
+        let subject = Subject { cluster: cluster.into(), service: "web".into(), action: ActionKind::Restart };
+        Earned { subject, mode, configured, by: "T/U".into(), because: "well done".into(), at: Timestamp::default() }
+    }
+
+    #[test]
+    fn of_two_lines_of_one_cluster_the_more_careful_one_holds() {
+        use Autonomy::{Approve, Automatic};
+        let name_of = |cluster: &str| if cluster == "default" { "eu-1".to_owned() } else { cluster.to_owned() };
+        let held = |lines: &[(&str, Autonomy)]| {
+            let lines = lines.iter().map(|(cluster, mode)| earned(cluster, *mode, None)).collect();
+            let of = |one: Earned| format!("{} {}", one.subject.cluster, one.mode.as_str());
+            of_one_name(lines, name_of).into_iter().map(of).collect::<Vec<_>>()
+        };
+        assert_eq!(held(&[("default", Approve), ("eu-1", Automatic)]), ["eu-1 approve"]);
+        assert_eq!(
+            held(&[("default", Automatic), ("us-1", Automatic), ("eu-1", Approve)]),
+            ["eu-1 approve", "us-1 automatic"]
+        );
+    }
+
+    #[test]
+    fn a_configuration_that_was_lowered_takes_back_what_was_earned_above_it() {
+        use Autonomy::{Approve, Automatic, Suggest};
+        // Earned above what is configured: that is what a promotion is for.
+        assert_eq!(earned("c", Automatic, Some(Approve)).under(Approve), Automatic);
+        assert_eq!(earned("c", Automatic, Some(Automatic)).under(Approve), Approve);
+        assert_eq!(earned("c", Automatic, Some(Approve)).under(Suggest), Suggest);
+        assert_eq!(earned("c", Approve, None).under(Automatic), Approve);
+        // Lines of older versions say nothing of it.
+        let mut old = serde_json::to_value([earned("c", Automatic, None)]).unwrap();
+        old[0].as_object_mut().unwrap().remove("configured");
+        assert_eq!(read_earned(Some(&old.to_string())).unwrap()[0].under(Approve), Automatic);
+    }
 }

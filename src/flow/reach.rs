@@ -18,6 +18,22 @@ pub fn out_of_sight(desk: &Desk, incident: &Incident) -> Option<String> {
     (!incident.clusters().into_iter().any(|cluster| is_of(here, cluster))).then(|| refusal(here, incident))
 }
 
+/// One name for the cluster that is watched, whichever of its names an alert or a record uses.
+pub fn name_of(desk: &Desk, cluster: &str) -> String {
+    let watched = desk.config.kubernetes.as_ref().map(|kubernetes| kubernetes.cluster.as_deref());
+    one_name(watched, cluster).to_owned()
+}
+
+/// `watched`: the name of the cluster that is configured, if it has one.
+fn one_name<'a>(watched: Option<Option<&'a str>>, cluster: &'a str) -> &'a str {
+    match watched {
+        Some(Some(here)) if is_of(here, cluster) => here,
+        // Whatever the alerts name, this one is written to.
+        Some(None) => DEFAULT_CLUSTER,
+        Some(Some(_)) | None => cluster,
+    }
+}
+
 fn here(desk: &Desk) -> Option<&str> {
     desk.config.kubernetes.as_ref()?.cluster.as_deref()
 }
@@ -35,6 +51,16 @@ fn refusal(here: &str, incident: &Incident) -> String {
 mod tests {
     use super::*;
     use crate::domain::id::IncidentId;
+
+    #[test]
+    fn the_watched_cluster_has_one_name() {
+        let eu = Some(Some("eu-1"));
+        assert_eq!(
+            [one_name(eu, "eu-1"), one_name(eu, DEFAULT_CLUSTER), one_name(eu, "us-1")],
+            ["eu-1", "eu-1", "us-1"]
+        );
+        assert_eq!([one_name(Some(None), "eu-1"), one_name(None, "eu-1")], [DEFAULT_CLUSTER, "eu-1"]);
+    }
 
     #[test]
     fn another_cluster_is_out_of_reach_and_one_that_is_not_named_is_not() {

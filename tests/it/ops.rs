@@ -109,6 +109,19 @@ async fn a_pause_holds_where_it_was_set_and_stops_what_was_approved() {
 }
 
 #[tokio::test]
+async fn autonomy_is_taken_back_also_where_nothing_was_done_and_under_one_name_of_the_cluster() {
+    let cluster =
+        "[kubernetes]\ncluster = \"eu-1\"\nurl = \"http://127.0.0.1:9\"\ntoken = \"r\"\nwrite_token = \"w\"\n";
+    let talking = watch(cluster).await;
+    let said = talking.ordered("guest", "autonomy demote web restart").await;
+    assert!(said.contains("restart of web waits for people from now on") && said.contains("never done here"), "{said}");
+    let kept = talking.rows("SELECT value FROM setting WHERE name='autonomy'").await;
+    let lines: serde_json::Value = serde_json::from_str(&kept[0]).unwrap();
+    assert_eq!(lines.as_array().unwrap().len(), 1, "{lines}");
+    assert_eq!((&lines[0]["subject"]["cluster"], &lines[0]["mode"]), (&"eu-1".into(), &"approve".into()), "{lines}");
+}
+
+#[tokio::test]
 async fn a_question_about_a_service_becomes_an_investigation() {
     let talking = watch("[investigation]\nsettle_seconds = 600\n").await;
     let said = talking.ordered("guest", "diagnose checkout").await;

@@ -129,6 +129,7 @@ fn what_speaks_against_it_sends_it_to_people() {
     check(&automatic, &low, &paused, "refused by kill-switch");
     let earned = Facts { earned: Some(Autonomy::Automatic), ..calm() };
     assert!(matches!(policy(Autonomy::Approve).rule(&low, &earned), Ruling::Unattended { .. }));
+    check(&policy(Autonomy::Suggest), &low, &earned, "refused by suggest-only");
     // Whatever was earned, the risk is what it is.
     let roll_back =
         Action::RollBack { target: target("c", "prod", "Deployment", "web", "1"), from_revision: 2, to_revision: 1 };

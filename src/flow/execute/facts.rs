@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::domain::action::Action;
-use crate::domain::autonomy::Subject;
 use crate::domain::id::PlanId;
 use crate::domain::incident::{Incident, Outcome, PlanRecord};
 use crate::domain::judge::is_proven;
@@ -128,11 +127,7 @@ pub(in crate::flow) async fn facts(desk: &Desk, about: About<'_>, stage: Stage) 
     let reach = Reach { service: about.service, action: about.action, extent };
     let neighbour_busy = under_way.iter().any(|other| are_connected(&topology, &other.plan, &reach));
     let pauses = pause::names_for(about.action, Some(about.service), extent);
-    let subject = Subject {
-        cluster: about.action.target().cluster.clone(),
-        service: about.service.to_owned(),
-        action: about.action.kind(),
-    };
+    let subject = earn::subject(desk, about.action, about.service);
     // Another look may have found less than what it was proposed on.
     let proven = match &about.incident.diagnosis {
         Some(diagnosis) => {
@@ -147,7 +142,7 @@ pub(in crate::flow) async fn facts(desk: &Desk, about: About<'_>, stage: Stage) 
         requester: about.requester.map(str::to_owned),
         service: about.service.to_owned(),
         environment: if production { "production".to_owned() } else { String::new() },
-        earned: earn::mode(desk, &subject).await?,
+        earned: earn::mode(desk, &subject, about.action.tier()).await?,
         paused: desk.paused_by(&pauses).await.is_some(),
         wall_now,
         blast: about.blast,
