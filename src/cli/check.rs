@@ -163,6 +163,13 @@ async fn reach(config: &Config, findings: &mut Findings) {
         }
         Err(error) => findings.bad("intent", error.to_string()),
     }
+    if config.policy.policy().is_ok_and(|policy| policy.mixes_in_anybody()) {
+        findings.note(
+            "policy",
+            "policy.approvers names local/you beside people who are known: the chat page asks nobody who they are, so \
+             its approval is not one of two, not for high risk, and not for what somebody asked for",
+        );
+    }
     let (people, groups) = (config.policy.approvers.len(), config.policy.groups.len());
     match (people, groups) {
         (0, 0) => findings.note(

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::action::{Action, RiskTier, Target, Undo};
 use super::id::{Digest, EvidenceId, PlanId};
+use super::policy::Sought;
 use super::time::Timestamp;
 pub use blast::{Autoscaler, BlastRadius, Budget, Extent, Quota, Surroundings, is_felt_by_people};
 
@@ -31,6 +32,13 @@ pub struct Plan {
     pub approvals_needed: usize,
     /// Who asked; nobody for a plan of the agent. Never counts as an approver.
     pub requester: Option<String>,
+}
+
+impl Plan {
+    /// What its approvals are wanted for.
+    pub fn sought(&self) -> Sought<'_> {
+        Sought { tier: self.tier, approvals: self.approvals_needed, requester: self.requester.as_deref() }
+    }
 }
 
 /// A number that must come back for the remediation to count as a success.

@@ -68,6 +68,18 @@ impl Autonomy {
     }
 }
 
+/// The chat page, which asks nobody who they are.
+pub const ANYBODY: &str = "local/you";
+
+/// What an approval is wanted for.
+#[derive(Debug, Clone, Copy)]
+pub struct Sought<'a> {
+    pub tier: RiskTier,
+    pub approvals: usize,
+    /// Who asked for the plan; nobody for one of the watch itself.
+    pub requester: Option<&'a str>,
+}
+
 /// A time in which nothing is changed without need, such as the days before Christmas.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -306,6 +318,31 @@ impl Policy {
     /// Whether the list names the person; members of `groups` are looked up elsewhere.
     pub fn names(&self, person: &str) -> bool {
         self.approvers.iter().any(|approver| approver == person)
+    }
+
+    /// Whether people who are known by name and the chat page, which anybody may be, can approve side by side.
+    pub fn mixes_in_anybody(&self) -> bool {
+        self.names(ANYBODY) && (!self.groups.is_empty() || self.approvers.iter().any(|one| one != ANYBODY))
+    }
+
+    /// Why an approval by somebody who may approve does not count (S6): at the chat page sits anybody, also one
+    /// of the others. Where nobody else may approve, it is all there is.
+    pub fn uncounted(&self, approver: &str, sought: &Sought<'_>) -> Option<&'static str> {
+        if !self.mixes_in_anybody() {
+            return None;
+        }
+        if approver != ANYBODY {
+            let by_anybody = sought.requester == Some(ANYBODY);
+            return by_anybody.then_some(
+                "it was asked for on the chat page, which asks nobody who they are, so whoever approves may have \
+                 asked; ask for it from the chat or with a token of [[people]]",
+            );
+        }
+        let alone = sought.requester.is_none() && sought.approvals < 2 && sought.tier != RiskTier::High;
+        (!alone).then_some(
+            "the chat page asks nobody who they are, so its approval counts neither as one of two, nor for high \
+             risk, nor beside whoever asked; approve from the chat or with a token of [[people]]",
+        )
     }
 
     /// Changes whenever a rule does, so that an old approval does not outlive the policy it was

@@ -19,6 +19,7 @@ use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, State};
 use crate::domain::narrative::{answer, note};
 use crate::domain::plan::{Extent, SuccessCheck};
+use crate::domain::policy::ANYBODY;
 use crate::ports::{ClusterError, DeclaredJob, Person, Wish, Workload};
 
 const USAGE: &str = "act INC-1 restart shop/checkout";
@@ -54,6 +55,13 @@ pub async fn request(desk: &Desk, by: &Person, text: &str) -> Result<Card, FlowE
     let verb = words.next().ok_or_else(|| refused(format!("name an action: {USAGE}")))?;
     let (object, value) = (words.next().unwrap_or_default(), words.next().map(str::to_owned));
     desk.must_have_authority(by, "ask for an action").await?;
+    if by.id.as_str() == ANYBODY && desk.policy.mixes_in_anybody() {
+        return Err(refused(
+            "the chat page asks nobody who they are, so nobody could be told from whoever asks here when it is \
+             approved; ask from the chat or with a token of [[people]]"
+                .to_owned(),
+        ));
+    }
     let incident = desk.store.incident(&id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?;
     if !matches!(incident.state, State::Diagnosed | State::HandedOver { .. }) {
         return Err(refused(format!(

@@ -92,6 +92,13 @@ pub async fn vote(
         desk.audit("approval.refused", plan.as_str(), body).await?;
         return Err(FlowError::Refused(format!("{} may not decide on plans: {because}", by.name)));
     }
+    if decision == Decision::Approve
+        && let Some(because) = uncounted(desk, &plan, &person).await?
+    {
+        let body = serde_json::json!({"by": person, "decision": decision, "because": because});
+        desk.audit("approval.refused", plan.as_str(), body).await?;
+        return Err(FlowError::Refused(format!("this approval does not count: {because}")));
+    }
     let reopens = desk.model.is_some() && reason.is_some();
     let (incident, voted) = desk
         .change(&incident_id, |change| {
@@ -132,6 +139,14 @@ pub async fn vote(
     info!(incident = %incident.id, %plan, by = person, ?decision, "vote counted");
     desk.bells.execution.notify_one();
     Ok(told)
+}
+
+/// Why the approval of somebody who may approve is none for this plan. Whoever comes late hears that instead.
+async fn uncounted(desk: &Desk, plan: &PlanId, person: &str) -> Result<Option<&'static str>, FlowError> {
+    let incident = desk.store.incident(&incident_of(plan)).await?;
+    let record = incident.as_ref().and_then(|incident| incident.plan(plan));
+    let proposed = record.filter(|record| record.outcome == Outcome::Proposed).map(|record| &record.plan);
+    Ok(proposed.and_then(|plan| desk.policy.uncounted(person, &plan.sought())))
 }
 
 fn still_valid(desk: &Desk, record: &PlanRecord, digest: &str, wall_now: Timestamp) -> Result<(), FlowError> {

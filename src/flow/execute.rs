@@ -36,7 +36,7 @@ use crate::domain::id::{IncidentId, PersonId, PlanId};
 use crate::domain::incident::{Incident, IncidentEvent, Outcome, PlanRecord};
 use crate::domain::narrative;
 use crate::domain::plan::{self, Plan};
-use crate::domain::policy::{Ruling, Stage};
+use crate::domain::policy::{Ruling, Sought, Stage};
 use crate::domain::time::Timestamp;
 use crate::ports::{ClusterError, DryRun, Took, crash};
 use crate::store::{Claim, ExecutionRow, StoreError};
@@ -254,14 +254,19 @@ async fn may_run(desk: &Desk, incident: &Incident, plan: &Plan, hands: &Hands) -
     let (service, action, requester) = (plan.service.as_str(), &plan.action, plan.requester.as_deref());
     let about = About { incident, service, action, blast, requester, own: Some(&plan.id) };
     let facts = facts(desk, about, Stage::Execute).await?;
-    let votes = desk.store.votes(plan.id.as_str()).await?;
+    let (votes, ruling) = (desk.store.votes(plan.id.as_str()).await?, desk.policy.rule(&plan.action, &facts));
+    let approvals = match &ruling {
+        Ruling::NeedsApproval { approvals, .. } => plan.approvals_needed.max(*approvals),
+        Ruling::Refused { .. } | Ruling::Unattended { .. } => plan.approvals_needed,
+    };
+    let sought = Sought { approvals, ..plan.sought() };
     let mut valid = 0;
     for (person, _) in votes.iter().filter(|(_, decision)| decision == "approve") {
         // Who asked for the plan does not count (S6), whatever the table of votes holds.
-        let counts = plan.requester.as_ref() != Some(person);
+        let counts = plan.requester.as_ref() != Some(person) && desk.policy.uncounted(person, &sought).is_none();
         valid += usize::from(counts && desk.authority_of(&PersonId::new(person.clone())).await.is_ok());
     }
-    Ok(match desk.policy.rule(&plan.action, &facts) {
+    Ok(match ruling {
         Ruling::Refused { because, .. } => MayRun::No(because),
         Ruling::Unattended { .. } => MayRun::Yes,
         Ruling::NeedsApproval { approvals, .. } if valid >= approvals => MayRun::Yes,

@@ -64,7 +64,7 @@ async fn two_people_decide_once_and_who_asked_does_not_count() {
 }
 
 #[tokio::test]
-async fn the_card_says_who_is_missing_and_the_page_decides_like_everybody() {
+async fn the_card_says_who_is_missing_and_the_page_that_anybody_may_be_is_no_second_person() {
     let mut talking = Talking::with_approvers(APPROVERS, &four()).await;
     with_plan(&mut talking, Seeded { approvals: 2, ..Seeded::default() }).await;
     talking.ordered("ada", &format!("approve {CARD}")).await;
@@ -75,9 +75,16 @@ async fn the_card_says_who_is_missing_and_the_page_decides_like_everybody() {
     assert!(said.contains("local/ada votes approve") && said.contains("high risk needs people"), "{said}");
     let ts = talking.root("ops", "INC-1").await;
     talking.press(&ts, "approve", CARD, None).await;
+    let refused = async || {
+        let refused = talking.rows("SELECT body FROM audit WHERE kind='approval.refused'").await;
+        refused.into_iter().find(|body| body.contains("local/you"))
+    };
+    let why = talking.until("the refusal", refused).await;
+    assert!(why.contains("the chat page asks nobody who they are"), "{why}");
+    talking.ordered("bob", &format!("approve {CARD}")).await;
     talking.in_thread("INC-1", "Approved by ").await;
     let said = talking.ordered("bob", "audit INC-1").await;
-    assert!(said.contains("approved by local/ada, local/you") && said.contains("The audit chain is whole"), "{said}");
+    assert!(said.contains("approved by local/ada, local/bob") && said.contains("The audit chain is whole"), "{said}");
 }
 
 #[tokio::test]

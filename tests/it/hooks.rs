@@ -49,9 +49,9 @@ async fn a_hook_is_called_once_by_two_people_with_its_evidence_before() {
          url = \"{url}/purge\"\ncheck_url = \"{url}/health\"\nheaders = {{ authorization = \"secret-token\" }}\n\
          networks = [\"127.0.0.0/8\"]\n\
          [[remediation.hook]]\nname = \"not-reachable\"\ndescription = \"No network is named.\"\nurl = \"{url}/no\"\ncheck_url = \"{url}/no\"\n",
-        people(&["T1/ann"])
+        people(&["T1/ann", "T1/bob"])
     );
-    let talking = Talking::with_approvers("[\"local/you\", \"T1/ann\"]", &more).await;
+    let talking = Talking::with_approvers("[\"T1/ann\", \"T1/bob\"]", &more).await;
     let fired = alert("Down", "catalog");
     talking.send(std::slice::from_ref(&fired)).await;
     talking
@@ -72,8 +72,7 @@ async fn a_hook_is_called_once_by_two_people_with_its_evidence_before() {
     // Who asked does not count.
     says(&talking, "ann", &format!("approve {value}")).await;
     assert_eq!(plan(&talking).await.unwrap()["outcome"]["outcome"], "proposed");
-    let message = talking.messages().await[0]["ts"].as_str().unwrap().to_owned();
-    talking.press(&message, "approve", &value, None).await;
+    says(&talking, "bob", &format!("approve {value}")).await;
     talking.until("the call", async || (plan(&talking).await?["outcome"]["outcome"] == "written").then_some(())).await;
     let mut ended = fired;
     ended["status"] = json!("resolved");
@@ -96,11 +95,10 @@ async fn outcome(talking: &Talking, incident: usize) -> String {
 
 /// One person asks for a hook, and another approves it.
 async fn decided(talking: &Talking, incident: usize, name: &str) {
-    let message = talking.messages().await[0]["ts"].as_str().unwrap().to_owned();
     says(talking, "ann", &format!("act INC-{incident} {name}")).await;
     let plan = stored(&talking.data()).await[incident - 1]["plans"][0].clone();
     let digest = &plan["plan"]["digest"].as_str().unwrap()[..12];
-    talking.press(&message, "approve", &format!("INC-{incident}.P1.{digest}"), None).await;
+    says(talking, "bob", &format!("approve INC-{incident}.P1.{digest}")).await;
     talking.until("the decision", async || (outcome(talking, incident - 1).await != "proposed").then_some(())).await;
 }
 
@@ -115,12 +113,12 @@ async fn one_that_waits_for_its_effect_holds_up_only_what_is_connected() {
     };
     let more = format!(
         "{}[investigation]\nsettle_seconds = 0\n[remediation]\nlook_seconds = 0.2\n{}{}{}",
-        people(&["T1/ann"]),
+        people(&["T1/ann", "T1/bob"]),
         hook("purge", "catalog"),
         hook("flush", "billing"),
         hook("warm", "catalog"),
     );
-    let talking = Talking::with_approvers("[\"local/you\", \"T1/ann\"]", &more).await;
+    let talking = Talking::with_approvers("[\"T1/ann\", \"T1/bob\"]", &more).await;
     let fired = alert("Down", "catalog");
     for (at, alert) in [fired.clone(), alert("Down", "billing"), alert("Down", "search")].into_iter().enumerate() {
         talking.send(&[alert]).await;
@@ -157,9 +155,9 @@ async fn resolved_while_it_fires(fired: &[Value], more: &str) -> Talking {
          [[remediation.hook]]\nname = \"purge\"\ndescription = \"Empties it.\"\nservice = \"catalog\"\n\
          url = \"{url}/purge\"\ncheck_url = \"{url}/health\"\nnetworks = [\"127.0.0.0/8\"]\n\
          success = {{ query = \"errors\", label = \"service\", bound = 1, direction = \"at_most\", unit = \"%\" }}\n",
-        people(&["T1/ann"]),
+        people(&["T1/ann", "T1/bob"]),
     );
-    let talking = Talking::with_approvers("[\"local/you\", \"T1/ann\"]", &more).await;
+    let talking = Talking::with_approvers("[\"T1/ann\", \"T1/bob\"]", &more).await;
     talking.send(fired).await;
     talking.incident("INC-1", |incident| incident["state"] == "handed_over").await;
     decided(&talking, 1, "purge").await;

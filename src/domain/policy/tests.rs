@@ -201,6 +201,32 @@ fn cases_say_what_they_expect_and_by_which_rule() {
     assert_eq!(read_cases(""), Err(BadCases::None));
 }
 
+#[test]
+fn the_page_that_anybody_may_be_is_no_second_person() {
+    let with = |approvers: &[&str], groups: &[&str]| {
+        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Policy { approvers: list(approvers), groups: list(groups), ..policy(Autonomy::Approve) }
+    };
+    let sought = |tier, approvals, requester| Sought { tier, approvals, requester };
+    let (medium, high) = (RiskTier::Medium, RiskTier::High);
+    let alone = sought(medium, 1, None);
+    for mixed in [with(&["T/ANN", ANYBODY], &[]), with(&[ANYBODY], &["T/GROUP"])] {
+        assert_eq!(mixed.uncounted(ANYBODY, &alone), None, "one person, and nobody asked");
+        for more in [sought(medium, 2, None), sought(high, 1, None), sought(medium, 1, Some("T/ANN"))] {
+            assert!(mixed.uncounted(ANYBODY, &more).is_some(), "{more:?}");
+            assert_eq!(mixed.uncounted("T/BEN", &more), None, "{more:?}");
+        }
+        // Whoever asked there may be any of the others.
+        assert!(mixed.uncounted("T/ANN", &sought(medium, 1, Some(ANYBODY))).is_some());
+    }
+    // Where nobody else may approve, and where the page may not, things are as they were.
+    for plain in [with(&[ANYBODY], &[]), with(&["T/ANN", "T/BEN"], &[])] {
+        assert!(!plain.mixes_in_anybody());
+        assert_eq!(plain.uncounted(ANYBODY, &sought(high, 2, Some("T/ANN"))), None);
+        assert_eq!(plain.uncounted("T/ANN", &sought(medium, 1, Some(ANYBODY))), None);
+    }
+}
+
 /// Wider is more.
 fn width(ruling: &Ruling) -> usize {
     match ruling {

@@ -85,7 +85,7 @@ pub async fn run(scenario: Scenario, kill_at: Option<&str>, seed: u64) -> Outcom
         "[server]\nlisten = \"{api}\"\n[console]\nlisten = \"{console}\"\n[store]\ndata_dir = {:?}\n\
          [kubernetes]\ncluster = \"default\"\nurl = \"{kube}\"\ntoken = \"r\"\nwrite_token = \"w\"\n\
          [slack]\nbot_token = \"xoxb-1\"\nsigning_secrets = [\"{}\"]\napi_base = \"{slack}/api\"\nteam_id = \"T1\"\nchannel = \"C1\"\n\
-         [policy]\napprovers = [\"local/you\", \"T1/U1\"]\napproval_seconds = {expiry}\n\
+         [policy]\napprovers = [\"local/you\", \"T1/U1\", \"T1/U2\"]\napproval_seconds = {expiry}\n\
          [investigation]\nsettle_seconds = 0\nverify_seconds = 12\n[remediation]\nlook_seconds = 0.2\n",
         folder.path().join("data"),
         chat::SECRET,
@@ -255,8 +255,17 @@ impl Life {
         .await
     }
 
-    /// `/ops ...` from Slack, as U1.
+    /// `/ops ...` from Slack, as U1, who asks.
     async fn says(&mut self, text: &str) -> bool {
+        self.says_as("U1", text).await
+    }
+
+    /// As U2: the page is nobody whom the plan's requester could be told from.
+    async fn approves(&mut self, value: &str) -> bool {
+        self.says_as("U2", &format!("approve {value}")).await
+    }
+
+    async fn says_as(&mut self, who: &str, text: &str) -> bool {
         self.acts += 1;
         let form = |fields: &[(&str, &str)]| {
             url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
@@ -265,7 +274,7 @@ impl Life {
         let body = form(&[
             ("team_id", "T1"),
             ("channel_id", "C1"),
-            ("user_id", "U1"),
+            ("user_id", who),
             ("command", "/ops"),
             ("text", text),
             ("response_url", "https://hooks.slack.com/x"),
@@ -338,13 +347,13 @@ impl Life {
                 (Scenario::Paused, "proposed") if patient => {
                     // The approval follows only when the switch is certainly thrown.
                     match paused(&self.data()).await {
-                        true => self.presses("approve", &value).await,
+                        true => self.approves(&value).await,
                         false => self.says("pause for the test").await,
                     };
                     next_act = Instant::now() + Duration::from_secs(2);
                 }
                 (_, "proposed") if patient => {
-                    self.presses("approve", &value).await;
+                    self.approves(&value).await;
                     next_act = Instant::now() + Duration::from_secs(3);
                 }
                 (Scenario::Helps | Scenario::Restarts, "written") if !ended => {
