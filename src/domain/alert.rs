@@ -1,6 +1,6 @@
 //! One labelled firing, and how it is read from the shapes that the world sends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -319,6 +319,12 @@ impl Alert {
 
     pub fn namespace(&self) -> Option<&str> {
         self.label("namespace")
+    }
+
+    /// All that its labels name: where a scraper keeps the label of its own, what it scraped says it in another.
+    pub fn namespaces(&self) -> BTreeSet<String> {
+        let named = ["namespace", "exported_namespace", "kubernetes_namespace"].iter();
+        named.filter_map(|label| self.label(label)).filter(|name| !name.is_empty()).map(str::to_owned).collect()
     }
 
     pub fn team(&self) -> Option<&str> {

@@ -41,7 +41,7 @@ mod tests;
 mod voices;
 mod waiting;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,6 +117,7 @@ pub struct Patient {
     pub subject: Arc<str>,
     pub at: Timestamp,
     pub said: Said,
+    pub namespaces: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -417,8 +418,9 @@ impl Correlator {
 
     /// What the caller needs to know of a waiting alert when it gathers it.
     pub fn waiting(&self, fingerprint: Fingerprint) -> Option<Patient> {
-        let Waiting { node, name, at, said, .. } = self.waiting.get(fingerprint)?;
-        Some(Patient { name: name.clone(), subject: self.graph.at(*node).subject.clone(), at: *at, said: *said })
+        let Waiting { node, name, at, said, namespaces, .. } = self.waiting.get(fingerprint)?;
+        let (name, subject) = (name.clone(), self.graph.at(*node).subject.clone());
+        Some(Patient { name, subject, at: *at, said: *said, namespaces: namespaces.clone() })
     }
 
     /// After a restart: it waited, and nothing has become of it.
@@ -430,7 +432,8 @@ impl Correlator {
 
     fn wait(&mut self, alert: &Reading<'_>, node: u32) {
         let Alert { fingerprint, starts_at: at, .. } = **alert;
-        self.waiting.add(Waiting { fingerprint, node, name: alert.name().into(), at, said: Said::by(alert) });
+        let (name, said, namespaces) = (alert.name().into(), Said::by(alert), alert.namespaces());
+        self.waiting.add(Waiting { fingerprint, node, name, at, said, namespaces });
     }
 
     pub fn cluster_of_waiting(&self, fingerprint: Fingerprint) -> Option<Arc<str>> {

@@ -280,8 +280,10 @@ impl Incident {
                             last_at: alert.starts_at,
                             score: None,
                             elsewhere: BTreeSet::new(),
+                            namespaces: BTreeSet::new(),
                         });
                     group.elsewhere.extend(alert.elsewhere.iter().filter(|name| **name != self.cluster).cloned());
+                    group.namespaces.extend(alert.namespaces.iter().cloned());
                     group.score = Scored::lower(group.score, alert.score);
                     group.severity = group.severity.max(alert.severity);
                     group.said.users = group.said.users.max(alert.said.users);
@@ -497,6 +499,7 @@ impl Incident {
                     self.alerts.insert(group_key(&group.name, &group.subject), group);
                 }
                 Some(known) => {
+                    known.namespaces.extend(group.namespaces.iter().cloned());
                     known.elsewhere.extend(group.elsewhere.iter().filter(|name| **name != self.cluster).cloned());
                     known.severity = known.severity.max(group.severity);
                     known.said.users = known.said.users.max(group.said.users);

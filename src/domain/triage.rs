@@ -7,6 +7,7 @@ mod held;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +69,7 @@ pub struct Gathered {
     pub severity: Severity,
     pub starts_at: Timestamp,
     pub said: Said,
+    pub namespaces: BTreeSet<String>,
 }
 
 /// A warning that did not go away by itself.
@@ -360,13 +362,14 @@ impl Triage {
                 let gathers: Vec<Fingerprint> =
                     gathers.into_iter().filter(|one| !self.muted_meanwhile(*one, event_now)).collect();
                 let gathers = gathers.into_iter().filter_map(|fingerprint| {
-                    let Patient { name, subject, at, said } = self.correlator.waiting(fingerprint)?;
+                    let Patient { name, subject, at, said, namespaces } = self.correlator.waiting(fingerprint)?;
                     let cluster = self.correlator.cluster_of_waiting(fingerprint)?;
                     let heard =
                         Heard { fingerprint, cluster: &cluster, subject: &subject, name: &name, at, critical: false };
                     self.correlator.joined(&incident, heard, topology);
                     let (name, subject) = (name.to_string(), subject.to_string());
-                    Some(Gathered { fingerprint, name, subject, severity: Severity::Warning, starts_at: at, said })
+                    let severity = Severity::Warning;
+                    Some(Gathered { fingerprint, name, subject, severity, starts_at: at, said, namespaces })
                 });
                 let gathers = gathers.collect();
                 Judged::Opened { incident, because: why, gathers }
@@ -401,7 +404,7 @@ impl Triage {
         }
         for fingerprint in self.correlator.overdue(event_now) {
             let known = self.correlator.waiting(fingerprint).zip(self.correlator.cluster_of_waiting(fingerprint));
-            let Some((Patient { name, subject, at: starts_at, said }, cluster)) = known else { continue };
+            let Some((Patient { name, subject, at: starts_at, said, namespaces }, cluster)) = known else { continue };
             if !self.prefilter.is_firing(fingerprint) {
                 self.correlator.ended(fingerprint);
                 continue;
@@ -426,7 +429,8 @@ impl Triage {
                 self.correlator.lasts(&incident, fingerprint);
             }
             let (name, subject) = (name.to_string(), subject.to_string());
-            let alert = Gathered { fingerprint, name, subject, severity: Severity::Warning, starts_at, said };
+            let severity = Severity::Warning;
+            let alert = Gathered { fingerprint, name, subject, severity, starts_at, said, namespaces };
             let cluster = correlate::cluster_of(&cluster).to_owned();
             overdue.push(Persisting { incident, opened, cluster, team, alert, because, again: false });
         }
@@ -474,6 +478,7 @@ impl Triage {
                 severity: alert.severity(),
                 starts_at: alert.starts_at,
                 said: Said::by(&alert),
+                namespaces: alert.namespaces(),
             };
             let persists = |incident, opened, again, alert, because| Persisting {
                 again,

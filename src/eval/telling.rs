@@ -157,6 +157,7 @@ mod tests {
             severity,
             starts_at: Timestamp::from_secs(0),
             said: Said::default(),
+            namespaces: Default::default(),
         }
     }
 

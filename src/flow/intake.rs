@@ -510,6 +510,7 @@ impl Watchkeeper {
             score: self.triage.prefilter.scored(alert.fingerprint),
             said: Said::by(alert),
             elsewhere: self.triage.correlator.elsewhere(alert.fingerprint),
+            namespaces: alert.namespaces(),
         });
     }
 
@@ -524,7 +525,7 @@ impl Watchkeeper {
         batch: &mut Batch,
         touched: &mut Touched,
     ) {
-        let Gathered { fingerprint, name, subject, severity, starts_at, said } = gathered;
+        let Gathered { fingerprint, name, subject, severity, starts_at, said, namespaces } = gathered;
         let still = self.firing.insert(fingerprint, (name.clone(), subject.clone())).is_some();
         self.over_firing.remove(&fingerprint);
         match touched.waits.remove(&fingerprint).and_then(|row| batch.ledger.get_mut(row)) {
@@ -550,6 +551,7 @@ impl Watchkeeper {
             score: self.triage.prefilter.scored(fingerprint),
             said,
             elsewhere: self.triage.correlator.elsewhere(fingerprint),
+            namespaces,
         });
     }
 }

@@ -1,6 +1,6 @@
 //! Open incident -> evidence, ranking, diagnosis, and a plan if a typed action can help.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -290,7 +290,7 @@ async fn concrete(
     if let Some(why) = reach::beyond(desk, &incident) {
         return Err(why);
     }
-    let workload = workload_of(cluster.as_ref(), service).await?;
+    let workload = workload_of(cluster.as_ref(), &incident, service).await?;
     let action = action_for(cluster.as_ref(), &incident, picture, diagnosis, &workload).await?;
     // Nobody is asked twice for what they said no to; what was rejected may be right after another look,
     // but then a person does it.
@@ -316,12 +316,28 @@ async fn concrete(
     draft(desk, &picture.topology, wanted).await
 }
 
-async fn workload_of(cluster: &dyn Cluster, service: &str) -> Result<Workload, String> {
+async fn workload_of(cluster: &dyn Cluster, incident: &Incident, service: &str) -> Result<Workload, String> {
     let workloads = cluster.workloads().await.map_err(|error| error.to_string())?;
-    let mut found = workloads.into_iter().filter(|workload| workload.service == service || workload.name == service);
-    match (found.next(), found.next()) {
+    the_one(workloads, service, &incident.namespaces_of(service))
+}
+
+/// What bears the same name in another namespace than the alerts name, such as in staging, is something else.
+fn the_one(workloads: Vec<Workload>, service: &str, named: &BTreeSet<&str>) -> Result<Workload, String> {
+    let of_name = workloads.into_iter().filter(|workload| workload.service == service || workload.name == service);
+    let is_here = |workload: &Workload| named.is_empty() || named.contains(workload.namespace.as_str());
+    let (here, elsewhere): (Vec<_>, Vec<_>) = of_name.partition(is_here);
+    let mut here = here.into_iter();
+    match (here.next(), here.next()) {
         (Some(workload), None) => Ok(workload),
-        (None, _) => Err(format!("{service} is not a workload of this cluster")),
+        (None, _) => Err(match elsewhere.first() {
+            Some(other) => format!(
+                "the alerts name the namespace {}, where {service} is no Deployment or StatefulSet; {}/{} lies elsewhere",
+                named.iter().copied().collect::<Vec<_>>().join(" or "),
+                other.namespace,
+                other.name
+            ),
+            None => format!("{service} is not a workload of this cluster"),
+        }),
         (Some(one), Some(other)) => Err(format!(
             "{service} is not unique: {}/{} and {}/{}",
             one.namespace, one.name, other.namespace, other.name
@@ -463,4 +479,31 @@ async fn ask(desk: &Desk, id: &IncidentId, plan: Plan, ruling: Ruling) -> Result
     .await?;
     info!(incident = %id, plan = %plan.id, action = %plan.action, tier = %plan.tier, ruling = words, "plan proposed");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_bears_the_name_in_another_namespace_is_not_touched() {
+        let workloads = |namespaces: &[&str]| -> Vec<Workload> {
+            let of = |namespace: &&str| Workload::running("Deployment", namespace, "web");
+            namespaces.iter().map(of).collect()
+        };
+        let found = |there: &[&str], named: &[&str]| {
+            the_one(workloads(there), "web", &named.iter().copied().collect()).map(|workload| workload.namespace)
+        };
+        assert_eq!(found(&["prod"], &["prod"]), Ok("prod".to_owned()));
+        // In production it is a DaemonSet or a Rollout, which is not among the workloads.
+        let refused = found(&["staging"], &["prod"]).unwrap_err();
+        assert_eq!(
+            refused,
+            "the alerts name the namespace prod, where web is no Deployment or StatefulSet; staging/web lies elsewhere"
+        );
+        assert_eq!(found(&["prod", "staging"], &["prod", "monitoring"]), Ok("prod".to_owned()));
+        assert_eq!(found(&["staging"], &[]), Ok("staging".to_owned()), "the alerts name none");
+        assert_eq!(found(&["prod", "staging"], &[]).unwrap_err(), "web is not unique: prod/web and staging/web");
+        assert_eq!(found(&[], &["prod"]).unwrap_err(), "web is not a workload of this cluster");
+    }
 }

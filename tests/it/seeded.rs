@@ -99,6 +99,7 @@ async fn write(data: &Path, seeded: Seeded) {
         said: Said::default(),
         score: None,
         elsewhere: Default::default(),
+        namespaces: Default::default(),
     };
     let body = "Down about pay is critical";
     let seen = Evidence {

@@ -17,6 +17,7 @@ pub(super) struct Waiting {
     pub name: Arc<str>,
     pub at: Timestamp,
     pub said: Said,
+    pub namespaces: BTreeSet<String>,
 }
 
 #[derive(Debug, Default)]

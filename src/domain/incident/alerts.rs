@@ -28,10 +28,17 @@ pub struct AlertGroup {
     /// Clusters other than the incident's that its alerts came from.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub elsewhere: BTreeSet<String>,
+    /// That the labels of its alerts name; empty also in what was stored before they were kept.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub namespaces: BTreeSet<String>,
 }
 
 pub(super) fn group_key(name: &str, subject: &str) -> String {
     format!("{name} {subject}")
+}
+
+fn namespaces<'a>(groups: impl Iterator<Item = &'a AlertGroup>) -> BTreeSet<&'a str> {
+    groups.flat_map(|group| &group.namespaces).map(String::as_str).collect()
 }
 
 impl Incident {
@@ -45,6 +52,12 @@ impl Incident {
         let elsewhere: BTreeSet<&str> =
             self.alerts.values().flat_map(|group| &group.elsewhere).map(String::as_str).collect();
         std::iter::once(self.cluster.as_str()).chain(elsewhere).collect()
+    }
+
+    /// Where the service is, as its own alerts say, else as all of them say. Empty: they do not.
+    pub fn namespaces_of(&self, service: &str) -> BTreeSet<&str> {
+        let own = namespaces(self.alerts.values().filter(|group| group.subject == service));
+        if own.is_empty() { namespaces(self.alerts.values()) } else { own }
     }
 
     /// Its alerts, for another incident to take in.

@@ -228,6 +228,9 @@ pub struct JoinedAlert {
     /// Clusters that it came from, where they are not the incident's.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub elsewhere: BTreeSet<String>,
+    /// That its labels name; empty also in what was stored before they were kept.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub namespaces: BTreeSet<String>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde's own signature

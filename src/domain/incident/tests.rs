@@ -19,6 +19,7 @@ fn joined(subject: &str, score: f64) -> JoinedAlert {
         said: Default::default(),
         score: Some(Scored { score, openly: true }),
         elsewhere: Default::default(),
+        namespaces: Default::default(),
     }
 }
 
@@ -205,4 +206,24 @@ fn what_nobody_knew_is_looked_at_again_when_it_is_another_picture_and_not_for_ev
     ends(&mut known, Verdict::Likely);
     known.apply(&joins(&["d", "e", "f", "g", "h"]), at(99)).expect("they join");
     assert_eq!(known.outgrown(), None, "its cause is known");
+}
+
+#[test]
+fn where_a_service_is_its_own_alerts_say_and_else_all_of_them() {
+    let mut incident = incident(1, &[("pay", -0.6)]);
+    let said = |subject: &str, spaces: &[&str]| JoinedAlert {
+        namespaces: spaces.iter().map(|name| (*name).to_owned()).collect(),
+        ..joined(subject, -0.5)
+    };
+    let alerts = vec![said("web", &["prod"]), said("pay", &["pay", "monitoring"]), said("front", &[])];
+    incident.apply(&IncidentEvent::AlertsJoined { alerts }, at(62)).expect("they join");
+    let of = |service: &str| incident.namespaces_of(service).into_iter().collect::<Vec<_>>().join(" ");
+    assert_eq!(
+        [of("web"), of("pay"), of("front"), of("db")].map(|text| text.replace("monitoring ", "")),
+        ["prod", "pay", "pay prod", "pay prod"]
+    );
+    // What was stored before they were kept.
+    let mut old = serde_json::to_value(said("web", &["prod"])).unwrap();
+    old.as_object_mut().unwrap().remove("namespaces");
+    assert!(serde_json::from_value::<JoinedAlert>(old).unwrap().namespaces.is_empty());
 }

@@ -134,6 +134,7 @@ mod tests {
                 last_at: at,
                 score: None,
                 elsewhere: BTreeSet::new(),
+                namespaces: BTreeSet::new(),
             };
             incident.alerts.insert(format!("{name} {subject}"), group);
         }

@@ -95,6 +95,7 @@ mod tests {
             last_at: at,
             score: None,
             elsewhere: Default::default(),
+            namespaces: Default::default(),
         };
         let since = Timestamp::from_secs(1_795_000_000);
         incident.since = since;

@@ -72,6 +72,7 @@ pub(super) async fn open(
         said: Said::default(),
         score: None,
         elsewhere: Default::default(),
+        namespaces: asked.namespace.iter().map(|name| (*name).to_owned()).collect(),
     };
     let ended = ResolvedAlert { fingerprint, name: ASKED.into(), subject: asked.service.to_owned() };
     for event in [

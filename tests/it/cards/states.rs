@@ -47,6 +47,7 @@ impl Story {
             said: Default::default(),
             score: None,
             elsewhere: Default::default(),
+            namespaces: Default::default(),
         };
         story.then(E::AlertsJoined { alerts: alerts.iter().map(joined).collect() })
     }
