@@ -6,6 +6,7 @@ pub mod anchor;
 pub mod approve;
 mod assess;
 pub mod authority;
+mod back;
 pub mod command;
 pub mod deliver;
 pub mod desk;

@@ -11,7 +11,7 @@ use super::deliver::Effect;
 use super::desk::{Desk, FlowError};
 use super::draft::{Wanted, draft};
 use super::execute::Hands;
-use super::reach;
+use super::{back, reach};
 use crate::config::JobConfig;
 use crate::domain::action::{Action, ActionKind, Target};
 use crate::domain::card::{Card, Span, Tone};
@@ -139,6 +139,7 @@ async fn concrete(
         }
         _ => None,
     };
+    let is_named = value.is_some();
     let wish = Wish {
         action: kind,
         cluster: incident.cluster.clone(),
@@ -152,6 +153,9 @@ async fn concrete(
     let hands = Hands::of(desk);
     let cluster = hands.cluster().map_err(|error| error.to_string())?;
     let action = cluster.prepare(&wish).await.map_err(|error| error.to_string())?;
+    if !is_named {
+        back::must_not_return(desk, incident, &action).await?;
+    }
     let service = service_of(desk, &action).await?;
     Ok(Asked { action, service, checks: vec![] })
 }

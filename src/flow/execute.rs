@@ -442,7 +442,8 @@ async fn recover(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &
     }
 }
 
-/// A rollback leaves no mark of its own: the template says whether it is the wanted one.
+/// A rollback leaves no mark of its own: the template says whether it is the wanted one, also after the
+/// controller has given its revision another number.
 async fn took_back(desk: &Desk, plan: &Plan, hands: &Hands) -> Result<Took, ClusterError> {
     match hands.rehearse(&plan.action).await {
         // The object already is what the action makes of it.

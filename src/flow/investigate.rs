@@ -13,7 +13,7 @@ use super::draft::{Wanted, draft};
 use super::live::{say, waited};
 use super::observe::{self, Dossier};
 use super::regroup::ASKED;
-use super::{reach, reason, remember};
+use super::{back, reach, reason, remember};
 use crate::domain::action::{Action, ActionKind};
 use crate::domain::card::Tone;
 use crate::domain::diagnosis::{Diagnosis, Remedy, Verdict};
@@ -292,6 +292,7 @@ async fn concrete(
     }
     let workload = workload_of(cluster.as_ref(), &incident, service).await?;
     let action = action_for(cluster.as_ref(), &incident, picture, diagnosis, &workload).await?;
+    back::must_not_return(desk, &incident, &action).await?;
     // Nobody is asked twice for what they said no to; what was rejected may be right after another look,
     // but then a person does it.
     let rejected =

@@ -194,6 +194,40 @@ async fn every_action_is_tried_written_found_and_undone() {
     assert!(!estate.cluster.settled(&run).await.unwrap().done, "the job runs");
 }
 
+/// Its answer may have been lost: what runs then bears another number.
+#[tokio::test]
+async fn a_rollback_is_found_under_its_new_number_and_the_next_one_asks_for_a_revision() {
+    let estate = estate().await;
+    let cluster = &estate.cluster;
+    let back = cluster.prepare(&wish(ActionKind::RollBack, "shop", "web", None)).await.unwrap();
+    assert_eq!(back.to_string(), "roll back shop/deployment/web from revision 2 to revision 1");
+    let tried = cluster.dry_run(&back).await.unwrap();
+    cluster.apply(&back, &tried.resource_version, "INC-1.P1").await.unwrap();
+    for _ in 0..2 {
+        let found = cluster.dry_run(&back).await.unwrap();
+        assert_eq!((&found.before, &found.after), (&tried.after, &tried.after), "it has been done");
+        estate.pass(600_000);
+    }
+    // By number the bad one stands before the one that runs.
+    let unclear = cluster.prepare(&wish(ActionKind::RollBack, "shop", "web", None)).await.unwrap_err().to_string();
+    assert!(unclear.contains("away from revision 2") && unclear.contains("(kept are 2)"), "{unclear}");
+    let named = cluster.prepare(&wish(ActionKind::RollBack, "shop", "web", Some("2"))).await.unwrap();
+    assert_eq!(named.to_string(), "roll back shop/deployment/web from revision 3 to revision 2");
+    // Somebody goes on: then the revision before is the one that ran before.
+    let change = midwatch::world::kubernetes::TemplateChange {
+        image: Some("registry/web:3".into()),
+        cause: "third".into(),
+        ..Default::default()
+    };
+    let now = estate.now.load(Ordering::SeqCst);
+    estate.state.lock().unwrap().roll_out("shop", "web", &change, now).unwrap();
+    estate.pass(600_000);
+    let moved_on = cluster.dry_run(&back).await.unwrap_err();
+    assert!(matches!(&moved_on, ClusterError::Conflict(why) if why.contains("runs revision 4 by now")), "{moved_on:?}");
+    let again = cluster.prepare(&wish(ActionKind::RollBack, "shop", "web", None)).await.unwrap();
+    assert_eq!(again.to_string(), "roll back shop/deployment/web from revision 4 to revision 3");
+}
+
 #[tokio::test]
 async fn argo_rolls_back_only_when_nothing_synchronises_meanwhile() {
     let estate = estate().await;

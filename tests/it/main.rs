@@ -15,6 +15,7 @@ mod elsewhere;
 mod endings;
 mod fake_qdrant;
 mod funnel;
+mod halfway;
 mod harness;
 mod heard;
 mod hooks;

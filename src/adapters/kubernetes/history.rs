@@ -13,7 +13,7 @@ use super::reading;
 use crate::ports::{ClusterError, Revision, Workload};
 
 /// Earlier numbers of a ReplicaSet that was rolled back to: the controller gives it a new one.
-pub(super) const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
+const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
 const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
 const HASH_LABEL: &str = "pod-template-hash";
 /// Kind to the API server: a hundred namespaces take a second or two.
@@ -127,6 +127,19 @@ fn of_replica_set(set: &DynamicObject) -> Option<Revision> {
         cause: annotations.get(CHANGE_CAUSE).cloned(),
         template: template_of(set),
     })
+}
+
+/// The numbers that the set had before it was rolled back to.
+pub(super) fn earlier_numbers(set: &DynamicObject) -> Vec<i64> {
+    let history = set.metadata.annotations.as_ref().and_then(|all| all.get(REVISION_HISTORY));
+    let numbers = history.into_iter().flat_map(|history| history.split(','));
+    numbers.filter_map(|old| old.trim().parse().ok()).collect()
+}
+
+/// When a rollback reuses a ReplicaSet, the controller gives it the next number and keeps the old
+/// ones in its history. `undo` names the old number, so both are looked at.
+pub(super) fn bears(set: &DynamicObject, revision: i64) -> bool {
+    number(&set.metadata, REVISION) == Some(revision) || earlier_numbers(set).contains(&revision)
 }
 
 /// The pod template as the Deployment had it: without the label that the controller added.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::kinds::api;
 use super::precheck::controller;
-use super::read::REVISION;
+use super::read::{REVISION, number as number_of};
 use super::{history, names, reading, release};
 use crate::domain::action::{Action, ActionKind, Bounds, Target};
 use crate::ports::{ClusterError, Wish};
@@ -76,15 +76,13 @@ async fn concrete(client: &Client, wish: &Wish, kind: &str, now: &DynamicObject)
             Action::Scale { from: number("/spec/replicas", 1), target, to }
         }
         ActionKind::RollBack => {
-            let revisions = history::of_one(client, &wish.namespace, &wish.name).await?;
-            let annotations = now.metadata.annotations.as_ref();
-            let running = annotations.and_then(|all| all.get(REVISION)?.parse().ok());
-            let from_revision: i64 = running.ok_or_else(|| refused(format!("{target} has no revision")))?;
-            let wanted = wish.to.as_deref().map(str::parse::<i64>);
-            let to_revision = match wanted {
-                Some(Ok(wanted)) => revisions.iter().map(|one| one.number).find(|number| *number == wanted),
+            let sets = history::owned_sets(client, &target.namespace, &target.uid).await?;
+            let running = number_of(&now.metadata, REVISION);
+            let from_revision = running.ok_or_else(|| refused(format!("{target} has no revision")))?;
+            let to_revision = match wish.to.as_deref().map(str::parse::<i64>) {
+                Some(Ok(wanted)) => sets.iter().filter_map(revision).find(|number| *number == wanted),
                 Some(Err(_)) => return Err(refused("a revision is a number".into())),
-                None => revisions.iter().map(|one| one.number).filter(|number| *number < from_revision).max(),
+                None => previous(&target, &sets, from_revision)?,
             };
             let to_revision =
                 to_revision.ok_or_else(|| ClusterError::NotFound(format!("an earlier revision of {target}")))?;
@@ -148,6 +146,29 @@ async fn concrete(client: &Client, wish: &Wish, kind: &str, now: &DynamicObject)
         }
         ActionKind::CallHook => return Err(refused("a hook is not an object of the cluster".into())),
     })
+}
+
+fn revision(set: &DynamicObject) -> Option<i64> {
+    number_of(&set.metadata, REVISION)
+}
+
+/// The revision before the one that runs, where that is clear: one that runs because it was put back
+/// has, by number, before it what it was put back in place of.
+fn previous(target: &Target, sets: &[DynamicObject], running: i64) -> Result<Option<i64>, ClusterError> {
+    let before = sets.iter().filter_map(revision).filter(|number| *number < running).max();
+    let Some(before) = before else { return Ok(None) };
+    let current = sets.iter().find(|set| revision(set) == Some(running));
+    let left_at = current.and_then(|set| history::earlier_numbers(set).into_iter().max());
+    if left_at.is_none_or(|left_at| before < left_at) {
+        return Ok(Some(before));
+    }
+    let mut kept: Vec<i64> = sets.iter().filter_map(revision).filter(|number| *number != running).collect();
+    kept.sort_unstable();
+    let kept = kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    Err(ClusterError::Refused(format!(
+        "{target} was rolled back before, away from revision {before}; which one it is to go back to from {running} \
+         is not clear, so name it (kept are {kept})"
+    )))
 }
 
 /// The pods that a drain evicts, as kubectl's drain filters them: those of a DaemonSet and mirror

@@ -350,6 +350,10 @@ async fn an_undo_finds_the_renumbered_revision() {
     // Revision 5 is still there and does not run: somebody moved on.
     let action = Action::RollBack { target: target("u1"), from_revision: 5, to_revision: 6 };
     assert!(matches!(cluster.dry_run(&action).await, Err(ClusterError::Conflict(_))));
+    // Unless it runs what it was to go back to: then it has been done.
+    let done = Action::RollBack { target: target("u1"), from_revision: 5, to_revision: 7 };
+    let tried = cluster.dry_run(&done).await.unwrap();
+    assert_eq!(tried.before, tried.after);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Pre
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use super::history::{REVISION_HISTORY, canonical, owned_sets, template_of};
+use super::history::{bears, canonical, owned_sets, template_of};
 use super::kinds::{api, api_of};
 use super::precheck::precheck;
 use super::read::REVISION;
@@ -174,7 +174,7 @@ async fn prepare(
         Action::Scale { to, .. } => Prepared::Scale(spec(json!({"replicas": to}))),
         Action::RollBack { from_revision, to_revision, .. } => {
             let sets = owned_sets(client, &target.namespace, &target.uid).await?;
-            refuse_if_moved_on(target, now, &sets, *from_revision)?;
+            refuse_if_moved_on(target, now, &sets, (*from_revision, *to_revision))?;
             let set = sets.iter().find(|set| bears(set, *to_revision)).ok_or_else(|| {
                 ClusterError::NotFound(format!("revision {to_revision} of {target} (pruned by revisionHistoryLimit?)"))
             })?;
@@ -243,28 +243,20 @@ fn restart_time() -> String {
     Timestamp::from_secs(since_epoch.as_secs() as i64).to_datetime().to_rfc3339()
 }
 
-/// When a rollback reuses a ReplicaSet, the controller gives it the next number and keeps the old
-/// ones in its history. `undo` names the old number, so both are looked at.
-fn bears(set: &DynamicObject, revision: i64) -> bool {
-    let annotations = set.metadata.annotations.as_ref();
-    let get = |key: &str| annotations.and_then(|map| map.get(key)).map(String::as_str).unwrap_or_default();
-    let wanted = revision.to_string();
-    get(REVISION) == wanted || get(REVISION_HISTORY).split(',').any(|old| old.trim() == wanted)
-}
-
 /// Somebody rolled forward or back since the plan was made: `from` still exists, but does not run.
 /// A `from` that nobody bears any more was renumbered by the controller (an undo); the template in
-/// the plan's digest then tells whether it is the one that was meant.
+/// the plan's digest then tells whether it is the one that was meant. What runs the wanted revision
+/// already has not moved on: that is how a write whose answer was lost is found.
 fn refuse_if_moved_on(
     target: &Target,
     now: &DynamicObject,
     sets: &[DynamicObject],
-    from: i64,
+    (from, to): (i64, i64),
 ) -> Result<(), ClusterError> {
     let running = now.metadata.annotations.as_ref().and_then(|map| map.get(REVISION)).cloned().unwrap_or_default();
     let running_set = running.parse().ok().and_then(|number| sets.iter().find(|set| bears(set, number)));
     let meant = sets.iter().any(|set| bears(set, from));
-    if meant && !running_set.is_some_and(|set| bears(set, from)) {
+    if meant && !running_set.is_some_and(|set| bears(set, from) || bears(set, to)) {
         return Err(ClusterError::Conflict(format!("{target} runs revision {running} by now, not {from}")));
     }
     Ok(())

@@ -1,0 +1,124 @@
+//! What a rollback must not go back to unasked: a revision that we have gone away from before.
+
+use std::time::Duration;
+
+use super::desk::Desk;
+use crate::domain::action::{Action, Target};
+use crate::domain::incident::{Incident, Outcome};
+
+/// How long what we have done is looked back upon.
+const LOOK_BACK: Duration = Duration::from_secs(60 * 24 * 3600);
+
+/// Says no to a rollback whose revision nobody has named, where an earlier plan of ours went away from that
+/// revision or the diagnosis blames it.
+pub(super) async fn must_not_return(desk: &Desk, incident: &Incident, action: &Action) -> Result<(), String> {
+    let Action::RollBack { target, to_revision, .. } = action else { return Ok(()) };
+    let acted = desk.store.acted_on(desk.clock.wall_now() - LOOK_BACK).await.map_err(|error| {
+        format!("which revisions of {target} were gone away from cannot be told ({error}); name the revision")
+    })?;
+    match against(std::iter::once(incident).chain(&acted), incident, target, *to_revision) {
+        Some(why) => Err(format!("{action} is not proposed: {why}; if it is right all the same, name the revision")),
+        None => Ok(()),
+    }
+}
+
+fn against<'a>(
+    acted: impl Iterator<Item = &'a Incident>,
+    incident: &Incident,
+    target: &Target,
+    to: i64,
+) -> Option<String> {
+    let mut plans = acted.flat_map(|one| &one.plans);
+    let left = plans.find(|record| {
+        let away = matches!(&record.plan.action, Action::RollBack { target: of, from_revision, .. }
+            if of.uid == target.uid && *from_revision == to);
+        away && may_stand(&record.outcome)
+    });
+    if let Some(record) = left {
+        return Some(format!("{} rolled back from revision {to}", record.plan.id));
+    }
+    let blamed = incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.change.as_deref());
+    let is_blamed = blamed == Some(format!("{} revision {to}", target.name).as_str());
+    is_blamed.then(|| format!("the diagnosis blames revision {to}"))
+}
+
+/// Whether what the plan made may still be there: what was undone stands where it stood before.
+fn may_stand(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Proposed
+        | Outcome::Approved
+        | Outcome::Rejected
+        | Outcome::Expired
+        | Outcome::Voided { .. }
+        | Outcome::Undone => false,
+        Outcome::Started
+        | Outcome::Written
+        | Outcome::Verified
+        | Outcome::NotVerified
+        | Outcome::NotUndone { .. }
+        | Outcome::Recurred
+        // One of older versions may have been written, and nobody knew.
+        | Outcome::Failed { .. } => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::{Digest, IncidentId};
+    use crate::domain::incident::PlanRecord;
+    use crate::domain::plan::{BlastRadius, Plan, Surroundings, target};
+    use crate::domain::time::Timestamp;
+
+    fn incident(outcome: Outcome) -> Incident {
+        let id = IncidentId::numbered(1);
+        let of = target("default", "shop", "Deployment", "web", "u1");
+        let action = Action::RollBack { target: of, from_revision: 3, to_revision: 2 };
+        let plan = Plan {
+            id: id.plan(1),
+            service: "web".into(),
+            tier: action.tier(),
+            because: String::new(),
+            blast: BlastRadius::of("web", &action, &Surroundings::default(), &Default::default()),
+            diff: String::new(),
+            undo: action.undo(),
+            checks: vec![],
+            evidence: vec![],
+            digest: Digest::genesis(),
+            expires_at: Timestamp::default(),
+            approvals_needed: 1,
+            requester: None,
+            action,
+        };
+        let record = PlanRecord {
+            plan,
+            ruling: String::new(),
+            approved_by: vec![],
+            rejected_by: None,
+            outcome,
+            facts: vec![],
+            decided_at: None,
+            told_at: None,
+        };
+        Incident { plans: vec![record], ..Incident::blank(id) }
+    }
+
+    #[track_caller]
+    fn check(outcome: Outcome, uid: &str, to: i64, expected: Option<&str>) {
+        let incident = incident(outcome);
+        let of = target("default", "shop", "Deployment", "web", uid);
+        assert_eq!(against(std::iter::once(&incident), &incident, &of, to).as_deref(), expected);
+    }
+
+    #[test]
+    fn what_a_plan_of_ours_went_away_from_is_not_proposed_again() {
+        let away = Some("INC-1.P1 rolled back from revision 3");
+        check(Outcome::Verified, "u1", 3, away);
+        check(Outcome::Failed { because: "the answer was lost".into() }, "u1", 3, away);
+        check(Outcome::Verified, "u1", 1, None);
+        check(Outcome::Verified, "another of that name", 3, None);
+        for outcome in [Outcome::Rejected, Outcome::Undone, Outcome::Voided { because: String::new() }] {
+            check(outcome, "u1", 3, None);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Writes whose end is not seen, or that come to half of it, and what people are told then.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::extract::Request;
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::IntoResponse as _;
+use midwatch::world::kubernetes::{DeploymentSpec, KubeState, PodHealth, TemplateChange, router};
+use serde_json::{Value, json};
+
+use crate::crash::run::{Scenario, tick, wall};
+use crate::crash::stored;
+use crate::harness::{alert, serve};
+use crate::seeded::people;
+use crate::talking::Talking;
+
+const HOUR: i64 = 3_600_000;
+
+/// `web` runs its second image since longer ago than a change is blamed for.
+fn cluster() -> KubeState {
+    let now = wall();
+    let mut state = KubeState::new(7);
+    state.add_node("node-1", 32, now - 40 * HOUR);
+    let web = DeploymentSpec {
+        namespace: "shop".into(),
+        name: "web".into(),
+        replicas: 2,
+        image: "registry/web:1".into(),
+        cpu_limit: "100m".into(),
+        mem_limit: "64Mi".into(),
+        ..DeploymentSpec::default()
+    };
+    state.add_deployment(&web, now - 40 * HOUR);
+    state.step(now - 39 * HOUR, &mut |_| PodHealth::Ready);
+    let change = TemplateChange { image: Some("registry/web:2".into()), cause: "bad".into(), ..Default::default() };
+    state.roll_out("shop", "web", &change, now - 38 * HOUR).unwrap();
+    for at in [now - 37 * HOUR, now - 36 * HOUR, now] {
+        state.step(at, &mut |_| PodHealth::Ready);
+    }
+    state
+}
+
+/// Behind an API server whose answers to so many writes are lost.
+async fn losing(state: &Arc<Mutex<KubeState>>, lost: Arc<AtomicUsize>) -> String {
+    let app = router(state.clone(), Arc::new(wall));
+    let app = app.layer(axum::middleware::from_fn(move |request: Request, next: Next| {
+        let lost = lost.clone();
+        async move {
+            let dry_run = request.uri().query().unwrap_or_default().contains("dryRun");
+            let writes = request.method() == Method::PATCH && !dry_run;
+            let answer = next.run(request).await;
+            let one_less = |left: usize| left.checked_sub(1);
+            match writes && lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
+                true => (StatusCode::GATEWAY_TIMEOUT, "the answer was lost").into_response(),
+                false => answer,
+            }
+        }
+    }));
+    serve(app).await
+}
+
+async fn plan(talking: &Talking, number: usize) -> Option<Value> {
+    stored(&talking.data()).await.first()?["plans"].as_array()?.get(number - 1).cloned()
+}
+
+async fn outcome(talking: &Talking, number: usize, wanted: &str) -> Value {
+    let has = async || plan(talking, number).await.filter(|plan| plan["outcome"]["outcome"] == wanted);
+    talking.until(&format!("plan {number} that is {wanted}"), has).await
+}
+
+/// Ann asks for it, and the person at the page approves.
+async fn decided(talking: &Talking, number: usize, asked: &str) {
+    let told = talking.ordered("ann", &format!("act INC-1 {asked}")).await;
+    assert!(told.contains(&format!("INC-1.P{number}")), "{told}");
+    approved(talking, number).await;
+}
+
+async fn approved(talking: &Talking, number: usize) {
+    let plan = plan(talking, number).await.unwrap();
+    let value = format!("INC-1.P{number}.{}", &plan["plan"]["digest"].as_str().unwrap()[..12]);
+    let message = talking.messages().await[0]["ts"].as_str().unwrap().to_owned();
+    talking.press(&message, "approve", &value, None).await;
+}
+
+fn ended(mut fired: Value) -> Value {
+    fired["status"] = json!("resolved");
+    fired["endsAt"] = json!(chrono::Utc::now().to_rfc3339());
+    fired
+}
+
+#[tokio::test]
+async fn a_rollback_whose_answer_was_lost_is_found_and_not_turned_round() {
+    let (state, lost) = (Arc::new(Mutex::new(cluster())), Arc::new(AtomicUsize::new(0)));
+    let url = losing(&state, lost.clone()).await;
+    let ticking = tick(state.clone(), Scenario::Helps);
+    let more = format!(
+        "{}[kubernetes]\ncluster = \"default\"\nurl = \"{url}\"\ntoken = \"r\"\nwrite_token = \"w\"\n\
+         [investigation]\nsettle_seconds = 0\nverify_seconds = 60\n[remediation]\nlook_seconds = 0.2\n",
+        people(&["T1/ann"])
+    );
+    let talking = Talking::with_approvers("[\"local/you\", \"T1/ann\"]", &more).await;
+    let fired = alert("Down", "web");
+    talking.send(std::slice::from_ref(&fired)).await;
+    talking.incident("INC-1", |incident| incident["state"] == "handed_over").await;
+    lost.store(1, Ordering::SeqCst);
+    decided(&talking, 1, "roll_back shop/web").await;
+    outcome(&talking, 1, "written").await;
+    assert_eq!(lost.load(Ordering::SeqCst), 0);
+    talking.send(&[ended(fired)]).await;
+    outcome(&talking, 1, "verified").await;
+    let written = state.lock().unwrap().writes().into_iter().filter(|write| write.verb == "patch").count();
+    assert_eq!(written, 1);
+    let web = state.lock().unwrap().object("Deployment", "shop", "web").unwrap();
+    assert_eq!(web["spec"]["template"]["spec"]["containers"][0]["image"], "registry/web:1", "{web:#}");
+    ticking.abort();
+}
