@@ -3,6 +3,7 @@
 //! Invariants: an action names one object by uid, carries everything that it will write, and knows
 //! its undo or why there is none. What it needs and leaves behind stands in `kind`.
 
+mod asked;
 mod kind;
 #[cfg(test)]
 pub(in crate::domain) mod tests;

@@ -18,7 +18,7 @@ use super::root_cause::Candidate;
 use super::time::Timestamp;
 pub use alerts::AlertGroup;
 use alerts::group_key;
-pub use event::{Decision, IncidentEvent, JoinedAlert, PastIncident, ReasoningStep, ResolvedAlert, UNDONE};
+pub use event::{Decision, IncidentEvent, JoinedAlert, Left, PastIncident, ReasoningStep, ResolvedAlert, UNDONE};
 pub use looked::Looked;
 
 /// Of an incident, for people: who should get out of bed.
@@ -175,6 +175,8 @@ pub enum Outcome {
     Written,
     Failed {
         because: String,
+        #[serde(default, skip_serializing_if = "Left::is_nothing")]
+        left: Left,
     },
     Verified,
     NotVerified,
@@ -391,8 +393,8 @@ impl Incident {
                 self.state = State::Verifying { plan: plan.clone() };
                 self.set_outcome(plan, Outcome::Written, &[], wall_at);
             }
-            E::ExecutionFailed { plan, because } => {
-                self.set_outcome(plan, Outcome::Failed { because: because.clone() }, &[], wall_at)
+            E::ExecutionFailed { plan, because, left } => {
+                self.set_outcome(plan, Outcome::Failed { because: because.clone(), left: *left }, &[], wall_at)
             }
             E::VerificationPassed { plan, facts } => self.set_outcome(plan, Outcome::Verified, facts, wall_at),
             E::VerificationFailed { plan, facts } => self.set_outcome(plan, Outcome::NotVerified, facts, wall_at),
@@ -487,6 +489,13 @@ impl Incident {
 
     pub fn plan(&self, id: &PlanId) -> Option<&PlanRecord> {
         self.plans.iter().find(|record| &record.plan.id == id)
+    }
+
+    /// The first plan that may have left the estate between before and after.
+    pub fn half_done(&self) -> Option<&PlanRecord> {
+        self.plans
+            .iter()
+            .find(|record| matches!(record.outcome, Outcome::Failed { left: Left::Part | Left::Unknown, .. }))
     }
 
     fn take_in(&mut self, groups: &[AlertGroup]) {

@@ -70,6 +70,12 @@ fn apart(reason: &str) -> (Vec<&str>, Vec<u64>) {
     (words, counts)
 }
 
+/// What is half done would be forgotten with its incident: the end of its alerts does not close it. A person
+/// who says that it was none does.
+fn is_kept_open(incident: &Incident) -> bool {
+    incident.half_done().is_some() && incident.noise.is_none()
+}
+
 /// An incident that nobody acts on closes when its alerts have ended;
 /// `lapsed` says why the last of its alerts has ended, when its sender did not say so.
 pub(super) fn close_when_quiet(
@@ -80,7 +86,7 @@ pub(super) fn close_when_quiet(
 ) -> Result<(), FlowError> {
     // An open one is looked at first: what ended by itself within a minute will be back.
     let idle = matches!(draft.incident.state, State::HandedOver { .. });
-    if idle && draft.incident.firing() == 0 {
+    if idle && draft.incident.firing() == 0 && !is_kept_open(&draft.incident) {
         let because = match lapsed {
             None => "all its alerts have ended".to_owned(),
             Some(because) => format!("all its alerts have ended, the last one without a word: {because}"),
@@ -93,7 +99,7 @@ pub(super) fn close_when_quiet(
 /// An incident whose alerts have ended while people were to decide is over with their decision: no later
 /// alert would close it.
 pub(super) fn close_when_over(change: &mut Decision<'_>, event_now: Timestamp) -> Result<(), FlowError> {
-    if change.incident().firing() == 0 {
+    if change.incident().firing() == 0 && !is_kept_open(change.incident()) {
         let because = "all its alerts had ended before anybody had to act".to_owned();
         change.record(IncidentEvent::Resolved { because, event_at: event_now })?;
     }

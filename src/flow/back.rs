@@ -66,7 +66,7 @@ fn may_stand(outcome: &Outcome) -> bool {
 mod tests {
     use super::*;
     use crate::domain::id::{Digest, IncidentId};
-    use crate::domain::incident::PlanRecord;
+    use crate::domain::incident::{Left, PlanRecord};
     use crate::domain::plan::{BlastRadius, Plan, Surroundings, target};
     use crate::domain::time::Timestamp;
 
@@ -114,7 +114,7 @@ mod tests {
     fn what_a_plan_of_ours_went_away_from_is_not_proposed_again() {
         let away = Some("INC-1.P1 rolled back from revision 3");
         check(Outcome::Verified, "u1", 3, away);
-        check(Outcome::Failed { because: "the answer was lost".into() }, "u1", 3, away);
+        check(Outcome::Failed { because: "the answer was lost".into(), left: Left::Unknown }, "u1", 3, away);
         check(Outcome::Verified, "u1", 1, None);
         check(Outcome::Verified, "another of that name", 3, None);
         for outcome in [Outcome::Rejected, Outcome::Undone, Outcome::Voided { because: String::new() }] {

@@ -6,6 +6,7 @@
 mod contested;
 mod facts;
 mod hands;
+mod left;
 mod preserve;
 mod verify;
 
@@ -33,7 +34,7 @@ use super::{draft, earn};
 use crate::domain::action::{Action, Target};
 use crate::domain::card::Tone;
 use crate::domain::id::{IncidentId, PersonId, PlanId};
-use crate::domain::incident::{Incident, IncidentEvent, Outcome, PlanRecord};
+use crate::domain::incident::{Incident, IncidentEvent, Left, Outcome, PlanRecord};
 use crate::domain::narrative;
 use crate::domain::plan::{self, Plan};
 use crate::domain::policy::{Ruling, Sought, Stage};
@@ -98,8 +99,25 @@ async fn drive(desk: &Desk, id: &IncidentId, plan_id: &PlanId, watched: &mut Wat
     let Some(record) = incident.plan(plan_id).cloned() else { return Ok(Step::Waits) };
     let hands = Hands::of(desk);
     if hands.cluster.is_none() && !matches!(record.plan.action, Action::CallHook { .. }) {
-        fail(desk, id, plan_id, "no cluster is configured (key: kubernetes)").await?;
-        return Ok(Step::Taken);
+        let left = match record.outcome {
+            Outcome::Approved => Some(Left::Nothing),
+            Outcome::Started => Some(Left::Unknown),
+            // What was written comes to its end as one whose effect cannot be seen.
+            Outcome::Written | Outcome::NotVerified => None,
+            Outcome::Proposed
+            | Outcome::Rejected
+            | Outcome::Expired
+            | Outcome::Voided { .. }
+            | Outcome::Failed { .. }
+            | Outcome::Verified
+            | Outcome::Undone
+            | Outcome::NotUndone { .. }
+            | Outcome::Recurred => None,
+        };
+        if let Some(left) = left {
+            fail(desk, id, plan_id, "no cluster is configured (key: kubernetes)", left).await?;
+            return Ok(Step::Taken);
+        }
     }
     match record.outcome {
         Outcome::Approved => return start(desk, &incident, &record, &hands).await,
@@ -298,7 +316,7 @@ async fn write(
             warn!(incident = %id, plan = %plan.id, why, "the result of the write is unknown");
             Ok(())
         }
-        Err(error) => fail(desk, id, &plan.id, &error.to_string()).await,
+        Err(error) => fail(desk, id, &plan.id, &error.to_string(), left::after(&plan.action, &error)).await,
     }
 }
 
@@ -307,7 +325,7 @@ async fn finish(desk: &Desk, id: &IncidentId, plan: &Plan, hands: &Hands, how: &
     match follow_up(desk, plan, hands).await? {
         Steps::Done(0) => wrote(desk, id, plan, how).await,
         Steps::Done(steps) => wrote(desk, id, plan, &format!("{how}, {steps} evicted")).await,
-        Steps::Stuck(why) => fail(desk, id, &plan.id, &why).await,
+        Steps::Stuck(why) => fail(desk, id, &plan.id, &why, Left::Part).await,
         // Whoever leads next finds the first write and goes on with what is left.
         Steps::Left => Ok(()),
     }
@@ -420,10 +438,13 @@ async fn recover(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &
             let how = format!("found in the cluster after an unknown answer: {how}");
             finish(desk, &incident.id, plan, hands, &how).await
         }
-        Ok(Took::No) => fail(desk, &incident.id, &plan.id, "the write did not take effect and is not repeated").await,
+        Ok(Took::No) => {
+            let text = "the write did not take effect and is not repeated";
+            fail(desk, &incident.id, &plan.id, text, Left::Nothing).await
+        }
         Ok(Took::Unknown(why)) => {
             let text = format!("whether it was written is not known ({why}); it is not repeated");
-            fail(desk, &incident.id, &plan.id, &text).await
+            fail(desk, &incident.id, &plan.id, &text, Left::Unknown).await
         }
         Err(error @ (ClusterError::Unavailable(_) | ClusterError::Unknown(_) | ClusterError::Budget(_))) => {
             let stored = desk.store.execution(plan.id.as_str()).await?;
@@ -433,12 +454,16 @@ async fn recover(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &
                 let text = format!(
                     "whether it was written is not known, the cluster does not say ({error}); it is not repeated"
                 );
-                return fail(desk, &incident.id, &plan.id, &text).await;
+                return fail(desk, &incident.id, &plan.id, &text, Left::Unknown).await;
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
             Ok(())
         }
-        Err(error) => fail(desk, &incident.id, &plan.id, &error.to_string()).await,
+        // What the cluster refuses to say now says nothing of what was written then.
+        Err(error) => {
+            let text = format!("whether it was written is not known ({error}); it is not repeated");
+            fail(desk, &incident.id, &plan.id, &text, Left::Unknown).await
+        }
     }
 }
 
@@ -485,19 +510,20 @@ async fn wrote(desk: &Desk, id: &IncidentId, plan: &Plan, result: &str) -> Resul
     Ok(())
 }
 
-async fn fail(desk: &Desk, id: &IncidentId, plan: &PlanId, because: &str) -> Result<(), FlowError> {
+async fn fail(desk: &Desk, id: &IncidentId, plan: &PlanId, because: &str, left: Left) -> Result<(), FlowError> {
     // Before the end is written: a process that dies between the two must not leave it earned.
-    let incident = desk.store.incident(id).await?;
-    if let Some(record) = incident.as_ref().and_then(|incident| incident.plan(plan)) {
-        earn::failed(desk, &record.plan, because).await?;
-    }
-    let event = IncidentEvent::ExecutionFailed { plan: plan.clone(), because: because.to_owned() };
-    hand_over(desk, id, plan, event, because).await
+    let incident = desk.store.incident(id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?;
+    let Some(record) = incident.plan(plan) else { return Ok(()) };
+    earn::failed(desk, &record.plan, because).await?;
+    let event = IncidentEvent::ExecutionFailed { plan: plan.clone(), because: because.to_owned(), left };
+    let text = left::told(id, &record.plan, left, because);
+    hand_over(desk, id, plan, event, &left::because(left, because), &text).await
 }
 
 async fn void(desk: &Desk, id: &IncidentId, plan: &Plan, because: &str) -> Result<(), FlowError> {
     let event = IncidentEvent::PlanVoided { plan: plan.id.clone(), because: because.to_owned() };
-    hand_over(desk, id, &plan.id, event, because).await
+    let text = left::told(id, plan, Left::Nothing, because);
+    hand_over(desk, id, &plan.id, event, because, &text).await
 }
 
 async fn hand_over(
@@ -506,6 +532,7 @@ async fn hand_over(
     plan: &PlanId,
     event: IncidentEvent,
     because: &str,
+    text: &str,
 ) -> Result<(), FlowError> {
     warn!(incident = %id, %plan, because, "the plan is not carried out");
     desk.change(id, |change| {
@@ -514,8 +541,7 @@ async fn hand_over(
         close_when_over(change, desk.clock.event_now())?;
         change.tell(&format!("plan/{plan}"), &Effect::Approval { plan: plan.clone() });
         change.tell("root", &Effect::Root);
-        let text = format!("Not carried out: {because}. A person must take over.");
-        change.tell(&format!("note/{plan}/failed"), &Effect::Note { card: narrative::note(&text, Tone::Alarm) });
+        change.tell(&format!("note/{plan}/failed"), &Effect::Note { card: narrative::note(text, Tone::Alarm) });
         Ok(())
     })
     .await?;

@@ -57,7 +57,7 @@ pub fn tell_event(event: &IncidentEvent) -> Option<String> {
         E::PlanVoided { because, .. } => format!("the plan is void: {because}"),
         E::ExecutionStarted { intent, .. } => format!("execution starts: {intent}"),
         E::ExecutionWrote { result, .. } => format!("written: {result}"),
-        E::ExecutionFailed { because, .. } => format!("execution failed: {because}"),
+        E::ExecutionFailed { because, left, .. } => format!("{}: {because}", left.words()),
         E::VerificationPassed { facts, .. } => format!("verified: {}", facts.join("; ")),
         E::VerificationFailed { facts, .. } => format!("not verified: {}", facts.join("; ")),
         E::Compensated { result, .. } => format!("undo: {result}"),

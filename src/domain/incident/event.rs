@@ -155,6 +155,8 @@ pub enum IncidentEvent {
     ExecutionFailed {
         plan: PlanId,
         because: String,
+        #[serde(default, skip_serializing_if = "Left::is_nothing")]
+        left: Left,
     },
     VerificationPassed {
         plan: PlanId,
@@ -268,6 +270,34 @@ pub struct ReasoningStep {
     /// In the currency of the price table.
     #[serde(default)]
     pub cost: f64,
+}
+
+/// What an execution that came to no end has left behind in the estate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Left {
+    /// Nothing was written, or so it was taken to be before it was told apart.
+    #[default]
+    Nothing,
+    /// Some of its writes, and not the others.
+    Part,
+    /// Nobody knows whether it was written.
+    Unknown,
+}
+
+impl Left {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde's own signature
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::Nothing
+    }
+
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Nothing => "execution failed",
+            Self::Part => "partly carried out",
+            Self::Unknown => "perhaps carried out",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -227,3 +227,15 @@ fn where_a_service_is_its_own_alerts_say_and_else_all_of_them() {
     old.as_object_mut().unwrap().remove("namespaces");
     assert!(serde_json::from_value::<JoinedAlert>(old).unwrap().namespaces.is_empty());
 }
+
+#[test]
+fn what_failed_before_it_was_told_apart_has_left_nothing() {
+    let old = serde_json::json!({"event": "execution_failed", "plan": "INC-1.P1", "because": "b"});
+    let read: IncidentEvent = serde_json::from_value(old.clone()).expect("it is read");
+    let IncidentEvent::ExecutionFailed { left, .. } = read else { panic!("{read:?}") };
+    assert_eq!(left, Left::Nothing);
+    assert_eq!(serde_json::to_value(&read).expect("it is written"), old, "its digest in the chain stays");
+    let outcome: Outcome =
+        serde_json::from_value(serde_json::json!({"outcome": "failed", "because": "b"})).expect("read");
+    assert_eq!(outcome, Outcome::Failed { because: "b".into(), left: Left::Nothing });
+}

@@ -3,7 +3,7 @@
 use super::{button, field};
 use crate::domain::action::Undo;
 use crate::domain::card::{Block, Button, ButtonAction, ButtonStyle, Card, Span, Tone};
-use crate::domain::incident::{Outcome, PlanRecord};
+use crate::domain::incident::{Left, Outcome, PlanRecord};
 use crate::domain::time::Timestamp;
 
 /// The approval card, and after the decision the same message without its buttons.
@@ -109,7 +109,9 @@ fn approval_word(record: &PlanRecord) -> &'static str {
         Outcome::Voided { .. } => "Void",
         Outcome::Started => "Running",
         Outcome::Written => "Done, verifying",
-        Outcome::Failed { .. } => "Failed",
+        Outcome::Failed { left: Left::Nothing, .. } => "Failed",
+        Outcome::Failed { left: Left::Part, .. } => "Partly done",
+        Outcome::Failed { left: Left::Unknown, .. } => "Perhaps done",
         Outcome::Verified => "Verified",
         Outcome::NotVerified => "Did not help",
         Outcome::Undone => "Undone",
@@ -169,8 +171,12 @@ fn decision(record: &PlanRecord) -> Vec<Span> {
     spans.push(Span::plain(". "));
     let told = at(record.told_at);
     match &record.outcome {
-        Outcome::Failed { because } => {
-            spans.push(Span::plain("The execution failed"));
+        Outcome::Failed { because, left } => {
+            spans.push(Span::plain(match left {
+                Left::Nothing => "The execution failed",
+                Left::Part => "Only a part of it was carried out, and that part is still there",
+                Left::Unknown => "Whether it was carried out is not known",
+            }));
             spans.extend(told);
             spans.push(Span::plain(": "));
             spans.push(Span::quoted(because.clone()));

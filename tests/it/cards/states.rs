@@ -344,7 +344,12 @@ fn approvals() -> Vec<(&'static str, Card)> {
         }),
         ("approval-failed", {
             let because = "the result of the write is unknown and the cluster does not answer".into();
-            waiting.clone().approved(&[ANN]).started().and(E::ExecutionFailed { plan: id.clone(), because }).approval()
+            waiting
+                .clone()
+                .approved(&[ANN])
+                .started()
+                .and(E::ExecutionFailed { plan: id.clone(), because, left: Default::default() })
+                .approval()
         }),
         ("approval-rejected", waiting.clone().and(reject(Some("change freeze until Monday"))).approval()),
         ("approval-rejected-silently", waiting.clone().and(reject(None)).approval()),
