@@ -69,6 +69,8 @@ impl TrackRecord {
         let by_people = usize::from(!record.approved_by.is_empty());
         match &record.outcome {
             Outcome::Rejected => self.rejected += 1,
+            // What was well before it is no proof that it helps.
+            Outcome::Verified if !record.has_helped() => {}
             Outcome::Verified => {
                 self.approved += by_people;
                 self.verified += 1;
@@ -217,6 +219,28 @@ mod tests {
         }
         assert!(matches!(demote(Autonomy::Automatic, "it"), Some(Verdict::Demote { to: Autonomy::Approve, .. })));
         assert_eq!(demote(Autonomy::Approve, "it"), None);
+    }
+
+    #[test]
+    fn what_was_well_before_it_was_done_is_no_success() {
+        use crate::domain::action::Action;
+        use crate::domain::incident::Outset;
+        use crate::domain::plan::{Plan, target};
+
+        let restart = Action::Restart { target: target("c", "shop", "Deployment", "web", "u") };
+        let of = |outcome, outset| PlanRecord {
+            outcome,
+            outset,
+            ..PlanRecord::of(Plan::first(restart.clone()), String::new())
+        };
+        let mut counted = TrackRecord::default();
+        for outset in [Outset::Ill, Outset::Unclear, Outset::Well] {
+            counted.count(&of(Outcome::Verified, outset));
+        }
+        assert_eq!(counted, record(1, 0));
+        // That it came back counts whatever was seen before.
+        counted.count(&of(Outcome::Recurred, Outset::Well));
+        assert_eq!(counted.recurred, 1);
     }
 
     proptest! {

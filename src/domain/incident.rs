@@ -18,7 +18,9 @@ use super::root_cause::Candidate;
 use super::time::Timestamp;
 pub use alerts::AlertGroup;
 use alerts::group_key;
-pub use event::{Decision, IncidentEvent, JoinedAlert, Left, PastIncident, ReasoningStep, ResolvedAlert, UNDONE};
+pub use event::{
+    Decision, IncidentEvent, JoinedAlert, Left, Outset, PastIncident, ReasoningStep, ResolvedAlert, UNDONE,
+};
 pub use looked::Looked;
 
 /// Of an incident, for people: who should get out of bed.
@@ -152,6 +154,9 @@ pub struct PlanRecord {
     pub approved_by: Vec<String>,
     pub rejected_by: Option<(String, Option<String>)>,
     pub outcome: Outcome,
+    /// What was seen of the trouble when it was begun.
+    #[serde(default, skip_serializing_if = "Outset::is_ill")]
+    pub outset: Outset,
     pub facts: Vec<String>,
     /// Wall time of the decision, or of the moment from which nobody could decide any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -159,6 +164,28 @@ pub struct PlanRecord {
     /// Wall time of the last thing that became known about the execution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told_at: Option<Timestamp>,
+}
+
+impl PlanRecord {
+    /// Of a plan that was just made.
+    pub fn of(plan: Plan, ruling: String) -> Self {
+        Self {
+            plan,
+            ruling,
+            approved_by: vec![],
+            rejected_by: None,
+            outcome: Outcome::Proposed,
+            outset: Outset::default(),
+            facts: vec![],
+            decided_at: None,
+            told_at: None,
+        }
+    }
+
+    /// Its effect was seen, and there was something for it to mend.
+    pub fn has_helped(&self) -> bool {
+        self.outcome == Outcome::Verified && self.outset == Outset::Ill
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -350,16 +377,7 @@ impl Incident {
             }
             E::PlanProposed { plan, ruling } => {
                 self.state = State::Awaiting { plan: plan.id.clone() };
-                self.plans.push(PlanRecord {
-                    plan: (**plan).clone(),
-                    ruling: ruling.clone(),
-                    approved_by: vec![],
-                    rejected_by: None,
-                    outcome: Outcome::Proposed,
-                    facts: vec![],
-                    decided_at: None,
-                    told_at: None,
-                });
+                self.plans.push(PlanRecord::of((**plan).clone(), ruling.clone()));
             }
             E::PlanRefused { .. } => {}
             E::Voted { plan, by, decision, .. } => {
@@ -385,8 +403,11 @@ impl Incident {
             E::PlanVoided { plan, because } => {
                 self.set_outcome(plan, Outcome::Voided { because: because.clone() }, &[], wall_at)
             }
-            E::ExecutionStarted { plan, .. } => {
+            E::ExecutionStarted { plan, outset, .. } => {
                 self.state = State::Executing { plan: plan.clone() };
+                if let Some(record) = self.plan_mut(plan) {
+                    record.outset = *outset;
+                }
                 self.set_outcome(plan, Outcome::Started, &[], wall_at);
             }
             E::ExecutionWrote { plan, .. } => {

@@ -41,6 +41,29 @@ impl Plan {
     }
 }
 
+#[cfg(test)]
+impl Plan {
+    /// As most tests want one: the first of INC-1, that nobody asked for.
+    pub fn first(action: Action) -> Self {
+        Self {
+            id: super::id::IncidentId::numbered(1).plan(1),
+            service: action.target().name.clone(),
+            tier: action.tier(),
+            because: String::new(),
+            blast: BlastRadius::of("", &action, &Surroundings::default(), &Default::default()),
+            diff: String::new(),
+            undo: action.undo(),
+            checks: vec![],
+            evidence: vec![],
+            digest: Digest::genesis(),
+            expires_at: Timestamp::default(),
+            approvals_needed: 1,
+            requester: None,
+            action,
+        }
+    }
+}
+
 /// A number that must come back for the remediation to count as a success.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SuccessCheck {

@@ -65,42 +65,15 @@ fn may_stand(outcome: &Outcome) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::id::{Digest, IncidentId};
+    use crate::domain::id::IncidentId;
     use crate::domain::incident::{Left, PlanRecord};
-    use crate::domain::plan::{BlastRadius, Plan, Surroundings, target};
-    use crate::domain::time::Timestamp;
+    use crate::domain::plan::{Plan, target};
 
     fn incident(outcome: Outcome) -> Incident {
-        let id = IncidentId::numbered(1);
         let of = target("default", "shop", "Deployment", "web", "u1");
-        let action = Action::RollBack { target: of, from_revision: 3, to_revision: 2 };
-        let plan = Plan {
-            id: id.plan(1),
-            service: "web".into(),
-            tier: action.tier(),
-            because: String::new(),
-            blast: BlastRadius::of("web", &action, &Surroundings::default(), &Default::default()),
-            diff: String::new(),
-            undo: action.undo(),
-            checks: vec![],
-            evidence: vec![],
-            digest: Digest::genesis(),
-            expires_at: Timestamp::default(),
-            approvals_needed: 1,
-            requester: None,
-            action,
-        };
-        let record = PlanRecord {
-            plan,
-            ruling: String::new(),
-            approved_by: vec![],
-            rejected_by: None,
-            outcome,
-            facts: vec![],
-            decided_at: None,
-            told_at: None,
-        };
-        Incident { plans: vec![record], ..Incident::blank(id) }
+        let plan = Plan::first(Action::RollBack { target: of, from_revision: 3, to_revision: 2 });
+        let record = PlanRecord { outcome, ..PlanRecord::of(plan, String::new()) };
+        Incident { plans: vec![record], ..Incident::blank(IncidentId::numbered(1)) }
     }
 
     #[track_caller]

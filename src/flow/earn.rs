@@ -170,7 +170,8 @@ fn records(desk: &Desk, incidents: &[Incident]) -> BTreeMap<Subject, (TrackRecor
     records
 }
 
-/// What people said of the diagnoses of each service: a thumb, or an approved plan, is a word.
+/// What people said of the diagnoses of each service: a thumb is a word, and so is an approval of a plan that
+/// then helped. What came to nothing says nothing of the diagnosis.
 fn diagnoses(incidents: &[Incident], wall_since: Timestamp) -> BTreeMap<String, Diagnoses> {
     let mut found: BTreeMap<String, Diagnoses> = BTreeMap::new();
     for incident in incidents.iter().filter(|incident| incident.opened_at >= wall_since) {
@@ -181,7 +182,7 @@ fn diagnoses(incidents: &[Incident], wall_since: Timestamp) -> BTreeMap<String, 
             true => (up + 1, down),
             false => (up, down + 1),
         });
-        let approved = incident.plans.iter().any(|plan| !plan.approved_by.is_empty());
+        let approved = incident.plans.iter().any(|plan| !plan.approved_by.is_empty() && plan.has_helped());
         let rejected = incident.plans.iter().any(|plan| plan.rejected_by.is_some());
         if up + down == 0 && !approved && !rejected {
             continue;
@@ -446,6 +447,10 @@ async fn recurred(desk: &Desk, incident: &Incident, plan: &Plan, because: &str) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::action::Action;
+    use crate::domain::diagnosis::{Diagnosis, Remedy, Verdict as Certainty};
+    use crate::domain::incident::{Outset, PlanRecord};
+    use crate::domain::plan::target;
 
     fn earned(cluster: &str, mode: Autonomy, configured: Option<Autonomy>) -> Earned {
         let subject = Subject { cluster: cluster.into(), service: "web".into(), action: ActionKind::Restart };
@@ -480,5 +485,45 @@ mod tests {
         let mut old = serde_json::to_value([earned("c", Automatic, None)]).unwrap();
         old[0].as_object_mut().unwrap().remove("configured");
         assert_eq!(read_earned(Some(&old.to_string())).unwrap()[0].under(Approve), Automatic);
+    }
+
+    #[track_caller]
+    fn check(outcome: Outcome, outset: Outset, thumb: Option<bool>, expected: Option<(usize, usize)>) {
+        let plan = Plan::first(Action::Restart { target: target("c", "shop", "Deployment", "web", "u") });
+        let record =
+            PlanRecord { outcome, outset, approved_by: vec!["t/ada".into()], ..PlanRecord::of(plan, String::new()) };
+        let diagnosis = Diagnosis {
+            service: Some("web".into()),
+            change: None,
+            mechanism: String::new(),
+            verdict: Certainty::Likely,
+            confidence: 0.7,
+            claims: vec![],
+            ruled_out: vec![],
+            remedy: Remedy::Restart { service: "web".into() },
+            reasoner: "none".into(),
+            dropped: vec![],
+            needs: None,
+            proofs: vec![],
+        };
+        let incident = Incident {
+            plans: vec![record],
+            diagnosis: Some(diagnosis),
+            helpful: thumb.map(|thumb| ("t/ben".to_owned(), thumb)).into_iter().collect(),
+            ..Incident::blank(IncidentId::numbered(1))
+        };
+        let said = diagnoses(&[incident], Timestamp::default());
+        assert_eq!(said.get("web").map(|said| (said.confirmed, said.judged)), expected);
+    }
+
+    #[test]
+    fn an_approval_confirms_a_diagnosis_only_when_the_plan_has_helped() {
+        check(Outcome::Verified, Outset::Ill, None, Some((1, 1)));
+        check(Outcome::Verified, Outset::Well, None, None);
+        for outcome in [Outcome::Approved, Outcome::Undone, Outcome::Recurred] {
+            check(outcome.clone(), Outset::Ill, None, None);
+            check(outcome.clone(), Outset::Ill, Some(true), Some((1, 1)));
+            check(outcome, Outset::Ill, Some(false), Some((0, 1)));
+        }
     }
 }

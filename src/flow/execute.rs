@@ -7,6 +7,7 @@ mod contested;
 mod facts;
 mod hands;
 mod left;
+mod needed;
 mod preserve;
 mod verify;
 
@@ -23,6 +24,7 @@ use facts::neighbour_works;
 pub(super) use facts::{About, facts};
 use hands::is_gone;
 pub(super) use hands::{Hands, patiently};
+use needed::{Need, need};
 use preserve::preserve;
 use verify::{Watched, compensate, verify};
 
@@ -179,6 +181,10 @@ async fn begin(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &Ha
         return void(desk, id, plan, "the target has changed since the approval; a new card is needed").await;
     }
     crash::point("execute.rehearsed");
+    let outset = match need(desk, incident, plan).await? {
+        Need::Is(outset) => outset,
+        Need::Gone(because) => return not_needed(desk, id, plan, &because).await,
+    };
     match preserve(desk, id, plan, hands).await {
         Ok(()) => {}
         Err(FlowError::Refused(why)) => return void(desk, id, plan, &why).await,
@@ -188,7 +194,7 @@ async fn begin(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &Ha
     let deadline = desk.clock.event_now() + Duration::from_secs(desk.config.investigation.verify_seconds);
     let claimed = desk
         .change(id, |change| {
-            change.record(IncidentEvent::ExecutionStarted { plan: plan.id.clone(), intent: intent.clone() })?;
+            change.record(IncidentEvent::ExecutionStarted { plan: plan.id.clone(), intent: intent.clone(), outset })?;
             change.batch.executions.push(ExecutionRow {
                 plan: plan.id.to_string(),
                 incident: id.to_string(),
@@ -524,6 +530,26 @@ async fn void(desk: &Desk, id: &IncidentId, plan: &Plan, because: &str) -> Resul
     let event = IncidentEvent::PlanVoided { plan: plan.id.clone(), because: because.to_owned() };
     let text = left::told(id, plan, Left::Nothing, because);
     hand_over(desk, id, &plan.id, event, because, &text).await
+}
+
+/// The trouble ended before it was begun: that is no failure, and nobody has to act.
+async fn not_needed(desk: &Desk, id: &IncidentId, plan: &Plan, because: &str) -> Result<(), FlowError> {
+    info!(incident = %id, plan = %plan.id, because, "the plan is not carried out");
+    desk.change(id, |change| {
+        // It fires again since it was looked at: the next round looks anew.
+        if change.incident().firing() > 0 {
+            return Ok(());
+        }
+        change.record(IncidentEvent::PlanVoided { plan: plan.id.clone(), because: because.to_owned() })?;
+        change.record(IncidentEvent::HandedOver { because: because.to_owned() })?;
+        close_when_over(change, desk.clock.event_now())?;
+        tell_plan(change, plan);
+        let card = narrative::note(&format!("Not carried out: {because}. Nothing was changed."), Tone::Neutral);
+        change.tell(&format!("note/{}/failed", plan.id), &Effect::Note { card });
+        Ok(())
+    })
+    .await?;
+    Ok(())
 }
 
 async fn hand_over(

@@ -31,6 +31,7 @@ pub async fn outcome(desk: &Desk, memory: &Memory, incident: &Incident) -> Resul
     }
     let Some((action, helped)) = incident.plans.iter().rev().find_map(|record| {
         let helped = match record.outcome {
+            Outcome::Verified if !record.has_helped() => return None,
             Outcome::Verified => true,
             Outcome::NotVerified | Outcome::Undone | Outcome::NotUndone { .. } | Outcome::Recurred => false,
             Outcome::Proposed

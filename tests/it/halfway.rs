@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use axum::Router;
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
@@ -115,4 +116,95 @@ async fn a_rollback_whose_answer_was_lost_is_found_and_not_turned_round() {
     let web = state.lock().unwrap().object("Deployment", "shop", "web").unwrap();
     assert_eq!(web["spec"]["template"]["spec"]["containers"][0]["image"], "registry/web:1", "{web:#}");
     ticking.abort();
+}
+
+/// Two addresses; the first answers that it failed as soon as it may.
+struct Caches {
+    calls: Arc<Mutex<Vec<String>>>,
+    may_answer: Arc<AtomicUsize>,
+    talking: Talking,
+    fired: Value,
+}
+
+impl Caches {
+    async fn start() -> Self {
+        let (calls, may_answer) = (Arc::new(Mutex::new(vec![])), Arc::new(AtomicUsize::new(0)));
+        let (heard, may) = (calls.clone(), may_answer.clone());
+        let answer = move |uri: axum::http::Uri| {
+            let (heard, may) = (heard.clone(), may.clone());
+            async move {
+                heard.lock().unwrap().push(uri.path().to_owned());
+                while uri.path() == "/purge" && may.load(Ordering::SeqCst) == 0 {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+                if uri.path() == "/purge" { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK }
+            }
+        };
+        let url = serve(Router::new().fallback(answer)).await;
+        let hook = |name: &str, undo: &str| {
+            format!(
+                "[[remediation.hook]]\nname = \"{name}\"\ndescription = \"Does it.\"\nservice = \"catalog\"\n\
+                 url = \"{url}/{name}\"\nundo = \"{undo}\"\ntimeout_seconds = 60\nnetworks = [\"127.0.0.0/8\"]\n"
+            )
+        };
+        let more = format!(
+            "{}[investigation]\nsettle_seconds = 0\n[remediation]\nlook_seconds = 0.1\n{}{}",
+            people(&["T1/ann"]),
+            hook("purge", "fill"),
+            hook("fill", "purge"),
+        );
+        let talking = Talking::with_approvers("[\"local/you\", \"T1/ann\"]", &more).await;
+        let fired = alert("Down", "catalog");
+        talking.send(std::slice::from_ref(&fired)).await;
+        talking.incident("INC-1", |incident| incident["state"] == "handed_over").await;
+        Self { calls, may_answer, talking, fired }
+    }
+
+    async fn end(&self) {
+        self.talking.send(&[ended(self.fired.clone())]).await;
+        let ended = async || {
+            let incident = stored(&self.talking.data()).await.into_iter().next()?;
+            let groups = incident["alerts"].as_object()?.values().cloned().collect::<Vec<_>>();
+            groups.iter().all(|group| group["count"] == group["resolved"]).then_some(())
+        };
+        self.talking.until("the end of the alert", ended).await;
+    }
+}
+
+#[tokio::test]
+async fn what_may_be_half_done_is_not_over_with_its_alerts_and_can_be_put_back() {
+    let caches = Caches::start().await;
+    let talking = &caches.talking;
+    decided(talking, 1, "purge").await;
+    outcome(talking, 1, "started").await;
+    caches.end().await;
+    caches.may_answer.store(1, Ordering::SeqCst);
+    let failed = outcome(talking, 1, "failed").await;
+    assert_eq!(failed["outcome"]["left"], "unknown", "{failed}");
+    talking.in_thread("INC-1", "Perhaps carried out: whether it was written is not known").await;
+    talking.in_thread("INC-1", "/ops act INC-1 fill").await;
+    let incident = stored(&talking.data()).await.remove(0);
+    assert_eq!(incident["state"]["state"], "handed_over", "{}", incident["state"]);
+    // Nothing fires, and a person asks for it all the same.
+    decided(talking, 2, "fill").await;
+    let undone = outcome(talking, 2, "verified").await;
+    assert_eq!(undone["outset"], "well", "it is no success to count: {undone}");
+    talking.incident("INC-1", |incident| incident["state"] == "resolved").await;
+    assert_eq!(*caches.calls.lock().unwrap(), ["/purge", "/fill"]);
+}
+
+#[tokio::test]
+async fn what_ended_by_itself_is_not_mended_any_more() {
+    let caches = Caches::start().await;
+    let talking = &caches.talking;
+    let told = talking.ordered("ann", "act INC-1 fill").await;
+    assert!(told.contains("INC-1.P1"), "{told}");
+    caches.end().await;
+    approved(talking, 1).await;
+    let void = outcome(talking, 1, "voided").await;
+    let because = void["outcome"]["because"].as_str().unwrap();
+    assert_eq!(because, "no longer needed: nothing of INC-1 fires any more");
+    talking.in_thread("INC-1", "Nothing was changed").await;
+    talking.incident("INC-1", |incident| incident["state"] == "resolved").await;
+    assert!(caches.calls.lock().unwrap().is_empty());
 }

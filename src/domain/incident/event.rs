@@ -147,6 +147,8 @@ pub enum IncidentEvent {
     ExecutionStarted {
         plan: PlanId,
         intent: String,
+        #[serde(default, skip_serializing_if = "Outset::is_ill")]
+        outset: Outset,
     },
     ExecutionWrote {
         plan: PlanId,
@@ -270,6 +272,26 @@ pub struct ReasoningStep {
     /// In the currency of the price table.
     #[serde(default)]
     pub cost: f64,
+}
+
+/// What was seen of the trouble just before a plan was carried out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outset {
+    /// Something fired, or a number that was to come back was away. So it was taken to be before it was looked at.
+    #[default]
+    Ill,
+    /// Nothing fired any more, and not all numbers could be read.
+    Unclear,
+    /// All was well already: that it was well afterwards, too, proves nothing.
+    Well,
+}
+
+impl Outset {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde's own signature
+    pub fn is_ill(&self) -> bool {
+        *self == Self::Ill
+    }
 }
 
 /// What an execution that came to no end has left behind in the estate.

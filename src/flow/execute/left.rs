@@ -54,30 +54,11 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
-    use crate::domain::id::Digest;
-    use crate::domain::plan::{BlastRadius, Surroundings, target};
-    use crate::domain::time::Timestamp;
+    use crate::domain::plan::target;
 
     #[track_caller]
     fn check(action: Action, left: Left, why: &str, expected: Expect) {
-        let id = IncidentId::numbered(1);
-        let plan = Plan {
-            id: id.plan(1),
-            service: "web".into(),
-            tier: action.tier(),
-            because: String::new(),
-            blast: BlastRadius::of("web", &action, &Surroundings::default(), &Default::default()),
-            diff: String::new(),
-            undo: action.undo(),
-            checks: vec![],
-            evidence: vec![],
-            digest: Digest::genesis(),
-            expires_at: Timestamp::default(),
-            approvals_needed: 1,
-            requester: None,
-            action,
-        };
-        expected.assert_eq(&told(&id, &plan, left, why));
+        expected.assert_eq(&told(&IncidentId::numbered(1), &Plan::first(action), left, why));
     }
 
     #[test]

@@ -164,7 +164,12 @@ async fn verified(desk: &Desk, id: &IncidentId, plan: &Plan, facts: Vec<String>)
     desk.change(id, |change| {
         change.record(IncidentEvent::VerificationPassed { plan: plan.id.clone(), facts: facts.clone() })?;
         let by = if plan.checks.is_empty() { "its end in the cluster and its alerts" } else { "telemetry" };
-        let because = format!("{} helped; verified from {by}", plan.action);
+        let because = match change.incident().plan(&plan.id).is_some_and(PlanRecord::has_helped) {
+            true => format!("{} helped; verified from {by}", plan.action),
+            false => {
+                format!("{} is done, and nothing was seen to be wrong when it began; verified from {by}", plan.action)
+            }
+        };
         change.record(IncidentEvent::Resolved { because: because.clone(), event_at: event_now })?;
         tell_plan(change, plan);
         change.tell(

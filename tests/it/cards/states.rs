@@ -99,7 +99,7 @@ impl Story {
 
     fn started(self) -> Self {
         let plan = self.plan();
-        self.and(E::ExecutionStarted { plan, intent: "roll back".into() })
+        self.and(E::ExecutionStarted { plan, intent: "roll back".into(), outset: Default::default() })
     }
 
     fn written(self) -> Self {
