@@ -10,6 +10,7 @@ mod effect;
 mod extent;
 mod grants;
 mod history;
+mod jobs;
 mod kinds;
 mod names;
 mod precheck;

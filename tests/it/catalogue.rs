@@ -189,9 +189,20 @@ async fn every_action_is_tried_written_found_and_undone() {
     let declared = DeclaredJob { name: "clean-disk".into(), tier: RiskTier::Medium, job: "midwatch-inc-1-p1".into() };
     let run = Wish { declared: Some(declared), ..wish(ActionKind::RunJob, "shop", "cleanup", None) };
     let run = through(&estate, &run).await;
+    assert!(!estate.cluster.settled(&run).await.unwrap().done, "the job runs");
+    // The CronJob's status does not name it, since its controller did not make it.
+    let twice = estate.cluster.dry_run(&run).await.unwrap_err().to_string();
+    assert!(twice.contains("has a job that runs: midwatch-inc-1-p1 is neither"), "{twice}");
+    let again = DeclaredJob { name: "clean-disk".into(), tier: RiskTier::Medium, job: "midwatch-inc-2-p1".into() };
+    let again = Wish { declared: Some(again), ..wish(ActionKind::RunJob, "shop", "cleanup", None) };
+    let again = estate.cluster.prepare(&again).await.unwrap();
+    assert!(matches!(estate.cluster.dry_run(&again).await, Err(ClusterError::Refused(_))), "nor another plan's");
+    let mut ended = estate.state.lock().unwrap().object("Job", "shop", "midwatch-inc-1-p1").unwrap();
+    ended["status"] = json!({"conditions": [{"type": "Failed", "status": "True"}]});
+    estate.put(ended);
+    estate.cluster.dry_run(&again).await.unwrap();
     // The same plan a second time is refused by the API server itself.
     assert!(matches!(estate.cluster.dry_run(&run).await, Err(ClusterError::Conflict(_))));
-    assert!(!estate.cluster.settled(&run).await.unwrap().done, "the job runs");
 }
 
 /// Its answer may have been lost: what runs then bears another number.

@@ -5,6 +5,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use super::history::{bears, canonical, owned_sets, template_of};
+use super::jobs;
 use super::kinds::{api, api_of};
 use super::precheck::precheck;
 use super::read::REVISION;
@@ -26,7 +27,7 @@ pub(super) async fn dry_run(client: &Client, action: &Action) -> Result<DryRun, 
     let target = action.target();
     let api = api_of(client, target)?;
     let now = current(&api, target).await?;
-    precheck(action, &now)?;
+    may_be_done(client, action, &now).await?;
     let resource_version = now.metadata.resource_version.clone().unwrap_or_default();
     let request = prepare(client, action, &now, &resource_version, "dry-run").await?;
     let tried = reading(&target.to_string(), request.send(client, &api, target, Travel::DryRun)).await?;
@@ -53,7 +54,7 @@ pub(super) async fn apply(
     if found != resource_version {
         return Err(ClusterError::Conflict(format!("{target} was written in between ({resource_version} -> {found})")));
     }
-    precheck(action, &now)?;
+    may_be_done(client, action, &now).await?;
     // The server checks the version again: the request carries it.
     let request = prepare(client, action, &now, resource_version, mark).await?;
     let written = writing(&target.to_string(), request.send(client, &api, target, Travel::ForReal)).await?;
@@ -63,6 +64,14 @@ pub(super) async fn apply(
         // Subresources and deletions carry no generation; one write raises it by one.
         generation: meta.generation.unwrap_or_else(|| now.metadata.generation.map_or(0, |generation| generation + 1)),
     })
+}
+
+async fn may_be_done(client: &Client, action: &Action, now: &DynamicObject) -> Result<(), ClusterError> {
+    precheck(action, now)?;
+    if let Action::RunJob { target, .. } = action {
+        jobs::none_runs(client, target).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn current(api: &Api<DynamicObject>, target: &Target) -> Result<DynamicObject, ClusterError> {

@@ -234,9 +234,12 @@ impl ActionKind {
                 right("helm.toolkit.fluxcd.io", "helmreleases", "get"),
                 right("helm.toolkit.fluxcd.io", "helmreleases", "patch"),
             ],
-            Self::RunJob => {
-                vec![right("batch", "cronjobs", "get"), right("batch", "jobs", "get"), right("batch", "jobs", "create")]
-            }
+            Self::RunJob => vec![
+                right("batch", "cronjobs", "get"),
+                right("batch", "jobs", "get"),
+                right("batch", "jobs", "list"),
+                right("batch", "jobs", "create"),
+            ],
             Self::CallHook => vec![],
         }
     }
