@@ -157,6 +157,9 @@ pub struct PlanRecord {
     /// What was seen of the trouble when it was begun.
     #[serde(default, skip_serializing_if = "Outset::is_ill")]
     pub outset: Outset,
+    /// See `mark()`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<String>,
     pub facts: Vec<String>,
     /// Wall time of the decision, or of the moment from which nobody could decide any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -176,10 +179,17 @@ impl PlanRecord {
             rejected_by: None,
             outcome: Outcome::Proposed,
             outset: Outset::default(),
+            mark: None,
             facts: vec![],
             decided_at: None,
             told_at: None,
         }
+    }
+
+    /// What names its execution in the estate and to hooks: the plan, and what no other store has drawn. Two
+    /// installations, and one before and after its store was restored, have plans of the same name.
+    pub fn mark(&self) -> &str {
+        self.mark.as_deref().unwrap_or_else(|| self.plan.id.as_str())
     }
 
     /// Its effect was seen, and there was something for it to mend.
@@ -403,10 +413,11 @@ impl Incident {
             E::PlanVoided { plan, because } => {
                 self.set_outcome(plan, Outcome::Voided { because: because.clone() }, &[], wall_at)
             }
-            E::ExecutionStarted { plan, outset, .. } => {
+            E::ExecutionStarted { plan, outset, mark, .. } => {
                 self.state = State::Executing { plan: plan.clone() };
                 if let Some(record) = self.plan_mut(plan) {
                     record.outset = *outset;
+                    record.mark.clone_from(mark);
                 }
                 self.set_outcome(plan, Outcome::Started, &[], wall_at);
             }

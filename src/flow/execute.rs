@@ -191,10 +191,17 @@ async fn begin(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &Ha
         Err(failure) => return Err(failure),
     }
     let intent = format!("{} (digest {})", plan.action, plan.digest.short());
+    // Kept with the claim, before anybody is called by it: whoever comes back knows it from there.
+    let mark = format!("{}-{:016x}", plan.id, rand::random::<u64>());
     let deadline = desk.clock.event_now() + Duration::from_secs(desk.config.investigation.verify_seconds);
     let claimed = desk
         .change(id, |change| {
-            change.record(IncidentEvent::ExecutionStarted { plan: plan.id.clone(), intent: intent.clone(), outset })?;
+            change.record(IncidentEvent::ExecutionStarted {
+                plan: plan.id.clone(),
+                intent: intent.clone(),
+                outset,
+                mark: Some(mark.clone()),
+            })?;
             change.batch.executions.push(ExecutionRow {
                 plan: plan.id.to_string(),
                 incident: id.to_string(),
@@ -220,7 +227,7 @@ async fn begin(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &Ha
     crash::point("execute.claimed");
     info!(incident = %id, plan = %plan.id, action = %plan.action, "execution starts");
     Counters::add(&desk.counters.executions, 1);
-    write(desk, incident, plan, hands, &dry_run).await
+    write(desk, incident, plan, hands, &dry_run, &mark).await
 }
 
 /// The rules, the votes and the kill switch as they are at that moment.
@@ -306,11 +313,11 @@ async fn write(
     plan: &Plan,
     hands: &Hands,
     dry_run: &DryRun,
+    mark: &str,
 ) -> Result<(), FlowError> {
     let id = &incident.id;
     let approved = |now: &DryRun| is_as_approved(desk, plan, now);
     crash::point("execute.before_write");
-    let mark = plan.id.as_str();
     let permission = Approved { desk, incident, plan, hands };
     let ended = contested::apply(hands, &plan.action, &dry_run.resource_version, mark, approved, &permission).await;
     crash::point("execute.after_write");
@@ -437,7 +444,7 @@ async fn recover(desk: &Desk, incident: &Incident, record: &PlanRecord, hands: &
     crash::point("execute.recover");
     let took = match &plan.action {
         Action::RollBack { .. } => took_back(desk, plan, hands).await,
-        other => hands.took_effect(other, plan.id.as_str()).await,
+        other => hands.took_effect(other, record.mark()).await,
     };
     match took {
         Ok(Took::Yes(how)) => {

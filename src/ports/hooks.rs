@@ -28,7 +28,7 @@ pub trait Hooks: Send + Sync + 'static {
     fn declared(&self) -> Vec<DeclaredHook>;
     /// Asks the hook's own check, when it has one; changes nothing.
     async fn rehearse(&self, name: &str) -> Result<String, ClusterError>;
-    /// Calls it once, with the mark as `Idempotency-Key`.
+    /// Calls it once, with the mark, which no other call has, as `Idempotency-Key`.
     async fn call(&self, name: &str, mark: &str) -> Result<String, ClusterError>;
     /// What the dump hook of a service answers; `None`: none is declared.
     async fn dump(&self, service: &str) -> Option<Result<String, ClusterError>>;

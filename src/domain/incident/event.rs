@@ -149,6 +149,9 @@ pub enum IncidentEvent {
         intent: String,
         #[serde(default, skip_serializing_if = "Outset::is_ill")]
         outset: Outset,
+        /// What names this execution outside: absent in those that were named by their plan.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mark: Option<String>,
     },
     ExecutionWrote {
         plan: PlanId,

@@ -239,3 +239,28 @@ fn what_failed_before_it_was_told_apart_has_left_nothing() {
         serde_json::from_value(serde_json::json!({"outcome": "failed", "because": "b"})).expect("read");
     assert_eq!(outcome, Outcome::Failed { because: "b".into(), left: Left::Nothing });
 }
+
+#[test]
+fn an_execution_is_named_by_what_was_drawn_for_it_and_an_older_one_by_its_plan() {
+    use crate::domain::action::Action;
+    use crate::domain::plan::target;
+
+    let restart = Plan::first(Action::Restart { target: target("c", "shop", "Deployment", "web", "u") });
+    let begun = |more: serde_json::Value| {
+        let mut incident = incident(1, &[("web", -0.4)]);
+        let mut started = serde_json::json!({"event": "execution_started", "plan": restart.id, "intent": "restart"});
+        started.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
+        let approved =
+            IncidentEvent::PlanApproved { plan: restart.id.clone(), by: vec![], digest: restart.digest.clone() };
+        let events = [
+            IncidentEvent::HandedOver { because: "b".into() },
+            IncidentEvent::PlanProposed { plan: Box::new(restart.clone()), ruling: "r".into() },
+            approved,
+            serde_json::from_value(started).expect("an event"),
+        ];
+        events.iter().for_each(|event| incident.apply(event, at(70)).expect("it happens"));
+        incident.plans.remove(0)
+    };
+    assert_eq!(begun(serde_json::json!({})).mark(), "INC-1.P1");
+    assert_eq!(begun(serde_json::json!({"mark": "INC-1.P1-8f2c"})).mark(), "INC-1.P1-8f2c");
+}

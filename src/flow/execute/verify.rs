@@ -204,7 +204,7 @@ pub(super) async fn compensate(
     let plan = &record.plan;
     let result = match &plan.undo {
         Undo::None(why) => format!("no undo: {why}"),
-        Undo::By(action) => match compensated(desk, id, plan, action, hands).await? {
+        Undo::By(action) => match compensated(desk, id, record, action, hands).await? {
             Some(result) => result,
             // Paused in the same moment: the next round says so.
             None => return Ok(()),
@@ -236,15 +236,16 @@ const PAUSED: &str = "not undone: midwatch is paused";
 async fn compensated(
     desk: &Desk,
     id: &IncidentId,
-    plan: &Plan,
+    record: &PlanRecord,
     action: &Action,
     hands: &Hands,
 ) -> Result<Option<String>, FlowError> {
-    let key = format!("{}-undo", plan.id);
+    let plan = &record.plan;
+    let (key, mark) = (format!("{}-undo", plan.id), format!("{}-undo", record.mark()));
     let pauses = pause::names_for(action, Some(&plan.service), plan.blast.extent.as_ref());
     // What was begun is looked for before anything is said of it, paused or not.
     let begun = desk.store.execution(&key).await?.is_some();
-    if let Some(found) = interrupted(hands, action, &key, begun).await {
+    if let Some(found) = interrupted(hands, action, &mark, begun).await {
         return Ok(Some(found));
     }
     if desk.pause_of(&pauses).await?.is_some() {
@@ -271,7 +272,7 @@ async fn compensated(
         }
         crash::point("undo.claimed");
     }
-    Ok(Some(undo(hands, action, &key, &Switch { desk, pauses }).await))
+    Ok(Some(undo(hands, action, &mark, &Switch { desk, pauses }).await))
 }
 
 /// An undo needs nobody's leave but that of the kill switch.

@@ -99,7 +99,7 @@ impl Story {
 
     fn started(self) -> Self {
         let plan = self.plan();
-        self.and(E::ExecutionStarted { plan, intent: "roll back".into(), outset: Default::default() })
+        self.and(E::ExecutionStarted { plan, intent: "roll back".into(), outset: Default::default(), mark: None })
     }
 
     fn written(self) -> Self {

@@ -164,14 +164,21 @@ fn writes(night: &mut Night, incidents: &[Incident], broken: &mut Vec<String>) {
     }
 }
 
+/// `INC-1.P1` or `INC-1.P1-undo`, without what was drawn for the execution.
+fn of_plan(mark: &str) -> String {
+    let (named, undo) = mark.strip_suffix("-undo").map_or((mark, ""), |named| (named, "-undo"));
+    format!("{}{undo}", named.rsplit_once('-').map_or(named, |(plan, _)| plan))
+}
+
 /// P5, P6 of declared hooks: one call for a plan at most, and one of its undo.
 fn calls(night: &mut Night, incidents: &[Incident], broken: &mut Vec<String>) {
     let calls = night.calls.lock().unwrap();
     night.sums.calls = calls.len();
     let plans: BTreeMap<String, _> =
         incidents.iter().flat_map(|one| &one.plans).map(|record| (record.plan.id.to_string(), record)).collect();
-    let mut seen: BTreeMap<&(String, String), usize> = BTreeMap::new();
-    calls.iter().for_each(|call| *seen.entry(call).or_default() += 1);
+    let mut seen: BTreeMap<(&String, String), usize> = BTreeMap::new();
+    // By plan: a second claim of one would draw another mark.
+    calls.iter().for_each(|(hook, mark)| *seen.entry((hook, of_plan(mark))).or_default() += 1);
     for ((hook, mark), count) in seen {
         let record = plans.get(mark.trim_end_matches("-undo"));
         let Some(record) = record.filter(|record| !record.approved_by.is_empty()) else {
