@@ -4,9 +4,9 @@
 //! and answer the cluster is read; nothing is written blindly a second time.
 
 mod contested;
+mod ends;
 mod facts;
 mod hands;
-mod left;
 mod needed;
 mod preserve;
 mod verify;
@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use contested::{NotNow, Permission};
+use ends::{fail, left_after, not_needed, void};
 use facts::neighbour_works;
 pub(super) use facts::{About, facts};
 use hands::is_gone;
@@ -32,12 +33,10 @@ use super::assess::close_when_over;
 use super::command::pause;
 use super::deliver::Effect;
 use super::desk::{Counters, Decision, Desk, FlowError};
-use super::{draft, earn};
+use super::draft;
 use crate::domain::action::{Action, Target};
-use crate::domain::card::Tone;
 use crate::domain::id::{IncidentId, PersonId, PlanId};
 use crate::domain::incident::{Incident, IncidentEvent, Left, Outcome, PlanRecord};
-use crate::domain::narrative;
 use crate::domain::plan::{self, Plan};
 use crate::domain::policy::{Ruling, Sought, Stage};
 use crate::domain::time::Timestamp;
@@ -329,7 +328,7 @@ async fn write(
             warn!(incident = %id, plan = %plan.id, why, "the result of the write is unknown");
             Ok(())
         }
-        Err(error) => fail(desk, id, &plan.id, &error.to_string(), left::after(&plan.action, &error)).await,
+        Err(error) => fail(desk, id, &plan.id, &error.to_string(), left_after(&plan.action, &error)).await,
     }
 }
 
@@ -517,64 +516,6 @@ async fn wrote(desk: &Desk, id: &IncidentId, plan: &Plan, result: &str) -> Resul
             pauses: vec![],
         });
         tell_plan(change, plan);
-        Ok(())
-    })
-    .await?;
-    Ok(())
-}
-
-async fn fail(desk: &Desk, id: &IncidentId, plan: &PlanId, because: &str, left: Left) -> Result<(), FlowError> {
-    // Before the end is written: a process that dies between the two must not leave it earned.
-    let incident = desk.store.incident(id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?;
-    let Some(record) = incident.plan(plan) else { return Ok(()) };
-    earn::failed(desk, &record.plan, because).await?;
-    let event = IncidentEvent::ExecutionFailed { plan: plan.clone(), because: because.to_owned(), left };
-    let text = left::told(id, &record.plan, left, because);
-    hand_over(desk, id, plan, event, &left::because(left, because), &text).await
-}
-
-async fn void(desk: &Desk, id: &IncidentId, plan: &Plan, because: &str) -> Result<(), FlowError> {
-    let event = IncidentEvent::PlanVoided { plan: plan.id.clone(), because: because.to_owned() };
-    let text = left::told(id, plan, Left::Nothing, because);
-    hand_over(desk, id, &plan.id, event, because, &text).await
-}
-
-/// The trouble ended before it was begun: that is no failure, and nobody has to act.
-async fn not_needed(desk: &Desk, id: &IncidentId, plan: &Plan, because: &str) -> Result<(), FlowError> {
-    info!(incident = %id, plan = %plan.id, because, "the plan is not carried out");
-    desk.change(id, |change| {
-        // It fires again since it was looked at: the next round looks anew.
-        if change.incident().firing() > 0 {
-            return Ok(());
-        }
-        change.record(IncidentEvent::PlanVoided { plan: plan.id.clone(), because: because.to_owned() })?;
-        change.record(IncidentEvent::HandedOver { because: because.to_owned() })?;
-        close_when_over(change, desk.clock.event_now())?;
-        tell_plan(change, plan);
-        let card = narrative::note(&format!("Not carried out: {because}. Nothing was changed."), Tone::Neutral);
-        change.tell(&format!("note/{}/failed", plan.id), &Effect::Note { card });
-        Ok(())
-    })
-    .await?;
-    Ok(())
-}
-
-async fn hand_over(
-    desk: &Desk,
-    id: &IncidentId,
-    plan: &PlanId,
-    event: IncidentEvent,
-    because: &str,
-    text: &str,
-) -> Result<(), FlowError> {
-    warn!(incident = %id, %plan, because, "the plan is not carried out");
-    desk.change(id, |change| {
-        change.record(event.clone())?;
-        change.record(IncidentEvent::HandedOver { because: because.to_owned() })?;
-        close_when_over(change, desk.clock.event_now())?;
-        change.tell(&format!("plan/{plan}"), &Effect::Approval { plan: plan.clone() });
-        change.tell("root", &Effect::Root);
-        change.tell(&format!("note/{plan}/failed"), &Effect::Note { card: narrative::note(text, Tone::Alarm) });
         Ok(())
     })
     .await?;

@@ -1,13 +1,86 @@
-//! What people are told of a plan that came to no good end, and how they put back what it may have left.
+//! Plans that come to no good end: what people are told, and how they put back what may be left.
 
+use tracing::{info, warn};
+
+use super::tell_plan;
 use crate::domain::action::{Action, Undo};
-use crate::domain::id::IncidentId;
-use crate::domain::incident::Left;
+use crate::domain::card::Tone;
+use crate::domain::id::{IncidentId, PlanId};
+use crate::domain::incident::{IncidentEvent, Left};
+use crate::domain::narrative;
 use crate::domain::plan::Plan;
+use crate::flow::assess::close_when_over;
+use crate::flow::deliver::Effect;
+use crate::flow::desk::{Desk, FlowError};
+use crate::flow::earn;
 use crate::ports::ClusterError;
 
+pub(super) async fn fail(
+    desk: &Desk,
+    id: &IncidentId,
+    plan: &PlanId,
+    because: &str,
+    left: Left,
+) -> Result<(), FlowError> {
+    // Before the end is written: a process that dies between the two must not leave it earned.
+    let incident = desk.store.incident(id).await?.ok_or_else(|| FlowError::NoIncident(id.clone()))?;
+    let Some(record) = incident.plan(plan) else { return Ok(()) };
+    earn::failed(desk, &record.plan, because).await?;
+    let event = IncidentEvent::ExecutionFailed { plan: plan.clone(), because: because.to_owned(), left };
+    let text = told(id, &record.plan, left, because);
+    hand_over(desk, id, plan, event, &handed_over_because(left, because), &text).await
+}
+
+pub(super) async fn void(desk: &Desk, id: &IncidentId, plan: &Plan, because: &str) -> Result<(), FlowError> {
+    let event = IncidentEvent::PlanVoided { plan: plan.id.clone(), because: because.to_owned() };
+    let text = told(id, plan, Left::Nothing, because);
+    hand_over(desk, id, &plan.id, event, because, &text).await
+}
+
+/// The trouble ended before it was begun: that is no failure, and nobody has to act.
+pub(super) async fn not_needed(desk: &Desk, id: &IncidentId, plan: &Plan, because: &str) -> Result<(), FlowError> {
+    info!(incident = %id, plan = %plan.id, because, "the plan is not carried out");
+    desk.change(id, |change| {
+        // It fires again since it was looked at: the next round looks anew.
+        if change.incident().firing() > 0 {
+            return Ok(());
+        }
+        change.record(IncidentEvent::PlanVoided { plan: plan.id.clone(), because: because.to_owned() })?;
+        change.record(IncidentEvent::HandedOver { because: because.to_owned() })?;
+        close_when_over(change, desk.clock.event_now())?;
+        tell_plan(change, plan);
+        let card = narrative::note(&format!("Not carried out: {because}. Nothing was changed."), Tone::Neutral);
+        change.tell(&format!("note/{}/failed", plan.id), &Effect::Note { card });
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+async fn hand_over(
+    desk: &Desk,
+    id: &IncidentId,
+    plan: &PlanId,
+    event: IncidentEvent,
+    because: &str,
+    text: &str,
+) -> Result<(), FlowError> {
+    warn!(incident = %id, %plan, because, "the plan is not carried out");
+    desk.change(id, |change| {
+        change.record(event.clone())?;
+        change.record(IncidentEvent::HandedOver { because: because.to_owned() })?;
+        close_when_over(change, desk.clock.event_now())?;
+        change.tell(&format!("plan/{plan}"), &Effect::Approval { plan: plan.clone() });
+        change.tell("root", &Effect::Root);
+        change.tell(&format!("note/{plan}/failed"), &Effect::Note { card: narrative::note(text, Tone::Alarm) });
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
 /// Of a first write that was answered with this error.
-pub(super) fn after(action: &Action, error: &ClusterError) -> Left {
+pub(super) fn left_after(action: &Action, error: &ClusterError) -> Left {
     match (action, error) {
         // Whoever answers that it is busy may have begun.
         (Action::CallHook { .. }, ClusterError::Conflict(_)) | (_, ClusterError::Unknown(_)) => Left::Unknown,
@@ -24,7 +97,7 @@ pub(super) fn after(action: &Action, error: &ClusterError) -> Left {
 }
 
 /// Why it is handed over.
-pub(super) fn because(left: Left, why: &str) -> String {
+fn handed_over_because(left: Left, why: &str) -> String {
     match left {
         Left::Nothing => why.to_owned(),
         Left::Part | Left::Unknown => format!("{}: {why}", left.words()),
@@ -32,7 +105,7 @@ pub(super) fn because(left: Left, why: &str) -> String {
 }
 
 /// For the thread.
-pub(super) fn told(id: &IncidentId, plan: &Plan, left: Left, why: &str) -> String {
+fn told(id: &IncidentId, plan: &Plan, left: Left, why: &str) -> String {
     let (word, undo) = match left {
         Left::Nothing => return format!("Not carried out: {why}. A person must take over."),
         Left::Part => ("Partly carried out", "What was done stays as it is until somebody undoes it"),
@@ -98,11 +171,11 @@ mod tests {
             tier: crate::domain::action::RiskTier::Low,
             undo: None,
         };
-        assert_eq!(after(&hook, &busy), Left::Unknown);
+        assert_eq!(left_after(&hook, &busy), Left::Unknown);
         assert_eq!(
-            after(&Action::Restart { target: target("c", "shop", "Deployment", "web", "u") }, &busy),
+            left_after(&Action::Restart { target: target("c", "shop", "Deployment", "web", "u") }, &busy),
             Left::Nothing
         );
-        assert_eq!(after(&hook, &ClusterError::Refused("400".into())), Left::Nothing);
+        assert_eq!(left_after(&hook, &ClusterError::Refused("400".into())), Left::Nothing);
     }
 }
