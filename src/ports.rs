@@ -28,7 +28,7 @@ pub use hooks::{DeclaredHook, Hooks};
 pub use instrument::{Handling, Instrument, InstrumentError, Observation};
 pub use outlets::{Attempt, Channels, Outlet, OutletError};
 pub use people::{Directory, DirectoryError, OnCall, Rota, RotaError, Standing};
-pub use remedy::{DeclaredJob, Grant, Identity, Settled, Took, Wish};
+pub use remedy::{DeclaredJob, Grant, Identity, Settled, Standing, Took, Wish};
 pub use traces::{Dependency, Outcomes, TraceQuery, Traces};
 
 /// The kinds of time. Production reads the system clock; the simulated estate has its own, faster one for
@@ -315,8 +315,8 @@ pub trait Cluster: Send + Sync + 'static {
     async fn apply(&self, action: &Action, resource_version: &str, mark: &str) -> Result<Applied, ClusterError>;
     /// Reads whether a write with that mark, whose answer was lost, took effect.
     async fn took_effect(&self, action: &Action, mark: &str) -> Result<Took, ClusterError>;
-    /// Whether what the action makes has come about.
-    async fn settled(&self, action: &Action) -> Result<Settled, ClusterError>;
+    /// Whether what the action wrote with that mark still stands, and what it makes has come about.
+    async fn settled(&self, action: &Action, mark: &str) -> Result<Settled, ClusterError>;
     /// What stands around the target: budgets, quotas, autoscaler.
     async fn surroundings(&self, action: &Action) -> Result<Surroundings, ClusterError>;
     /// The target as it is, as YAML without `managedFields`: evidence before a write.

@@ -238,8 +238,8 @@ impl Cluster for KubernetesCluster {
         effect::took_effect(self.writer()?, action, mark).await
     }
 
-    async fn settled(&self, action: &Action) -> Result<Settled, ClusterError> {
-        effect::settled(&self.reader, action).await
+    async fn settled(&self, action: &Action, mark: &str) -> Result<Settled, ClusterError> {
+        effect::settled(&self.reader, action, mark).await
     }
 
     async fn surroundings(&self, action: &Action) -> Result<Surroundings, ClusterError> {

@@ -89,7 +89,8 @@ impl TrackRecord {
             | Outcome::Expired
             | Outcome::Voided { .. }
             | Outcome::Started
-            | Outcome::Written => {}
+            | Outcome::Written
+            | Outcome::Overruled { .. } => {}
         }
     }
 

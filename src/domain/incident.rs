@@ -218,12 +218,16 @@ pub enum Outcome {
     Verified,
     NotVerified,
     Undone,
-    /// It did not help, and what it changed is still there.
+    /// It did not help, and what it changed is still there or was changed by somebody else.
     NotUndone {
         because: String,
     },
     /// It was verified, and its alert came back soon after.
     Recurred,
+    /// Somebody else changed what it had written before its effect was verified: neither helped nor failed.
+    Overruled {
+        because: String,
+    },
 }
 
 impl Outcome {
@@ -242,6 +246,7 @@ impl Outcome {
             Self::Undone => "undone",
             Self::NotUndone { .. } => "not_undone",
             Self::Recurred => "recurred",
+            Self::Overruled { .. } => "overruled",
         }
     }
 }
@@ -430,6 +435,9 @@ impl Incident {
             }
             E::VerificationPassed { plan, facts } => self.set_outcome(plan, Outcome::Verified, facts, wall_at),
             E::VerificationFailed { plan, facts } => self.set_outcome(plan, Outcome::NotVerified, facts, wall_at),
+            E::Overruled { plan, because } => {
+                self.set_outcome(plan, Outcome::Overruled { because: because.clone() }, &[], wall_at);
+            }
             E::Compensated { plan, result } if result == UNDONE => {
                 self.set_outcome(plan, Outcome::Undone, &[], wall_at);
             }
@@ -504,7 +512,7 @@ impl Incident {
             E::ExecutionFailed { plan, .. } => {
                 matches!(self.outcome(plan), Some(Outcome::Started | Outcome::Approved))
             }
-            E::VerificationPassed { plan, .. } | E::VerificationFailed { plan, .. } => {
+            E::VerificationPassed { plan, .. } | E::VerificationFailed { plan, .. } | E::Overruled { plan, .. } => {
                 self.outcome(plan) == Some(&Outcome::Written)
             }
             E::Compensated { plan, .. } => self.outcome(plan) == Some(&Outcome::NotVerified),
@@ -575,7 +583,8 @@ impl Incident {
                 | Outcome::NotVerified
                 | Outcome::Undone
                 | Outcome::NotUndone { .. }
-                | Outcome::Recurred => record.told_at = Some(wall_at),
+                | Outcome::Recurred
+                | Outcome::Overruled { .. } => record.told_at = Some(wall_at),
             }
             record.outcome = outcome;
             record.facts.extend_from_slice(facts);

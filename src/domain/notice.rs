@@ -104,6 +104,7 @@ pub fn phase_of(event: &IncidentEvent) -> Option<(Phase, String, Option<String>)
         E::PlanExpired { plan } => (Phase::Planned, format!("nobody decided on {plan} in time"), None),
         E::VerificationPassed { facts, .. } => (Phase::Planned, format!("verified: {}", facts.join("; ")), None),
         E::VerificationFailed { facts, .. } => (Phase::Planned, format!("not verified: {}", facts.join("; ")), None),
+        E::Overruled { because, .. } => (Phase::Planned, format!("overruled: {because}"), None),
         E::Recurred { because, .. } => (Phase::Planned, format!("it came back: {because}"), None),
         E::Resolved { because, .. } => (Phase::Resolved, because.clone(), None),
         E::Merged { into, because } => (Phase::Resolved, format!("went into {into}: {because}"), None),

@@ -306,7 +306,8 @@ async fn why_late(desk: &Desk, incident: &Incident, plan: &PlanId, person: &str)
         | Outcome::NotVerified
         | Outcome::Undone
         | Outcome::NotUndone { .. }
-        | Outcome::Recurred) => {
+        | Outcome::Recurred
+        | Outcome::Overruled { .. }) => {
             let at = at(&|event| matches!(event, IncidentEvent::PlanApproved { plan, .. } if of(plan)));
             let who = if record.approved_by.is_empty() { "the policy".to_owned() } else { names(&record.approved_by) };
             let word = done.word().replace('_', " ");

@@ -133,7 +133,8 @@ async fn drive(desk: &Desk, id: &IncidentId, plan_id: &PlanId, watched: &mut Wat
         | Outcome::Verified
         | Outcome::Undone
         | Outcome::NotUndone { .. }
-        | Outcome::Recurred => {}
+        | Outcome::Recurred
+        | Outcome::Overruled { .. } => {}
     }
     Ok(Step::Taken)
 }

@@ -41,7 +41,8 @@ pub async fn outcome(desk: &Desk, memory: &Memory, incident: &Incident) -> Resul
             | Outcome::Voided { .. }
             | Outcome::Started
             | Outcome::Written
-            | Outcome::Failed { .. } => return None,
+            | Outcome::Failed { .. }
+            | Outcome::Overruled { .. } => return None,
         };
         Some((&record.plan.action, helped))
     }) else {

@@ -60,6 +60,7 @@ pub fn tell_event(event: &IncidentEvent) -> Option<String> {
         E::ExecutionFailed { because, left, .. } => format!("{}: {because}", left.words()),
         E::VerificationPassed { facts, .. } => format!("verified: {}", facts.join("; ")),
         E::VerificationFailed { facts, .. } => format!("not verified: {}", facts.join("; ")),
+        E::Overruled { because, .. } => format!("overruled: {because}"),
         E::Compensated { result, .. } => format!("undo: {result}"),
         E::HandedOver { because } => format!("handed to people: {because}"),
         E::Recurred { because, .. } => format!("it came back: {because}"),

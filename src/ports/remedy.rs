@@ -40,11 +40,20 @@ pub enum Took {
     Unknown(String),
 }
 
-/// Whether what the action makes has come about.
+/// Whether what the action makes has come about, and what shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
-    pub done: bool,
+    pub standing: Standing,
     pub fact: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    Done,
+    /// What was written stands; its effect has not come about yet.
+    UnderWay,
+    /// The fields that it wrote are not what it made of them any more.
+    Overruled,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -122,7 +122,7 @@ impl Cluster for Estate {
     async fn took_effect(&self, _: &Action, _: &str) -> Result<Took, ClusterError> {
         Err(ClusterError::Forbidden("tools never write".to_owned()))
     }
-    async fn settled(&self, _: &Action) -> Result<Settled, ClusterError> {
+    async fn settled(&self, _: &Action, _: &str) -> Result<Settled, ClusterError> {
         Err(ClusterError::Forbidden("tools never write".to_owned()))
     }
     async fn surroundings(&self, _: &Action) -> Result<Surroundings, ClusterError> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use crate::harness::serve;
 use midwatch::adapters::kubernetes::{Access, Bearer, KubernetesCluster};
 use midwatch::domain::action::{Action, ActionKind, RiskTier, Undo};
-use midwatch::ports::{Cluster, ClusterError, DeclaredJob, Identity, Took, Wish};
+use midwatch::ports::{Cluster, ClusterError, DeclaredJob, Identity, Standing, Took, Wish};
 use midwatch::world::kubernetes::{DeploymentSpec, Granted, KubeState, PodHealth, router};
 use serde_json::{Value, json};
 
@@ -165,11 +165,15 @@ async fn through(estate: &Estate, wish: &Wish) -> Action {
     action
 }
 
+async fn standing(estate: &Estate, action: &Action) -> Standing {
+    estate.cluster.settled(action, "INC-1.P1").await.unwrap().standing
+}
+
 #[tokio::test]
 async fn every_action_is_tried_written_found_and_undone() {
     let estate = estate().await;
     let restart = through(&estate, &wish(ActionKind::Restart, "shop", "web", None)).await;
-    assert!(estate.cluster.settled(&restart).await.unwrap().done);
+    assert_eq!(standing(&estate, &restart).await, Standing::Done);
     through(&estate, &wish(ActionKind::Scale, "shop", "web", Some("6"))).await;
     through(&estate, &wish(ActionKind::SetBounds, "shop", "other", Some("3..8"))).await;
     through(&estate, &wish(ActionKind::PauseRollout, "shop", "web", None)).await;
@@ -189,7 +193,7 @@ async fn every_action_is_tried_written_found_and_undone() {
     let declared = DeclaredJob { name: "clean-disk".into(), tier: RiskTier::Medium, job: "midwatch-inc-1-p1".into() };
     let run = Wish { declared: Some(declared), ..wish(ActionKind::RunJob, "shop", "cleanup", None) };
     let run = through(&estate, &run).await;
-    assert!(!estate.cluster.settled(&run).await.unwrap().done, "the job runs");
+    assert_eq!(standing(&estate, &run).await, Standing::UnderWay, "the job runs");
     // The CronJob's status does not name it, since its controller did not make it.
     let twice = estate.cluster.dry_run(&run).await.unwrap_err().to_string();
     assert!(twice.contains("has a job that runs: midwatch-inc-1-p1 is neither"), "{twice}");
@@ -254,7 +258,7 @@ async fn argo_rolls_back_only_when_nothing_synchronises_meanwhile() {
     assert!(tried.diff.contains("+revision: aaa"), "{}", tried.diff);
     cluster.apply(&back, &tried.resource_version, "P").await.unwrap();
     assert!(matches!(cluster.took_effect(&back, "P").await.unwrap(), Took::Yes(_)));
-    assert!(!cluster.settled(&back).await.unwrap().done, "asked for is not applied");
+    assert_eq!(standing(&estate, &back).await, Standing::UnderWay, "asked for is not applied");
     assert!(cluster.dry_run(&back).await.unwrap_err().to_string().contains("operation in progress"));
 }
 

@@ -29,6 +29,7 @@ mod noise;
 mod on_kubernetes;
 mod ops;
 mod outage;
+mod overruled;
 mod pages;
 mod poisoned;
 mod prompt_hand;

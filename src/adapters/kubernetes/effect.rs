@@ -4,13 +4,15 @@ use kube::api::DynamicObject;
 use kube::{Api, Client};
 use serde_json::Value;
 
+use super::history::{bears, owned_sets, template_of};
 use super::kinds::{api, api_of};
 use super::precheck::{controller, has_condition};
+use super::read::REVISION;
 use super::reading;
 use super::release;
 use super::write::{MARK, current, touched};
 use crate::domain::action::{Action, Target};
-use crate::ports::{ClusterError, Settled, Took};
+use crate::ports::{ClusterError, Settled, Standing, Took};
 
 pub(super) async fn took_effect(client: &Client, action: &Action, mark: &str) -> Result<Took, ClusterError> {
     let target = action.target();
@@ -33,9 +35,7 @@ pub(super) async fn took_effect(client: &Client, action: &Action, mark: &str) ->
         }
         Action::Restart { .. } => {
             let now = current(&here, target).await?;
-            let annotations = now.data.pointer("/spec/template/metadata/annotations");
-            let found = annotations.and_then(|all| all.get(MARK)).and_then(Value::as_str);
-            Ok(match found == Some(mark) {
+            Ok(match bears_mark(&now, mark) {
                 true => Took::Yes("the template carries the plan's mark".to_owned()),
                 false => Took::No,
             })
@@ -88,7 +88,7 @@ fn is_so(action: &Action, now: &DynamicObject) -> Option<bool> {
         Action::SetBounds { to, .. } => Some(touched["minReplicas"] == to.min && touched["maxReplicas"] == to.max),
         Action::PauseRollout { .. } => is("paused", true.into()),
         Action::ResumeRollout { .. } => is("paused", false.into()),
-        Action::Cordon { .. } => is("unschedulable", true.into()),
+        Action::Cordon { .. } | Action::Drain { .. } => is("unschedulable", true.into()),
         Action::Uncordon { .. } => is("unschedulable", false.into()),
         Action::SuspendCronJob { .. } => is("suspend", true.into()),
         Action::ResumeCronJob { .. } => is("suspend", false.into()),
@@ -103,17 +103,71 @@ fn is_so(action: &Action, now: &DynamicObject) -> Option<bool> {
         Action::Restart { .. }
         | Action::RollBack { .. }
         | Action::EvictPod { .. }
-        | Action::Drain { .. }
         | Action::DeleteJob { .. }
         | Action::RunJob { .. }
         | Action::CallHook { .. } => None,
     }
 }
 
-pub(super) async fn settled(client: &Client, action: &Action) -> Result<Settled, ClusterError> {
+/// Of a restart: which plan it was.
+fn bears_mark(now: &DynamicObject, mark: &str) -> bool {
+    let annotations = now.data.pointer("/spec/template/metadata/annotations");
+    annotations.and_then(|all| all.get(MARK)).and_then(Value::as_str) == Some(mark)
+}
+
+/// What is there in place of what the action wrote, if somebody else has changed that since.
+async fn overruled(client: &Client, action: &Action, mark: &str) -> Result<Option<String>, ClusterError> {
+    let target = action.target();
+    let now = match action {
+        // What they did cannot be taken back in the object.
+        Action::EvictPod { .. } | Action::DeleteJob { .. } | Action::RunJob { .. } | Action::CallHook { .. } => {
+            return Ok(None);
+        }
+        Action::Restart { .. }
+        | Action::Scale { .. }
+        | Action::RollBack { .. }
+        | Action::SetBounds { .. }
+        | Action::PauseRollout { .. }
+        | Action::ResumeRollout { .. }
+        | Action::Cordon { .. }
+        | Action::Uncordon { .. }
+        | Action::Drain { .. }
+        | Action::SuspendCronJob { .. }
+        | Action::ResumeCronJob { .. }
+        | Action::RestoreConfig { .. }
+        | Action::SuspendSync { .. }
+        | Action::ResumeSync { .. }
+        | Action::RollBackRelease { .. } => current(&api_of(client, target)?, target).await?,
+    };
+    let (stands, instead) = match action {
+        Action::Restart { .. } => {
+            (bears_mark(&now, mark), format!("the template of {target} does not carry the mark of {mark} any more"))
+        }
+        Action::RollBack { to_revision, .. } => {
+            let sets = owned_sets(client, &target.namespace, &target.uid).await?;
+            let set = sets.iter().find(|set| bears(set, *to_revision));
+            let running = now.metadata.annotations.as_ref().and_then(|all| all.get(REVISION));
+            let running = running.map_or_else(String::new, |number| format!("; it says revision {number}"));
+            let instead = format!("{target} has another template than its revision {to_revision}{running}");
+            (set.is_some_and(|set| template_of(set) == touched(action, &now)), instead)
+        }
+        Action::RollBackRelease { .. } if target.kind == "Application" => (true, String::new()),
+        // The data may be long, and secret.
+        Action::RestoreConfig { .. } => (is_so(action, &now) != Some(false), format!("{target} has other data")),
+        other => (is_so(other, &now) != Some(false), format!("{target} has {} by now", touched(other, &now))),
+    };
+    Ok((!stands).then_some(instead))
+}
+
+pub(super) async fn settled(client: &Client, action: &Action, mark: &str) -> Result<Settled, ClusterError> {
     let target = action.target();
     let here = api_of(client, target)?;
-    let settled = |done: bool, fact: String| Ok(Settled { done, fact });
+    let settled = |done: bool, fact: String| {
+        Ok(Settled { standing: if done { Standing::Done } else { Standing::UnderWay }, fact })
+    };
+    if let Some(fact) = overruled(client, action, mark).await? {
+        return Ok(Settled { standing: Standing::Overruled, fact });
+    }
     match action {
         Action::Restart { .. } | Action::Scale { .. } | Action::RollBack { .. } | Action::ResumeRollout { .. } => {
             let workloads = super::read::workloads(client).await?;
@@ -132,15 +186,13 @@ pub(super) async fn settled(client: &Client, action: &Action) -> Result<Settled,
             settled(true, format!("{target} is gone; its controller replaces it"))
         }
         Action::Drain { pods, .. } => {
-            let cordoned = is_so(&Action::Cordon { target: target.clone() }, &current(&here, target).await?);
             let mut left = 0;
             for pod in pods {
                 if !gone(&api_of(client, pod)?, pod).await? {
                     left += 1;
                 }
             }
-            let done = cordoned == Some(true) && left == 0;
-            settled(done, format!("{target} is cordoned; {left} of {} pods are left on it", pods.len()))
+            settled(left == 0, format!("{target} is cordoned; {left} of {} pods are left on it", pods.len()))
         }
         Action::DeleteJob { .. } => {
             let done = gone(&here, target).await?;
@@ -171,11 +223,7 @@ pub(super) async fn settled(client: &Client, action: &Action) -> Result<Settled,
         | Action::ResumeCronJob { .. }
         | Action::RestoreConfig { .. }
         | Action::SuspendSync { .. }
-        | Action::ResumeSync { .. } => {
-            let now = current(&here, target).await?;
-            let done = is_so(action, &now).unwrap_or(false);
-            settled(done, format!("{target} is{} as the action makes it", if done { "" } else { " not" }))
-        }
+        | Action::ResumeSync { .. } => settled(true, format!("{target} is as the action makes it")),
         Action::CallHook { .. } => settled(true, format!("{target} is not an object of the cluster")),
     }
 }

@@ -4,7 +4,7 @@ use kube::api::DynamicObject;
 use serde_json::Value;
 
 use super::release;
-use crate::domain::action::Action;
+use crate::domain::action::{Action, Bounds};
 use crate::ports::ClusterError;
 
 pub(super) fn precheck(action: &Action, now: &DynamicObject) -> Result<(), ClusterError> {
@@ -44,6 +44,9 @@ pub(super) fn precheck(action: &Action, now: &DynamicObject) -> Result<(), Clust
         }
         Action::SetBounds { to, .. } if to.min > to.max || to.min < 1 => {
             refuse(&format!("cannot have the bounds {to}: the lower is above the upper, or below 1"))
+        }
+        Action::SetBounds { from, .. } if bounds(now) != *from => {
+            Err(ClusterError::Conflict(format!("{target} has the bounds {} by now, not {from}", bounds(now))))
         }
         Action::PauseRollout { .. } if flag("/spec/paused") => refuse("is paused already"),
         Action::ResumeRollout { .. } if !flag("/spec/paused") => refuse("is not paused"),
@@ -99,6 +102,10 @@ pub(super) fn precheck(action: &Action, now: &DynamicObject) -> Result<(), Clust
             }
         }
         Action::RollBackRelease { .. } if flag("/spec/suspend") => refuse("is suspended and would not apply it"),
+        Action::RollBackRelease { from, .. } if release::declared(target, now) != *from => {
+            let declared = release::declared(target, now);
+            Err(ClusterError::Conflict(format!("{target} has release {declared:?} by now, not {from:?}")))
+        }
         Action::Restart { .. }
         | Action::Scale { .. }
         | Action::RollBack { .. }
@@ -116,6 +123,15 @@ pub(super) fn precheck(action: &Action, now: &DynamicObject) -> Result<(), Clust
         | Action::RunJob { .. }
         | Action::CallHook { .. } => Ok(()),
     }
+}
+
+/// Of an autoscaler; the API server fills in 1 where no lower bound is given.
+pub(super) fn bounds(now: &DynamicObject) -> Bounds {
+    let number = |path: &str| {
+        let found = now.data.pointer(path).and_then(Value::as_i64);
+        found.and_then(|found| i32::try_from(found).ok()).unwrap_or(1)
+    };
+    Bounds { min: number("/spec/minReplicas"), max: number("/spec/maxReplicas") }
 }
 
 /// Kind and name of the controller.

@@ -5,7 +5,7 @@ use kube::api::{DynamicObject, ListParams};
 use serde_json::Value;
 
 use super::kinds::api;
-use super::precheck::controller;
+use super::precheck::{bounds, controller};
 use super::read::{REVISION, number as number_of};
 use super::{history, names, reading, release};
 use crate::domain::action::{Action, ActionKind, Bounds, Target};
@@ -89,7 +89,7 @@ async fn concrete(client: &Client, wish: &Wish, kind: &str, now: &DynamicObject)
             Action::RollBack { target, from_revision, to_revision }
         }
         ActionKind::SetBounds => {
-            let from = Bounds { min: number("/spec/minReplicas", 1), max: number("/spec/maxReplicas", 1) };
+            let from = bounds(now);
             let to = wish.to.as_deref().and_then(|to| {
                 let (min, max) = to.split_once("..")?;
                 Some(Bounds { min: min.trim().parse().ok()?, max: max.trim().parse().ok()? })
@@ -130,7 +130,7 @@ async fn concrete(client: &Client, wish: &Wish, kind: &str, now: &DynamicObject)
             let text = |path: &str| at(path).and_then(Value::as_str).map(str::to_owned);
             let (from, previous) = match kind {
                 "Application" => (release::argo_running(now), release::argo_previous(now)),
-                "GitRepository" => (Some(text("/spec/ref/commit").unwrap_or_default()), None),
+                "GitRepository" => (Some(release::declared(&target, now)), None),
                 _ => (text("/spec/chart/spec/version"), text("/status/history/1/chartVersion")),
             };
             let from = from.ok_or_else(|| refused(format!("{target} says nothing of what it has released")))?;

@@ -50,6 +50,12 @@ pub(super) fn patch(target: &Target, now: &DynamicObject, to: &str) -> Result<Va
     }
 }
 
+/// The commit or chart version that a Flux object asks for; empty where it asks for none.
+pub(super) fn declared(target: &Target, now: &DynamicObject) -> String {
+    let path = if target.kind == "GitRepository" { "/spec/ref/commit" } else { "/spec/chart/spec/version" };
+    now.data.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
 /// What is released now.
 pub(super) fn present(target: &Target, now: &DynamicObject) -> Value {
     let at = |path: &str| now.data.pointer(path).cloned().unwrap_or_default();

@@ -171,9 +171,14 @@ pub enum IncidentEvent {
         plan: PlanId,
         facts: Vec<String>,
     },
+    /// Before its effect was verified, somebody else changed what it had written.
+    Overruled {
+        plan: PlanId,
+        because: String,
+    },
     Compensated {
         plan: PlanId,
-        /// `UNDONE`, or why it still is as the action left it.
+        /// `UNDONE`, or why it was not.
         result: String,
     },
     /// The alert came back soon after the plan's effect was verified: it did not help.

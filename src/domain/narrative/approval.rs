@@ -87,7 +87,8 @@ pub fn approval(record: &PlanRecord) -> Card {
         | Outcome::NotVerified
         | Outcome::Undone
         | Outcome::NotUndone { .. }
-        | Outcome::Recurred => {
+        | Outcome::Recurred
+        | Outcome::Overruled { .. } => {
             blocks.push(Block::Text { spans: decision(record) });
             if !record.facts.is_empty() {
                 blocks.push(Block::List {
@@ -117,6 +118,7 @@ fn approval_word(record: &PlanRecord) -> &'static str {
         Outcome::Undone => "Undone",
         Outcome::NotUndone { .. } => "Did not help, not undone",
         Outcome::Recurred => "Came back",
+        Outcome::Overruled { .. } => "Overruled",
     }
 }
 
@@ -126,7 +128,8 @@ fn approval_tone(outcome: &Outcome) -> Tone {
         | Outcome::Failed { .. }
         | Outcome::NotVerified
         | Outcome::NotUndone { .. }
-        | Outcome::Recurred => Tone::Alarm,
+        | Outcome::Recurred
+        | Outcome::Overruled { .. } => Tone::Alarm,
         Outcome::Approved | Outcome::Started | Outcome::Written => Tone::Working,
         Outcome::Verified => Tone::Good,
         Outcome::Rejected | Outcome::Expired | Outcome::Voided { .. } | Outcome::Undone => Tone::Neutral,
@@ -204,7 +207,7 @@ fn decision(record: &PlanRecord) -> Vec<Span> {
             spans.push(Span::plain("."));
         }
         Outcome::NotUndone { because } => {
-            spans.push(Span::plain("It did not help, and what it changed is still there"));
+            spans.push(Span::plain("It did not help and was not undone"));
             spans.extend(told);
             spans.push(Span::plain(": "));
             spans.push(Span::quoted(because.clone()));
@@ -214,6 +217,13 @@ fn decision(record: &PlanRecord) -> Vec<Span> {
             spans.push(Span::plain("It seemed to help, and the alert came back within the hour"));
             spans.extend(told);
             spans.push(Span::plain("."));
+        }
+        Outcome::Overruled { because } => {
+            spans.push(Span::plain("What it wrote was changed by somebody else before its effect was verified"));
+            spans.extend(told);
+            spans.push(Span::plain(": "));
+            spans.push(Span::quoted(because.clone()));
+            spans.push(Span::plain(". Nothing was undone."));
         }
         Outcome::Approved => spans.push(Span::plain("It runs next.")),
         Outcome::Proposed | Outcome::Rejected | Outcome::Expired | Outcome::Voided { .. } => {}

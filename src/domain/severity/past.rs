@@ -71,7 +71,8 @@ fn was_begun(outcome: &Outcome) -> bool {
         | Outcome::NotVerified
         | Outcome::Undone
         | Outcome::NotUndone { .. }
-        | Outcome::Recurred => true,
+        | Outcome::Recurred
+        | Outcome::Overruled { .. } => true,
     }
 }
 

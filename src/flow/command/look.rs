@@ -436,6 +436,7 @@ fn concerns(event: &IncidentEvent, id: &PlanId) -> bool {
         | E::ExecutionFailed { plan, .. }
         | E::VerificationPassed { plan, .. }
         | E::VerificationFailed { plan, .. }
+        | E::Overruled { plan, .. }
         | E::Compensated { plan, .. }
         | E::Recurred { plan, .. } => plan == id,
         E::Opened { .. }
@@ -502,6 +503,7 @@ fn is_decision(event: &IncidentEvent) -> bool {
         | E::ExecutionFailed { .. }
         | E::VerificationPassed { .. }
         | E::VerificationFailed { .. }
+        | E::Overruled { .. }
         | E::Compensated { .. }
         | E::Recurred { .. }
         | E::HandedOver { .. }

@@ -114,7 +114,7 @@ async fn again(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -127,19 +127,31 @@ mod tests {
     use crate::flow::lead::Term;
     use crate::ports::{
         Cluster, ClusterEvent, DeclaredHook, Grant, Hooks, Identity, NodeState, PodLogs, PodState, Revision, Settled,
-        Took, Wish, Workload,
+        Standing, Took, Wish, Workload,
     };
 
     /// An API server whose object somebody else writes so many times, each just before our write.
     #[derive(Default)]
-    struct Contested {
+    pub(in crate::flow::execute) struct Contested {
         others: u32,
         changes_spec: bool,
         is_away: bool,
         /// What an eviction in this namespace is answered.
         evicting: Option<(&'static str, ClusterError)>,
+        /// Somebody has changed what the plan wrote.
+        is_overruled: bool,
         writes: AtomicU32,
         dry_runs: AtomicU32,
+    }
+
+    impl Contested {
+        pub fn overruled() -> Self {
+            Self { is_overruled: true, ..Self::default() }
+        }
+
+        pub fn writes(&self) -> u32 {
+            self.writes.load(Ordering::SeqCst)
+        }
     }
 
     #[async_trait]
@@ -190,8 +202,9 @@ mod tests {
         async fn took_effect(&self, _: &Action, _: &str) -> Result<Took, ClusterError> {
             Ok(Took::No)
         }
-        async fn settled(&self, _: &Action) -> Result<Settled, ClusterError> {
-            Ok(Settled { done: true, fact: String::new() })
+        async fn settled(&self, _: &Action, _: &str) -> Result<Settled, ClusterError> {
+            let standing = if self.is_overruled { Standing::Overruled } else { Standing::Done };
+            Ok(Settled { standing, fact: "it has 3 replicas".into() })
         }
         async fn surroundings(&self, _: &Action) -> Result<Surroundings, ClusterError> {
             Ok(Surroundings::default())
@@ -240,7 +253,7 @@ mod tests {
         }
     }
 
-    fn somewhere(kind: &str) -> Target {
+    pub(in crate::flow::execute) fn somewhere(kind: &str) -> Target {
         let [cluster, namespace, kind, name, uid] = ["c", "shop", kind, "pay", "u"].map(str::to_owned);
         Target { cluster, namespace, kind, name, uid }
     }
@@ -305,7 +318,7 @@ mod tests {
         }
     }
 
-    struct Always;
+    pub(in crate::flow::execute) struct Always;
 
     #[async_trait]
     impl Permission for Always {

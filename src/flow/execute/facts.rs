@@ -116,6 +116,8 @@ pub(in crate::flow) async fn facts(desk: &Desk, about: About<'_>, stage: Stage) 
                 | Outcome::NotUndone { .. }
                 | Outcome::Recurred
                 | Outcome::Failed { .. }
+                // Whoever changed it back may do so again.
+                | Outcome::Overruled { .. }
         )
     };
     let breaker_open = done(LATELY).any(|record| is_same(&record))

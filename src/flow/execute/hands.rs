@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::domain::action::{Action, Target};
 use crate::flow::desk::Desk;
 use crate::flow::lead::{NotSure, Term};
-use crate::ports::{Applied, Cluster, ClusterError, DryRun, Hooks, Settled, Took};
+use crate::ports::{Applied, Cluster, ClusterError, DryRun, Hooks, Settled, Standing, Took};
 
 /// An API server that restarts is back within seconds; people who approved have no use for "not now".
 const READS: u32 = 7;
@@ -167,12 +167,13 @@ impl Hands {
         }
     }
 
-    pub async fn settled(&self, action: &Action) -> Result<Settled, ClusterError> {
+    pub async fn settled(&self, action: &Action, mark: &str) -> Result<Settled, ClusterError> {
         match action {
             Action::CallHook { target, .. } => {
-                Ok(Settled { done: true, fact: format!("{target} answered well when it was called") })
+                let fact = format!("{target} answered well when it was called");
+                Ok(Settled { standing: Standing::Done, fact })
             }
-            other => self.cluster()?.settled(other).await,
+            other => self.cluster()?.settled(other, mark).await,
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::flow::command::pause;
 use crate::flow::deliver::Effect;
 use crate::flow::desk::{Desk, FlowError};
 use crate::flow::earn;
-use crate::ports::{Applied, ClusterError, DryRun, Took, crash};
+use crate::ports::{Applied, ClusterError, DryRun, Settled, Standing, Took, crash};
 use crate::store::{Batch, Claim, ExecutionRow, StoreError};
 
 /// One good look can be luck; three in a row are a recovery.
@@ -80,7 +80,10 @@ pub(super) async fn verify(
         return Ok(Step::Waits);
     };
     crash::point("verify.look");
-    let (facts, well) = look(desk, id, plan, hands).await?;
+    let (facts, well) = match look(desk, id, record, hands).await? {
+        Seen::Overruled(fact) => return overruled(desk, id, plan, &fact).await.map(|()| Step::Taken),
+        Seen::Facts { facts, well } => (facts, well),
+    };
     looks.taken += 1;
     looks.good = if well { looks.good + 1 } else { 0 };
     looks.next_at = desk.clock.steady_now() + pause;
@@ -96,12 +99,23 @@ pub(super) async fn verify(
     Ok(Step::Waits)
 }
 
-async fn look(desk: &Desk, id: &IncidentId, plan: &Plan, hands: &Hands) -> Result<(Vec<String>, bool), FlowError> {
+enum Seen {
+    Facts {
+        facts: Vec<String>,
+        well: bool,
+    },
+    /// Somebody else has changed what the plan wrote; what is there instead.
+    Overruled(String),
+}
+
+async fn look(desk: &Desk, id: &IncidentId, record: &PlanRecord, hands: &Hands) -> Result<Seen, FlowError> {
+    let plan = &record.plan;
     let mut facts = vec![];
     let mut well = true;
-    match hands.settled(&plan.action).await {
+    match hands.settled(&plan.action, record.mark()).await {
+        Ok(Settled { standing: Standing::Overruled, fact }) => return Ok(Seen::Overruled(fact)),
         Ok(settled) => {
-            well &= settled.done;
+            well &= settled.standing == Standing::Done;
             facts.push(settled.fact);
         }
         Err(error) => {
@@ -148,7 +162,7 @@ async fn look(desk: &Desk, id: &IncidentId, plan: &Plan, hands: &Hands) -> Resul
         well = false;
     }
     facts.push(format!("{firing} alerts still firing"));
-    Ok((facts, well))
+    Ok(Seen::Facts { facts, well })
 }
 
 fn wanted(check: &SuccessCheck) -> String {
@@ -191,6 +205,25 @@ async fn not_verified(desk: &Desk, id: &IncidentId, plan: &Plan, facts: Vec<Stri
     })
     .await?;
     warn!(incident = %id, plan = %plan.id, "the remediation did not show its effect in time");
+    Ok(())
+}
+
+/// Whether it would have helped is not known, and what somebody else has written is not ours to undo.
+async fn overruled(desk: &Desk, id: &IncidentId, plan: &Plan, fact: &str) -> Result<(), FlowError> {
+    let event_now = desk.clock.event_now();
+    let text = format!("{} was overruled by somebody else ({fact}); nothing was undone", plan.action);
+    desk.change(id, |change| {
+        change.record(IncidentEvent::Overruled { plan: plan.id.clone(), because: fact.to_owned() })?;
+        change.record(IncidentEvent::HandedOver { because: text.clone() })?;
+        tell_plan(change, plan);
+        close_when_over(change, event_now)?;
+        let text = format!("{text}. A person must take over.");
+        change
+            .tell(&format!("note/{}/overruled", plan.id), &Effect::Note { card: narrative::note(&text, Tone::Alarm) });
+        Ok(())
+    })
+    .await?;
+    warn!(incident = %id, plan = %plan.id, fact, "the remediation was overruled by somebody else");
     Ok(())
 }
 
@@ -272,7 +305,7 @@ async fn compensated(
         }
         crash::point("undo.claimed");
     }
-    Ok(Some(undo(hands, action, &mark, &Switch { desk, pauses }).await))
+    Ok(Some(undo(hands, record, action, &mark, &Switch { desk, pauses }).await))
 }
 
 /// An undo needs nobody's leave but that of the kill switch.
@@ -325,7 +358,7 @@ async fn interrupted(hands: &Hands, action: &Action, mark: &str, begun: bool) ->
 
 /// Once: a round after the first writes only what the cluster says was not written, and a request of
 /// an earlier round that arrives late finds another version there.
-async fn undo(hands: &Hands, action: &Action, mark: &str, permission: &dyn Permission) -> String {
+async fn undo(hands: &Hands, record: &PlanRecord, action: &Action, mark: &str, permission: &dyn Permission) -> String {
     let mut unknown = String::new();
     for round in 0..UNDO_ROUNDS {
         if round > 0
@@ -333,7 +366,7 @@ async fn undo(hands: &Hands, action: &Action, mark: &str, permission: &dyn Permi
         {
             return found;
         }
-        match put_back(hands, action, mark, permission).await {
+        match put_back(hands, record, action, mark, permission).await {
             Ok(Ok(_)) => return UNDONE.into(),
             Ok(Err(withheld)) => return withheld,
             Err(ClusterError::Unknown(why)) => unknown = why,
@@ -343,19 +376,21 @@ async fn undo(hands: &Hands, action: &Action, mark: &str, permission: &dyn Permi
     format!("whether the undo was written is not known: {unknown}")
 }
 
+/// Only what the plan itself wrote: what somebody else has made of it since is theirs.
 async fn put_back(
     hands: &Hands,
+    record: &PlanRecord,
     action: &Action,
     mark: &str,
     permission: &dyn Permission,
 ) -> Result<Result<Applied, Withheld>, ClusterError> {
-    let action = match action {
-        Action::RollBack { target, .. } => restorable(hands, action)
-            .await?
-            .ok_or_else(|| ClusterError::NotFound(format!("the revision of {target} that ran before the rollback")))?,
-        other => other.clone(),
-    };
-    let now = hands.rehearse(&action).await?;
+    let rehearsed = rehearse(hands, action).await;
+    // After the rehearsal: whoever writes from here on leaves another version than the one that is written to.
+    let settled = patiently(|| hands.settled(&record.plan.action, record.mark())).await?;
+    if settled.standing == Standing::Overruled {
+        return Ok(Err(format!("not undone: changed meanwhile by somebody else ({})", settled.fact)));
+    }
+    let (action, now) = rehearsed?;
     crash::point("undo.before_write");
     // Status writers come between as in the action itself; the fields it touches must stay as they are.
     let same = |fresh: &DryRun| fresh.before == now.before && fresh.after == now.after;
@@ -364,8 +399,20 @@ async fn put_back(
     ended
 }
 
+/// The undo as it is to be written, and what it would change.
+async fn rehearse(hands: &Hands, undo: &Action) -> Result<(Action, DryRun), ClusterError> {
+    let action = match undo {
+        Action::RollBack { target, .. } => restorable(hands, undo)
+            .await?
+            .ok_or_else(|| ClusterError::NotFound(format!("the revision of {target} that ran before the rollback")))?,
+        other => other.clone(),
+    };
+    let now = hands.rehearse(&action).await?;
+    Ok((action, now))
+}
+
 /// The controller renumbers a revision that it goes back to; the one that was current before the
-/// rollback is now the newest but one.
+/// rollback is now the newest but one. Whether what is current was made by us is not asked here.
 async fn restorable(hands: &Hands, action: &Action) -> Result<Option<Action>, ClusterError> {
     let Action::RollBack { target, to_revision, .. } = action else { return Ok(None) };
     let cluster = hands.cluster()?;
@@ -381,7 +428,29 @@ async fn restorable(hands: &Hands, action: &Action) -> Result<Option<Action>, Cl
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::contested::tests::{Always, Contested, somewhere};
     use super::*;
+    use crate::flow::lead::Term;
+
+    fn scaled_up() -> PlanRecord {
+        let action = Action::Scale { target: somewhere("Deployment"), from: 2, to: 5 };
+        PlanRecord::of(Plan::first(action), String::new())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_somebody_else_has_changed_meanwhile_is_not_undone() {
+        let theirs = "not undone: changed meanwhile by somebody else (it has 3 replicas)";
+        for (cluster, expected, writes) in [(Contested::default(), UNDONE, 1), (Contested::overruled(), theirs, 0)] {
+            let cluster = Arc::new(cluster);
+            let hands = Hands { cluster: Some(cluster.clone()), hooks: None, term: Term::endless() };
+            let record = scaled_up();
+            let Undo::By(back) = &record.plan.undo else { panic!("a scaling is undone") };
+            let said = undo(&hands, &record, back, "INC-1.P1-undo", &Always).await;
+            assert_eq!((said.as_str(), cluster.writes()), (expected, writes));
+        }
+    }
 
     #[test]
     fn a_check_says_on_which_side_of_its_bound_things_are_well() {

@@ -134,6 +134,7 @@ async fn own_rollbacks(desk: &Desk, event_now: Timestamp) -> Result<Vec<OwnRollb
                 | Outcome::Undone
                 | Outcome::NotUndone { .. }
                 | Outcome::Recurred
+                | Outcome::Overruled { .. }
         )
     });
     let rollbacks = done.filter_map(|record| match record.plan.action {

@@ -330,6 +330,10 @@ fn approvals() -> Vec<(&'static str, Card)> {
         ("approval-running", waiting.clone().approved(&[ANN]).started().approval()),
         ("approval-written", written.clone().approval()),
         ("approval-unattended", unattended.approval()),
+        ("approval-overruled", {
+            let because = "shop/deployment/payments has another template than its revision 41; it says revision 44";
+            written.clone().and(E::Overruled { plan: id.clone(), because: because.into() }).approval()
+        }),
         ("approval-verified", {
             let facts = vec!["the rollout is complete".into(), "error ratio of payments 0.002, at most 0.01".into()];
             written.and(E::VerificationPassed { plan: id.clone(), facts }).approval()

@@ -199,8 +199,8 @@ impl Cluster for Shaky {
     async fn took_effect(&self, action: &Action, mark: &str) -> Result<Took, ClusterError> {
         self.read(self.inner.took_effect(action, mark)).await
     }
-    async fn settled(&self, action: &Action) -> Result<Settled, ClusterError> {
-        self.read(self.inner.settled(action)).await
+    async fn settled(&self, action: &Action, mark: &str) -> Result<Settled, ClusterError> {
+        self.read(self.inner.settled(action, mark)).await
     }
     async fn surroundings(&self, action: &Action) -> Result<Surroundings, ClusterError> {
         self.read(self.inner.surroundings(action)).await

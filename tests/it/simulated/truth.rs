@@ -117,6 +117,7 @@ fn writes(night: &mut Night, incidents: &[Incident], broken: &mut Vec<String>) {
                 | Outcome::Undone
                 | Outcome::NotUndone { .. }
                 | Outcome::Recurred
+                | Outcome::Overruled { .. }
                 | Outcome::Failed { .. }
         );
         if begun && record.approved_by.is_empty() {
