@@ -60,10 +60,13 @@ pub enum Action {
     Uncordon {
         target: Target,
     },
-    /// Cordons a node and evicts these pods one after the other; no others.
+    /// Cordons a node and evicts these pods one after the other; no others. `was_cordoned`: before it
+    /// began, so that its undo leaves it so.
     Drain {
         target: Target,
         pods: Vec<Target>,
+        #[serde(default, skip_serializing_if = "is_false")]
+        was_cordoned: bool,
     },
     /// Deletes a Job that does not come to an end, with its pods.
     DeleteJob {
@@ -112,6 +115,11 @@ pub enum Action {
         tier: RiskTier,
         undo: Option<Box<Target>>,
     },
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's own signature
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// Of an autoscaler.
@@ -293,6 +301,9 @@ impl Action {
             Self::EvictPod { .. } => none("an evicted pod is gone; its controller makes another one"),
             Self::Cordon { target } => by(Self::Uncordon { target }),
             Self::Uncordon { target } => by(Self::Cordon { target }),
+            Self::Drain { was_cordoned: true, .. } => {
+                none("the pods live elsewhere by now, and the node was cordoned before it began")
+            }
             // The pods live elsewhere by now; only the node can be given back.
             Self::Drain { target, .. } => by(Self::Uncordon { target }),
             Self::DeleteJob { .. } => none("a deleted job does not come back; its manifest is kept as evidence"),
@@ -337,7 +348,7 @@ impl fmt::Display for Action {
             Self::EvictPod { target, .. } => write!(f, "evict {target}"),
             Self::Cordon { target } => write!(f, "cordon {target}"),
             Self::Uncordon { target } => write!(f, "uncordon {target}"),
-            Self::Drain { target, pods } => write!(f, "drain {target} of {} pods", pods.len()),
+            Self::Drain { target, pods, .. } => write!(f, "drain {target} of {} pods", pods.len()),
             Self::DeleteJob { target } => write!(f, "delete {target}"),
             Self::SuspendCronJob { target } => write!(f, "suspend {target}"),
             Self::ResumeCronJob { target } => write!(f, "resume {target}"),

@@ -386,6 +386,17 @@ async fn what_an_action_changes_is_read_from_the_objects_and_not_from_names() {
 }
 
 #[tokio::test]
+async fn a_drain_of_a_cordoned_node_leaves_it_cordoned() {
+    let estate = estate().await;
+    let cordon = estate.cluster.prepare(&wish(ActionKind::Cordon, "", "node-1", None)).await.unwrap();
+    let tried = estate.cluster.dry_run(&cordon).await.unwrap();
+    estate.cluster.apply(&cordon, &tried.resource_version, "P").await.unwrap();
+    let drain = estate.cluster.prepare(&wish(ActionKind::Drain, "", "node-1", None)).await.unwrap();
+    assert!(matches!(drain.undo(), Undo::None(_)), "{drain:?}");
+    estate.cluster.dry_run(&drain).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_missing_right_is_named_by_its_verb() {
     let estate = estate().await;
     let granted = |resource: &str, verb: &str| Granted {

@@ -53,6 +53,11 @@ pub(super) fn precheck(action: &Action, now: &DynamicObject) -> Result<(), Clust
         Action::EvictPod { .. } if controller(now).is_none() => refuse("has no controller: nothing would replace it"),
         Action::Cordon { .. } if flag("/spec/unschedulable") => refuse("is cordoned already"),
         Action::Uncordon { .. } if !flag("/spec/unschedulable") => refuse("is not cordoned"),
+        // Its undo hangs on it.
+        Action::Drain { was_cordoned, .. } if flag("/spec/unschedulable") != *was_cordoned => {
+            let word = if *was_cordoned { "uncordoned" } else { "cordoned" };
+            Err(ClusterError::Conflict(format!("{target} was {word} meanwhile")))
+        }
         Action::Uncordon { .. } if !has_condition(now, "Ready") => refuse("is not ready"),
         Action::DeleteJob { .. } if has_condition(now, "Complete") => refuse("is complete: there is nothing to end"),
         Action::DeleteJob { .. } if flag("/spec/suspend") => refuse("is suspended: somebody holds it on purpose"),
@@ -144,4 +149,60 @@ pub(super) fn controller(object: &DynamicObject) -> Option<(String, String)> {
 pub(super) fn has_condition(object: &DynamicObject, kind: &str) -> bool {
     let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array);
     conditions.into_iter().flatten().any(|one| one["type"] == kind && one["status"] == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::plan::target;
+
+    #[track_caller]
+    fn check(action: Action, now: Value, expected: Option<&str>) {
+        let now: DynamicObject = serde_json::from_value(now).unwrap();
+        let told = precheck(&action, &now).err().map(|error| error.to_string());
+        match (told, expected) {
+            (None, None) => {}
+            (Some(told), Some(expected)) if told.contains(expected) => {}
+            (told, expected) => panic!("{action}: {told:?} instead of {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn what_the_action_starts_from_is_what_is_there() {
+        let bounds = |min, max| Bounds { min, max };
+        let set = |from| Action::SetBounds {
+            target: target("c", "shop", "HorizontalPodAutoscaler", "web", "u"),
+            from,
+            to: bounds(3, 8),
+        };
+        let scaler = |spec: Value| json!({"metadata": {"name": "web"}, "spec": spec});
+        check(set(bounds(2, 4)), scaler(json!({"minReplicas": 2, "maxReplicas": 4})), None);
+        check(set(bounds(1, 4)), scaler(json!({"maxReplicas": 4})), None);
+        let moved = scaler(json!({"minReplicas": 2, "maxReplicas": 9}));
+        check(set(bounds(2, 4)), moved, Some("has the bounds 2 to 9 by now, not 2 to 4"));
+        let back = |kind: &str, from: &str| Action::RollBackRelease {
+            target: target("c", "flux", kind, "it", "u"),
+            from: from.into(),
+            to: "1.2.0".into(),
+        };
+        let chart = json!({"metadata": {"name": "it"}, "spec": {"chart": {"spec": {"version": "1.4.0"}}}});
+        check(back("HelmRelease", "1.4.0"), chart.clone(), None);
+        check(back("HelmRelease", "1.3.0"), chart, Some("has release \"1.4.0\" by now, not \"1.3.0\""));
+        let source = json!({"metadata": {"name": "it"}, "spec": {"ref": {"branch": "main"}}});
+        check(back("GitRepository", ""), source.clone(), None);
+        check(back("GitRepository", "0123abc"), source, Some("has release \"\" by now"));
+    }
+
+    #[test]
+    fn a_drain_is_of_a_node_that_is_cordoned_or_not_as_it_was() {
+        let drain =
+            |was_cordoned| Action::Drain { target: target("c", "", "Node", "n", "u"), pods: vec![], was_cordoned };
+        let node = |cordoned: bool| json!({"metadata": {"name": "n"}, "spec": {"unschedulable": cordoned}});
+        check(drain(false), node(false), None);
+        check(drain(true), node(true), None);
+        check(drain(false), node(true), Some("was cordoned meanwhile"));
+        check(drain(true), node(false), Some("was uncordoned meanwhile"));
+    }
 }

@@ -108,7 +108,8 @@ async fn concrete(client: &Client, wish: &Wish, kind: &str, now: &DynamicObject)
         ActionKind::Uncordon => Action::Uncordon { target },
         ActionKind::Drain => {
             let pods = evictable(client, &wish.cluster, &wish.name).await?;
-            Action::Drain { target, pods }
+            let was_cordoned = at("/spec/unschedulable").and_then(Value::as_bool).unwrap_or(false);
+            Action::Drain { target, pods, was_cordoned }
         }
         ActionKind::DeleteJob => Action::DeleteJob { target },
         ActionKind::SuspendCronJob => Action::SuspendCronJob { target },

@@ -28,7 +28,7 @@ pub(crate) fn catalogue() -> Vec<Action> {
         Action::EvictPod { target: target("Pod"), owner: "ReplicaSet".into() },
         Action::Cordon { target: target("Node") },
         Action::Uncordon { target: target("Node") },
-        Action::Drain { target: target("Node"), pods: vec![target("Pod")] },
+        Action::Drain { target: target("Node"), pods: vec![target("Pod")], was_cordoned: false },
         Action::DeleteJob { target: target("Job") },
         Action::SuspendCronJob { target: target("CronJob") },
         Action::ResumeCronJob { target: target("CronJob") },
@@ -81,6 +81,17 @@ fn an_undo_of_an_undo_is_the_action_or_there_is_an_honest_none() {
             }
         }
     }
+}
+
+#[test]
+fn a_node_that_was_cordoned_before_its_drain_stays_so() {
+    let drain = |was_cordoned| Action::Drain { target: target("Node"), pods: vec![target("Pod")], was_cordoned };
+    assert!(matches!(drain(true).undo(), Undo::None(why) if why.contains("was cordoned before")));
+    assert_eq!(drain(false).undo(), Undo::By(Box::new(Action::Uncordon { target: target("Node") })));
+    // Of a version that did not keep it; and its digest stays what it was.
+    let text = serde_json::to_string(&drain(false)).unwrap();
+    assert!(!text.contains("was_cordoned"), "{text}");
+    assert_eq!(serde_json::from_str::<Action>(&text).unwrap(), drain(false));
 }
 
 #[test]

@@ -199,7 +199,7 @@ impl Case {
             ActionKind::EvictPod => Action::EvictPod { target, owner: "ReplicaSet".into() },
             ActionKind::Cordon => Action::Cordon { target },
             ActionKind::Uncordon => Action::Uncordon { target },
-            ActionKind::Drain => Action::Drain { target, pods: vec![] },
+            ActionKind::Drain => Action::Drain { target, pods: vec![], was_cordoned: false },
             ActionKind::DeleteJob => Action::DeleteJob { target },
             ActionKind::SuspendCronJob => Action::SuspendCronJob { target },
             ActionKind::ResumeCronJob => Action::ResumeCronJob { target },
