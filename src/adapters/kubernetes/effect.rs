@@ -42,13 +42,7 @@ pub(super) async fn took_effect(client: &Client, action: &Action, mark: &str) ->
         }
         Action::RollBackRelease { to, .. } if target.kind == "Application" => {
             let now = current(&here, target).await?;
-            let asked = now.data.get("operation").filter(|operation| !operation.is_null());
-            let ran = now.data.pointer("/status/operationState/operation");
-            let by_us = |operation: &Value| operation.pointer("/initiatedBy/username") == Some(&"midwatch".into());
-            let wanted = release::wanted(target, &now, to);
-            let revision = wanted.get("revision").cloned().unwrap_or_default();
-            let same = |operation: &Value| by_us(operation) && operation.pointer("/sync/revision") == Some(&revision);
-            Ok(match asked.into_iter().chain(ran).any(same) {
+            Ok(match release::was_asked_for(&now, to) {
                 true => Took::Yes("its operation names midwatch and the revision".to_owned()),
                 false => Took::No,
             })
@@ -151,7 +145,9 @@ async fn overruled(client: &Client, action: &Action, mark: &str) -> Result<Optio
             let instead = format!("{target} has another template than its revision {to_revision}{running}");
             (set.is_some_and(|set| template_of(set) == touched(action, &now)), instead)
         }
-        Action::RollBackRelease { .. } if target.kind == "Application" => (true, String::new()),
+        Action::RollBackRelease { to, .. } if target.kind == "Application" => {
+            (release::is_asked_for(&now, to), format!("the last synchronisation of {target} is not the one to {to}"))
+        }
         // The data may be long, and secret.
         Action::RestoreConfig { .. } => (is_so(action, &now) != Some(false), format!("{target} has other data")),
         other => (is_so(other, &now) != Some(false), format!("{target} has {} by now", touched(other, &now))),

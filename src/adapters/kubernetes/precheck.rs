@@ -99,12 +99,11 @@ pub(super) fn precheck(action: &Action, now: &DynamicObject) -> Result<(), Clust
             if at("/operation").is_some_and(|operation| !operation.is_null()) {
                 return refuse("has an operation in progress");
             }
-            match release::argo_running(now) {
-                Some(running) if running != *from => {
-                    Err(ClusterError::Conflict(format!("{target} runs release {running} by now, not {from}")))
-                }
-                Some(_) | None => Ok(()),
+            if release::argo_runs(now, from) {
+                return Ok(());
             }
+            let running = release::argo_running(now).unwrap_or_default();
+            Err(ClusterError::Conflict(format!("{target} runs release {running} by now, not {from}")))
         }
         Action::RollBackRelease { .. } if flag("/spec/suspend") => refuse("is suspended and would not apply it"),
         Action::RollBackRelease { from, .. } if release::declared(target, now) != *from => {

@@ -25,6 +25,64 @@ pub(super) fn argo_previous(now: &DynamicObject) -> Option<String> {
     ids.len().checked_sub(2).and_then(|at| ids.get(at)).map(ToString::to_string)
 }
 
+/// What tells one release from another, of an entry of the history or of a synchronisation that is asked
+/// for. Not the id: going back appends an entry under a new one.
+fn same_release(one: &Value, other: &Value) -> bool {
+    same_revision(one, other)
+        && ["source", "sources"].iter().all(|field| present_in(one, field) == present_in(other, field))
+}
+
+fn same_revision(one: &Value, other: &Value) -> bool {
+    ["revision", "revisions"].iter().all(|field| present_in(one, field) == present_in(other, field))
+}
+
+/// Several sources leave the field of the one empty, and the other way about.
+fn present_in<'a>(of: &'a Value, field: &str) -> Option<&'a Value> {
+    of.get(field).filter(|value| !value.is_null() && **value != json!("") && **value != json!([]))
+}
+
+/// The operations that Argo CD knows of, the one that came last first: what is asked for and runs until it
+/// is taken out, then what ran last.
+fn argo_operations(now: &DynamicObject) -> impl Iterator<Item = &Value> {
+    let asked = now.data.get("operation").filter(|operation| !operation.is_null());
+    asked.into_iter().chain(now.data.pointer("/status/operationState/operation"))
+}
+
+/// Whether midwatch asked for that entry with the operation.
+fn asks_for(operation: &Value, entry: &Value) -> bool {
+    let by_us = operation.pointer("/initiatedBy/username") == Some(&"midwatch".into());
+    by_us && operation.get("sync").is_some_and(|sync| same_release(sync, entry))
+}
+
+/// Whether midwatch has asked for that release, whatever came after it.
+pub(super) fn was_asked_for(now: &DynamicObject, to: &str) -> bool {
+    argo_entry(now, to).is_some_and(|entry| argo_operations(now).any(|operation| asks_for(operation, entry)))
+}
+
+/// Whether nobody has asked for another one since. An entry that the history has forgotten was there
+/// when it was asked for.
+pub(super) fn is_asked_for(now: &DynamicObject, to: &str) -> bool {
+    let entry = argo_entry(now, to);
+    argo_operations(now).next().is_some_and(|last| match (entry, last.get("sync")) {
+        (Some(entry), _) => asks_for(last, entry),
+        (None, Some(sync)) => asks_for(last, sync),
+        (None, None) => false,
+    })
+}
+
+/// Whether it runs that entry, under whatever id; or was brought to it by midwatch, well or not.
+pub(super) fn argo_runs(now: &DynamicObject, id: &str) -> bool {
+    let running = argo_running(now);
+    let entry = |id: &str| argo_entry(now, id);
+    match running.as_deref() {
+        None => true,
+        Some(running) if running == id => true,
+        Some(running) => {
+            is_asked_for(now, id) || entry(running).zip(entry(id)).is_some_and(|(one, other)| same_release(one, other))
+        }
+    }
+}
+
 /// As Argo CD's own `Rollback` call builds its operation (server/application, `Rollback`): the
 /// source and revision of the history's entry, no pruning. `argocd app rollback` refuses where
 /// automatic synchronisation is on; `precheck` does so too.
@@ -86,12 +144,23 @@ pub(super) fn is_applied(target: &Target, now: &DynamicObject, to: &str) -> (boo
     let text = |path: &str| now.data.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
     match target.kind.as_str() {
         "Application" => {
-            let revision = argo_entry(now, to).and_then(|entry| entry.get("revision")?.as_str().map(str::to_owned));
-            let (phase, synced) = (text("/status/operationState/phase"), text("/status/sync/revision"));
+            let phase = text("/status/operationState/phase");
             let pending = now.data.get("operation").is_some_and(|operation| !operation.is_null());
-            // The history may have moved on: the revision that it synchronised to is what counts.
-            let done = !pending && phase == "Succeeded" && revision.is_none_or(|revision| revision == synced);
-            (done, format!("the operation is {phase}, synchronised to {synced}"))
+            // Not `status.sync.revision`: it stays at the tip of the branch, with which it is compared.
+            let asked = now.data.pointer("/status/operationState/operation/sync");
+            let result = now.data.pointer("/status/operationState/syncResult");
+            let came_to_it = asked.zip(result).is_some_and(|(asked, result)| same_revision(asked, result));
+            let done = !pending && phase == "Succeeded" && came_to_it && is_asked_for(now, to);
+            let revision = |field| result.and_then(|result| present_in(result, field)).map(ToString::to_string);
+            let revision =
+                revision("revision").or_else(|| revision("revisions")).unwrap_or_else(|| "nothing yet".into());
+            (
+                done,
+                format!(
+                    "the operation is {}, synchronised to {revision}",
+                    if phase.is_empty() { "pending" } else { &phase }
+                ),
+            )
         }
         "GitRepository" => {
             let revision = text("/status/artifact/revision");
@@ -110,4 +179,77 @@ fn is_ready(now: &DynamicObject) -> bool {
     let conditions = now.data.pointer("/status/conditions").and_then(Value::as_array);
     let ready = conditions.into_iter().flatten().any(|one| one["type"] == "Ready" && one["status"] == "True");
     ready && observed == now.metadata.generation
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::plan::target;
+
+    fn source() -> Value {
+        json!({"repoURL": "https://git", "path": "shop"})
+    }
+
+    /// As Argo CD leaves it after midwatch went back from 4 to 3: a new entry of the old revision, and
+    /// the tip of the branch as what it compares with.
+    fn gone_back(by: &str) -> Value {
+        let sync = json!({"revision": "aaa", "source": source(), "syncStrategy": {"hook": {}}});
+        json!({
+            "metadata": {"name": "shop", "namespace": "argocd"},
+            "status": {
+                "sync": {"status": "OutOfSync", "revision": "bbb"},
+                "history": [{"id": 3, "revision": "aaa", "source": source()},
+                            {"id": 4, "revision": "bbb", "source": source()},
+                            {"id": 5, "revision": "aaa", "source": source()}],
+                "operationState": {"phase": "Succeeded", "operation": {"initiatedBy": {"username": by}, "sync": sync},
+                                   "syncResult": {"revision": "aaa", "source": source()}},
+            },
+        })
+    }
+
+    fn read(now: &Value) -> DynamicObject {
+        serde_json::from_value(now.clone()).unwrap()
+    }
+
+    #[test]
+    fn a_rollback_of_argo_is_seen_in_its_operation_and_its_undo_starts_from_it() {
+        let shop = target("c", "argocd", "Application", "shop", "u");
+        let now = read(&gone_back("midwatch"));
+        let (done, fact) = is_applied(&shop, &now, "3");
+        assert!(done && fact.contains("synchronised to \"aaa\""), "{fact}");
+        assert!(is_asked_for(&now, "3") && !is_asked_for(&now, "4"));
+        // The undo goes from 3 to 4, and the same release runs as entry 5.
+        assert!(argo_runs(&now, "3") && argo_runs(&now, "5") && !argo_runs(&now, "4"));
+        assert!(was_asked_for(&now, "3") && !was_asked_for(&now, "4"));
+    }
+
+    #[test]
+    fn the_release_of_another_source_is_another_and_several_sources_count_together() {
+        let mut moved = gone_back("midwatch");
+        moved["status"]["history"][2]["source"]["path"] = json!("other");
+        moved["status"]["operationState"]["operation"]["sync"]["source"]["path"] = json!("other");
+        let moved = read(&moved);
+        assert!(!argo_runs(&moved, "3") && !is_asked_for(&moved, "3"));
+        let of = |revisions: Value| json!({"revision": "", "revisions": revisions, "sources": [source(), source()]});
+        let (one, other) = (of(json!(["a", "b"])), of(json!(["a", "c"])));
+        assert!(same_release(&one, &one) && !same_release(&one, &other));
+        assert!(same_release(&json!({"revision": "a", "sources": []}), &json!({"revision": "a", "revisions": null})));
+    }
+
+    #[test]
+    fn what_did_not_end_well_is_not_applied_and_who_synchronises_after_us_overrules_us() {
+        let shop = target("c", "argocd", "Application", "shop", "u");
+        let mut failed = gone_back("midwatch");
+        failed["status"]["operationState"]["phase"] = json!("Failed");
+        // It never came to an entry of its own; the undo still starts from what midwatch asked for.
+        failed["status"]["history"].as_array_mut().unwrap().pop();
+        let failed = read(&failed);
+        assert!(!is_applied(&shop, &failed, "3").0 && is_asked_for(&failed, "3") && argo_runs(&failed, "3"));
+        let others = read(&gone_back("ann"));
+        assert!(!is_asked_for(&others, "3") && !is_applied(&shop, &others, "3").0);
+        let mut asked = gone_back("midwatch");
+        asked["operation"] = json!({"initiatedBy": {"username": "ann"}, "sync": {"revision": "bbb"}});
+        let asked = read(&asked);
+        assert!(!is_asked_for(&asked, "3") && was_asked_for(&asked, "3") && !is_applied(&shop, &asked, "3").0);
+    }
 }
