@@ -204,6 +204,7 @@ impl Cluster for KubernetesCluster {
 
     async fn dry_run(&self, action: &Action) -> Result<DryRun, ClusterError> {
         let writer = self.writer()?;
+        around::refuse_if_autoscaled(&self.reader, action).await?;
         let mut tries = 1;
         loop {
             match write::dry_run(writer, action).await {
@@ -219,19 +220,15 @@ impl Cluster for KubernetesCluster {
 
     async fn prepare(&self, wish: &Wish) -> Result<Action, ClusterError> {
         let action = prepare::prepare(&self.reader, wish).await?;
-        if let Action::Scale { target, .. } = &action
-            && let Some(scaler) = around::surroundings(&self.reader, &action).await?.autoscaler
-        {
-            let (name, namespace) = (&scaler.name, &target.namespace);
-            return Err(ClusterError::Refused(format!(
-                "the autoscaler {namespace}/{name} owns the replicas of {target}; move its bounds instead"
-            )));
-        }
+        around::refuse_if_autoscaled(&self.reader, &action).await?;
         Ok(action)
     }
 
     async fn apply(&self, action: &Action, resource_version: &str, mark: &str) -> Result<Applied, ClusterError> {
-        write::apply(self.writer()?, action, resource_version, mark).await
+        let writer = self.writer()?;
+        // Again: one may have been put there since the rehearsal.
+        around::refuse_if_autoscaled(&self.reader, action).await?;
+        write::apply(writer, action, resource_version, mark).await
     }
 
     async fn took_effect(&self, action: &Action, mark: &str) -> Result<Took, ClusterError> {

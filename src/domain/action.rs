@@ -48,10 +48,12 @@ pub enum Action {
         target: Target,
     },
     /// Asks for the pod's eviction, which its disruption budgets may refuse. `owner` is the kind of
-    /// its controller.
+    /// its controller, `owner_name` the controller's; empty in what was kept before it was asked for.
     EvictPod {
         target: Target,
         owner: String,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        owner_name: String,
     },
     /// Takes a node out of scheduling.
     Cordon {
@@ -324,7 +326,11 @@ impl Action {
     pub fn follow_ups(&self) -> Vec<Self> {
         match self {
             Self::Drain { pods, .. } => {
-                let evict = |pod: &Target| Self::EvictPod { target: pod.clone(), owner: String::new() };
+                let evict = |pod: &Target| Self::EvictPod {
+                    target: pod.clone(),
+                    owner: String::new(),
+                    owner_name: String::new(),
+                };
                 pods.iter().map(evict).collect()
             }
             _ => vec![],

@@ -189,7 +189,8 @@ async fn every_action_is_tried_written_found_and_undone() {
     through(&estate, &wish(ActionKind::RollBackRelease, "flux", "estate", Some("0123abc"))).await;
     let pod = estate.state.lock().unwrap().pods("web").first().unwrap().name.clone();
     let evicted = through(&estate, &wish(ActionKind::EvictPod, "shop", &pod, None)).await;
-    assert!(matches!(evicted, Action::EvictPod { owner, .. } if owner == "ReplicaSet"));
+    assert!(matches!(&evicted, Action::EvictPod { owner, .. } if owner == "ReplicaSet"));
+    assert_eq!(standing(&estate, &evicted).await, Standing::Done);
     let declared = DeclaredJob { name: "clean-disk".into(), tier: RiskTier::Medium, job: "midwatch-inc-1-p1".into() };
     let run = Wish { declared: Some(declared), ..wish(ActionKind::RunJob, "shop", "cleanup", None) };
     let run = through(&estate, &run).await;
@@ -298,6 +299,20 @@ async fn an_autoscaler_owns_the_replicas_and_what_cannot_be_is_refused_with_its_
     };
     let scale = said(&wish(ActionKind::Scale, "shop", "web", Some("6"))).await;
     assert!(scale.contains("shop/web-hpa owns the replicas"), "{scale}");
+    // Put there after the card: asked again before the write.
+    estate.put(json!({"kind": "HorizontalPodAutoscaler", "metadata": {"namespace": "shop", "name": "web-hpa"},
+        "spec": {"maxReplicas": 4, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "away"}}}));
+    let scale = estate.cluster.prepare(&wish(ActionKind::Scale, "shop", "web", Some("6"))).await.unwrap();
+    let version = estate.cluster.dry_run(&scale).await.unwrap().resource_version;
+    estate.put(json!({"kind": "HorizontalPodAutoscaler", "metadata": {"namespace": "shop", "name": "web-hpa"},
+        "spec": {"minReplicas": 2, "maxReplicas": 4,
+                 "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}}));
+    for refused in [
+        estate.cluster.dry_run(&scale).await.map(|_| ()).unwrap_err(),
+        estate.cluster.apply(&scale, &version, "P").await.map(|_| ()).unwrap_err(),
+    ] {
+        assert!(refused.to_string().contains("shop/web-hpa owns the replicas"), "{refused}");
+    }
     for (wish, expected) in [
         (wish(ActionKind::SetBounds, "shop", "web-hpa", Some("9..3")), "the lower is above the upper"),
         (wish(ActionKind::ResumeRollout, "shop", "web", None), "is not paused"),
@@ -383,6 +398,34 @@ async fn what_an_action_changes_is_read_from_the_objects_and_not_from_names() {
     assert_eq!(repository, (names(&["flux", "pay", "shop"]), names(&["checkout"])));
     let restart = extent(&estate, &wish(ActionKind::Restart, "shop", "web", None)).await;
     assert_eq!(restart, (names(&["shop"]), names(&["web"])));
+}
+
+#[tokio::test]
+async fn an_eviction_is_done_when_what_was_evicted_is_replaced() {
+    let estate = estate().await;
+    let pod = estate.state.lock().unwrap().pods("web").first().unwrap().name.clone();
+    let evict = estate.cluster.prepare(&wish(ActionKind::EvictPod, "shop", &pod, None)).await.unwrap();
+    estate.cluster.apply(&evict, &version(&estate, &pod).await, "P").await.unwrap();
+    assert_eq!(standing(&estate, &evict).await, Standing::UnderWay, "its replacement is not ready");
+    estate.pass(600_000);
+    assert_eq!(standing(&estate, &evict).await, Standing::Done);
+}
+
+#[tokio::test]
+async fn bounds_are_done_when_the_replicas_are_within() {
+    let estate = estate().await;
+    let put = |replicas: i64| {
+        estate.put(json!({"kind": "HorizontalPodAutoscaler", "metadata": {"namespace": "shop", "name": "scaler"},
+            "spec": {"minReplicas": 3, "maxReplicas": 8,
+                     "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "other"}},
+            "status": {"currentReplicas": replicas, "desiredReplicas": 3}}));
+    };
+    put(2);
+    let set = estate.cluster.prepare(&wish(ActionKind::SetBounds, "shop", "scaler", Some("3..8"))).await.unwrap();
+    assert_eq!(standing(&estate, &set).await, Standing::UnderWay);
+    put(3);
+    let set = estate.cluster.prepare(&wish(ActionKind::SetBounds, "shop", "scaler", Some("3..8"))).await.unwrap();
+    assert_eq!(standing(&estate, &set).await, Standing::Done);
 }
 
 #[tokio::test]

@@ -75,14 +75,37 @@ pub(super) async fn surroundings(client: &Client, action: &Action) -> Result<Sur
         one.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_some_and(|selector| selects(selector, &labels))
     });
     around.budgets = over.map(budget).collect();
-    around.autoscaler = scalers
-        .iter()
-        .find(|one| one.spec.scale_target_ref.kind == kind && one.spec.scale_target_ref.name == name)
-        .map(|one| Autoscaler {
-            name: one.metadata.name.clone().unwrap_or_default(),
-            bounds: Bounds { min: one.spec.min_replicas.unwrap_or(1), max: one.spec.max_replicas },
-        });
+    around.autoscaler = scaler_of(&scalers, &kind, &name);
     Ok(around)
+}
+
+fn scaler_of(scalers: &[HorizontalPodAutoscaler], kind: &str, name: &str) -> Option<Autoscaler> {
+    let is_its = |one: &&HorizontalPodAutoscaler| {
+        one.spec.scale_target_ref.kind == kind && one.spec.scale_target_ref.name == name
+    };
+    scalers.iter().find(is_its).map(|one| Autoscaler {
+        name: one.metadata.name.clone().unwrap_or_default(),
+        bounds: Bounds { min: one.spec.min_replicas.unwrap_or(1), max: one.spec.max_replicas },
+    })
+}
+
+/// Replicas that an autoscaler owns are not ours to change. Where autoscalers may not be listed, the card has
+/// said so.
+pub(super) async fn refuse_if_autoscaled(client: &Client, action: &Action) -> Result<(), ClusterError> {
+    let Action::Scale { target, .. } = action else { return Ok(()) };
+    let api = Api::<HorizontalPodAutoscaler>::namespaced(client.clone(), &target.namespace);
+    let scalers = match reading("horizontalpodautoscalers", api.list(&ListParams::default().limit(MOST_AROUND))).await {
+        Ok(found) => found.items,
+        Err(ClusterError::Forbidden(_) | ClusterError::NotFound(_)) => vec![],
+        Err(error) => return Err(error),
+    };
+    match scaler_of(&scalers, &target.kind, &target.name) {
+        None => Ok(()),
+        Some(scaler) => Err(ClusterError::Refused(format!(
+            "the autoscaler {}/{} owns the replicas of {target}; move its bounds instead",
+            target.namespace, scaler.name
+        ))),
+    }
 }
 
 /// Without the right to list them the card says so instead of failing.

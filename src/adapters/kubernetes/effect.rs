@@ -175,11 +175,17 @@ pub(super) async fn settled(client: &Client, action: &Action, mark: &str) -> Res
             let (ready, replicas) = (workload.ready, workload.replicas);
             settled(done, format!("rollout of {} {how}: {ready} of {replicas} replicas ready", workload.name))
         }
-        Action::EvictPod { .. } => {
-            if !gone(&here, target).await? {
+        Action::EvictPod { owner, owner_name, .. } => {
+            // A ReplicaSet replaces a pod that is on its way out and does not count it as ready; others do.
+            let is_gone = match owner.as_str() {
+                "ReplicaSet" => gone(&here, target).await?,
+                _ => vanished(&here, target).await?,
+            };
+            if !is_gone {
                 return settled(false, format!("{target} is still there"));
             }
-            settled(true, format!("{target} is gone; its controller replaces it"))
+            let (done, fact) = is_replaced(client, &target.namespace, owner, owner_name).await?;
+            settled(done, format!("{target} is gone; {fact}"))
         }
         Action::Drain { pods, .. } => {
             let mut left = 0;
@@ -191,7 +197,7 @@ pub(super) async fn settled(client: &Client, action: &Action, mark: &str) -> Res
             settled(left == 0, format!("{target} is cordoned; {left} of {} pods are left on it", pods.len()))
         }
         Action::DeleteJob { .. } => {
-            let done = gone(&here, target).await?;
+            let done = vanished(&here, target).await?;
             settled(done, format!("{target} is {}", if done { "gone" } else { "still there" }))
         }
         Action::RunJob { job, .. } => {
@@ -211,8 +217,14 @@ pub(super) async fn settled(client: &Client, action: &Action, mark: &str) -> Res
             let (done, fact) = release::is_applied(target, &now, to);
             settled(done, format!("{target}: {fact}"))
         }
-        Action::SetBounds { .. }
-        | Action::PauseRollout { .. }
+        Action::SetBounds { to, .. } => {
+            let now = current(&here, target).await?;
+            let replicas = now.data.pointer("/status/currentReplicas").and_then(Value::as_i64);
+            let within = replicas.is_some_and(|many| (i64::from(to.min)..=i64::from(to.max)).contains(&many));
+            let many = replicas.map_or_else(|| "an unknown number of".to_owned(), |many| many.to_string());
+            settled(within, format!("{target} has the bounds {to} and {many} replicas"))
+        }
+        Action::PauseRollout { .. }
         | Action::Cordon { .. }
         | Action::Uncordon { .. }
         | Action::SuspendCronJob { .. }
@@ -226,12 +238,36 @@ pub(super) async fn settled(client: &Client, action: &Action, mark: &str) -> Res
 
 /// Gone, replaced by another under its name, or on its way out.
 async fn gone(api: &Api<DynamicObject>, target: &Target) -> Result<bool, ClusterError> {
+    Ok(still(api, target).await?.is_none_or(|object| object.metadata.deletion_timestamp.is_some()))
+}
+
+/// Gone, or replaced by another under its name.
+async fn vanished(api: &Api<DynamicObject>, target: &Target) -> Result<bool, ClusterError> {
+    Ok(still(api, target).await?.is_none())
+}
+
+async fn still(api: &Api<DynamicObject>, target: &Target) -> Result<Option<DynamicObject>, ClusterError> {
     match reading(&target.to_string(), api.get(&target.name)).await {
-        Ok(object) => {
-            Ok(object.metadata.uid.as_deref() != Some(target.uid.as_str())
-                || object.metadata.deletion_timestamp.is_some())
+        Ok(object) => Ok(Some(object).filter(|object| object.metadata.uid.as_deref() == Some(target.uid.as_str()))),
+        Err(ClusterError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the controller of a pod that is gone has as many ready as it wants.
+async fn is_replaced(client: &Client, namespace: &str, kind: &str, name: &str) -> Result<(bool, String), ClusterError> {
+    if !matches!(kind, "ReplicaSet" | "StatefulSet") || name.is_empty() {
+        return Ok((true, "its controller replaces it".to_owned()));
+    }
+    let word = kind.to_lowercase();
+    match reading(name, api(client, kind, namespace)?.get(name)).await {
+        Ok(owner) => {
+            let count = |path: &str, otherwise| owner.data.pointer(path).and_then(Value::as_i64).unwrap_or(otherwise);
+            let (wanted, ready) = (count("/spec/replicas", 1), count("/status/readyReplicas", 0));
+            Ok((ready >= wanted, format!("{word}/{name} has {ready} of {wanted} replicas ready")))
         }
-        Err(ClusterError::NotFound(_)) => Ok(true),
+        // Of an earlier revision, and pruned since.
+        Err(ClusterError::NotFound(_)) => Ok((true, format!("{word}/{name} is gone, too"))),
         Err(error) => Err(error),
     }
 }

@@ -101,8 +101,8 @@ async fn concrete(client: &Client, wish: &Wish, kind: &str, now: &DynamicObject)
         ActionKind::ResumeRollout => Action::ResumeRollout { target },
         ActionKind::EvictPod => {
             let owner = controller(now);
-            let (owner, _) = owner.ok_or_else(|| refused(format!("{target} has no controller")))?;
-            Action::EvictPod { target, owner }
+            let (owner, owner_name) = owner.ok_or_else(|| refused(format!("{target} has no controller")))?;
+            Action::EvictPod { target, owner, owner_name }
         }
         ActionKind::Cordon => Action::Cordon { target },
         ActionKind::Uncordon => Action::Uncordon { target },

@@ -118,7 +118,7 @@ impl ActionKind {
     /// What must hold of the target, checked before the card and again before the write.
     pub fn precheck(self) -> &'static str {
         match self {
-            Self::Restart => "the rollout before has ended and is not paused",
+            Self::Restart => "its rollout is not paused",
             Self::Scale => "no autoscaler owns the number of replicas",
             Self::RollBack => "the revision is one that this workload really had, and the rollout is not paused",
             Self::SetBounds => "the bounds are what they were, and the lower is not above the upper",
@@ -134,23 +134,26 @@ impl ActionKind {
             Self::RestoreConfig => "it is not immutable, no controller owns it, and its data is what it was",
             Self::SuspendSync => "it is not suspended",
             Self::ResumeSync => "it is suspended",
-            Self::RollBackRelease => "the release is in its history, and nothing synchronises it meanwhile",
+            Self::RollBackRelease => {
+                "it has the release that it had, Argo CD's history has the other, and nothing synchronises it meanwhile"
+            }
             Self::RunJob => "the CronJob is there, and none of its jobs runs",
             Self::CallHook => "its address may be reached, and its own check answers well",
         }
     }
 
-    /// How it is known that the change itself has come about, before any number is looked at.
+    /// How it is known that the change itself has come about, before any number is looked at. That what was
+    /// written still stands is asked of all of them.
     pub fn success(self) -> &'static str {
         match self {
             Self::Restart | Self::Scale | Self::RollBack => "the rollout is complete and every replica ready",
             Self::SetBounds => "the autoscaler has the bounds, and its replicas are within",
             Self::PauseRollout => "the Deployment is paused",
             Self::ResumeRollout => "the rollout is complete and every replica ready",
-            Self::EvictPod => "the pod is gone, and its owner has all replicas ready",
+            Self::EvictPod => "the pod is gone, and the ReplicaSet or StatefulSet that owned it has all replicas ready",
             Self::Cordon => "the node takes no pods",
             Self::Uncordon => "the node takes pods again",
-            Self::Drain => "the node takes no pods, and the named ones are gone",
+            Self::Drain => "the node takes no pods, and the named ones are gone or on their way out",
             Self::DeleteJob => "the job is gone",
             Self::SuspendCronJob => "it is suspended",
             Self::ResumeCronJob => "it is not suspended",

@@ -25,7 +25,7 @@ pub(crate) fn catalogue() -> Vec<Action> {
         },
         Action::PauseRollout { target: deployment() },
         Action::ResumeRollout { target: deployment() },
-        Action::EvictPod { target: target("Pod"), owner: "ReplicaSet".into() },
+        Action::EvictPod { target: target("Pod"), owner: "ReplicaSet".into(), owner_name: "it-5d4f".into() },
         Action::Cordon { target: target("Node") },
         Action::Uncordon { target: target("Node") },
         Action::Drain { target: target("Node"), pods: vec![target("Pod")], was_cordoned: false },

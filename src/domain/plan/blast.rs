@@ -294,7 +294,11 @@ mod tests {
         let down = Action::Scale { target: web(), from: 8, to: 3 };
         let said = "removes 5 of 8 pods; at most 5 of 8 unavailable at once (63 %)";
         check(&down, &Surroundings { replicas: 8, ..Surroundings::default() }, &format!("{said} | 5 63 false"));
-        let evict = Action::EvictPod { target: target("c", "shop", "Pod", "web-1", "p"), owner: "ReplicaSet".into() };
+        let evict = Action::EvictPod {
+            target: target("c", "shop", "Pod", "web-1", "p"),
+            owner: "ReplicaSet".into(),
+            owner_name: "web".into(),
+        };
         let tight = Surroundings { budgets: vec![Budget { name: "b".into(), allowed: 0 }], ..around.clone() };
         let said = "evicts 1 pod; its controller makes another one; at most 1 of 8 unavailable at once (13 %); \
                     budget b allows 0 to go; quota pods: 9 of 10 pods | 1 13 true";

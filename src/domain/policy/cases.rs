@@ -196,7 +196,9 @@ impl Case {
             ActionKind::SetBounds => Action::SetBounds { target, from: bounds(self.from), to: bounds(self.to) },
             ActionKind::PauseRollout => Action::PauseRollout { target },
             ActionKind::ResumeRollout => Action::ResumeRollout { target },
-            ActionKind::EvictPod => Action::EvictPod { target, owner: "ReplicaSet".into() },
+            ActionKind::EvictPod => {
+                Action::EvictPod { target, owner: "ReplicaSet".into(), owner_name: "it-5d4f".into() }
+            }
             ActionKind::Cordon => Action::Cordon { target },
             ActionKind::Uncordon => Action::Uncordon { target },
             ActionKind::Drain => Action::Drain { target, pods: vec![], was_cordoned: false },
