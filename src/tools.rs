@@ -194,6 +194,8 @@ pub struct Draft {
     pub shown: Option<String>,
     pub series: Vec<Series>,
     pub taint: Taint,
+    /// Whether anything was found; an empty answer proves nothing.
+    pub found: bool,
 }
 
 /// Why there is no answer, in words that the model can act on.

@@ -24,6 +24,14 @@ pub struct Evidence {
     pub digest: Digest,
     pub observed_at: Timestamp,
     pub taint: Taint,
+    /// Whether anything was found. An empty answer shows nothing: a wrong name gives one, too.
+    #[serde(default = "found")]
+    pub found: bool,
+}
+
+/// Of what was kept before empty answers were told apart.
+fn found() -> bool {
+    true
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,8 +1,8 @@
 //! What of a model's conclusion holds. Code decides, from the evidence alone.
 //!
 //! Invariants: a claim survives only with stored evidence in which its numbers and names occur;
-//! an unknown service or change makes the whole diagnosis inconclusive; a remedy that does not fit
-//! the cause becomes a hand-over to a person.
+//! an unknown service or change makes the whole diagnosis inconclusive; an empty answer carries nothing
+//! and rules nothing out; a remedy that does not fit the cause becomes a hand-over to a person.
 
 use std::collections::BTreeSet;
 
@@ -72,6 +72,23 @@ pub fn sift(claims: &[Cited], evidence: &[Evidence], known: &BTreeSet<String>) -
     (kept, dropped)
 }
 
+/// Whether all that is cited are empty answers, or such ones and the list of alerts: a wrong name is answered with
+/// nothing, too, so that nobody has looked.
+pub fn rests_on_nothing(claim: &Claim, evidence: &[Evidence]) -> bool {
+    let cited: Vec<&Evidence> = evidence.iter().filter(|item| claim.evidence.contains(&item.id)).collect();
+    let shows = |item: &&Evidence| item.found && item.kind != EvidenceKind::Alert;
+    cited.iter().any(|item| !item.found) && !cited.iter().any(shows)
+}
+
+/// What of a conclusion is kept, and what not, with the reason.
+fn keep(claims: &[Cited], evidence: &[Evidence], known: &BTreeSet<String>) -> (Vec<Claim>, Vec<Dropped>) {
+    let (kept, mut dropped) = sift(claims, evidence, known);
+    let (empty, kept): (Vec<Claim>, Vec<Claim>) = kept.into_iter().partition(|claim| rests_on_nothing(claim, evidence));
+    let why = "cites an empty answer, which shows nothing";
+    dropped.extend(empty.into_iter().map(|claim| Dropped { text: claim.text, why: why.to_owned() }));
+    (kept, dropped)
+}
+
 fn judge_finding(
     finding: &Finding,
     known_services: &BTreeSet<String>,
@@ -79,8 +96,8 @@ fn judge_finding(
     evidence: &[Evidence],
     reasoner: &str,
 ) -> Diagnosis {
-    let (claims, dropped) = sift(&finding.claims, evidence, known_services);
-    let (ruled_out, mistaken) = sift(&finding.ruled_out, evidence, known_services);
+    let (claims, dropped) = keep(&finding.claims, evidence, known_services);
+    let (ruled_out, mistaken) = keep(&finding.ruled_out, evidence, known_services);
     let blamed = blame(finding, known_services, changes);
     let (service, change, verdict, objection) = match blamed {
         Ok((service, change)) if !speaks_of(&service, change, &claims, evidence) => {
@@ -97,6 +114,9 @@ fn judge_finding(
         Verdict::Inconclusive => INCONCLUSIVE_CAP,
     };
     let remedy = match (&service, verdict, objection) {
+        (Some(_), Verdict::Likely, None) if !support(&claims, evidence).says_why() => Remedy::HandOver {
+            why: "only the alerts speak for it: they say that something is wrong, not what mends it".to_owned(),
+        },
         (Some(service), Verdict::Confirmed | Verdict::Likely, None) => fit(finding.remedy, service, change),
         (_, _, Some(why)) => Remedy::HandOver { why },
         (_, _, None) => Remedy::HandOver { why: "the evidence does not show the cause".to_owned() },
@@ -155,7 +175,8 @@ fn blame<'a>(
 fn speaks_of(service: &str, change: Option<&Change>, claims: &[Claim], evidence: &[Evidence]) -> bool {
     let change_service = change.map(|change| change.service.as_str());
     claims.iter().any(|claim| {
-        let cited = evidence.iter().filter(|item| claim.evidence.contains(&item.id)).collect::<Vec<_>>();
+        // An empty answer names only what was asked for.
+        let cited = evidence.iter().filter(|item| item.found && claim.evidence.contains(&item.id)).collect::<Vec<_>>();
         [Some(service), change_service]
             .into_iter()
             .flatten()
@@ -193,11 +214,18 @@ struct Support {
     observed: bool,
 }
 
+impl Support {
+    /// Alerts say that something is wrong, not what it is.
+    fn says_why(&self) -> bool {
+        self.kinds.iter().any(|kind| *kind != EvidenceKind::Alert)
+    }
+}
+
 fn support(claims: &[Claim], evidence: &[Evidence]) -> Support {
     let mut support = Support { claims: 0, kinds: BTreeSet::new(), observed: false };
     for claim in claims {
-        let proofs: Vec<_> =
-            evidence.iter().filter(|item| claim.evidence.contains(&item.id) && is_proof(item.kind)).collect();
+        let proves = |item: &&Evidence| item.found && is_proof(item.kind) && claim.evidence.contains(&item.id);
+        let proofs: Vec<_> = evidence.iter().filter(proves).collect();
         support.claims += usize::from(!proofs.is_empty());
         support.kinds.extend(proofs.iter().map(|item| item.kind));
         support.observed |= proofs.iter().any(|item| item.taint == Taint::Observed);

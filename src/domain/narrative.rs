@@ -151,7 +151,9 @@ pub fn diagnosis(incident: &Incident) -> Card {
         Some(_) if diagnosis.reasoner.starts_with("none") => {
             format!("reasoned without a model: {}", diagnosis.reasoner)
         }
-        Some(model) => format!("reasoned with {model}; only claims that the evidence carries are shown"),
+        Some(model) => format!(
+            "reasoned with {model}; numbers, times and names were checked against the evidence, the sentences were not"
+        ),
     })];
     if let Some(runbook) = incident.runbooks.first() {
         context.push(Span::plain("; runbook: "));

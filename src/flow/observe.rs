@@ -76,7 +76,17 @@ impl Dossier {
             series: seen.series,
             taint: seen.taint,
         };
-        self.add(exhibit, event_at)
+        match seen.found {
+            true => self.add(exhibit, event_at),
+            false => self.add_empty(exhibit, event_at),
+        }
+    }
+
+    /// What was asked for and answered with nothing.
+    fn add_empty(&mut self, exhibit: Exhibit<'_>, event_at: Timestamp) -> EvidenceId {
+        let id = self.add(exhibit, event_at);
+        self.evidence.iter_mut().filter(|one| one.id == id).for_each(|one| one.found = false);
+        id
     }
 
     /// Somebody did not answer. What was not seen is neither well nor ill.
@@ -101,7 +111,7 @@ impl Dossier {
                 // Whoever refuses chooses the words.
                 taint: Taint::UserWritable,
             };
-            self.add(exhibit, event_at);
+            self.add_empty(exhibit, event_at);
         }
     }
 
@@ -121,6 +131,7 @@ impl Dossier {
             series: exhibit.series,
             observed_at: event_at,
             taint: exhibit.taint,
+            found: true,
         });
         id
     }

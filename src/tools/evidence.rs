@@ -183,5 +183,15 @@ async fn find(mark: &str, context: &ToolContext) -> Result<Evidence, TellModel> 
 }
 
 fn part_of(kept: &Evidence, query: String, summary: String, body: String) -> Draft {
-    Draft { kind: kept.kind, source: "evidence", query, summary, body, shown: None, series: vec![], taint: kept.taint }
+    Draft {
+        kind: kept.kind,
+        source: "evidence",
+        query,
+        summary,
+        body,
+        shown: None,
+        series: vec![],
+        taint: kept.taint,
+        found: kept.found,
+    }
 }

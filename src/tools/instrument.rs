@@ -34,6 +34,8 @@ impl Tool for Outside {
     async fn call(&self, value: Value, _context: &ToolContext) -> Result<Draft, TellModel> {
         let handling = self.0.handling();
         let seen = self.0.ask(value).await?;
+        // As the looks into databases say it.
+        let found = !matches!(seen.body.trim(), "" | "no rows");
         Ok(Draft {
             kind: handling.kind,
             source: handling.source,
@@ -43,6 +45,7 @@ impl Tool for Outside {
             shown: None,
             series: vec![],
             taint: seen.taint,
+            found,
         })
     }
 }

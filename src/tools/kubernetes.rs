@@ -12,6 +12,7 @@ use crate::domain::speciality::Speciality;
 use crate::ports::{Cluster, NodeState, PodLogs, PodState, ToolSchema, Workload};
 
 const MAX_LOG_LINES: i64 = 5_000;
+const NOTHING: &str = "nothing found";
 
 pub struct Objects;
 pub struct Events;
@@ -216,7 +217,8 @@ impl Tool for LogsOfPod {
         };
         let summary = format!("{} lines of the {which} container of {namespace}/{pod}", text.lines().count());
         let query = format!("logs of {namespace}/{pod} ({which})");
-        Ok(Draft { kind: EvidenceKind::Log, ..draft(query, summary, text, Taint::UserWritable) })
+        let found = !text.trim().is_empty();
+        Ok(Draft { kind: EvidenceKind::Log, found, ..draft(query, summary, text, Taint::UserWritable) })
     }
 }
 
@@ -226,12 +228,13 @@ fn cluster(context: &ToolContext) -> Result<&dyn Cluster, TellModel> {
 
 fn draft(query: String, summary: String, body: String, taint: Taint) -> Draft {
     let (kind, source) = (EvidenceKind::Kubernetes, "kubernetes");
-    Draft { kind, source, query, summary, body, shown: None, series: vec![], taint }
+    let found = body != NOTHING;
+    Draft { kind, source, query, summary, body, shown: None, series: vec![], taint, found }
 }
 
 fn rows(lines: impl Iterator<Item = String>) -> String {
     let lines: Vec<_> = lines.collect();
-    if lines.is_empty() { "nothing found".to_owned() } else { lines.join("\n") }
+    if lines.is_empty() { NOTHING.to_owned() } else { lines.join("\n") }
 }
 
 fn or_all(name: &Option<String>) -> &str {

@@ -85,6 +85,7 @@ impl Tool for Logs {
             shown: Some(body(&templates, &lines, RAW)),
             series: vec![],
             taint: Taint::UserWritable,
+            found: !lines.is_empty(),
         })
     }
 }

@@ -182,7 +182,9 @@ impl Tool for GoldenSignals {
         if lines.is_empty() {
             lines.push(format!("nothing is measured of {service}"));
         }
-        Ok(draft(format!("golden signals of {service}"), summary, lines, kept))
+        // That nothing is measured is said in a line of its own.
+        let found = !kept.is_empty();
+        Ok(Draft { found, ..draft(format!("golden signals of {service}"), summary, lines, kept) })
     }
 }
 
@@ -199,9 +201,9 @@ fn draft(query: String, summary: String, lines: Vec<String>, series: Vec<Series>
             lines[..SHOWN].join("\n")
         )
     });
-    let body = lines.join("\n");
+    let (body, found) = (lines.join("\n"), !lines.is_empty());
     let (kind, source, taint) = (EvidenceKind::Metric, "prometheus", Taint::Observed);
-    Draft { kind, source, query, summary, body, shown, series, taint }
+    Draft { kind, source, query, summary, body, shown, series, taint, found }
 }
 
 fn window_of(start: Timestamp, end: Timestamp) -> Window {

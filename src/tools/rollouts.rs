@@ -70,6 +70,7 @@ impl Tool for ListChanges {
             series: vec![],
             // That and when it changed is observed; the words in it are other people's.
             taint: Taint::UserWritable,
+            found: !changes.is_empty(),
         })
     }
 }
@@ -142,6 +143,7 @@ impl Tool for History {
             shown: None,
             series: vec![],
             taint: Taint::UserWritable,
+            found: count > 0,
         })
     }
 }

@@ -58,5 +58,6 @@ pub(super) async fn recall(text: String, kind: RecallKind, context: &ToolContext
         shown: None,
         series: vec![],
         taint: Taint::UserWritable,
+        found: !found.is_empty(),
     })
 }

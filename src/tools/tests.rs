@@ -32,6 +32,9 @@ impl Signals for Estate {
     }
 
     async fn range(&self, query: &str, window: Window) -> Result<Vec<Series>, SignalError> {
+        if query == "no_such_metric" {
+            return Ok(vec![]);
+        }
         if query == "broken_metric" {
             return Err(SignalError::Unavailable("prometheus timed out".to_owned()));
         }
@@ -277,6 +280,7 @@ async fn keep(context: &ToolContext, number: usize, draft: Draft) -> Evidence {
         series: draft.series,
         observed_at: NOW,
         taint: draft.taint,
+        found: draft.found,
     };
     let batch = Batch { evidence: vec![evidence.clone()], ..Batch::default() };
     context.store.commit(batch, NOW).await.unwrap();
@@ -344,6 +348,23 @@ async fn metrics_answer_as_digests_with_their_onset() {
         output.text
     );
     assert_eq!(output.evidence.unwrap().series.len(), MAX_SERIES);
+}
+
+#[tokio::test]
+async fn an_answer_without_content_is_marked_as_such() {
+    let (mut context, _folder) = context().await;
+    // Without the one that cannot be read, of which nothing is known.
+    context.measures = Arc::new(context.measures[..1].to_vec());
+    let found = async |name: &str, arguments: Value| {
+        run_in(&context, name, arguments).await.evidence.map(|draft| draft.found).unwrap()
+    };
+    assert!(!found("metrics_range", json!({"query": "no_such_metric"})).await);
+    assert!(found("metrics_range", json!({"query": "e"})).await);
+    assert!(!found("golden_signals", json!({"service": "web"})).await, "nothing is measured of it");
+    assert!(!found("list_changes", json!({"service": "db"})).await);
+    assert!(!found("search_past_incidents", json!({"query": "pool"})).await);
+    assert!(!found("talker", json!({"lines": 0})).await);
+    assert!(found("kube_rollout_history", json!({"service": "cart", "namespace": "prod"})).await);
 }
 
 #[tokio::test]

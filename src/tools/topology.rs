@@ -63,7 +63,7 @@ impl Tool for Neighbours {
             }
         };
         let (kind, source, taint) = (EvidenceKind::Topology, "topology", Taint::Observed);
-        Ok(Draft { kind, source, query, summary, body, shown: None, series: vec![], taint })
+        Ok(Draft { kind, source, query, summary, body, shown: None, series: vec![], taint, found: true })
     }
 }
 

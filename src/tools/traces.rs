@@ -133,7 +133,7 @@ async fn several(
     );
     if found.is_empty() {
         let summary = format!("no {query}");
-        return Ok(draft(traces, query, summary.clone(), summary, None));
+        return Ok(Draft { found: false, ..draft(traces, query, summary.clone(), summary, None) });
     }
     let summary = summary_of(&service, &all, &slow, &usual);
     let mut body = places(&slow, &usual);
@@ -255,5 +255,6 @@ fn draft(traces: &dyn Traces, query: String, summary: String, body: String, show
         series: vec![],
         // Applications write spans, names and messages.
         taint: Taint::UserWritable,
+        found: true,
     }
 }

@@ -114,6 +114,7 @@ async fn write(data: &Path, seeded: Seeded) {
         body: body.into(),
         series: vec![],
         taint: Taint::UserWritable,
+        found: true,
     };
     let mut draft = Draft::of(Incident::blank(id.clone()));
     for event in [

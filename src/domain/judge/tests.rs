@@ -18,6 +18,7 @@ fn evidence(number: usize, kind: EvidenceKind, taint: Taint, body: &str) -> Evid
         digest: Digest::of(body.as_bytes()),
         observed_at: Timestamp::from_secs(1),
         taint,
+        found: true,
     }
 }
 
@@ -268,4 +269,58 @@ fn what_our_own_ranking_does_not_see_is_not_acted_on_alone() {
     ] {
         assert_eq!(is_proven(&proven, &ranking, &evidence), expected, "{ranking:?}");
     }
+}
+
+/// The alerts, a metric that does not exist and logs that nobody wrote.
+fn silence() -> Vec<Evidence> {
+    let empty = |number, kind, taint, body| Evidence { found: false, ..evidence(number, kind, taint, body) };
+    vec![
+        evidence(1, EvidenceKind::Alert, Taint::UserWritable, "cart HighErrorRate x3"),
+        empty(2, EvidenceKind::Metric, Taint::Observed, "no data: wrong name or labels, or nothing was measured"),
+        empty(3, EvidenceKind::Log, Taint::UserWritable, "no line matches, 02:00 to 03:00"),
+    ]
+}
+
+#[test]
+fn empty_answers_confirm_nothing_and_rule_nothing_out() {
+    let known = ["cart", "web"].map(str::to_owned).into();
+    let claims = vec![
+        cited("cart alerts", &["E1"]),
+        cited("no trouble of the database was measured", &["E2", "E1"]),
+        cited("nobody logs any error", &["E3"]),
+    ];
+    let ruled_out = vec![cited("the database is healthy", &["E2"])];
+    let judged = |claims, evidence: &[Evidence]| {
+        judge(
+            &Conclusion::Found(Finding { ruled_out: ruled_out.clone(), ..finding(claims) }),
+            &known,
+            &[],
+            evidence,
+            "m",
+        )
+    };
+    let diagnosis = judged(claims.clone(), &silence());
+    let kept: Vec<&str> = diagnosis.claims.iter().map(|claim| claim.text.as_str()).collect();
+    assert_eq!((kept, diagnosis.verdict), (vec!["cart alerts"], Verdict::Likely));
+    assert!(diagnosis.ruled_out.is_empty(), "{:?}", diagnosis.ruled_out);
+    expect_test::expect![[r#"
+        HandOver {
+            why: "only the alerts speak for it: they say that something is wrong, not what mends it",
+        }
+    "#]]
+    .assert_debug_eq(&diagnosis.remedy);
+    let why: Vec<&str> = diagnosis.dropped.iter().map(|dropped| dropped.why.as_str()).collect();
+    assert_eq!(why, ["cites an empty answer, which shows nothing"; 3]);
+    // A series with values says so, and counts.
+    let mut measured = silence();
+    measured[1] = evidence(2, EvidenceKind::Metric, Taint::Observed, "accounts-db errors last=0 steady");
+    let diagnosis = judged(claims, &measured);
+    assert_eq!((diagnosis.verdict, diagnosis.ruled_out.len()), (Verdict::Confirmed, 1));
+}
+
+#[test]
+fn what_was_kept_before_empty_answers_were_told_apart_counts_as_found() {
+    let mut kept = serde_json::to_value(&estate()[0]).unwrap();
+    kept.as_object_mut().unwrap().remove("found");
+    assert!(serde_json::from_value::<Evidence>(kept).unwrap().found);
 }

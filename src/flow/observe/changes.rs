@@ -96,7 +96,11 @@ impl Known {
             series: vec![],
             taint: Taint::UserWritable,
         };
-        picture.changes_evidence = Some(dossier.add(exhibit, event_now));
+        let evidence = match changes.is_empty() {
+            true => dossier.add_empty(exhibit, event_now),
+            false => dossier.add(exhibit, event_now),
+        };
+        picture.changes_evidence = Some(evidence);
         picture.changes = changes;
     }
 }

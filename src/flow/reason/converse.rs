@@ -1,8 +1,8 @@
 //! A question of a person, answered by a model with the same tools, budgets and proofs as an investigation.
 //!
-//! Invariants: what is shown as fact is carried by stored evidence; what the model only says is shown as
-//! its words; the day's budget counts conversations, too; neither the model nor a tool outlasts the time that
-//! an answer may take; nothing here can change anything.
+//! Invariants: what is shown as fact cites stored evidence in which its numbers and names stand; what the model
+//! only says is shown as its words; the day's budget counts conversations, too; neither the model nor a tool
+//! outlasts the time that an answer may take; nothing here can change anything.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::domain::investigation::team::Member;
 use crate::domain::investigation::{
     Brief, Conclusion, Finding, Investigation, Known, Limits, Mode, Next, ToolCall, ToolResult, reply_tokens,
 };
-use crate::domain::judge::sift;
+use crate::domain::judge::{rests_on_nothing, sift};
 use crate::domain::narrative::state_words;
 use crate::domain::redact::redact;
 use crate::domain::root_cause::Picture;
@@ -291,7 +291,8 @@ fn said(model: &str, finding: &Finding, evidence: &[Evidence], known: &BTreeSet<
     let cited: Vec<_> = finding.claims.iter().chain(&finding.ruled_out).cloned().collect();
     let (kept, dropped) = sift(&cited, evidence, known);
     let sentence: String = finding.mechanism.trim().chars().take(600).collect();
-    let lead = if kept.is_empty() { "Not proved: " } else { "" };
+    let proved = kept.iter().any(|claim| !rests_on_nothing(claim, evidence));
+    let lead = if proved { "" } else { "Not proved: " };
     let mut blocks = vec![Block::Text { spans: vec![Span::bold(lead), Span::quoted(sentence.clone())] }];
     if lead.is_empty() {
         blocks = vec![Block::Text { spans: vec![Span::quoted(sentence.clone())] }];
@@ -303,11 +304,16 @@ fn said(model: &str, finding: &Finding, evidence: &[Evidence], known: &BTreeSet<
                 spans.push(Span::plain(" "));
                 spans.push(Span::Evidence { id: id.to_string() });
             }
+            if rests_on_nothing(claim, evidence) {
+                spans.push(Span::plain(" (nothing was found there, which proves nothing by itself)"));
+            }
             spans
         });
         blocks.push(Block::List { items: items.collect() });
     }
-    let mut context = vec![Span::plain(format!("answered by {model}; facts are those with marks"))];
+    let mut context = vec![Span::plain(format!(
+        "answered by {model}; of what has marks, numbers and names were checked against the evidence"
+    ))];
     if !dropped.is_empty() {
         context.push(Span::plain(format!(
             "; {} claims were dropped, for the evidence does not carry them",

@@ -385,6 +385,7 @@ pub fn proven(incident: &Incident) -> (Diagnosis, Candidate, Vec<Evidence>) {
         digest: Digest::of(b"web is wedged"),
         observed_at: incident.since,
         taint,
+        found: true,
     });
     let claim = |one: &Evidence| Claim { text: "web is wedged".into(), evidence: vec![one.id.clone()] };
     let claims: Vec<Claim> = evidence.iter().map(claim).collect();
