@@ -31,6 +31,9 @@ pub struct Diagnosis {
     /// Where in its evidence each claim stands.
     #[serde(default)]
     pub proofs: Vec<Proof>,
+    /// The other reading, where the model and the fixed rules do not agree: whose, what and how sure.
+    #[serde(default)]
+    pub otherwise: Option<String>,
 }
 
 /// A claim that was not kept.
@@ -60,6 +63,15 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// By how much evidence carries it: a greater one is stronger.
+    pub fn strength(self) -> u8 {
+        match self {
+            Self::Inconclusive => 0,
+            Self::Likely => 1,
+            Self::Confirmed => 2,
+        }
+    }
+
     pub fn word(self) -> &'static str {
         match self {
             Self::Confirmed => "confirmed",

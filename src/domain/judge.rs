@@ -13,8 +13,10 @@ use super::investigation::{Cited, Conclusion, Finding, ProposedRemedy};
 use super::root_cause::Candidate;
 
 mod grounding;
+mod weigh;
 
 pub use grounding::mentions;
+pub use weigh::weigh;
 
 /// A model never makes us as sure as a verified recovery does.
 const CONFIRMED_CAP: f64 = 0.95;
@@ -43,6 +45,7 @@ pub fn judge(
             dropped: vec![],
             needs: None,
             proofs: vec![],
+            otherwise: None,
         },
     }
 }
@@ -136,6 +139,7 @@ fn judge_finding(
         dropped: dropped.into_iter().chain(mistaken).collect(),
         needs: finding.needs.as_deref().map(|needs| needs.trim().chars().take(300).collect()),
         proofs: vec![],
+        otherwise: None,
     }
 }
 

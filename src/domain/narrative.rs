@@ -127,6 +127,10 @@ pub fn diagnosis(incident: &Incident) -> Card {
         blocks.push(Block::Text { spans: vec![Span::bold("Ruled out")] });
         blocks.push(Block::List { items: diagnosis.ruled_out.iter().map(claim).collect() });
     }
+    if let Some(otherwise) = &diagnosis.otherwise {
+        let spans = vec![Span::bold("Read differently by "), Span::quoted(otherwise.clone())];
+        blocks.push(Block::Text { spans });
+    }
     if let Some(past) = incident.recalled.first() {
         blocks.push(Block::Text {
             spans: vec![
@@ -418,4 +422,34 @@ fn field(label: &str, value: Vec<Span>) -> Field {
 
 fn button(action: ButtonAction, label: &str, value: &str, style: ButtonStyle) -> Button {
     Button { action, label: label.into(), value: value.into(), style, confirm: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::diagnosis::Diagnosis;
+    use super::*;
+    use crate::domain::id::IncidentId;
+
+    #[test]
+    fn where_model_and_rules_differ_people_read_both() {
+        let mut incident = Incident::blank(IncidentId::numbered(1));
+        let otherwise = "gpt: session, no change to blame (likely, 75 %): it is wedged";
+        incident.diagnosis = Some(Diagnosis {
+            service: Some("session".into()),
+            change: Some("session revision 3".into()),
+            mechanism: "its pool grew".into(),
+            verdict: Verdict::Confirmed,
+            confidence: 0.88,
+            claims: vec![],
+            ruled_out: vec![],
+            remedy: Remedy::RollBack { service: "session".into() },
+            reasoner: "none (gpt says otherwise and proves no more)".into(),
+            dropped: vec![],
+            needs: None,
+            proofs: vec![],
+            otherwise: Some(otherwise.into()),
+        });
+        let spans = vec![Span::bold("Read differently by "), Span::quoted(otherwise)];
+        assert!(diagnosis(&incident).blocks.contains(&Block::Text { spans }));
+    }
 }

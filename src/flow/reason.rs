@@ -2,7 +2,8 @@
 //!
 //! Invariants: every reply and every answer is stored before the next step, so that a crash costs one
 //! step; what a budget forbids is not asked; no call outlasts its patience or the deadline that it is made
-//! for; whatever the model says, the deterministic diagnosis stands until evidence carries another one (P8).
+//! for; whatever the model says, the deterministic diagnosis stands until evidence carries another one that is at
+//! least as strong (P8).
 
 mod breaker;
 pub mod converse;
@@ -26,7 +27,7 @@ use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, ReasoningStep};
 use crate::domain::investigation::team::{Due, Member, Team};
 use crate::domain::investigation::{Conclusion, Next, ToolCall, ToolResult};
-use crate::domain::judge::judge;
+use crate::domain::judge::{judge, weigh};
 use crate::domain::redact::redact;
 use crate::domain::root_cause::{Candidate, Picture};
 use crate::domain::time::{Timestamp, spoken};
@@ -274,8 +275,10 @@ async fn settle(
     let known: BTreeSet<String> = picture.topology.nodes().map(|(name, _)| name.to_owned()).collect();
     let judged = judge(&conclusion, &known, &picture.changes, &evidence, model);
     if judged.verdict != Verdict::Inconclusive {
-        info!(model, verdict = judged.verdict.word(), "the model's conclusion holds");
-        return Ok(judged);
+        let weighed = weigh(judged, baseline, &evidence);
+        let differs = weighed.otherwise.as_deref().unwrap_or("nobody");
+        info!(model, verdict = weighed.verdict.word(), reasoner = weighed.reasoner, differs, "concluded");
+        return Ok(weighed);
     }
     let said = match &conclusion {
         Conclusion::Partial { why, .. } => format!("{model} ended without a conclusion: {why}"),

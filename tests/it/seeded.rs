@@ -79,6 +79,7 @@ async fn write(data: &Path, seeded: Seeded) {
         dropped: vec![],
         needs: None,
         proofs: vec![],
+        otherwise: None,
     };
     let candidate = Candidate {
         node: "pay-db".into(),

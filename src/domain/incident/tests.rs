@@ -176,6 +176,7 @@ fn what_nobody_knew_is_looked_at_again_when_it_is_another_picture_and_not_for_ev
             dropped: vec![],
             needs: None,
             proofs: vec![],
+            otherwise: None,
         };
         incident.apply(&IncidentEvent::Diagnosed { diagnosis }, at(70)).expect("it is diagnosed");
         incident.apply(&IncidentEvent::HandedOver { because: "b".into() }, at(70)).expect("people take it");

@@ -63,6 +63,7 @@ pub fn conclude(picture: &Picture, ranking: &[Candidate]) -> Diagnosis {
         dropped: vec![],
         needs: None,
         proofs: vec![],
+        otherwise: None,
     }
 }
 
@@ -142,6 +143,7 @@ fn unknown(why: &str, claims: Vec<Claim>) -> Diagnosis {
         dropped: vec![],
         needs: None,
         proofs: vec![],
+        otherwise: None,
     }
 }
 

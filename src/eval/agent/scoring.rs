@@ -228,6 +228,7 @@ mod tests {
             dropped: vec![],
             needs: None,
             proofs: vec![],
+            otherwise: None,
         };
         let incident = ObservedIncident {
             id: "INC-1".into(),

@@ -143,6 +143,7 @@ fn likely(reasoner: &str) -> Diagnosis {
         dropped: vec![],
         needs: None,
         proofs: vec![],
+        otherwise: None,
     }
 }
 

@@ -404,6 +404,7 @@ pub fn proven(incident: &Incident) -> (Diagnosis, Candidate, Vec<Evidence>) {
         dropped: vec![],
         needs: None,
         proofs: vec![],
+        otherwise: None,
     };
     (diagnosis, suspect, evidence.into())
 }
