@@ -430,7 +430,7 @@ pub struct PodState {
 pub struct NodeState {
     pub name: String,
     pub ready: bool,
-    /// Conditions that are not as they should be, e.g. `Ready=Unknown since 02:15`.
+    /// Conditions that are not as they should be, e.g. `Ready=Unknown since 2026-11-21 02:15:00Z`.
     pub troubles: Vec<String>,
 }
 

@@ -54,6 +54,17 @@ impl Timestamp {
         self.to_datetime().format("%H:%M:%S").to_string()
     }
 
+    /// `2026-11-25 02:17:05Z`, for what may be days old.
+    pub fn dated(self) -> String {
+        self.to_datetime().format("%Y-%m-%d %H:%M:%SZ").to_string()
+    }
+
+    /// As `clock_time` within an hour of `now`, else with its date: what is of yesterday must not read as minutes old.
+    pub fn clock_near(self, now: Self) -> String {
+        const NEAR: Duration = Duration::from_secs(3600);
+        if self.abs_diff(now) <= NEAR { self.clock_time() } else { self.dated() }
+    }
+
     /// `02:17`
     pub fn hour_minute(self) -> String {
         self.to_datetime().format("%H:%M").to_string()
@@ -137,5 +148,19 @@ pub fn spoken(span: Duration) -> String {
         (0, m, s) => format!("{m} min {s} s"),
         (h, 0, _) => format!("{h} h"),
         (h, m, _) => format!("{h} h {m} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_of_this_hour_has_its_date() {
+        let now = Timestamp::parse("2026-11-28T02:17:05Z").unwrap();
+        assert_eq!((now - Duration::from_secs(3600)).clock_near(now), "01:17:05");
+        assert_eq!((now - Duration::from_secs(3601)).clock_near(now), "2026-11-28 01:17:04Z");
+        assert_eq!((now - Duration::from_secs(3 * 86_400)).clock_near(now), "2026-11-25 02:17:05Z");
+        assert_eq!((now + Duration::from_secs(7200)).clock_near(now), "2026-11-28 04:17:05Z");
     }
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{Backend, Draft, TellModel, Terms, Tool, ToolContext, arguments, schema, window};
 use crate::domain::evidence::{EvidenceKind, Taint};
 use crate::domain::speciality::Speciality;
+use crate::domain::time::Timestamp;
 use crate::ports::{Cluster, NodeState, PodLogs, PodState, ToolSchema, Workload};
 
 const MAX_LOG_LINES: i64 = 5_000;
@@ -72,7 +73,7 @@ impl Tool for Objects {
             .into_iter()
             .map(workload_line)
             .chain(bad_nodes.into_iter().map(node_line))
-            .chain(pods.into_iter().map(pod_line));
+            .chain(pods.into_iter().map(|pod| pod_line(pod, context.event_now)));
         let query = format!("objects service={} namespace={}", or_all(&service), or_all(&namespace));
         Ok(draft(query, summary, rows(lines), Taint::Observed))
     }
@@ -97,7 +98,7 @@ fn workload_line(one: &Workload) -> String {
     )
 }
 
-fn pod_line(pod: &PodState) -> String {
+fn pod_line(pod: &PodState, event_now: Timestamp) -> String {
     format!(
         "pod {}/{} service={} phase={} ready={} restarts={} node={} started={}{}{}",
         pod.namespace,
@@ -107,9 +108,9 @@ fn pod_line(pod: &PodState) -> String {
         pod.ready,
         pod.restarts,
         pod.node.as_deref().unwrap_or("none"),
-        pod.started_at.map_or_else(|| "-".to_owned(), |at| at.clock_time()),
-        pod.reason.as_ref().map(|reason| format!(" reason={reason}")).unwrap_or_default(),
         // Weeks may lie between: the time of day alone would say that it was today.
+        pod.started_at.map_or_else(|| "-".to_owned(), |at| at.clock_near(event_now)),
+        pod.reason.as_ref().map(|reason| format!(" reason={reason}")).unwrap_or_default(),
         pod.ended_at.map(|at| format!(" ended={at}")).unwrap_or_default()
     )
 }

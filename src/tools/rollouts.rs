@@ -10,6 +10,7 @@ use super::{Backend, Draft, TellModel, Terms, Tool, ToolContext, arguments, chan
 use crate::domain::change::Change;
 use crate::domain::evidence::{EvidenceKind, Taint};
 use crate::domain::speciality::Speciality;
+use crate::domain::time::Timestamp;
 use crate::ports::ToolSchema;
 
 /// A day: what changed earlier has proved itself by now.
@@ -58,8 +59,9 @@ impl Tool for ListChanges {
             None => format!("no change of {of} in {hours} h"),
             Some(newest) => format!("{} changes of {of} in {hours} h; newest: {}", changes.len(), newest.id),
         };
-        let lines: Vec<_> = changes.iter().map(|change| line(change, usize::MAX)).collect();
-        let few: Vec<_> = changes.iter().take(MAX_ROWS).map(|change| line(change, MAX_TOUCHED)).collect();
+        let lines: Vec<_> = changes.iter().map(|change| line(change, usize::MAX, context.event_now)).collect();
+        let few: Vec<_> =
+            changes.iter().take(MAX_ROWS).map(|change| line(change, MAX_TOUCHED, context.event_now)).collect();
         Ok(Draft {
             kind: EvidenceKind::Change,
             source: "kubernetes",
@@ -124,7 +126,9 @@ impl Tool for History {
                     count += history.len();
                     let kind = workload.kind.to_lowercase();
                     body.push_str(&format!("{kind} {}/{}:\n", workload.namespace, workload.name));
-                    history.iter().for_each(|change| body.push_str(&format!("{}\n", line(change, usize::MAX))));
+                    for change in &history {
+                        body.push_str(&format!("{}\n", line(change, usize::MAX, context.event_now)));
+                    }
                 }
                 Err(error) => refused.push(format!("{}/{}: {error}", workload.namespace, workload.name)),
             }
@@ -148,7 +152,8 @@ impl Tool for History {
     }
 }
 
-fn line(change: &Change, most: usize) -> String {
+/// Revisions are kept for months: `event_now` tells which of them need their date.
+fn line(change: &Change, most: usize, event_now: Timestamp) -> String {
     let touched: Vec<_> =
         change.touched.iter().take(most).map(|one| format!("  {}: {}", one.what.as_str(), one.detail)).collect();
     let more = change.touched.len().saturating_sub(most);
@@ -158,7 +163,7 @@ fn line(change: &Change, most: usize) -> String {
     let cause = change.cause.as_ref().map(|cause| format!(" reason given: {cause:?}")).unwrap_or_default();
     format!(
         "{} {:?}{from} service={} namespace={} {state}{cause}\n{}{more}",
-        change.at.clock_time(),
+        change.at.clock_near(event_now),
         change.id,
         change.service,
         change.namespace,

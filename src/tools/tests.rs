@@ -509,6 +509,12 @@ async fn the_history_of_a_workload_tells_each_difference() {
     let history = run("kube_rollout_history", json!({"service": "cart", "namespace": "prod"})).await.text;
     assert!(history.starts_with("3 revisions of cart in 1 workloads"), "{history}");
     assert!(history.contains("environment: spec/containers/cart/env/POOL/value: 2 -> 20"), "{history}");
+    // What is of this hour stands there with its time, what is older with its date.
+    let at = |number: i64| {
+        let line = history.lines().find(|line| line.contains(&format!("cart revision {number}\""))).unwrap();
+        line.split(" \"").next().unwrap().to_owned()
+    };
+    assert_eq!([at(7), at(5)], ["03:36:40", "1970-01-01 02:46:40Z"]);
     let refused = run("kube_rollout_history", json!({"service": "cart", "namespace": "gone"})).await.text;
     assert!(refused.contains("gone/cart: forbidden: no"), "{refused}");
 }

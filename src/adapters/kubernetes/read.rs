@@ -275,7 +275,8 @@ fn of_node(node: Node) -> NodeState {
         .filter(|condition| (condition.type_ == "Ready") != (condition.status == "True"))
         .map(|condition| {
             let since = condition.last_transition_time.as_ref().map(instant);
-            let since = since.map(|at| format!(" since {}", at.hour_minute())).unwrap_or_default();
+            // It may have been so for months.
+            let since = since.map(|at| format!(" since {}", at.dated())).unwrap_or_default();
             format!("{}={}{since}", condition.type_, condition.status)
         })
         .collect();
