@@ -192,6 +192,8 @@ async fn questions_in_a_thread_are_answered_without_a_model_and_words_decide_not
     asks("which alerts?", "Down about pay").await;
     asks("status?", "Waiting for approval").await;
     asks("what changed in the last hour?", "What changed in the last 1 h").await;
+    // Asked now, and not what was seen when it was investigated.
+    asks("what changed?", "What changed in the last 6 h, asked at ").await;
     asks("who is on call?", "Nobody has it").await;
     asks("please approve the plan", "Words decide nothing here").await;
     asks("tell me a joke", "No model is configured").await;

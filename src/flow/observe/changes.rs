@@ -67,8 +67,10 @@ impl Known {
         }
         picture.unread_changes.extend(self.unread);
         let Some(changes) = self.found else { return };
+        // Newest first: of a long list the beginning is read.
         let body: Vec<String> = changes
             .iter()
+            .rev()
             .map(|change| {
                 format!(
                     "{} {} ({}): {}",
@@ -179,5 +181,28 @@ mod tests {
             Known { found: Some(vec![]), unread: forbidden() },
             &["no change in the last 24 hours among those that could be read", told],
         );
+    }
+
+    #[test]
+    fn the_newest_change_is_told_first() {
+        let change = |number: i64| Change {
+            id: format!("cart revision {number}"),
+            namespace: "prod".into(),
+            service: "cart".into(),
+            workload: "cart".into(),
+            at: Timestamp::from_secs(number),
+            from_revision: None,
+            to_revision: number,
+            touched: vec![],
+            cause: None,
+            current: true,
+            put_back: false,
+        };
+        let mut dossier = Dossier::behind(&IncidentId::numbered(1), 0);
+        let mut picture = Picture::default();
+        let known = Known { found: Some(merge(vec![change(2), change(1)], vec![change(3)])), unread: vec![] };
+        known.note(Timestamp::from_secs(9), &mut dossier, &mut picture);
+        let told: Vec<&str> = dossier.evidence[0].body.lines().filter_map(|line| line.split(' ').nth(3)).collect();
+        assert_eq!(told, ["3", "2", "1"]);
     }
 }

@@ -13,10 +13,12 @@ use crate::domain::topology::NodeKind;
 use crate::flow::command::{runbook_for, story};
 use crate::flow::desk::{Desk, FlowError};
 use crate::flow::observe::recent_changes;
-use crate::flow::{escalate, remember};
+use crate::flow::{escalate, reach, remember};
 use crate::ports::Window;
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
+/// What began an incident changed within these hours before it, as a rule.
+const BEFORE: Duration = Duration::from_secs(6 * 3600);
 const SHOWN_FOR: Duration = Duration::from_secs(30 * 60);
 const STEP: Duration = Duration::from_secs(30);
 const MOST_LINES: usize = 12;
@@ -82,11 +84,13 @@ pub(super) async fn reply(
              /ops reject; everything else is a command (/ops help).",
             Tone::Neutral,
         )),
-        (Question::Changed { within: None, service: None }, Some(incident)) => {
-            Some(evidence_lines(desk, incident, EvidenceKind::Change, "What changed").await?)
+        // Of another cluster only that is known which was told when it was looked at.
+        (Question::Changed { .. }, Some(incident)) if reach::out_of_sight(desk, incident).is_some() => {
+            Some(evidence_lines(desk, incident, EvidenceKind::Change, "What had changed when it was looked at").await?)
         }
-        (Question::Changed { within, service }, _) => {
-            Some(changed(desk, within.unwrap_or(AN_HOUR), service.as_deref()).await?)
+        (Question::Changed { within, service }, incident) => {
+            let usual = incident.map_or(AN_HOUR, |incident| desk.clock.event_now().since(incident.since) + BEFORE);
+            Some(changed(desk, within.unwrap_or(usual), service.as_deref()).await?)
         }
         (Question::Why { about }, Some(incident)) => Some(why(incident, about.as_deref())),
         (Question::Why { .. }, None) => None,
@@ -136,7 +140,7 @@ pub(super) fn fixed_set(why: &str) -> Card {
 
 async fn changed(desk: &Desk, within: Duration, service: Option<&str>) -> Result<Card, FlowError> {
     let event_now = desk.clock.event_now();
-    let headline = format!("What changed in the last {}", spoken(within));
+    let headline = format!("What changed in the last {}, asked at {}", spoken(within), event_now.dated());
     let Some(mut changes) = recent_changes(desk, event_now - within).await else {
         return Ok(answer(&headline, vec![vec![Span::plain("no rollouts can be read and nothing was announced")]]));
     };
@@ -158,6 +162,9 @@ async fn changed(desk: &Desk, within: Duration, service: Option<&str>) -> Result
             ]
         })
         .collect();
+    if changes.len() > MOST_LINES {
+        lines.push(vec![Span::plain(format!("{} older ones", changes.len() - MOST_LINES))]);
+    }
     if lines.is_empty() {
         lines.push(vec![Span::plain("nothing that is known")]);
     }
