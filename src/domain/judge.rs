@@ -13,6 +13,7 @@ use super::investigation::{Cited, Conclusion, Finding, ProposedRemedy};
 use super::root_cause::Candidate;
 
 mod grounding;
+mod quantity;
 mod weigh;
 
 pub use grounding::mentions;
