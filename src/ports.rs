@@ -246,6 +246,14 @@ pub trait Signals: Send + Sync + 'static {
     async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<Series>, SignalError>;
     /// PromQL over a window; one point a step.
     async fn range(&self, query: &str, window: Window) -> Result<Vec<Series>, SignalError>;
+    /// As `instant`, with what the backend warns of.
+    async fn instant_warned(&self, query: &str, at: Timestamp) -> Result<Warned, SignalError> {
+        Ok(Warned { series: self.instant(query, at).await?, warnings: vec![] })
+    }
+    /// As `range`, with what the backend warns of.
+    async fn range_warned(&self, query: &str, window: Window) -> Result<Warned, SignalError> {
+        Ok(Warned { series: self.range(query, window).await?, warnings: vec![] })
+    }
     /// LogQL, newest first, at most `limit` lines.
     async fn logs(
         &self,
@@ -256,6 +264,13 @@ pub trait Signals: Send + Sync + 'static {
     ) -> Result<Vec<LogLine>, SignalError>;
     /// One line for `midwatch check`.
     async fn check(&self) -> Result<String, SignalError>;
+}
+
+/// An answer, and why it may be a part of the whole: a store of Thanos that is away, a shard that timed out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Warned {
+    pub series: Vec<Series>,
+    pub warnings: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

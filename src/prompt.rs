@@ -5,6 +5,7 @@
 //! estate enters through `Untrusted` only, which fences it.
 
 use std::path::Path;
+use std::time::Duration;
 
 use handlebars::Handlebars;
 use serde::Serialize;
@@ -17,6 +18,7 @@ use crate::domain::investigation::team::Member;
 use crate::domain::redact::redact;
 use crate::domain::root_cause::Candidate;
 use crate::domain::speciality::Speciality;
+use crate::domain::time::Timestamp;
 
 mod sample;
 
@@ -358,14 +360,19 @@ pub struct EvidenceView {
     pub mark: String,
     pub source: String,
     pub summary: String,
+    /// When it was seen, unless that was just now.
+    pub seen: Option<String>,
 }
 
 /// Of each piece of evidence, in the list that a brief gives of it.
 const SUMMARY: usize = 90;
+const JUST_NOW: Duration = Duration::from_secs(600);
 
 impl EvidenceView {
-    pub fn of(evidence: &Evidence) -> Self {
+    pub fn of(evidence: &Evidence, event_now: Timestamp) -> Self {
+        let at = evidence.observed_at;
         Self {
+            seen: (event_now.since(at) > JUST_NOW).then(|| at.clock_near(event_now)),
             mark: evidence.id.mark().to_owned(),
             source: evidence.source.clone(),
             summary: one_line(&evidence.summary).chars().take(SUMMARY).collect(),

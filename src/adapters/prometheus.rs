@@ -9,7 +9,7 @@ use super::signals::Answer;
 use crate::domain::alert::Labels;
 use crate::domain::evidence::Series;
 use crate::domain::time::Timestamp;
-use crate::ports::SignalError;
+use crate::ports::{SignalError, Warned};
 
 /// Read twice: what kind of answer it is, then its numbers as that kind. An answer may hold a million of
 /// them, and a tree of values would cost more than all that is done with them.
@@ -20,6 +20,11 @@ struct Envelope<R> {
     #[serde(rename = "errorType")]
     error_type: Option<String>,
     error: Option<String>,
+    /// Of an answer that is a part of the whole. What Prometheus calls `infos` speaks of the query only.
+    warnings: Option<Vec<String>>,
+    /// So says VictoriaMetrics.
+    #[serde(rename = "isPartial")]
+    is_partial: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -58,7 +63,7 @@ impl<'de> Deserialize<'de> for Sample {
     }
 }
 
-pub(super) fn read(answer: &Answer) -> Result<Vec<Series>, SignalError> {
+pub(super) fn read(answer: &Answer) -> Result<Warned, SignalError> {
     let Ok(envelope) = serde_json::from_slice::<Envelope<IgnoredAny>>(&answer.body) else {
         let start: String = String::from_utf8_lossy(&answer.body).chars().take(120).collect();
         return Err(SignalError::Unavailable(format!("Prometheus answered {}: {start}", answer.status)));
@@ -73,14 +78,19 @@ pub(super) fn read(answer: &Answer) -> Result<Vec<Series>, SignalError> {
         });
     }
     let data = envelope.data.ok_or_else(|| unreadable("no data"))?;
-    match data.result_type.as_str() {
-        "vector" | "matrix" => Ok(result::<Vec<Row>>(answer)?.into_iter().map(series).collect()),
+    let series = match data.result_type.as_str() {
+        "vector" | "matrix" => result::<Vec<Row>>(answer)?.into_iter().map(series).collect(),
         "scalar" => {
             let value: (f64, Sample) = result(answer)?;
-            Ok(vec![series(Row { metric: Labels::new(), value: Some(value), values: vec![] })])
+            vec![series(Row { metric: Labels::new(), value: Some(value), values: vec![] })]
         }
-        other => Err(SignalError::BadQuery(format!("the query yields a {other}; ask for numbers"))),
+        other => return Err(SignalError::BadQuery(format!("the query yields a {other}; ask for numbers"))),
+    };
+    let mut warnings = envelope.warnings.unwrap_or_default();
+    if warnings.is_empty() && envelope.is_partial == Some(true) {
+        warnings.push("some of its storage did not answer".to_owned());
     }
+    Ok(Warned { series, warnings })
 }
 
 fn result<R: DeserializeOwned>(answer: &Answer) -> Result<R, SignalError> {
@@ -108,6 +118,10 @@ mod tests {
     use super::*;
 
     fn answer(body: &str) -> Result<Vec<Series>, SignalError> {
+        Ok(warned(body)?.series)
+    }
+
+    fn warned(body: &str) -> Result<Warned, SignalError> {
         read(&Answer { status: StatusCode::OK, body: body.as_bytes().to_vec() })
     }
 
@@ -120,6 +134,18 @@ mod tests {
         assert_eq!(series[0].points, [(at(1), 0.5), (at(3), 1_000.0)], "infinities and no numbers are gaps");
         let scalar = r#"{"status":"success","data":{"resultType":"scalar","result":[5,"\u0037"]}}"#;
         assert_eq!(answer(scalar).unwrap()[0].points, [(at(5), 7.0)]);
+    }
+
+    #[test]
+    fn what_the_backend_warns_of_is_kept() {
+        let partial = r#"{"status":"success","data":{"resultType":"vector","result":[]},"warnings":["store-2 is away"],
+            "infos":["metric might not be a counter"]}"#;
+        assert_eq!(warned(partial).unwrap().warnings, ["store-2 is away"]);
+        let told = r#"{"status":"success","isPartial":true,"data":{"resultType":"vector","result":[]}}"#;
+        assert_eq!(warned(told).unwrap().warnings.len(), 1);
+        let whole =
+            r#"{"status":"success","warnings":null,"isPartial":false,"data":{"resultType":"vector","result":[]}}"#;
+        assert!(warned(whole).unwrap().warnings.is_empty());
     }
 
     #[test]

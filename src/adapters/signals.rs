@@ -15,7 +15,7 @@ use super::egress::why;
 use super::{loki, prometheus};
 use crate::domain::evidence::Series;
 use crate::domain::time::Timestamp;
-use crate::ports::{LogLine, SignalError, Signals, Window};
+use crate::ports::{LogLine, SignalError, Signals, Warned, Window};
 
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 /// A range answer of 10,000 series at 500 points is about 100 MB: such a query is a mistake, and
@@ -142,11 +142,19 @@ pub(super) fn join(base: &Url, path: &str) -> Url {
 #[async_trait]
 impl Signals for SignalsClient {
     async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<Series>, SignalError> {
+        Ok(self.instant_warned(query, at).await?.series)
+    }
+
+    async fn range(&self, query: &str, window: Window) -> Result<Vec<Series>, SignalError> {
+        Ok(self.range_warned(query, window).await?.series)
+    }
+
+    async fn instant_warned(&self, query: &str, at: Timestamp) -> Result<Warned, SignalError> {
         let form = [("query", query.to_owned()), ("time", seconds(at))];
         prometheus::read(&self.post(self.prometheus()?, "/api/v1/query", &form).await?)
     }
 
-    async fn range(&self, query: &str, window: Window) -> Result<Vec<Series>, SignalError> {
+    async fn range_warned(&self, query: &str, window: Window) -> Result<Warned, SignalError> {
         let form = [
             ("query", query.to_owned()),
             ("start", seconds(window.start)),

@@ -28,7 +28,7 @@ use crate::domain::redact::redact;
 use crate::domain::root_cause::{EdgeReading, Gauge, Picture, Reading, Worse, amount, read};
 use crate::domain::time::Timestamp;
 use crate::domain::topology::{EdgeKind, Topology};
-use crate::ports::{SignalError, Signals, Window};
+use crate::ports::{SignalError, Signals, Warned, Window};
 pub use changes::recent_changes;
 use changes::{COUNT_FOR, Known};
 use cluster::{Looked, cluster_signs};
@@ -267,14 +267,15 @@ async fn measure(
         .map(|query| (query.name.as_str(), query.promql.as_str()))
         .chain(config.edges.iter().map(|edge| (edge.name.as_str(), edge.promql.as_str())))
         .collect();
-    type Answer = Result<Vec<Series>, SignalError>;
-    let asked: Vec<BoxFuture<'_, (Answer, Answer)>> = queries
+    type Usual = Result<Vec<Series>, SignalError>;
+    type Answer = (Result<Warned, SignalError>, Usual);
+    let asked: Vec<BoxFuture<'_, Answer>> = queries
         .iter()
         .map(|(_, promql)| {
-            async move { futures::join!(signals.range(promql, recent), signals.range(promql, past)) }.boxed()
+            async move { futures::join!(signals.range_warned(promql, recent), signals.range(promql, past)) }.boxed()
         })
         .collect();
-    let answered: Vec<(Answer, Answer)> = futures::stream::iter(asked).buffered(4).collect().await;
+    let answered: Vec<Answer> = futures::stream::iter(asked).buffered(4).collect().await;
     let mut answers: BTreeMap<usize, (Vec<Series>, Vec<Series>)> = BTreeMap::new();
     for (at, ((name, _), (now, before))) in queries.iter().zip(answered).enumerate() {
         let mut unread = |what: &str, error| {
@@ -282,7 +283,10 @@ async fn measure(
         };
         let Ok(now) = now.map_err(|error| unread("", error)) else { continue };
         let before = before.map_err(|error| unread("the usual ", error)).unwrap_or_default();
-        answers.insert(at, (now, before));
+        if let Some(warning) = now.warnings.first() {
+            unread("a part of ", SignalError::Unavailable(warning.clone()));
+        }
+        answers.insert(at, (now.series, before));
     }
     for (at, query) in config.query.iter().enumerate() {
         let Some((now, before)) = answers.remove(&at) else { continue };

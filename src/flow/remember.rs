@@ -244,6 +244,7 @@ async fn render(desk: &Desk, incident: &Incident) -> Result<String, FlowError> {
                 mark: one.id.mark().to_owned(),
                 source: one.source.clone(),
                 summary: one.summary.clone(),
+                seen: None,
             })
             .collect(),
         timeline,

@@ -101,5 +101,10 @@ fn claim(text: &str, marks: &str) -> ClaimView {
 }
 
 fn evidence() -> EvidenceView {
-    EvidenceView { mark: "E2".into(), source: "prometheus".into(), summary: "errors of cart, 0.01 to 0.37".into() }
+    EvidenceView {
+        mark: "E2".into(),
+        source: "prometheus".into(),
+        summary: "errors of cart, 0.01 to 0.37".into(),
+        seen: None,
+    }
 }

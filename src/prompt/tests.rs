@@ -15,6 +15,14 @@ fn prompts_read_as_they_should() {
 }
 
 #[test]
+fn what_was_seen_hours_ago_says_when() {
+    let mut view = sample::brief();
+    view.evidence.iter_mut().for_each(|one| one.seen = Some("2026-11-21 02:00:00Z".into()));
+    let text = Prompts::load(None).unwrap().brief(&view).unwrap();
+    assert!(text.contains("[E2] prometheus, seen 2026-11-21 02:00:00Z: errors of cart"), "{text}");
+}
+
+#[test]
 fn an_empty_incident_renders_too() {
     let prompts = Prompts::load(None).unwrap();
     let empty = BriefView {

@@ -11,7 +11,7 @@ use super::promql::{MAX_POINTS, judge_promql};
 use super::{Backend, Draft, TellModel, Terms, Tool, ToolContext, arguments, schema, window};
 use crate::domain::evidence::{EvidenceKind, Series, Taint};
 use crate::domain::time::Timestamp;
-use crate::ports::{Signals, ToolSchema, Window};
+use crate::ports::{Signals, ToolSchema, Warned, Window};
 
 const SHOWN: usize = 20;
 /// Enough to see a shape; a finer step is of no use to a reader.
@@ -54,8 +54,9 @@ impl Tool for MetricsRange {
         let RangeArguments { query, minutes, until } = arguments(value)?;
         judge_promql(&query)?;
         let (start, end) = window(minutes, until, context)?;
-        let series = signals(context)?.range(&query, window_of(start, end)).await?;
-        let mut digests: Vec<_> = series.iter().filter_map(Digest::of).collect();
+        let window = window_of(start, end);
+        let Warned { series, warnings } = signals(context)?.range_warned(&query, window).await?;
+        let mut digests: Vec<_> = series.iter().filter_map(|series| Digest::of(series, window)).collect();
         digests.sort_by(|one, other| other.moved.total_cmp(&one.moved));
         let lines: Vec<_> = digests.iter().map(|digest| digest.line.clone()).collect();
         let summary = match digests.first() {
@@ -68,6 +69,7 @@ impl Tool for MetricsRange {
                 first.line
             ),
         };
+        let summary = format!("{}{summary}", in_part(&warnings));
         let series = digests.iter().take(SHOWN).map(|digest| digest.series.clone()).collect();
         Ok(draft(query, summary, lines, series))
     }
@@ -102,7 +104,7 @@ impl Tool for MetricsNow {
         let NowArguments { query, at } = arguments(value)?;
         judge_promql(&query)?;
         let at = at.unwrap_or(context.event_now).min(context.event_now);
-        let mut series = signals(context)?.instant(&query, at).await?;
+        let Warned { mut series, warnings } = signals(context)?.instant_warned(&query, at).await?;
         series.retain(|series| series.last().is_some());
         series.sort_by(|one, other| other.last().unwrap_or(0.0).total_cmp(&one.last().unwrap_or(0.0)));
         let lines: Vec<_> =
@@ -111,6 +113,7 @@ impl Tool for MetricsNow {
             None => "no data: wrong name or labels, or nothing was measured".to_owned(),
             Some(first) => format!("{} series at {}; largest: {first}", lines.len(), at.clock_time()),
         };
+        let summary = format!("{}{summary}", in_part(&warnings));
         Ok(draft(query, summary, lines, series))
     }
 }
@@ -149,21 +152,22 @@ impl Tool for GoldenSignals {
             return Err(TellModel(format!("nothing observed is called {service:?}; use the names of the topology")));
         }
         let (start, end) = window(minutes, until, context)?;
-        let signals = signals(context)?;
+        let (signals, window) = (signals(context)?, window_of(start, end));
         let asked = context.measures.iter().map(|measure| async move {
-            let answer = signals.range(&measure.promql, window_of(start, end)).await;
+            let answer = signals.range_warned(&measure.promql, window).await;
             (measure, answer)
         });
-        let (mut lines, mut kept, mut away) = (vec![], vec![], 0);
+        let (mut lines, mut kept, mut away, mut warned) = (vec![], vec![], 0, vec![]);
         for (measure, answer) in join_all(asked).await {
-            let Ok(answer) = answer else {
+            let Ok(Warned { series, warnings }) = answer else {
                 away += 1;
                 continue;
             };
-            let own = answer.into_iter().filter(|series| series.label(&measure.label) == Some(service.as_str()));
+            warned.extend(warnings);
+            let own = series.into_iter().filter(|series| series.label(&measure.label) == Some(service.as_str()));
             for mut series in own {
                 series.labels.insert("signal".to_owned(), measure.name.clone());
-                if let Some(digest) = Digest::of(&series) {
+                if let Some(digest) = Digest::of(&series, window) {
                     lines.push(format!("{} ({}) {}", measure.name, measure.unit, digest.shape));
                     kept.push(series);
                 }
@@ -173,7 +177,8 @@ impl Tool for GoldenSignals {
             return Err(TellModel("the metrics backend did not answer; use other evidence".to_owned()));
         }
         let summary = format!(
-            "{} signals of {service}, {} to {}{}",
+            "{}{} signals of {service}, {} to {}{}",
+            in_part(&warned),
             lines.len(),
             start.hour_minute(),
             end.hour_minute(),
@@ -186,6 +191,12 @@ impl Tool for GoldenSignals {
         let found = !kept.is_empty();
         Ok(Draft { found, ..draft(format!("golden signals of {service}"), summary, lines, kept) })
     }
+}
+
+/// Said first, for a summary is cut at its end: values of a part may be less than those of the whole.
+fn in_part(warnings: &[String]) -> String {
+    let clip = |text: &String| text.chars().take(120).collect::<String>();
+    warnings.first().map_or_else(String::new, |first| format!("perhaps not all ({}): ", clip(first)))
 }
 
 fn signals(context: &ToolContext) -> Result<&dyn Signals, TellModel> {
@@ -221,7 +232,7 @@ struct Digest {
 }
 
 impl Digest {
-    fn of(series: &Series) -> Option<Self> {
+    fn of(series: &Series, window: Window) -> Option<Self> {
         let values: Vec<f64> = series.values().collect();
         let (first, last) = (*values.first()?, *values.last()?);
         let (min, max) = values.iter().fold((first, first), |(min, max), value| (min.min(*value), max.max(*value)));
@@ -230,15 +241,22 @@ impl Digest {
         let moved = values.iter().map(|value| (value - usual).abs()).fold(0.0, f64::max) / (usual.abs() + 1e-9);
         let onset = onset(series).map_or("steady".to_owned(), |at| format!("differs since {}", at.clock_time()));
         let shape = format!(
-            "first={} min={} max={} mean={} last={} {onset}",
+            "first={} min={} max={} mean={} last={} {onset}{}",
             number(first),
             number(min),
             number(max),
             number(mean),
-            number(last)
+            number(last),
+            ended(series, window).map_or_else(String::new, |at| format!(", ended {}", at.clock_time()))
         );
         Some(Self { line: format!("{} {shape}", labels(series)), shape, moved, series: series.clone() })
     }
+}
+
+/// When it stopped, if it is no longer measured: what does not run any more must not look calm.
+fn ended(series: &Series, window: Window) -> Option<Timestamp> {
+    let (last, _) = series.points.iter().rfind(|(_, value)| value.is_finite())?;
+    (window.end.since(*last) > 2 * window.step).then_some(*last)
 }
 
 /// The first of three points in a row that lie outside what the window's first quarter does:
@@ -289,12 +307,18 @@ mod tests {
             labels: [("service".to_owned(), "cart".to_owned())].into(),
             points: (0..60).map(|minute| (at(minute), value(minute))).collect(),
         };
+        let line = |series: &Series, end: i64| {
+            let window = Window { start: at(0), end: at(end), step: Duration::from_secs(60) };
+            Digest::of(series, window).unwrap().line
+        };
         let step = series(&|minute| if minute < 40 { noise(minute) } else { 0.37 });
         expect_test::expect![
             "{service=cart} first=0.01 min=0.01 max=0.37 mean=0.1307 last=0.37 differs since 02:40:00"
         ]
-        .assert_eq(&Digest::of(&step).unwrap().line);
-        assert!(Digest::of(&series(&noise)).unwrap().line.ends_with("steady"));
+        .assert_eq(&line(&step, 59));
+        assert!(line(&series(&noise), 61).ends_with("steady"));
+        assert!(line(&series(&noise), 62).ends_with("steady, ended 02:59:00"));
+        assert_eq!(in_part(&["store-2 is away".into()]), "perhaps not all (store-2 is away): ");
         assert_eq!([number(1610612736.0), number(0.00012345), number(12.0)], ["1610612736", "0.0001234", "12"]);
     }
 }

@@ -160,11 +160,12 @@ impl Talk<'_> {
         let line = |one: &Incident| {
             format!("{} {} {} ({})", one.id, one.severity.as_str(), one.title, state_words(&one.state))
         };
+        let event_now = desk.clock.event_now();
         let services: Vec<&str> = self.known.iter().map(String::as_str).take(SHOWN_SERVICES).collect();
         Ok(ConverseView {
             by: self.by.name.clone(),
             question: Untrusted::new(&self.by.name, text),
-            now: desk.clock.event_now().to_string(),
+            now: event_now.to_string(),
             incident: self.about_incident.then(|| incident.id.to_string()),
             title: incident.title.clone(),
             severity: incident.severity.as_str().into(),
@@ -188,7 +189,7 @@ impl Talk<'_> {
                 .enumerate()
                 .map(|(at, candidate)| CandidateView::of(at + 1, candidate))
                 .collect(),
-            evidence: evidence.iter().map(EvidenceView::of).collect(),
+            evidence: evidence.iter().map(|one| EvidenceView::of(one, event_now)).collect(),
             open: open.iter().rev().take(SHOWN_INCIDENTS).map(line).collect(),
             services: if services.is_empty() { "not known".into() } else { services.join(", ") },
             steps: STEPS,

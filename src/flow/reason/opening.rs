@@ -61,13 +61,14 @@ pub(super) async fn open(
     let body_of = |kind| evidence.iter().find(|one| one.kind == kind).map(|one| (one.source.clone(), one.body.clone()));
     let untrusted = |(source, body): (String, String)| Untrusted::new(&source, &first_lines(&body, SHOWN_OF_A_LIST));
     use crate::domain::evidence::EvidenceKind;
+    let event_now = desk.clock.event_now();
     let view = BriefView {
         incident: incident.id.to_string(),
         title: incident.title.clone(),
         severity: format!("{}: {}", incident.severity.as_str(), incident.severity_because),
         cluster: incident.cluster.clone(),
         since: incident.since.to_string(),
-        now: desk.clock.event_now().to_string(),
+        now: event_now.to_string(),
         alerts: untrusted(body_of(EvidenceKind::Alert).unwrap_or_default()),
         candidates: ranking
             .iter()
@@ -77,7 +78,7 @@ pub(super) async fn open(
             .collect(),
         changes: body_of(EvidenceKind::Change).map(untrusted),
         topology: excerpt(picture, incident),
-        evidence: evidence.iter().map(EvidenceView::of).collect(),
+        evidence: evidence.iter().map(|one| EvidenceView::of(one, event_now)).collect(),
         runbooks: runbooks
             .iter()
             .take(SHOWN_RUNBOOKS)

@@ -258,14 +258,18 @@ async fn show(desk: &Desk, incident: Option<&Incident>, signal: &str, service: O
         .iter()
         .take(MOST_LINES)
         .filter_map(|one| {
-            let last = one.last()?;
+            let (last_at, last) = one.points.iter().rfind(|(_, value)| value.is_finite())?;
+            let when = match event_now.since(*last_at) > 2 * STEP {
+                true => format!("at {}, and nothing since", last_at.clock_time()),
+                false => "now".to_owned(),
+            };
             let values = || one.points.iter().map(|(_, value)| *value).filter(|value| value.is_finite());
             let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
             Some(vec![
                 Span::code(name(one)),
                 Span::plain(format!(
-                    " {} now; between {} and {} in the last {}",
-                    amount(last, &query.unit),
+                    " {} {when}; between {} and {} in the last {}",
+                    amount(*last, &query.unit),
                     amount(low, &query.unit),
                     amount(high, &query.unit),
                     spoken(SHOWN_FOR)
