@@ -1,5 +1,6 @@
 //! `midwatch check`: everything that can be wrong before the first alert, with its remedy.
 
+mod measured;
 mod rights;
 
 use std::path::Path;
@@ -122,7 +123,10 @@ async fn reach(config: &Config, findings: &mut Findings) {
     match app::signals(config) {
         Ok(None) => findings.note("signals", "not configured; no metrics and logs are read"),
         Ok(Some(signals)) => match signals.check().await {
-            Ok(line) => findings.good("signals", line),
+            Ok(line) => {
+                findings.good("signals", line);
+                measured::run(config, signals.as_ref(), findings).await;
+            }
             Err(error) => {
                 let url = config.signals.as_ref().map_or("", |signals| signals.prometheus_url.as_str());
                 findings.bad("signals", format!("{error} (keys: signals.prometheus_url = {url:?}, signals.loki_url)"));

@@ -1,6 +1,8 @@
-//! What is measured of each service. The defaults speak to common exporters: HTTP server metrics,
-//! cAdvisor and kube-state-metrics, OpenTelemetry's database client and service graph, the
-//! PostgreSQL exporter, the blackbox exporter.
+//! What is measured of each service. The defaults speak to common exporters: HTTP server metrics and
+//! metrics of spans, cAdvisor and kube-state-metrics, OpenTelemetry's database client and service
+//! graph, the PostgreSQL and MySQL exporters, the blackbox exporter.
+
+mod http;
 
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +97,27 @@ fn share_of_limit(used: impl Fn(&str) -> String, resource: &str) -> String {
     )
 }
 
+/// Of each pool, whatever else its labels say: OpenTelemetry's database client before and since 1.26, HikariCP. Used
+/// and idle ones stand beside each other, the maximum has no state.
+fn pool() -> String {
+    let used = |metric: &str, state: &str| format!("sum without ({state}) ({metric}{{{state}!=\"idle\"}})");
+    let shares = [
+        format!("{} / db_client_connections_max", used("db_client_connections_usage", "state")),
+        format!("{} / db_client_connection_max", used("db_client_connection_count", "db_client_connection_state")),
+        "hikaricp_connections_active / hikaricp_connections_max".to_owned(),
+    ];
+    format!(
+        "max by (service) (label_replace({}, \"service\", \"$1\", \"service_name\", \"(.+)\"))",
+        shares.join(" or ")
+    )
+}
+
+/// The exporters count by database, user and state, and give the maximum once: labels never match one to one.
+const DATABASE_CONNECTIONS: &str = "max by (service) (\
+    sum by (service, instance) (pg_stat_activity_count) / max by (service, instance) (pg_settings_max_connections) \
+    or max by (service, instance) (mysql_global_status_threads_connected) / \
+    max by (service, instance) (mysql_global_variables_max_connections))";
+
 pub fn defaults() -> Vec<SignalQuery> {
     use SignalClass::{Health, Load, Resource, Symptom};
     let signal = |name: &str, class, promql: &str, floor, unit: &str| SignalQuery {
@@ -108,16 +131,9 @@ pub fn defaults() -> Vec<SignalQuery> {
         limit: None,
     };
     vec![
-        signal(
-            "errors",
-            Symptom,
-            "(sum by (service) (rate(http_requests_total{code=~\"5..\"}[2m])) or sum by (service) \
-             (rate(http_requests_total[2m])) * 0) / sum by (service) (rate(http_requests_total[2m]))",
-            0.02,
-            "ratio",
-        ),
-        signal("latency_p99", Symptom, "max by (service) (http_request_duration_seconds{quantile=\"0.99\"})", 0.1, "s"),
-        signal("requests", Load, "sum by (service) (rate(http_requests_total[2m]))", 2.0, "1/s"),
+        signal("errors", Symptom, &http::errors(), 0.02, "ratio"),
+        signal("latency_p99", Symptom, &http::latency_p99(), 0.1, "s"),
+        signal("requests", Load, &http::requests(), 2.0, "1/s"),
         signal(
             "memory",
             Resource,
@@ -158,21 +174,9 @@ pub fn defaults() -> Vec<SignalQuery> {
             0.9,
             "replicas",
         ),
-        signal(
-            "pool",
-            Resource,
-            "max by (service) (db_client_connections_usage / db_client_connections_max)",
-            0.15,
-            "of pool",
-        ),
+        signal("pool", Resource, &pool(), 0.15, "of pool"),
         signal("threads", Resource, "max by (service) (process_threads_busy / process_threads_max)", 0.2, "of threads"),
-        signal(
-            "db_connections",
-            Resource,
-            "max by (service) (pg_stat_activity_count / pg_settings_max_connections)",
-            0.15,
-            "of max",
-        ),
+        signal("db_connections", Resource, DATABASE_CONNECTIONS, 0.15, "of max"),
         signal("db_statement", Resource, "max by (service) (pg_stat_statements_mean_exec_time_seconds)", 0.05, "s"),
         signal(
             "volume",
