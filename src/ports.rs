@@ -475,6 +475,8 @@ pub struct ClusterEvent {
     pub kind: String,
     pub reason: String,
     pub message: String,
+    /// Who says it, in its own words; empty: it did not say.
+    pub component: String,
     pub count: i32,
     pub last_at: Timestamp,
     pub warning: bool,

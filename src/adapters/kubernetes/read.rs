@@ -303,12 +303,15 @@ fn of_event(event: Event) -> ClusterEvent {
         .or(event.last_timestamp.as_ref().map(|time| time.0))
         .or(event.event_time.as_ref().map(|time| time.0))
         .or(event.metadata.creation_timestamp.as_ref().map(|time| time.0));
+    // The newer events API has a field of its own for it.
+    let component = event.reporting_component.filter(|name| !name.is_empty());
     ClusterEvent {
         namespace: event.metadata.namespace.unwrap_or_default(),
         object: name.unwrap_or_default(),
         kind: kind.unwrap_or_default(),
         reason: event.reason.unwrap_or_default(),
         message: event.message.unwrap_or_default(),
+        component: component.or(event.source.and_then(|source| source.component)).unwrap_or_default(),
         count: series.and_then(|series| series.count).or(event.count).unwrap_or(1),
         last_at: last_at.map(|at| Timestamp::from_millis(at.as_millisecond())).unwrap_or_default(),
         warning: event.type_.as_deref() == Some("Warning"),

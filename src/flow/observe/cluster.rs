@@ -39,6 +39,9 @@ impl Looked {
     }
 }
 
+/// Of whom, what it is a sign of, in words, and since when.
+type Told = (String, SignKind, String, Option<Timestamp>);
+
 /// How a container once ended stays with its pod for weeks; a pod that has failed stays until it is cleaned up.
 fn is_over(pod: &PodState, horizon: Timestamp) -> bool {
     let rests = pod.ready || matches!(pod.phase.as_str(), "Failed" | "Succeeded");
@@ -56,7 +59,7 @@ pub(super) fn cluster_signs(
         dossier.unread(EvidenceKind::Kubernetes, "kubernetes", what, &error);
     }
     let horizon = incident.since - Duration::from_secs(45 * 60);
-    let mut signs: Vec<(String, SignKind, String, Option<Timestamp>)> = vec![];
+    let mut signs: Vec<Told> = vec![];
     for node in nodes.iter().filter(|node| !node.ready) {
         let text = format!("host not ready: {}", node.troubles.join(", "));
         signs.push((node.name.clone(), SignKind::HostDown, text, None));
@@ -82,47 +85,68 @@ pub(super) fn cluster_signs(
         // One that has not come up since is in trouble now, and says nothing of when the trouble began.
         signs.push((pod.service.clone(), kind, text, pod.ended_at.filter(|at| *at >= horizon)));
     }
-    let pod_service = |object: &str| pods.iter().find(|pod| pod.name == object).map(|pod| pod.service.clone());
-    let mut lines = vec![];
-    for event in events.iter().filter(|event| event.warning && event.last_at >= horizon) {
-        lines.push(format!(
-            "{} {} {}/{}: {} (x{})",
-            event.last_at, event.reason, event.kind, event.object, event.message, event.count
-        ));
-        if event.message.contains("exceeded quota") {
-            let owner = owner_of(&event.kind, &event.object);
-            signs.push((owner, SignKind::QuotaExceeded, event.message.clone(), Some(event.last_at)));
-        }
-        let oom = event.reason.contains("OOM") || event.message.contains("OOMKilled");
-        if oom && let Some(service) = pod_service(&event.object) {
-            signs.push((
-                service,
-                SignKind::OutOfMemory,
-                format!("event {} on {}", event.reason, event.object),
-                Some(event.last_at),
-            ));
-        }
+    if let Some((node, _, text, _)) = signs.first() {
+        let body: Vec<String> = signs.iter().map(|(node, _, text, _)| format!("{node}: {text}")).collect();
+        let exhibit = exhibit("pods, nodes", format!("{node}: {text}"), &body, Taint::Observed);
+        note(exhibit, signs, event_now, dossier, picture);
     }
-    if signs.is_empty() && lines.is_empty() {
+    event_signs(&events, &pods, horizon, event_now, dossier, picture);
+}
+
+/// Components of the cluster write events, and so may whoever has the right to create them; what a probe prints
+/// stands in them as well. So the events are evidence of their own kind, never what users cannot write (S2).
+fn event_signs(
+    events: &[ClusterEvent],
+    pods: &[PodState],
+    horizon: Timestamp,
+    event_now: Timestamp,
+    dossier: &mut Dossier,
+    picture: &mut Picture,
+) {
+    let warnings: Vec<&ClusterEvent> =
+        events.iter().filter(|event| event.warning && event.last_at >= horizon).collect();
+    if warnings.is_empty() {
         return;
     }
+    let signs: Vec<Told> = warnings.iter().filter_map(|event| told_by(event, pods)).collect();
     let mut body: Vec<String> = signs.iter().map(|(node, _, text, _)| format!("{node}: {text}")).collect();
-    body.extend(lines.into_iter().take(60));
+    body.extend(warnings.iter().take(60).map(|event| {
+        format!(
+            "{} {} {}/{}: {} (x{})",
+            event.last_at, event.reason, event.kind, event.object, event.message, event.count
+        )
+    }));
     let summary = signs
         .first()
-        .map_or_else(|| format!("{} warning events", body.len()), |(node, _, text, _)| format!("{node}: {text}"));
-    let evidence = dossier.add(
-        Exhibit {
-            kind: EvidenceKind::Kubernetes,
-            source: "kubernetes",
-            query: "pods, nodes, warning events",
-            summary,
-            body: body.join("\n"),
-            series: vec![],
-            taint: Taint::Observed,
-        },
-        event_now,
-    );
+        .map_or_else(|| format!("{} warning events", warnings.len()), |(node, _, text, _)| format!("{node}: {text}"));
+    let exhibit = exhibit("warning events", summary, &body, Taint::UserWritable);
+    note(exhibit, signs, event_now, dossier, picture);
+}
+
+/// What an event is a sign of: by the reason that a component gives, not by words in a message. Whoever may create
+/// events can also forge their component, which is why this is not enough for S2.
+fn told_by(event: &ClusterEvent, pods: &[PodState]) -> Option<Told> {
+    let is_controller = event.component.ends_with("-controller");
+    if is_controller && event.reason == "FailedCreate" && event.message.contains("exceeded quota") {
+        let owner = owner_of(&event.kind, &event.object);
+        return Some((owner, SignKind::QuotaExceeded, event.message.clone(), Some(event.last_at)));
+    }
+    let is_of_node = matches!(event.component.as_str(), "kubelet" | "kernel-monitor");
+    if (is_of_node || is_controller) && event.reason.contains("OOM") {
+        let pod = pods.iter().find(|pod| pod.name == event.object)?;
+        let text = format!("event {} on {}", event.reason, event.object);
+        return Some((pod.service.clone(), SignKind::OutOfMemory, text, Some(event.last_at)));
+    }
+    None
+}
+
+fn exhibit(query: &'static str, summary: String, body: &[String], taint: Taint) -> Exhibit<'static> {
+    let (kind, source, body) = (EvidenceKind::Kubernetes, "kubernetes", body.join("\n"));
+    Exhibit { kind, source, query, summary, body, series: vec![], taint }
+}
+
+fn note(exhibit: Exhibit<'_>, signs: Vec<Told>, event_now: Timestamp, dossier: &mut Dossier, picture: &mut Picture) {
+    let evidence = dossier.add(exhibit, event_now);
     picture.signs.extend(signs.into_iter().map(|(node, kind, text, at)| Sign {
         node,
         kind,
@@ -178,5 +202,49 @@ mod tests {
             never-came-up CrashLoop 0
             crashes CrashLoop 0"#]]
         .assert_eq(&told.join("\n"));
+    }
+
+    fn event(component: &str, reason: &str, object: &str, message: &str) -> ClusterEvent {
+        ClusterEvent {
+            namespace: "shop".into(),
+            object: object.into(),
+            kind: if object.ends_with("-0") { "Pod".into() } else { "ReplicaSet".into() },
+            reason: reason.into(),
+            message: message.into(),
+            component: component.into(),
+            count: 1,
+            last_at: SINCE,
+            warning: true,
+        }
+    }
+
+    /// An exec probe prints what it likes, and a message is anybody's.
+    #[test]
+    fn words_in_an_event_are_no_sign_and_its_text_is_not_ours() {
+        let events = vec![
+            event("kubelet", "Unhealthy", "cart-0", "Readiness probe failed: OOMKilled, exceeded quota"),
+            event("somebody", "OOMKilling", "cart-0", "Memory cgroup out of memory"),
+            event("", "FailedCreate", "cart-5d4f", "exceeded quota: compute"),
+            event("kubelet", "OOMKilling", "cart-0", "Memory cgroup out of memory"),
+            event("replicaset-controller", "FailedCreate", "cart-5d4f", "pods is forbidden: exceeded quota: compute"),
+        ];
+        let pods = vec![pod("cart", "Running", true, "", None), pod("killed", "Running", false, "OOMKilled", Some(5))];
+        let mut incident = Incident::blank(IncidentId::numbered(1));
+        incident.since = SINCE;
+        let (mut dossier, mut picture) = (Dossier::new(&incident), Picture::default());
+        cluster_signs(Looked { pods, events, ..Looked::default() }, &incident, SINCE, &mut dossier, &mut picture);
+        let of = |id| dossier.evidence.iter().find(|one| Some(&one.id) == id).unwrap();
+        let told: Vec<_> = (picture.signs.iter())
+            .map(|sign| {
+                let evidence = of(sign.evidence.as_ref());
+                format!("{} {:?}: {} ({}, {:?})", sign.node, sign.kind, sign.text, evidence.query, evidence.taint)
+            })
+            .collect();
+        expect_test::expect![[r#"
+            killed OutOfMemory: pod killed-0 OOMKilled, 3 restarts (pods, nodes, Observed)
+            cart OutOfMemory: event OOMKilling on cart-0 (warning events, UserWritable)
+            cart QuotaExceeded: pods is forbidden: exceeded quota: compute (warning events, UserWritable)"#]]
+        .assert_eq(&told.join("\n"));
+        assert!(of(picture.signs[1].evidence.as_ref()).body.contains("Readiness probe failed"));
     }
 }
