@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
-use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlRow};
+use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlPoolOptions, MySqlRow};
 use sqlx::{AssertSqlSafe, Column as _, Executor as _, MySqlPool, Row as _, ValueRef as _};
 
-use super::database_health::{Asked, Kind, Look, away};
+use super::database_health::{Asked, Kind, Look, away, is_unanswered};
 use crate::config::DatabaseConfig;
 use crate::domain::evidence::Taint;
 use crate::ports::{Handling, Instrument, InstrumentError, Observation, ToolSchema};
@@ -139,6 +139,11 @@ const KIND: Kind = Kind {
     source: "mysql",
     looks: &LOOKS,
     lacking: &["42S02", "42S22", "42000"],
+    // Access denied (to the server, to the database, by the plugin), an unknown database, a host that may not.
+    is_ours: |error| {
+        let number = error.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number);
+        number.is_some_and(|number| [1044, 1045, 1049, 1130, 1698].contains(&number))
+    },
 };
 
 impl MysqlHealth {
@@ -208,6 +213,11 @@ impl Instrument for MysqlHealth {
     async fn ask(&self, arguments: Value) -> Result<Observation, InstrumentError> {
         let (look, config, pool) = KIND.chosen(arguments, &self.databases)?;
         let lines = Self::rows(pool, look).await;
+        if let Err(error) = &lines
+            && is_unanswered(error)
+        {
+            return KIND.unanswered(config, error, &*pool.connect_options()).await;
+        }
         KIND.told(look, config, lines)
     }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use super::database_health::{Asked, Kind, Look, away};
+use super::database_health::{Asked, Kind, Look, away, is_unanswered};
 use crate::config::DatabaseConfig;
 use crate::domain::evidence::Taint;
 use crate::ports::{Handling, Instrument, InstrumentError, Observation, ToolSchema};
@@ -152,6 +152,8 @@ const KIND: Kind = Kind {
     source: "postgres",
     looks: &LOOKS,
     lacking: &["42P01", "42703", "42501"],
+    // Invalid authorisation, an unknown database, no right to connect to it.
+    is_ours: |error| error.code().is_some_and(|code| code.starts_with("28") || code == "3D000" || code == "42501"),
 };
 
 impl SqlHealth {
@@ -199,7 +201,13 @@ impl Instrument for SqlHealth {
 
     async fn ask(&self, arguments: Value) -> Result<Observation, InstrumentError> {
         let (look, config, pool) = KIND.chosen(arguments, &self.databases)?;
-        let lines = Self::rows(config, pool, look.sql).await.map(|rows| rows.iter().map(|row| line(row)).collect());
+        let rows = Self::rows(config, pool, look.sql).await;
+        if let Err(error) = &rows
+            && is_unanswered(error)
+        {
+            return KIND.unanswered(config, error, &*pool.connect_options()).await;
+        }
+        let lines = rows.map(|rows| rows.iter().map(|row| line(row)).collect());
         KIND.told(look, config, lines)
     }
 
