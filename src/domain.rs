@@ -21,6 +21,7 @@ pub mod investigation;
 pub mod judge;
 pub mod log_digest;
 pub mod log_event;
+pub mod log_stream;
 pub mod log_template;
 pub mod narrative;
 pub mod notice;

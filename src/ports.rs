@@ -262,6 +262,8 @@ pub trait Signals: Send + Sync + 'static {
         end: Timestamp,
         limit: usize,
     ) -> Result<Vec<LogLine>, SignalError>;
+    /// How many streams of logs a selector names: no line is silence only where there are some.
+    async fn streams(&self, selector: &str, start: Timestamp, end: Timestamp) -> Result<usize, SignalError>;
     /// One line for `midwatch check`.
     async fn check(&self) -> Result<String, SignalError>;
 }

@@ -1,4 +1,4 @@
-//! The answer format of Loki's `/loki/api/v1/query_range` for log queries.
+//! The answer formats of Loki: `/loki/api/v1/query_range` for log queries, and `/loki/api/v1/series`.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -21,6 +21,12 @@ struct Data {
 }
 
 #[derive(Deserialize)]
+struct Series {
+    /// Null where there are none.
+    data: Option<Vec<Labels>>,
+}
+
+#[derive(Deserialize)]
 struct Stream {
     stream: Labels,
     /// (nanoseconds as text, line), and perhaps structured metadata as a third element.
@@ -31,17 +37,32 @@ pub(super) fn nanoseconds(at: Timestamp) -> String {
     format!("{}000000", at.millis())
 }
 
+fn succeeded(answer: &Answer) -> Result<(), SignalError> {
+    if answer.status.is_success() {
+        return Ok(());
+    }
+    // Loki says errors as plain text.
+    let message: String = String::from_utf8_lossy(&answer.body).trim().chars().take(300).collect();
+    Err(match answer.status.as_u16() {
+        400 | 422 => SignalError::BadQuery(message),
+        _ => SignalError::Unavailable(format!("Loki answered {}: {message}", answer.status)),
+    })
+}
+
+fn unreadable(why: serde_json::Error) -> SignalError {
+    SignalError::Unavailable(format!("Loki gave an unreadable answer: {why}"))
+}
+
+/// How many streams there are.
+pub(super) fn count(answer: &Answer) -> Result<usize, SignalError> {
+    succeeded(answer)?;
+    let series: Series = serde_json::from_slice(&answer.body).map_err(unreadable)?;
+    Ok(series.data.unwrap_or_default().len())
+}
+
 /// The streams merged into one list, newest first, at most `limit`.
 pub(super) fn read(answer: &Answer, limit: usize) -> Result<Vec<LogLine>, SignalError> {
-    if !answer.status.is_success() {
-        // Loki says errors as plain text.
-        let message: String = String::from_utf8_lossy(&answer.body).trim().chars().take(300).collect();
-        return Err(match answer.status.as_u16() {
-            400 | 422 => SignalError::BadQuery(message),
-            _ => SignalError::Unavailable(format!("Loki answered {}: {message}", answer.status)),
-        });
-    }
-    let unreadable = |why| SignalError::Unavailable(format!("Loki gave an unreadable answer: {why}"));
+    succeeded(answer)?;
     let envelope: Envelope = serde_json::from_slice(&answer.body).map_err(unreadable)?;
     if envelope.data.result_type != "streams" {
         return Err(SignalError::BadQuery("the query yields numbers, not lines; drop the aggregation".to_owned()));

@@ -181,6 +181,12 @@ impl Signals for SignalsClient {
         loki::read(&self.post(self.loki()?, "/loki/api/v1/query_range", &form).await?, limit)
     }
 
+    async fn streams(&self, selector: &str, start: Timestamp, end: Timestamp) -> Result<usize, SignalError> {
+        let form =
+            [("match[]", selector.to_owned()), ("start", loki::nanoseconds(start)), ("end", loki::nanoseconds(end))];
+        loki::count(&self.post(self.loki()?, "/loki/api/v1/series", &form).await?)
+    }
+
     async fn check(&self) -> Result<String, SignalError> {
         let form = [("query", "vector(1)".to_owned())];
         prometheus::read(&self.post(self.prometheus()?, "/api/v1/query", &form).await?)?;
@@ -306,6 +312,23 @@ mod tests {
         assert_eq!(lines.iter().map(|line| line.line.as_str()).collect::<Vec<_>>(), ["newest", "middle"]);
         assert_eq!(lines[1].labels["app"], "web");
         assert!(matches!(client.logs("{", start, end, 2).await, Err(SignalError::BadQuery(_))));
+    }
+
+    #[tokio::test]
+    async fn streams_are_counted_where_lines_are_not() {
+        async fn series(Form(form): Form<HashMap<String, String>>) -> Response {
+            assert_eq!((form["start"].as_str(), form["end"].as_str()), ("1000000000000", "2000000000000"));
+            match form["match[]"].as_str() {
+                r#"{app="cart"}"# => axum::Json(json!({"status": "success", "data": [{"app": "cart", "pod": "a"}]})),
+                _ => axum::Json(json!({"status": "success", "data": null})),
+            }
+            .into_response()
+        }
+        let url = serve(Router::new().route("/prefix/loki/api/v1/series", post(series))).await;
+        let client = client(None, Some(url));
+        let (start, end) = (Timestamp::from_secs(1_000), Timestamp::from_secs(2_000));
+        assert_eq!(client.streams(r#"{app="cart"}"#, start, end).await, Ok(1));
+        assert_eq!(client.streams(r#"{app="nosuchthing"}"#, start, end).await, Ok(0));
     }
 
     #[tokio::test]

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use super::{Backend, Draft, TellModel, Terms, Tool, ToolContext, arguments, schema, window};
 use crate::domain::evidence::{EvidenceKind, Taint};
 use crate::domain::log_event::events;
+use crate::domain::log_stream::{self, candidates, none_of, quoted};
 use crate::domain::log_template::template_of;
-use crate::domain::time::Timestamp;
-use crate::ports::{LogLine, ToolSchema};
+use crate::domain::time::{Timestamp, spoken};
+use crate::ports::{LogLine, SignalError, Signals, ToolSchema};
 
 const MAX_LINES: usize = 1_000;
 const TEMPLATES: usize = 15;
@@ -58,22 +59,32 @@ impl Tool for Logs {
 
     async fn call(&self, value: Value, context: &ToolContext) -> Result<Draft, TellModel> {
         let Arguments { service, contains, query, minutes, until, limit } = arguments(value)?;
-        let query = match (query, service) {
-            (Some(query), None) if contains.is_none() => query,
-            (None, Some(service)) => selector(&context.log_label, &service, contains.as_deref()),
+        let (query, service) = match (query, service) {
+            (Some(query), None) if contains.is_none() => (query, None),
+            (None, Some(service)) => (selector(&context.log_label, &service, contains.as_deref()), Some(service)),
             _ => return Err(TellModel("give either `service` (and `contains`), or `query`".to_owned())),
         };
         judge_logql(&query)?;
         let (start, end) = window(minutes, until, context)?;
         let limit = limit.unwrap_or(200).clamp(1, MAX_LINES);
         let signals = context.signals.as_ref().ok_or_else(|| TellModel("no log backend is configured".to_owned()))?;
-        let lines = signals.logs(&query, start, end, limit).await?;
+        let mut asked = Asked { query, lines: vec![], unsure: "" };
+        asked.lines = signals.logs(&asked.query, start, end, limit).await?;
+        if asked.lines.is_empty() {
+            asked = asked.again(signals.as_ref(), context, (service, contains), (start, end), limit).await?;
+        }
+        let Asked { query, lines, unsure } = asked;
         let templates = count(&lines);
+        let covered = covered(&lines, limit, start, end);
         let summary = match templates.first() {
-            None => format!("no line matches, {} to {}", start.hour_minute(), end.hour_minute()),
+            None => format!("no line matches, {covered}{unsure}"),
             Some((template, count)) => {
                 let most = if lines.len() == limit { " newest" } else { "" };
-                format!("{}{most} lines in {} templates; {count} x {template}", lines.len(), templates.len())
+                format!(
+                    "{}{most} lines, {covered}, in {} templates; {count} x {template}",
+                    lines.len(),
+                    templates.len()
+                )
             }
         };
         Ok(Draft {
@@ -90,14 +101,103 @@ impl Tool for Logs {
     }
 }
 
-/// Text of the model inside our own query: quoted, so that it cannot end the string.
-fn selector(label: &str, service: &str, contains: Option<&str>) -> String {
-    let filter = contains.map(|text| format!(" |= {}", quoted(text))).unwrap_or_default();
-    format!("{{{label}={}}}{filter}", quoted(service))
+struct Asked {
+    query: String,
+    lines: Vec<LogLine>,
+    /// What is not known of an empty answer.
+    unsure: &'static str,
 }
 
-fn quoted(text: &str) -> String {
-    Value::String(text.to_owned()).to_string()
+impl Asked {
+    /// Nothing matched: because all is calm, or because no stream is called so? Only the first is an observation.
+    async fn again(
+        mut self,
+        signals: &dyn Signals,
+        context: &ToolContext,
+        (service, contains): (Option<String>, Option<String>),
+        (start, end): (Timestamp, Timestamp),
+        limit: usize,
+    ) -> Result<Self, TellModel> {
+        let said_nothing = |what: String| {
+            let span = format!("{} to {}", start.hour_minute(), end.hour_minute());
+            Err(TellModel(format!("{what}; {span}. It tells nothing of how the service is: use other evidence.")))
+        };
+        let Some(service) = service else {
+            let selector = stream_selector(&self.query);
+            match signals.streams(selector, start, end).await {
+                Ok(0) => return said_nothing(format!("there is no stream of logs {selector}")),
+                Ok(_) => {}
+                Err(_) => self.unsure = UNSURE,
+            }
+            return Ok(self);
+        };
+        match label_of(signals, &context.log_label, &service, (start, end)).await {
+            Ok(None) => return said_nothing(none_of(&context.log_label, &service)),
+            Ok(Some(label)) if label != context.log_label => {
+                self.query = selector(label, &service, contains.as_deref());
+                self.lines = signals.logs(&self.query, start, end, limit).await?;
+            }
+            Ok(Some(_)) => {}
+            Err(_) => self.unsure = UNSURE,
+        }
+        Ok(self)
+    }
+}
+
+/// The first label under which there are streams of the service; `None`: there are none.
+pub async fn label_of<'a>(
+    signals: &dyn Signals,
+    configured: &'a str,
+    service: &str,
+    (start, end): (Timestamp, Timestamp),
+) -> Result<Option<&'a str>, SignalError> {
+    for label in candidates(configured) {
+        if signals.streams(&log_stream::selector(label, service), start, end).await? > 0 {
+            return Ok(Some(label));
+        }
+    }
+    Ok(None)
+}
+
+const UNSURE: &str = "; whether there is such a stream of logs at all could not be asked";
+
+/// The span that the lines stand for: at the limit it is shorter than what was asked for.
+fn covered(lines: &[LogLine], limit: usize, start: Timestamp, end: Timestamp) -> String {
+    let times = || lines.iter().map(|line| line.at);
+    match (times().min(), times().max()) {
+        (Some(oldest), Some(newest)) if lines.len() >= limit => format!(
+            "{} to {} ({} of the {} asked for; older lines were not read)",
+            oldest.clock_time(),
+            newest.clock_time(),
+            spoken(newest.since(oldest)),
+            spoken(end.since(start))
+        ),
+        _ => format!("{} to {}", start.hour_minute(), end.hour_minute()),
+    }
+}
+
+/// The query up to the closing brace of its selector, which `judge_logql` has found.
+fn stream_selector(query: &str) -> &str {
+    let query = query.trim();
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, character) in query.char_indices() {
+        match (quote, character) {
+            _ if std::mem::take(&mut escaped) => {}
+            (Some('"'), '\\') => escaped = true,
+            (Some(open), close) if open == close => quote = None,
+            (None, '"' | '`') => quote = Some(character),
+            (None, '}') => return &query[..=at],
+            _ => {}
+        }
+    }
+    query
+}
+
+/// Text of the model inside our own query.
+fn selector(label: &str, service: &str, contains: Option<&str>) -> String {
+    let filter = contains.map(|text| format!(" |= {}", quoted(text))).unwrap_or_default();
+    format!("{}{filter}", log_stream::selector(label, service))
 }
 
 fn count(lines: &[LogLine]) -> Vec<(String, usize)> {
@@ -141,12 +241,22 @@ fn body(templates: &[(String, usize)], lines: &[LogLine], raw: usize) -> String 
     body.push_str("newest lines:\n");
     for line in lines.iter().take(raw) {
         let text = if raw == usize::MAX { line.line.replace('\n', " ") } else { clip(&line.line) };
-        body.push_str(&format!("{} {text}\n", line.at.clock_time()));
+        body.push_str(&format!("{} {}{text}\n", line.at.clock_time(), origin(line)));
     }
     if lines.len() > raw {
         body.push_str(&format!("[{} more lines are kept: evidence_grep finds them]\n", lines.len() - raw));
     }
     body
+}
+
+/// `shop/cart-0 `: where it was written, as far as the stream's labels tell.
+fn origin(line: &LogLine) -> String {
+    let of = |names: [&str; 2]| names.iter().find_map(|name| line.labels.get(*name)).map(String::as_str);
+    match (of(["namespace", "k8s_namespace_name"]), of(["pod", "k8s_pod_name"])) {
+        (Some(namespace), Some(pod)) => format!("{namespace}/{pod} "),
+        (Some(one), None) | (None, Some(one)) => format!("{one} "),
+        (None, None) => String::new(),
+    }
 }
 
 fn clip(line: &str) -> String {
@@ -229,6 +339,34 @@ mod tests {
         assert!(!allowed(r#"rate({app="cart"}[5m])"#));
         assert!(!allowed(r#"{app="cart"#));
         assert!(!allowed(r#"{="x"}"#));
+    }
+
+    #[test]
+    fn the_span_of_what_was_read_is_told_and_whose_pod_wrote_it() {
+        let at = |second: i64| Timestamp::from_secs(7_200 + second);
+        let line = |second, pairs: &[(&str, &str)]| LogLine {
+            at: at(second),
+            labels: pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            line: "x".into(),
+        };
+        let lines = [line(3_600, &[]), line(3_598, &[])];
+        assert_eq!(covered(&lines, 200, at(0), at(3_600)), "02:00 to 03:00");
+        assert_eq!(
+            covered(&lines, 2, at(0), at(3_600)),
+            format!(
+                "02:59:58 to 03:00:00 ({} of the {} asked for; older lines were not read)",
+                spoken(std::time::Duration::from_secs(2)),
+                spoken(std::time::Duration::from_secs(3_600))
+            )
+        );
+        assert_eq!(origin(&line(0, &[("namespace", "shop"), ("k8s_pod_name", "cart-0")])), "shop/cart-0 ");
+        assert_eq!(origin(&lines[0]), "");
+    }
+
+    #[test]
+    fn a_selector_ends_at_its_own_brace() {
+        assert_eq!(stream_selector(r#" {app="a}\"b"} |= "x}""#), r#"{app="a}\"b"}"#);
+        assert_eq!(stream_selector("{app=`a}`, b=\"c\"} | json"), "{app=`a}`, b=\"c\"}");
     }
 
     #[test]

@@ -51,8 +51,16 @@ impl Signals for Estate {
         _end: Timestamp,
         limit: usize,
     ) -> Result<Vec<LogLine>, SignalError> {
+        // Streams are named by another label than the default, and one service has none.
+        if !query.contains("service_name=\"quiet\"") && (query.contains("quiet") || query.contains("nosuchthing")) {
+            return Ok(vec![]);
+        }
         let line = |at: usize| format!("order {at} failed, token=abcdef123456 \u{202E} for {query}");
         Ok((0..limit).map(|at| LogLine { at: start, labels: Default::default(), line: line(at) }).collect())
+    }
+
+    async fn streams(&self, selector: &str, _start: Timestamp, _end: Timestamp) -> Result<usize, SignalError> {
+        Ok(usize::from(selector == "{service_name=\"quiet\"}"))
     }
 
     async fn check(&self) -> Result<String, SignalError> {
@@ -381,6 +389,17 @@ async fn refusals_are_sentences_that_the_model_can_act_on() {
     assert!(told(run("logs", json!({"query": "{app=~\".+\"}"})).await).contains("at least one equality"));
     assert!(told(run("kube_objects", json!({})).await).contains("needs verb list"));
     assert!(told(run("shell", json!({})).await).contains("no tool"));
+}
+
+#[tokio::test]
+async fn no_line_of_a_stream_that_is_not_there_is_no_calm() {
+    let output = run("logs", json!({"service": "nosuchthing"})).await;
+    assert!(output.evidence.is_none(), "{}", output.text);
+    assert!(output.text.contains(r#"there is no stream of logs app="nosuchthing", nor one with service_name"#));
+    let output = run("logs", json!({"query": "{app=\"nosuchthing\"} |= \"x\""})).await;
+    assert!(output.evidence.is_none() && output.text.contains("no stream of logs {app="), "{}", output.text);
+    let output = run("logs", json!({"service": "quiet"})).await;
+    assert_eq!(output.evidence.unwrap().query, r#"{service_name="quiet"}"#);
 }
 
 #[tokio::test]

@@ -1,18 +1,31 @@
 //! Which signals find nothing: a query that fits no exporter is silent in every incident.
 
+use std::time::Duration;
+
 use futures::StreamExt as _;
 
 use super::Findings;
 use crate::config::Config;
 use crate::domain::evidence::Series;
+use crate::domain::log_stream::candidates;
 use crate::domain::time::Timestamp;
 use crate::ports::{Clock as _, SignalError, Signals, SystemClock};
+
+/// Of which streams are counted: there may be many.
+const RECENT: Duration = Duration::from_secs(5 * 60);
 
 pub(super) async fn run(config: &Config, signals: &dyn Signals, findings: &mut Findings) {
     let Some(section) = &config.signals else { return };
     let nodes = section.query.iter().map(|query| (query.name.as_str(), query.promql.as_str(), query.label.as_str()));
     let edges = section.edges.iter().map(|edge| (edge.name.as_str(), edge.promql.as_str(), "server"));
-    let answers = answers(nodes.chain(edges), signals, SystemClock.wall_now()).await;
+    let event_now = SystemClock.wall_now();
+    if section.loki_url.is_some() {
+        match streams(section, signals, event_now).await {
+            Ok(line) => findings.good("signals", line),
+            Err(line) => findings.note("signals", &line),
+        }
+    }
+    let answers = answers(nodes.chain(edges), signals, event_now).await;
     for (name, error) in answers.iter().filter_map(|(name, answer)| Some((name, answer.as_ref().err()?))) {
         findings.bad(&format!("signals {name}"), error.to_string());
     }
@@ -25,6 +38,33 @@ pub(super) async fn run(config: &Config, signals: &dyn Signals, findings: &mut F
     if !silent.is_empty() {
         findings.note("signals", &told(&silent));
     }
+}
+
+/// Whether the logs of services can be found by the label that names them.
+async fn streams(
+    section: &crate::config::Signals,
+    signals: &dyn Signals,
+    event_now: Timestamp,
+) -> Result<String, String> {
+    const KEY: &str = "signals.log_service_label";
+    let configured = section.log_service_label.as_str();
+    for label in candidates(configured) {
+        match signals.streams(&format!("{{{label}=~\".+\"}}"), event_now - RECENT, event_now).await {
+            Err(error) => return Err(format!("streams of logs cannot be counted: {error}")),
+            Ok(0) => {}
+            Ok(count) if label == configured => return Ok(format!("{count} streams of logs have the label {label}")),
+            Ok(count) => {
+                return Err(format!(
+                    "no stream of logs has the label {configured}; {count} have {label}: set {KEY} = {label:?}, or the \
+                     logs are not listened to while nothing is wrong"
+                ));
+            }
+        }
+    }
+    Err(format!(
+        "no stream of logs has the label {}: logs of services are not found (key: {KEY})",
+        candidates(configured).join(", or ")
+    ))
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -85,9 +125,24 @@ mod tests {
         async fn logs(&self, _: &str, _: Timestamp, _: Timestamp, _: usize) -> Result<Vec<LogLine>, SignalError> {
             Ok(vec![])
         }
+        async fn streams(&self, selector: &str, _: Timestamp, _: Timestamp) -> Result<usize, SignalError> {
+            Ok(usize::from(selector.starts_with("{service_name=")))
+        }
         async fn check(&self) -> Result<String, SignalError> {
             Ok(String::new())
         }
+    }
+
+    #[tokio::test]
+    async fn a_label_that_no_stream_has_is_told_with_the_one_to_set() {
+        let mut section = crate::config::Signals::of("http://prometheus", Some("http://loki"));
+        let told = streams(&section, &Backend, Timestamp::from_secs(1_000)).await.unwrap_err();
+        assert!(told.contains("no stream of logs has the label app; 1 have service_name"), "{told}");
+        section.log_service_label = "service_name".into();
+        let told = streams(&section, &Backend, Timestamp::from_secs(1_000)).await;
+        assert_eq!(told.as_deref(), Ok("1 streams of logs have the label service_name"));
+        section.log_service_label = "team".into();
+        assert!(streams(&section, &Backend, Timestamp::from_secs(1_000)).await.unwrap_err().contains("label team:"));
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use crate::config::Signals as SignalsConfig;
 use crate::domain::evidence::{EvidenceKind, Taint};
 use crate::domain::incident::Incident;
 use crate::domain::log_digest::digest;
+use crate::domain::log_stream::{none_of, selector};
 use crate::domain::log_template::novelty::{Excerpt, Line, Novelty};
 use crate::domain::root_cause::{Picture, Sign};
 use crate::domain::time::Timestamp;
@@ -19,6 +20,7 @@ use crate::domain::topology::NodeKind;
 use crate::flow::desk::Desk;
 use crate::flow::listen::{LogNews, TROUBLE};
 use crate::ports::{LogLine, SignalError, Signals};
+use crate::tools::logs::label_of;
 
 const LOG_WINDOW: Duration = Duration::from_secs(20 * 60);
 const LOG_LINES: usize = 400;
@@ -40,28 +42,42 @@ pub(super) async fn log_signs(
         .chain(incident.subjects().into_iter().map(str::to_owned))
         .filter(|node| !matches!(picture.topology.kind(node), Some(NodeKind::Host | NodeKind::External)))
         .collect();
-    let label = &config.log_service_label;
+    let label = config.log_service_label.as_str();
     let start = (incident.since - LOG_WINDOW).min(event_now - LOG_WINDOW);
-    type Lines = Result<Vec<LogLine>, SignalError>;
-    type Answer = (String, String, Lines, Lines);
+    /// Why there is nothing to read.
+    type Missing = Option<String>;
+    type Answer = (String, String, Lines, Lines, Missing);
     let before = start - Duration::from_secs(3600);
+    let spans = [before, start, event_now];
     let asked: Vec<BoxFuture<'_, Answer>> = affected
         .into_iter()
         .map(|node| {
             async move {
-                let query = format!("{{{label}=\"{}\"}} |~ \"{TROUBLE}\"", node.replace(['"', '\\'], ""));
-                let (now, past) = futures::join!(
-                    signals.logs(&query, start, event_now, LOG_LINES),
-                    signals.logs(&query, before, start, LOG_LINES)
-                );
-                (node, query, now, past)
+                let (mut query, mut now, mut past) = read(signals, label, &node, spans).await;
+                let mut missing = None;
+                // Nothing was written, or nobody is called so.
+                if [&now, &past].iter().all(|lines| lines.as_ref().is_ok_and(Vec::is_empty)) {
+                    match label_of(signals, label, &node, (before, event_now)).await {
+                        Ok(None) => missing = Some(none_of(label, &node)),
+                        Ok(Some(other)) if other != label => {
+                            (query, now, past) = read(signals, other, &node, spans).await
+                        }
+                        // Of a backend that cannot tell, an empty answer is all that there is.
+                        Ok(Some(_)) | Err(_) => {}
+                    }
+                }
+                (node, query, now, past, missing)
             }
             .boxed()
         })
         .collect();
     let mut answers: Vec<Answer> = futures::stream::iter(asked).buffer_unordered(4).collect().await;
     answers.sort_by(|one, other| one.0.cmp(&other.0));
-    for (node, query, now, past) in answers {
+    for (node, query, now, past, missing) in answers {
+        if let Some(why) = missing {
+            dossier.unread(EvidenceKind::Log, "loki", &format!("the logs of {node}"), &why);
+            continue;
+        }
         let now = match now {
             Ok(now) => now,
             Err(error) => {
@@ -104,6 +120,17 @@ pub(super) async fn log_signs(
             }
         }
     }
+}
+
+type Lines = Result<Vec<LogLine>, SignalError>;
+
+/// The query, the lines between the second and the third time, and those between the first and the second.
+async fn read(signals: &dyn Signals, label: &str, node: &str, spans: [Timestamp; 3]) -> (String, Lines, Lines) {
+    let query = format!("{} |~ \"{TROUBLE}\"", selector(label, node));
+    let [before, start, end] = spans;
+    let (now, past) =
+        futures::join!(signals.logs(&query, start, end, LOG_LINES), signals.logs(&query, before, start, LOG_LINES));
+    (query, now, past)
 }
 
 /// What the logs of everything affected said anew while nobody asked: it is there also when the lines
