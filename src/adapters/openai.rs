@@ -18,10 +18,11 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use crate::config::TokensField;
-use crate::ports::{Model, ModelError, ModelReply, ModelRequest, ToolCall};
-use wire::{Completion, body, read_call, text_of};
+use crate::domain::investigation::Carried;
+use crate::ports::{Model, ModelError, ModelMessage, ModelReply, ModelRequest, ToolCall};
+use wire::{Completion, body, carried, read_call, text_of};
 
-/// A server that asks for more patience than this is treated as away.
+/// A server that asks for more patience than this: whoever asks knows whether there is time to wait.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 const DEFAULT_PAUSE: Duration = Duration::from_millis(500);
 /// Far beyond what the token cap lets a model say.
@@ -34,6 +35,8 @@ pub struct OpenAiModel {
     field: TokensField,
     /// The endpoint refused that field and took the other one.
     other_field: AtomicBool,
+    /// The endpoint does not take back what it adds to messages.
+    takes_nothing_back: AtomicBool,
 }
 
 impl fmt::Debug for OpenAiModel {
@@ -68,7 +71,8 @@ impl OpenAiModel {
             Client::build(http, config).with_http_service(tower::service_fn(move |request: HttpRequestFactory| {
                 send_with_one_retry(sender.clone(), request)
             }));
-        Ok(Self { client, model: model.to_owned(), base_url, field, other_field: AtomicBool::new(false) })
+        let (other_field, takes_nothing_back) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self { client, model: model.to_owned(), base_url, field, other_field, takes_nothing_back })
     }
 
     /// `body` without the length that a reply may have, which is `tokens`.
@@ -93,6 +97,29 @@ impl OpenAiModel {
         }
     }
 
+    /// With what the endpoint added to its messages, unless it minds: some send what they do not take.
+    async fn told(&self, mut request: ModelRequest) -> Result<Completion, ModelError> {
+        let tokens = request.max_tokens;
+        let carries =
+            |message: &ModelMessage| matches!(message, ModelMessage::Assistant { carried, .. } if !carried.is_empty());
+        if self.takes_nothing_back.load(Ordering::Relaxed) || !request.messages.iter().any(carries) {
+            forget(&mut request.messages);
+            return self.post(&body(&self.model, &request), tokens).await;
+        }
+        let refused = match self.post(&body(&self.model, &request), tokens).await {
+            Err(refused @ ModelError::Refused(_)) => refused,
+            other => return other,
+        };
+        forget(&mut request.messages);
+        match self.post(&body(&self.model, &request), tokens).await {
+            Err(_) => Err(refused),
+            other => {
+                self.takes_nothing_back.store(true, Ordering::Relaxed);
+                other
+            }
+        }
+    }
+
     async fn send(&self, body: &Value, field: TokensField, tokens: u32) -> Result<Completion, ModelError> {
         let mut body = body.clone();
         body[field.as_str()] = json!(tokens);
@@ -107,7 +134,7 @@ impl Model for OpenAiModel {
     }
 
     async fn complete(&self, request: ModelRequest) -> Result<ModelReply, ModelError> {
-        let completion = self.post(&body(&self.model, &request), request.max_tokens).await?;
+        let completion = self.told(request).await?;
         let usage = completion.usage.unwrap_or_default();
         let (tokens_in, tokens_out) = (usage.prompt_tokens, usage.completion_tokens);
         let empty = |why: String, cut: bool| ModelError::Empty { why, cut, tokens_in, tokens_out };
@@ -116,15 +143,16 @@ impl Model for OpenAiModel {
             .into_iter()
             .next()
             .ok_or_else(|| empty("the reply holds no choice".to_owned(), false))?;
+        let carried = carried(&choice.message);
+        let cut = choice.finish_reason.as_deref() == Some("length");
         let text = choice.message.content.map(text_of).unwrap_or_default();
         let calls: Vec<ToolCall> =
             choice.message.tool_calls.unwrap_or_default().into_iter().enumerate().map(read_call).collect();
         if text.trim().is_empty() && calls.is_empty() {
             let why = choice.finish_reason.unwrap_or_else(|| "no reason given".to_owned());
-            let cut = why == "length";
             return Err(empty(why, cut));
         }
-        Ok(ModelReply { text, calls, tokens_in, tokens_out })
+        Ok(ModelReply { text, calls, carried, cut, tokens_in, tokens_out })
     }
 
     async fn check(&self) -> Result<String, ModelError> {
@@ -135,6 +163,14 @@ impl Model for OpenAiModel {
         });
         self.post(&question, 16).await?;
         Ok(format!("{} answers at {}", self.model, self.base_url))
+    }
+}
+
+fn forget(messages: &mut [ModelMessage]) {
+    for message in messages {
+        if let ModelMessage::Assistant { carried, .. } = message {
+            *carried = Carried::default();
+        }
     }
 }
 
@@ -189,11 +225,31 @@ async fn attempt(http: &reqwest::Client, request: reqwest::Request) -> Result<re
     }
     let message = format!("{status}: {}", message_of(&bytes));
     let pause = Some(asked.unwrap_or(DEFAULT_PAUSE)).filter(|pause| *pause <= MAX_RETRY_AFTER);
-    Err(match status.as_u16() {
-        429 => Failure { error: ModelError::RateLimited(message), again: pause },
-        408 | 500..=599 => Failure { error: ModelError::Unavailable(message), again: pause },
+    let later = |after: Duration| ModelError::Later { why: message.clone(), after: after.max(DEFAULT_PAUSE) };
+    Err(match (status.as_u16(), asked) {
+        (429, Some(after)) => Failure { error: later(after), again: pause },
+        (503, Some(after)) if pause.is_none() => Failure { error: later(after), again: None },
+        (400 | 413 | 422, _) if is_too_long(&bytes) => Failure { error: ModelError::TooLong(message), again: None },
+        (429, None) => Failure { error: ModelError::RateLimited(message), again: pause },
+        (408 | 500..=599, _) => Failure { error: ModelError::Unavailable(message), again: pause },
         _ => Failure { error: ModelError::Refused(message), again: None },
     })
+}
+
+/// As OpenAI, vLLM, llama.cpp, Anthropic, Gemini and Mistral say it.
+fn is_too_long(bytes: &[u8]) -> bool {
+    const SAID: [&str; 8] = [
+        "context_length_exceeded",
+        "context length",
+        "context size",
+        "context window",
+        "prompt is too long",
+        "input is too long",
+        "input token count",
+        "too many tokens",
+    ];
+    let said = String::from_utf8_lossy(bytes).to_lowercase();
+    SAID.iter().any(|words| said.contains(words))
 }
 
 fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {

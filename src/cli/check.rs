@@ -2,6 +2,7 @@
 
 mod measured;
 mod rights;
+mod round_trip;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use crate::adapters::mcp::McpServer;
 use crate::adapters::slack::Finding;
 use crate::adapters::{elsewhere, rota};
 use crate::app;
-use crate::config::Config;
+use crate::config::{Config, ModelMode};
 use crate::domain::runbook::Runbook;
 use crate::memory::greet;
 use crate::prompt::Prompts;
@@ -147,7 +148,16 @@ async fn reach(config: &Config, findings: &mut Findings) {
     match app::model(config) {
         Ok(None) => findings.note("model", "no model configured; the watch reasons deterministically"),
         Ok(Some(model)) => match model.check().await {
-            Ok(line) => findings.good("model", line),
+            Ok(line) => {
+                findings.good("model", line);
+                if config.model.as_ref().is_some_and(|model| model.mode == ModelMode::Native) {
+                    match round_trip::run(model.as_ref()).await {
+                        Ok(Ok(line)) => findings.good("model", line),
+                        Ok(Err(line)) => findings.note("model", &line),
+                        Err(line) => findings.bad("model", line),
+                    }
+                }
+            }
             Err(error) => findings.bad("model", format!("{error} (keys: model.base_url, model.name, OPENAI_API_KEY)")),
         },
         Err(error) => findings.bad("model", format!("{error:#}")),

@@ -19,7 +19,7 @@ mod tests;
 pub use budget::{Limits, Prices, Spent, reply_tokens};
 pub use conclusion::{Cited, Conclusion, Finding, ProposedRemedy, conclude_schema};
 pub use todo::{TODO, Todo};
-pub use wire::{ModelError, ModelMessage, ModelReply, ModelRequest, ToolCall, ToolSchema};
+pub use wire::{Carried, ModelError, ModelMessage, ModelReply, ModelRequest, ToolCall, ToolSchema};
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -37,6 +37,12 @@ pub const CONCLUDE: &str = "conclude";
 const OLD_ANSWER: usize = 150;
 const FRESH_ANSWER: usize = 1_300;
 const FRESH_ROUNDS: usize = 1;
+/// How many times shorter answers are told to a model that could not read them all.
+const TIGHT: usize = 4;
+/// Characters of its own older thoughts, for such a model.
+const TIGHT_THOUGHT: usize = 200;
+/// What is carried as plain text; of the rest a signature would be broken by a redaction.
+const THOUGHTS: [&str; 2] = ["reasoning_content", "reasoning"];
 /// Tools of the box that page through what was cut.
 const LOOKS_INTO_ANSWERS: [&str; 2] = ["evidence_grep", "evidence_page"];
 /// Before the deadline there must be room for one last answer.
@@ -68,15 +74,13 @@ pub enum Step {
     Model {
         text: String,
         calls: Vec<ToolCall>,
+        #[serde(default, skip_serializing_if = "Carried::is_empty")]
+        carried: Carried,
     },
     /// One answer for each call of the step before.
-    Tools {
-        results: Vec<ToolResult>,
-    },
+    Tools { results: Vec<ToolResult> },
     /// The reply was no use; this tells the model why.
-    Repair {
-        text: String,
-    },
+    Repair { text: String },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -134,6 +138,9 @@ pub struct Investigation {
     /// A reply was used up before it said anything: from then on each may be twice as long.
     #[serde(default)]
     pub wider: bool,
+    /// The model could not read all that was said: from then on it is told in fewer words.
+    #[serde(default)]
+    pub tight: bool,
     pub state: State,
 }
 
@@ -175,8 +182,23 @@ impl Investigation {
     pub fn open(incident: IncidentId, mode: Mode, brief: Brief, tools: Vec<ToolSchema>, limits: Limits) -> Self {
         let (spent, transcript, made) = (Spent::default(), vec![], BTreeSet::new());
         let (todo, known) = (vec![], Known::default());
-        let (must_rule_out, wider, state) = (false, false, State::Asking);
-        Self { incident, mode, brief, tools, limits, spent, transcript, made, todo, must_rule_out, known, wider, state }
+        let (must_rule_out, wider, tight, state) = (false, false, false, State::Asking);
+        Self {
+            incident,
+            mode,
+            brief,
+            tools,
+            limits,
+            spent,
+            transcript,
+            made,
+            todo,
+            must_rule_out,
+            known,
+            wider,
+            tight,
+            state,
+        }
     }
 
     #[must_use]
@@ -218,8 +240,14 @@ impl Investigation {
                 }
                 return self.repair(format!("Your last reply was empty ({why}). Answer again, briefly."));
             }
+            Err(ModelError::TooLong(_)) if !self.tight => {
+                self.tight = true;
+                return self;
+            }
             Err(
                 error @ (ModelError::RateLimited(_)
+                | ModelError::Later { .. }
+                | ModelError::TooLong(_)
                 | ModelError::Unavailable(_)
                 | ModelError::Refused(_)
                 | ModelError::TimedOut(_)),
@@ -228,6 +256,10 @@ impl Investigation {
             }
         };
         self.spent.pay(reply.tokens_in, reply.tokens_out, &self.limits.prices);
+        let (is_cut, mut carried) = (reply.cut, reply.carried);
+        for (_, thought) in carried.message.iter_mut().filter(|(name, _)| THOUGHTS.contains(&name.as_str())) {
+            redact_json(thought);
+        }
         let said = match self.mode {
             Mode::Native => Said { text: reply.text, calls: reply.calls },
             Mode::Text => {
@@ -235,10 +267,13 @@ impl Investigation {
                 Said { text: turn.text, calls: turn.calls }
             }
         };
+        if is_cut && !said.is_of_use() {
+            return self.cut_off();
+        }
         // What it is reminded of; what it calls is run as it said it.
         let mut kept = Said { text: redact(&said.text), calls: said.calls.clone() };
         kept.calls.iter_mut().for_each(|call| redact_json(&mut call.arguments));
-        self.transcript.push(Step::Model { text: kept.text, calls: kept.calls });
+        self.transcript.push(Step::Model { text: kept.text, calls: kept.calls, carried });
         if let Some(call) = said.calls.iter().find(|call| call.name == CONCLUDE) {
             let read = Finding::read(&call.arguments).and_then(|finding| match self.wanting(&finding) {
                 // The last reply is taken as it is: the judge keeps what holds of it.
@@ -270,6 +305,25 @@ impl Investigation {
             return self.answer_instead_of_running(&said.calls, "The budget for tools is used up: conclude now.");
         }
         self.sort_calls(said.calls)
+    }
+
+    /// Thoughts that never came to their end: nothing of them is kept, and the first time there is more room.
+    fn cut_off(mut self) -> Self {
+        let tokens = self.reply_tokens();
+        let why = format!(
+            "Your last reply was cut off after {tokens} tokens, before it called a tool or concluded. Think in few \
+             words, then act."
+        );
+        if self.wider {
+            return self.repair(why);
+        }
+        self.wider = true;
+        self.transcript.push(Step::Repair { text: why });
+        self
+    }
+
+    fn reply_tokens(&self) -> u32 {
+        self.limits.reply_tokens.saturating_mul(if self.wider { 2 } else { 1 })
     }
 
     /// What a conclusion lacks, in words for the model.
@@ -439,7 +493,7 @@ impl Investigation {
                 round += 1;
             }
             let room = if round + FRESH_ROUNDS > rounds { FRESH_ANSWER } else { OLD_ANSWER };
-            self.say(step, room, &mut messages);
+            self.say(step, if self.tight { room / TIGHT } else { room }, &mut messages);
         }
         let left = if last { self.last_call() } else { self.limits.left(&self.spent, now) };
         // At the end, so that what stands before it is the same in each request and can be cached.
@@ -458,8 +512,7 @@ impl Investigation {
                 }
             }
         };
-        let max_tokens = self.limits.reply_tokens.saturating_mul(if self.wider { 2 } else { 1 });
-        ModelRequest { messages, tools, max_tokens }
+        ModelRequest { messages, tools, max_tokens: self.reply_tokens() }
     }
 
     /// What looks into long answers is of no use before there is one; an answer that was cut names it.
@@ -485,11 +538,14 @@ impl Investigation {
             }
         };
         match (self.mode, step) {
-            (Mode::Native, Step::Model { text, calls }) => {
-                messages.push(ModelMessage::Assistant { text: text.clone(), calls: calls.clone() });
+            (Mode::Native, Step::Model { text, calls, carried }) => {
+                let (calls, carried) = (calls.clone(), carried.clone());
+                let text = if self.tight { cut(text, TIGHT_THOUGHT) } else { text.clone() };
+                messages.push(ModelMessage::Assistant { text, calls, carried });
             }
             (Mode::Text, Step::Model { text, .. }) => {
-                messages.push(ModelMessage::Assistant { text: text.clone(), calls: vec![] });
+                let (text, carried) = (text.clone(), Carried::default());
+                messages.push(ModelMessage::Assistant { text, calls: vec![], carried });
             }
             (Mode::Native, Step::Tools { results }) => messages.extend(
                 results
@@ -536,6 +592,14 @@ impl Investigation {
 struct Said {
     text: String,
     calls: Vec<ToolCall>,
+}
+
+impl Said {
+    /// Whether it calls something, or concludes, as a whole.
+    fn is_of_use(&self) -> bool {
+        let calls = self.calls.iter().any(|call| call.arguments.is_object());
+        calls || conclusion::find(&self.text).is_some_and(|found| found.is_ok())
+    }
 }
 
 enum Objection {

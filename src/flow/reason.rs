@@ -34,6 +34,11 @@ use crate::domain::time::{Timestamp, spoken};
 use crate::ports::{Model, ModelError, ModelReply, ModelRequest};
 use crate::tools::{ToolContext, ToolOutput};
 
+/// What a model needs at least to answer, behind a wait that its endpoint asks for.
+const TO_ANSWER: Duration = Duration::from_secs(15);
+/// An endpoint that asks for a second each time is not coming back.
+const MAX_WAITS: u32 = 3;
+
 /// Runs the investigation of `incident` to its end and judges it. `baseline` is what the
 /// deterministic reasoner says; it stands whenever the model does not get anywhere (P8).
 pub async fn with_model(
@@ -214,12 +219,7 @@ async fn ask(
         gen_ai.usage.output_tokens = field::Empty,
         error.r#type = field::Empty,
     );
-    let patience = desk.config.model.as_ref().map_or(left, |model| Duration::from_secs(model.reply_seconds.max(1)));
-    let reply = match timeout(patience.min(left), model.complete(request)).instrument(span.clone()).await {
-        Ok(reply) => Some(reply),
-        Err(_) if patience <= left => Some(Err(ModelError::TimedOut(format!("no reply within {}", spoken(patience))))),
-        Err(_) => None,
-    };
+    let reply = patiently(desk, model, deadline, request).instrument(span.clone()).await;
     if let Some(reply) = &reply {
         desk.breaker.heard(reply, Instant::now());
     }
@@ -238,6 +238,41 @@ async fn ask(
         warn!(%error, member = member.name(), "the model did not answer");
     }
     reply
+}
+
+/// Where the endpoint says when to come back, that is waited for as long as an answer can still come in time: a
+/// minute of quota must not end an investigation of four. `None`: the time ran out, which says nothing of the model.
+async fn patiently(
+    desk: &Desk,
+    model: &Arc<dyn Model>,
+    deadline: Timestamp,
+    request: ModelRequest,
+) -> Option<Result<ModelReply, ModelError>> {
+    let left = || deadline.since(desk.clock.wall_now());
+    let patience =
+        desk.config.model.as_ref().map_or_else(left, |model| Duration::from_secs(model.reply_seconds.max(1)));
+    let mut waits = 0;
+    loop {
+        let left_now = left();
+        let (why, after) = match timeout(patience.min(left_now), model.complete(request.clone())).await {
+            Ok(Err(ModelError::Later { why, after })) => (why, after),
+            Ok(reply) => return Some(reply),
+            Err(_) if patience <= left_now => {
+                return Some(Err(ModelError::TimedOut(format!("no reply within {}", spoken(patience)))));
+            }
+            Err(_) => return None,
+        };
+        waits += 1;
+        if desk.stopping() || waits > MAX_WAITS || after + TO_ANSWER > left() {
+            return Some(Err(ModelError::RateLimited(format!("{why} (again in {})", spoken(after)))));
+        }
+        info!(%why, after = after.as_secs(), "the model is asked again when it says");
+        let mut stop = desk.stop.clone();
+        tokio::select! {
+            () = tokio::time::sleep(after) => {}
+            _ = stop.changed() => return Some(Err(ModelError::RateLimited(why))),
+        }
+    }
 }
 
 /// Why no model may be asked any more today, if that is so.

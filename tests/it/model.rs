@@ -286,6 +286,18 @@ async fn whatever_a_model_does_the_watch_concludes_and_says_so() {
     }
 }
 
+/// A minute of quota does not end an investigation of four.
+#[tokio::test]
+async fn an_endpoint_that_says_when_it_answers_again_is_waited_for() {
+    let conclusion = json!({
+        "service": null, "change": null, "mechanism": "not known", "remedy": "none", "ruled_out": [],
+        "claims": [{"text": "pay alerts", "evidence": ["E1"]}], "confidence": 0.9, "needs": "metrics of pay",
+    });
+    let replies = vec![Reply::Fails(429, "slow down", Some(6)), Reply::Calls(vec![("conclude", conclusion)])];
+    let (page, asked) = diagnosed_with(replies, "").await;
+    assert_eq!((page["reasoning"]["needs"].as_str(), asked), (Some("metrics of pay"), 2), "{}", page["reasoning"]);
+}
+
 #[tokio::test]
 async fn what_was_not_kept_of_a_models_word_is_shown_with_the_reason() {
     let conclusion = json!({

@@ -23,6 +23,24 @@ async fn chat(State(attempts): State<Attempts>, headers: HeaderMap, Json(body): 
             (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "0.05")], "slow down").into_response()
         }
         "later" => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "60")], "tomorrow").into_response(),
+        "full" => {
+            let error = json!({"message": "Too much.", "code": "context_length_exceeded"});
+            (StatusCode::BAD_REQUEST, Json(json!({"error": error}))).into_response()
+        }
+        "thinks" | "forgetful" => {
+            let thought = body.pointer("/messages/1/reasoning_content");
+            let signature = body.pointer("/messages/1/tool_calls/0/extra_content/google/thought_signature");
+            let minds = body["model"] == "forgetful" && thought.is_some();
+            if minds {
+                return (StatusCode::BAD_REQUEST, "property 'reasoning_content' is unsupported").into_response();
+            }
+            let heard = format!("{thought:?} {signature:?}");
+            Json(json!({"choices": [{"finish_reason": "length", "message": {"role": "assistant", "content": heard,
+                "refusal": null, "annotations": [], "reasoning_content": "hm", "tool_calls": [
+                {"id": "c1", "type": "function", "function": {"name": "m", "arguments": "{\"a\": 1"},
+                    "extra_content": {"google": {"thought_signature": "s1g"}}}]}}]}))
+            .into_response()
+        }
         "down" => (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0")], "upstream").into_response(),
         "wrong" => (StatusCode::BAD_REQUEST, Json(json!({"error": {"message": "bad model"}}))).into_response(),
         "hang" => std::future::pending().await,
@@ -77,6 +95,7 @@ fn request() -> ModelRequest {
             ModelMessage::Assistant {
                 text: String::new(),
                 calls: vec![ToolCall { id: "c0".into(), name: "m".into(), arguments: json!("{x") }],
+                carried: Carried::default(),
             },
             ModelMessage::Tool { call_id: "c0".into(), text: "no".into() },
         ],
@@ -104,6 +123,34 @@ async fn the_wire_format_is_what_servers_expect() {
     assert_eq!(sent["max_completion_tokens"], 64);
 }
 
+/// DeepSeek and Gemini answer 400 to a conversation in which their thoughts are missing; others to one that has them.
+#[tokio::test]
+async fn what_an_endpoint_adds_to_a_message_goes_back_to_it_unless_it_minds() {
+    for (name, hears, attempts) in
+        [("thinks", r#"Some(String("hm")) Some(String("s1g"))"#, 2), ("forgetful", "None None", 3)]
+    {
+        let (model, seen) = served(name, TokensField::default()).await;
+        let first = model.complete(request()).await.unwrap();
+        assert!(first.cut && first.carried.message.keys().eq(["reasoning_content"]), "{first:?}");
+        assert_eq!(first.calls[0].arguments, json!("{\"a\": 1"));
+        let mut next = request();
+        next.messages[1] =
+            ModelMessage::Assistant { text: first.text, calls: first.calls, carried: first.carried.clone() };
+        next.messages[2] = ModelMessage::Tool { call_id: "c1".into(), text: "no".into() };
+        assert_eq!(model.complete(next.clone()).await.unwrap().text, hears);
+        assert_eq!(seen.0.load(Ordering::SeqCst), attempts);
+        // It has learned which of the two it is.
+        assert_eq!(model.complete(next).await.unwrap().text, hears);
+        assert_eq!(seen.0.load(Ordering::SeqCst), attempts + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_conversation_that_is_too_long_is_told_apart_from_a_wrong_one() {
+    let (reply, attempts) = ask("full", request()).await;
+    assert!(matches!(reply, Err(ModelError::TooLong(_))) && attempts == 1, "{reply:?}");
+}
+
 #[tokio::test]
 async fn one_retry_and_no_more() {
     let (reply, attempts) = ask("slow", request()).await;
@@ -114,7 +161,8 @@ async fn one_retry_and_no_more() {
     let (reply, attempts) = ask("hang", request()).await;
     assert!(matches!(reply, Err(ModelError::TimedOut(_))) && attempts == 1);
     let (reply, attempts) = ask("later", request()).await;
-    assert!(matches!(reply, Err(ModelError::RateLimited(_))) && attempts == 1);
+    let minute = Duration::from_secs(60);
+    assert!(matches!(reply, Err(ModelError::Later { after, .. }) if after == minute) && attempts == 1);
 }
 
 #[tokio::test]
@@ -154,7 +202,7 @@ async fn user_and_assistant_take_turns_and_nothing_stands_behind_answers_of_tool
     asked.messages.insert(1, user("brief"));
     asked.messages.extend([
         user("left: 3"),
-        ModelMessage::Assistant { text: "hm".into(), calls: vec![] },
+        ModelMessage::Assistant { text: "hm".into(), calls: vec![], carried: Carried::default() },
         user("call a tool"),
         user("left: 2"),
     ]);

@@ -1,8 +1,9 @@
 //! What goes over the wire and what comes back, as OpenAI's chat completions have it.
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use crate::domain::investigation::Carried;
 use crate::ports::{ModelMessage, ModelRequest, ToolCall, ToolSchema};
 
 #[derive(Deserialize)]
@@ -21,12 +22,18 @@ pub(super) struct Choice {
 pub(super) struct Message {
     pub(super) content: Option<Value>,
     pub(super) tool_calls: Option<Vec<RawCall>>,
+    /// `reasoning_content` of DeepSeek, and what else an endpoint adds.
+    #[serde(flatten)]
+    pub(super) more: Map<String, Value>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct RawCall {
     id: Option<String>,
     function: RawFunction,
+    /// `extra_content` of Gemini: the signature of the thought behind the call.
+    #[serde(flatten)]
+    more: Map<String, Value>,
 }
 
 #[derive(Deserialize)]
@@ -54,15 +61,45 @@ pub(super) fn text_of(content: Value) -> String {
     }
 }
 
+/// What we say in our own way each time.
+const OURS: [&str; 4] = ["role", "type", "index", "function_call"];
+
+/// What came beside words and calls; nothing of it that is empty, because not all endpoints take back what they send.
+pub(super) fn carried(message: &Message) -> Carried {
+    let told = |more: &Map<String, Value>| {
+        let is_empty = |value: &Value| match value {
+            Value::Null => true,
+            Value::String(text) => text.is_empty(),
+            Value::Array(items) => items.is_empty(),
+            Value::Object(fields) => fields.is_empty(),
+            Value::Bool(_) | Value::Number(_) => false,
+        };
+        let kept = more.iter().filter(|(name, value)| !OURS.contains(&name.as_str()) && !is_empty(value));
+        kept.map(|(name, value)| (name.clone(), value.clone())).collect::<Map<_, _>>()
+    };
+    let calls = message.tool_calls.iter().flatten().enumerate();
+    Carried {
+        message: told(&message.more),
+        calls: calls
+            .map(|(at, call)| (id_of(at, call), told(&call.more)))
+            .filter(|(_, more)| !more.is_empty())
+            .collect(),
+    }
+}
+
+fn id_of(at: usize, raw: &RawCall) -> String {
+    raw.id.clone().filter(|id| !id.is_empty()).unwrap_or_else(|| format!("call_{at}"))
+}
+
 /// Arguments that are no JSON stay text: the investigation answers them with a repair message.
 pub(super) fn read_call((at, raw): (usize, RawCall)) -> ToolCall {
+    let id = id_of(at, &raw);
     let arguments = match raw.function.arguments {
         Value::String(text) if text.trim().is_empty() => json!({}),
         Value::String(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
         Value::Null => json!({}),
         other => other,
     };
-    let id = raw.id.filter(|id| !id.is_empty()).unwrap_or_else(|| format!("call_{at}"));
     ToolCall { id, name: raw.function.name, arguments }
 }
 
@@ -107,13 +144,28 @@ fn message(message: &ModelMessage) -> Value {
     match message {
         ModelMessage::System { text } => json!({"role": "system", "content": text}),
         ModelMessage::User { text } => json!({"role": "user", "content": text}),
-        ModelMessage::Assistant { text, calls } if calls.is_empty() => json!({"role": "assistant", "content": text}),
-        ModelMessage::Assistant { text, calls } => {
+        // Without calls the thoughts are over: older models of DeepSeek refuse to see them again.
+        ModelMessage::Assistant { text, calls, .. } if calls.is_empty() => {
+            json!({"role": "assistant", "content": text})
+        }
+        ModelMessage::Assistant { text, calls, carried } => {
             let content = if text.is_empty() { Value::Null } else { json!(text) };
-            json!({"role": "assistant", "content": content, "tool_calls": calls.iter().map(call).collect::<Vec<_>>()})
+            let calls: Vec<_> = calls.iter().map(|one| with(call(one), carried.calls.get(&one.id))).collect();
+            let message = json!({"role": "assistant", "content": content, "tool_calls": calls});
+            with(message, Some(&carried.message))
         }
         ModelMessage::Tool { call_id, text } => json!({"role": "tool", "tool_call_id": call_id, "content": text}),
     }
+}
+
+/// What we say ourselves stands.
+fn with(mut said: Value, more: Option<&Map<String, Value>>) -> Value {
+    for (name, value) in more.into_iter().flatten() {
+        if said.get(name).is_none() {
+            said[name.as_str()] = value.clone();
+        }
+    }
+    said
 }
 
 fn call(call: &ToolCall) -> Value {

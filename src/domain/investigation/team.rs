@@ -252,7 +252,12 @@ impl Team {
             let cost = self.common.limits.prices.of(tokens_in, tokens_out);
             self.common.limits.cost = (self.common.limits.cost - cost).max(f64::MIN_POSITIVE);
         }
-        if !self.wider && matches!(reply, Err(ModelError::Empty { cut: true, .. })) {
+        let is_cut = match &reply {
+            Err(ModelError::Empty { cut, .. }) => *cut,
+            Ok(reply) => reply.cut && read_assignment(reply).is_err(),
+            Err(_) => false,
+        };
+        if !self.wider && is_cut {
             self.wider = true;
             return self;
         }
@@ -415,7 +420,7 @@ mod tests {
 
     fn call(name: &str, arguments: Value) -> Result<ModelReply, ModelError> {
         let call = ToolCall { id: "c".into(), name: name.into(), arguments };
-        Ok(ModelReply { text: String::new(), calls: vec![call], tokens_in: 100, tokens_out: 10 })
+        Ok(ModelReply { calls: vec![call], tokens_in: 100, tokens_out: 10, ..ModelReply::default() })
     }
 
     fn finding(ruled_out: Value) -> Value {

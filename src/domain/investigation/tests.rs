@@ -17,7 +17,7 @@ fn call(id: &str, name: &str, arguments: Value) -> ToolCall {
 }
 
 fn reply(text: &str, calls: Vec<ToolCall>) -> Result<ModelReply, ModelError> {
-    Ok(ModelReply { text: text.into(), calls, tokens_in: 100, tokens_out: 10 })
+    Ok(ModelReply { text: text.into(), calls, tokens_in: 100, tokens_out: 10, ..ModelReply::default() })
 }
 
 fn conclusion() -> Value {
@@ -198,7 +198,8 @@ fn any_reply() -> impl Strategy<Value = Result<ModelReply, ModelError>> {
     prop_oneof![
         6 => (calls, 0_u64..4_000).prop_map(|(calls, tokens)| {
             let calls = calls.into_iter().enumerate().map(|(at, (name, args))| call(&format!("{tokens}-{at}"), name, args));
-            Ok(ModelReply { text: "hm".into(), calls: calls.collect(), tokens_in: tokens, tokens_out: 1 })
+            let calls = calls.collect();
+            Ok(ModelReply { text: "hm".into(), calls, tokens_in: tokens, tokens_out: 1, ..ModelReply::default() })
         }),
         2 => "Action: (metrics|logs)\nAction Input: \\{\"q\": [0-9]\\}".prop_map(|text| reply(&text, vec![])),
         1 => Just(reply("", vec![call("z", CONCLUDE, conclusion())])),
@@ -321,4 +322,63 @@ fn thinking_without_an_end_ends_by_the_budget() {
     }
     let Next::Conclude(Conclusion::Partial { why, .. }) = machine.next(START) else { panic!("went on") };
     assert_eq!(why, "no conclusion within 4000 tokens");
+}
+
+#[test]
+fn a_thought_that_was_cut_off_is_told_so_and_gets_more_room_once() {
+    let cut = |text: &str, calls: Vec<ToolCall>| {
+        reply(text, calls).map(|reply| ModelReply { cut: true, tokens_out: 2_000, ..reply })
+    };
+    let broken = call("a", CONCLUDE, json!("{\"mechanism\": \"the po"));
+    for (text, calls) in [("<think>It may be that", vec![]), ("", vec![broken])] {
+        let machine = open(Mode::Native).on_model(cut(text, calls.clone()), START);
+        assert_eq!((room(&machine), machine.spent.repairs), (4_000, 0));
+        assert!(last_text(&machine).contains("was cut off after 2000 tokens"), "{}", last_text(&machine));
+        let machine = machine.on_model(cut(text, calls), START);
+        assert_eq!(machine.spent.repairs, 1);
+        assert!(last_text(&machine).contains("was cut off after 4000 tokens"), "{}", last_text(&machine));
+    }
+    // What was said whole counts, though the rest is missing.
+    let machine = open(Mode::Native).on_model(cut("", vec![call("a", "metrics", json!({"q": 1}))]), START);
+    assert!(matches!(machine.next(START), Next::RunTools(_)));
+}
+
+#[test]
+fn what_is_too_long_for_a_model_is_told_once_in_fewer_words() {
+    let calls = vec![call("a", "metrics", json!({"q": 1}))];
+    let mut answers = results(&calls, 1);
+    answers[0].text = "x".repeat(3_000);
+    let machine = open(Mode::Native).on_model(reply("", calls), START).on_tools(answers, START);
+    let length = |machine: &Investigation| match machine.next(START) {
+        Next::AskModel(request) => serde_json::to_string(&request.messages).unwrap().len(),
+        other => panic!("{other:?}"),
+    };
+    let too_long = || Err(ModelError::TooLong("400: 9000 tokens".into()));
+    let before = length(&machine);
+    let machine = machine.on_model(too_long(), START);
+    assert!(length(&machine) + 800 < before, "{} {before}", length(&machine));
+    let Next::Conclude(Conclusion::Partial { why, .. }) = machine.on_model(too_long(), START).next(START) else {
+        panic!("went on")
+    };
+    assert_eq!(why, "model cannot read that much at once: 400: 9000 tokens");
+}
+
+/// Signatures come back as they were, and what an older version has stored is still read.
+#[test]
+fn what_a_provider_added_is_said_again() {
+    let mut said = reply("", vec![call("a", "metrics", json!({"q": 1}))]).unwrap();
+    said.carried.message.insert("reasoning_content".into(), json!("hm"));
+    said.carried.calls.insert("a".into(), json!({"extra_content": {"s": "1"}}).as_object().unwrap().clone());
+    let machine = open(Mode::Native).on_model(Ok(said.clone()), START).on_tools(results(&said.calls, 1), START);
+    let Next::AskModel(request) = machine.next(START) else { panic!("not asked") };
+    let carried = request.messages.iter().find_map(|message| match message {
+        ModelMessage::Assistant { carried, .. } => Some(carried),
+        _ => None,
+    });
+    assert_eq!(carried, Some(&said.carried));
+    let old = json!({"step": "model", "text": "hm", "calls": []});
+    assert_eq!(
+        serde_json::from_value::<Step>(old).unwrap(),
+        Step::Model { text: "hm".into(), calls: vec![], carried: Carried::default() }
+    );
 }

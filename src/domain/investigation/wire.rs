@@ -1,6 +1,10 @@
 //! What is said to a model and what it says back, independent of any provider.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelRequest {
@@ -13,10 +17,38 @@ pub struct ModelRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "role", rename_all = "snake_case")]
 pub enum ModelMessage {
-    System { text: String },
-    User { text: String },
-    Assistant { text: String, calls: Vec<ToolCall> },
-    Tool { call_id: String, text: String },
+    System {
+        text: String,
+    },
+    User {
+        text: String,
+    },
+    Assistant {
+        text: String,
+        calls: Vec<ToolCall>,
+        #[serde(default, skip_serializing_if = "Carried::is_empty")]
+        carried: Carried,
+    },
+    Tool {
+        call_id: String,
+        text: String,
+    },
+}
+
+/// What a provider adds to the model's message and wants to see again with the answers of the tools: thoughts,
+/// signatures. Nobody here reads it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Carried {
+    pub message: Map<String, Value>,
+    /// By the id of the call.
+    pub calls: BTreeMap<String, Map<String, Value>>,
+}
+
+impl Carried {
+    pub fn is_empty(&self) -> bool {
+        self.message.is_empty() && self.calls.is_empty()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,10 +66,15 @@ pub struct ToolSchema {
     pub parameters: serde_json::Value,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelReply {
     pub text: String,
     pub calls: Vec<ToolCall>,
+    #[serde(default)]
+    pub carried: Carried,
+    /// It ends where no more could be said, and not where the model wanted to end.
+    #[serde(default)]
+    pub cut: bool,
     pub tokens_in: u64,
     pub tokens_out: u64,
 }
@@ -46,10 +83,16 @@ pub struct ModelReply {
 pub enum ModelError {
     #[error("model rate limited: {0}")]
     RateLimited(String),
+    /// The endpoint says when it will answer again.
+    #[error("model rate limited: {why}")]
+    Later { why: String, after: Duration },
     #[error("model unavailable: {0}")]
     Unavailable(String),
     #[error("model refused the request: {0}")]
     Refused(String),
+    /// More than the model can read at once.
+    #[error("model cannot read that much at once: {0}")]
+    TooLong(String),
     /// Not within the time that it had.
     #[error("model did not answer in time: {0}")]
     TimedOut(String),
@@ -65,7 +108,8 @@ impl ModelError {
     /// One of a few words, as a label of metrics and spans.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::RateLimited(_) => "rate_limited",
+            Self::RateLimited(_) | Self::Later { .. } => "rate_limited",
+            Self::TooLong(_) => "too_long",
             Self::Unavailable(_) => "unavailable",
             Self::Refused(_) => "refused",
             Self::TimedOut(_) => "timeout",
@@ -78,9 +122,13 @@ impl ModelError {
     pub fn tokens(&self) -> (u64, u64) {
         match self {
             Self::Empty { tokens_in, tokens_out, .. } => (*tokens_in, *tokens_out),
-            Self::RateLimited(_) | Self::Unavailable(_) | Self::Refused(_) | Self::TimedOut(_) | Self::Garbage(_) => {
-                (0, 0)
-            }
+            Self::RateLimited(_)
+            | Self::Later { .. }
+            | Self::Unavailable(_)
+            | Self::Refused(_)
+            | Self::TooLong(_)
+            | Self::TimedOut(_)
+            | Self::Garbage(_) => (0, 0),
         }
     }
 }

@@ -66,16 +66,21 @@ impl Breaker {
     pub(super) fn heard(&self, reply: &Result<ModelReply, ModelError>, now: Instant) {
         let mut state = self.lock();
         *state = match reply {
-            Ok(_) | Err(ModelError::Garbage(_) | ModelError::Empty { .. } | ModelError::Refused(_)) => State::default(),
+            Ok(_)
+            | Err(
+                ModelError::Garbage(_) | ModelError::Empty { .. } | ModelError::Refused(_) | ModelError::TooLong(_),
+            ) => State::default(),
             Err(error @ ModelError::TimedOut(_)) => State::Open { since: now, why: error.to_string() },
-            Err(error @ (ModelError::Unavailable(_) | ModelError::RateLimited(_))) => match &*state {
-                State::Closed { unanswered } if unanswered + 1 < IN_A_ROW => {
-                    State::Closed { unanswered: unanswered + 1 }
+            Err(error @ (ModelError::Unavailable(_) | ModelError::RateLimited(_) | ModelError::Later { .. })) => {
+                match &*state {
+                    State::Closed { unanswered } if unanswered + 1 < IN_A_ROW => {
+                        State::Closed { unanswered: unanswered + 1 }
+                    }
+                    State::Closed { .. } | State::Open { .. } | State::Trying { .. } => {
+                        State::Open { since: now, why: error.to_string() }
+                    }
                 }
-                State::Closed { .. } | State::Open { .. } | State::Trying { .. } => {
-                    State::Open { since: now, why: error.to_string() }
-                }
-            },
+            }
         };
     }
 
@@ -111,7 +116,7 @@ mod tests {
     }
 
     fn said() -> Result<ModelReply, ModelError> {
-        Ok(ModelReply { text: "yes".into(), calls: vec![], tokens_in: 1, tokens_out: 1 })
+        Ok(ModelReply { text: "yes".into(), tokens_in: 1, tokens_out: 1, ..ModelReply::default() })
     }
 
     #[test]
