@@ -23,12 +23,12 @@ use crate::adapters::kafka::changes::{ChangeConsumer, ChangeSink};
 use crate::adapters::kafka::{AlertConsumer, AlertSink};
 use crate::adapters::kubernetes::{Access, Bearer, KubernetesCluster, Server};
 use crate::adapters::openai::OpenAiModel;
-use crate::adapters::signals::{Credentials, Endpoint, SignalsClient};
+use crate::adapters::signals::{Endpoint, SignalsClient};
 use crate::adapters::slack::{self, SlackChat, SlackConfig};
 use crate::adapters::slack_people::SlackPeople;
 use crate::adapters::{elsewhere, rota};
 use crate::api::{self, DeskChanges, DeskInbox};
-use crate::config::{Config, Kubernetes, ModelConfig, Secret};
+use crate::config::{BackendAccess, Config, Kubernetes, ModelConfig, Secret};
 use crate::console::{Console, Settings};
 use crate::domain::topology::Topology;
 use crate::flow::authority::Authority;
@@ -344,15 +344,12 @@ async fn open_memory(config: &Config, shelving: watch::Sender<bool>) -> Option<A
 
 pub fn signals(config: &Config) -> anyhow::Result<Option<Arc<dyn Signals>>> {
     let Some(signals) = &config.signals else { return Ok(None) };
-    let credentials = match signals.bearer_token.reveal() {
-        Some(token) => Credentials::Bearer(token.to_owned()),
-        None => Credentials::None,
+    let endpoint = |key: &str, url: &str, access: &BackendAccess| {
+        Endpoint::new(url, access, &signals.bearer_token).map_err(|why| anyhow::anyhow!("signals.{key}: {why}"))
     };
-    let endpoint = |url: &str| -> anyhow::Result<Endpoint> {
-        Ok(Endpoint { url: url.parse()?, credentials: credentials.clone() })
-    };
-    let loki = signals.loki_url.as_deref().map(endpoint).transpose()?;
-    let client = SignalsClient::new(Some(endpoint(&signals.prometheus_url)?), loki)?;
+    let prometheus = endpoint("prometheus", &signals.prometheus_url, &signals.prometheus)?;
+    let loki = signals.loki_url.as_deref().map(|url| endpoint("loki", url, &signals.loki)).transpose()?;
+    let client = SignalsClient::new(Some(prometheus), loki)?;
     Ok(Some(Arc::new(client)))
 }
 

@@ -1,5 +1,6 @@
 //! One file plus environment; parsed and validated once. Errors name the key, the line and the remedy.
 
+mod access;
 mod console;
 mod kafka;
 mod kubernetes;
@@ -29,6 +30,7 @@ use crate::domain::intent::window::{Window, Windows};
 use crate::domain::investigation::{Prices, reply_tokens};
 use crate::domain::triage;
 
+pub use access::BackendAccess;
 pub use console::{ConsoleConfig, host_of, is_loopback, is_named, is_ours};
 pub use kafka::Kafka;
 pub use kubernetes::Kubernetes;
@@ -126,8 +128,13 @@ pub struct Signals {
     pub prometheus_url: String,
     #[serde(default)]
     pub loki_url: Option<String>,
+    /// For both, where they have none of their own.
     #[serde(default)]
     pub bearer_token: Secret,
+    #[serde(default)]
+    pub prometheus: BackendAccess,
+    #[serde(default)]
+    pub loki: BackendAccess,
     /// Label of log streams that names the service.
     #[serde(default = "default_log_label")]
     pub log_service_label: String,

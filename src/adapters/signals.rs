@@ -7,12 +7,13 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{StatusCode, redirect};
 use url::Url;
 
 use super::egress::why;
 use super::{loki, prometheus};
+use crate::config::{BackendAccess, Secret};
 use crate::domain::evidence::Series;
 use crate::domain::time::Timestamp;
 use crate::ports::{LogLine, SignalError, Signals, Warned, Window};
@@ -27,6 +28,48 @@ pub const MAX_ANSWER: usize = 32 * 1024 * 1024;
 pub struct Endpoint {
     pub url: Url,
     pub credentials: Credentials,
+    /// Their values never show in `Debug`.
+    pub headers: HeaderMap,
+}
+
+impl Endpoint {
+    /// `shared` counts where `access` says nothing of who we are. Errors name the key below that of `access`.
+    pub fn new(url: &str, access: &BackendAccess, shared: &Secret) -> Result<Self, String> {
+        let url = url.parse::<Url>().map_err(|error| format!("the address {url:?}: {error}"))?;
+        let own = access.bearer_token.reveal();
+        let credentials = match (&access.user, own) {
+            (Some(_), Some(_)) => return Err("`user` and `bearer_token` exclude each other".into()),
+            (Some(user), None) => Credentials::Basic {
+                user: user.clone(),
+                password: access.password.reveal().unwrap_or_default().to_owned(),
+            },
+            (None, _) if access.password.reveal().is_some() => {
+                return Err("`password` is of no use without `user`".into());
+            }
+            (None, own) => {
+                own.or(shared.reveal()).map_or(Credentials::None, |token| Credentials::Bearer(token.to_owned()))
+            }
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in &access.headers {
+            // The value may be a secret, so that no error repeats it.
+            let unfit = |what| format!("`headers`: {what} {name:?} does not fit into a header");
+            let key = HeaderName::try_from(name.as_str()).map_err(|_| unfit("the name"))?;
+            let mut value =
+                HeaderValue::from_str(value.reveal().unwrap_or_default()).map_err(|_| unfit("the value of"))?;
+            value.set_sensitive(true);
+            headers.insert(key, value);
+        }
+        Ok(Self { url, credentials, headers })
+    }
+
+    pub(super) fn sign(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        let request = request.headers(self.headers.clone());
+        match self.credentials.header() {
+            Some(value) => request.header(AUTHORIZATION, value),
+            None => request,
+        }
+    }
 }
 
 #[derive(Clone, Default)]
@@ -110,10 +153,8 @@ impl SignalsClient {
     async fn post(&self, endpoint: &Endpoint, path: &str, form: &[(&str, String)]) -> Result<Answer, SignalError> {
         let url = join(&endpoint.url, path);
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let mut request = self.http.post(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body);
-        if let Some(value) = endpoint.credentials.header() {
-            request = request.header(AUTHORIZATION, value);
-        }
+        let request = self.http.post(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body);
+        let request = endpoint.sign(request);
         let host = endpoint.url.host_str().unwrap_or("backend").to_owned();
         let unavailable = |error| SignalError::Unavailable(format!("{host}: {}", why(error)));
         let mut response = request.send().await.map_err(unavailable)?;
@@ -209,7 +250,6 @@ mod tests {
 
     use axum::Form;
     use axum::Router;
-    use axum::http::HeaderMap;
     use axum::response::{IntoResponse, Redirect, Response};
     use axum::routing::post;
     use serde_json::json;
@@ -225,7 +265,8 @@ mod tests {
     }
 
     fn client(prometheus: Option<Url>, loki: Option<Url>) -> SignalsClient {
-        let endpoint = |url| Endpoint { url, credentials: Credentials::Bearer("s3cret".into()) };
+        let endpoint =
+            |url| Endpoint { url, credentials: Credentials::Bearer("s3cret".into()), headers: HeaderMap::new() };
         SignalsClient::new(prometheus.map(endpoint), loki.map(endpoint)).unwrap()
     }
 
@@ -249,6 +290,37 @@ mod tests {
         assert_eq!(series[0].label("pod"), Some("1763691420.500"));
         assert_eq!(series[0].points, vec![(Timestamp::from_millis(1_763_691_420_500), 0.25)]);
         assert!(series[1].points.is_empty(), "a gap is an absent point");
+    }
+
+    /// Mimir, Loki and Tempo of several tenants, and Grafana Cloud, want more than one token for all.
+    #[tokio::test]
+    async fn each_backend_is_told_who_we_are_in_its_own_way() {
+        async fn asked(headers: HeaderMap) -> Response {
+            let told = format!(
+                "{} {}",
+                headers["authorization"].to_str().unwrap(),
+                headers["x-scope-orgid"].to_str().unwrap()
+            );
+            (StatusCode::BAD_REQUEST, told).into_response()
+        }
+        let url = serve(Router::new().route("/prefix/loki/api/v1/query_range", post(asked))).await;
+        let access: BackendAccess =
+            toml::from_str("user = \"7\"\npassword = \"s3cret\"\nheaders = { X-Scope-OrgID = \"shop\" }").unwrap();
+        let endpoint = Endpoint::new(url.as_str(), &access, &Secret::new("shared")).unwrap();
+        assert!(!format!("{endpoint:?}").contains("shop") && !format!("{endpoint:?}").contains("s3cret"));
+        let client = SignalsClient::new(None, Some(endpoint)).unwrap();
+        let now = Timestamp::from_secs(1);
+        assert_eq!(
+            client.logs("{}", now, now, 1).await,
+            Err(SignalError::BadQuery("Basic NzpzM2NyZXQ= shop".to_owned()))
+        );
+        let wrong = |text: &str| {
+            let access: BackendAccess = toml::from_str(text).unwrap();
+            Endpoint::new("http://loki", &access, &Secret::default()).unwrap_err()
+        };
+        assert!(wrong("user = \"7\"\nbearer_token = \"x\"").contains("exclude each other"));
+        assert!(wrong("password = \"x\"").contains("without `user`"));
+        assert!(wrong("headers = { \"a b\" = \"x\" }").contains("the name \"a b\""));
     }
 
     #[tokio::test]

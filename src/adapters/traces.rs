@@ -8,7 +8,6 @@ mod tempo;
 
 use async_trait::async_trait;
 use reqwest::StatusCode;
-use reqwest::header::AUTHORIZATION;
 use serde::de::DeserializeOwned;
 
 use super::egress::why;
@@ -42,11 +41,8 @@ impl TraceClient {
     async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<Option<T>, SignalError> {
         let host = self.endpoint.url.host_str().unwrap_or("backend").to_owned();
         let unavailable = |error| SignalError::Unavailable(format!("{host}: {}", why(error)));
-        let mut request = self.http.get(join(&self.endpoint.url, path)).query(query);
-        request = request.header("accept", "application/json");
-        if let Some(value) = self.endpoint.credentials.header() {
-            request = request.header(AUTHORIZATION, value);
-        }
+        let request = self.http.get(join(&self.endpoint.url, path)).query(query);
+        let request = self.endpoint.sign(request.header("accept", "application/json"));
         let mut response = request.send().await.map_err(unavailable)?;
         let status = response.status();
         if status == StatusCode::NOT_FOUND {

@@ -11,7 +11,7 @@ use crate::adapters::mcp::McpServer;
 use crate::adapters::mysql_health::MysqlHealth;
 use crate::adapters::probe::HttpProbe;
 use crate::adapters::request::HttpTool;
-use crate::adapters::signals::{Credentials, Endpoint};
+use crate::adapters::signals::Endpoint;
 use crate::adapters::sql_health::SqlHealth;
 use crate::adapters::traces::{Backend, TraceClient};
 use crate::config::{Config, TraceKind};
@@ -70,13 +70,11 @@ pub fn own(config: &Config) -> anyhow::Result<Vec<(String, Arc<dyn Instrument>)>
 
 pub fn traces(config: &Config) -> anyhow::Result<Option<Arc<dyn Traces>>> {
     let Some(traces) = &config.traces else { return Ok(None) };
-    let credentials = match traces.bearer_token.reveal() {
-        Some(token) => Credentials::Bearer(token.to_owned()),
-        None => Credentials::None,
-    };
+    let endpoint = Endpoint::new(&traces.url, &traces.access, &traces.bearer_token)
+        .map_err(|why| anyhow!("traces.access: {why}"))?;
     let backend = match traces.kind {
         TraceKind::Jaeger => Backend::Jaeger,
         TraceKind::Tempo => Backend::Tempo,
     };
-    Ok(Some(Arc::new(TraceClient::new(backend, Endpoint { url: traces.url.parse()?, credentials })?)))
+    Ok(Some(Arc::new(TraceClient::new(backend, endpoint)?)))
 }

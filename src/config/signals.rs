@@ -297,6 +297,8 @@ impl super::Signals {
             prometheus_url: prometheus_url.to_owned(),
             loki_url: loki_url.map(str::to_owned),
             bearer_token: super::Secret::default(),
+            prometheus: super::BackendAccess::default(),
+            loki: super::BackendAccess::default(),
             log_service_label: super::default_log_label(),
             watch_logs: true,
             baseline_days: super::default_baseline_days(),

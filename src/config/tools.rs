@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{ConfigError, Secret};
+use super::{BackendAccess, ConfigError, Secret};
 use crate::domain::speciality::Speciality;
 use crate::domain::tool_template::{self as template, Address, Template, Variable};
 
@@ -17,12 +17,15 @@ pub struct TracesConfig {
     pub url: String,
     #[serde(default)]
     pub bearer_token: Secret,
+    #[serde(default)]
+    pub access: BackendAccess,
 }
 
 impl TracesConfig {
     /// A Jaeger that asks for no name.
     pub fn jaeger(url: &str) -> Self {
-        Self { kind: TraceKind::Jaeger, url: url.to_owned(), bearer_token: Secret::default() }
+        let (bearer_token, access) = (Secret::default(), BackendAccess::default());
+        Self { kind: TraceKind::Jaeger, url: url.to_owned(), bearer_token, access }
     }
 }
 

@@ -20,7 +20,8 @@ async fn client(backend: Backend, app: Router) -> TraceClient {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/prefix/", listener.local_addr().unwrap()).parse().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });
-    TraceClient::new(backend, Endpoint { url, credentials: Credentials::Bearer("s3cret".into()) }).unwrap()
+    let (credentials, headers) = (Credentials::Bearer("s3cret".into()), Default::default());
+    TraceClient::new(backend, Endpoint { url, credentials, headers }).unwrap()
 }
 
 fn failing(service: &str) -> TraceQuery {
