@@ -94,10 +94,28 @@ pub fn path<'a>(paths: &'a [Path], facts: &Facts) -> Option<&'a Path> {
 }
 
 impl Path {
-    /// When the next step may be taken. Counted from the last one: an incident that became grave late
-    /// does not call everybody at once.
+    /// Tells it from the others, also after a restart with other paths around it.
+    pub fn name(&self) -> String {
+        self.matchers.as_ref().map_or_else(|| "*".to_owned(), ToString::to_string)
+    }
+
+    /// When the next step may be taken. Counted from the last call: an incident that became grave late
+    /// does not call everybody at once. The first step of a path that fits only now waits for no other path.
     pub fn due_at(&self, incident: &Incident) -> Timestamp {
-        incident.called_at.map_or(incident.opened_at, |last| last + Duration::from_secs(self.every_seconds))
+        match incident.called_at {
+            Some(last) if incident.steps_on(&self.name()) > 0 => last + Duration::from_secs(self.every_seconds),
+            Some(_) | None => incident.opened_at,
+        }
+    }
+
+    /// The step of that number, or the next one that calls somebody whom no other path has called.
+    pub fn step_from<'a>(&'a self, incident: &Incident, number: usize) -> Option<(usize, &'a Step)> {
+        let name = self.name();
+        self.steps.iter().enumerate().skip(number).find(|(_, step)| match step {
+            Step::Person(person) => !incident.called_elsewhere(&name, person),
+            // Whom they name is known only when they are asked.
+            Step::PagerDuty(_) | Step::Opsgenie(_) => true,
+        })
     }
 
     /// The step that is due now, when nobody has taken the incident: the first at once, each next one
@@ -106,12 +124,12 @@ impl Path {
         if incident.owner.is_some() || incident.state.is_over() || incident.severity < self.from {
             return None;
         }
-        let step = self.steps.get(incident.called)?;
+        let (number, step) = self.step_from(incident, incident.steps_on(&self.name()))?;
         let due_at = self.due_at(incident);
         // A call that lies further ahead than a step takes is of a clock that has been set back since: rather
         // too early than an hour late.
         let set_back = due_at.since(wall_now) > Duration::from_secs(2 * self.every_seconds);
-        (wall_now >= due_at || set_back).then_some((incident.called, step))
+        (wall_now >= due_at || set_back).then_some((number, step))
     }
 }
 
@@ -154,6 +172,38 @@ mod tests {
         incident.owner = None;
         incident.severity = Sev::Three;
         assert_eq!(path.due(&incident, at(9_999)), None);
+    }
+
+    #[test]
+    fn a_path_that_fits_only_now_begins_at_its_start_and_calls_nobody_twice() {
+        let rest = toml_like("every_seconds = 60\nsteps = [\"t/ada\", \"t/bob\"]");
+        let database = "matchers = 'service=\"payments-db\"'\nevery_seconds = 60\n";
+        let database = toml_like(&format!("{database}steps = [\"t/cleo\", \"t/ada\", \"t/dan\"]"));
+        let mut incident = Incident::blank(IncidentId::numbered(1));
+        (incident.opened_at, incident.severity) = (Timestamp::from_secs(1_000), Sev::One);
+        let at = |seconds: i64| Timestamp::from_secs(1_000 + seconds);
+        let mut call = |path: &Path, seconds: i64| {
+            let (number, step) = path.due(&incident, at(seconds))?;
+            let walked = incident.walked.entry(path.name()).or_default();
+            walked.steps = number + 1;
+            walked.who.insert(step.to_string());
+            (incident.called, incident.called_at) = (number + 1, Some(at(seconds)));
+            Some(step.to_string())
+        };
+        assert_eq!(call(&rest, 0).as_deref(), Some("t/ada"));
+        assert_eq!(call(&database, 1).as_deref(), Some("t/cleo"), "not its second step, and at once");
+        assert_eq!(call(&database, 60), None);
+        assert_eq!(call(&database, 61).as_deref(), Some("t/dan"), "ada was called already");
+        assert_eq!(call(&database, 999), None);
+        assert_eq!(call(&rest, 999).as_deref(), Some("t/bob"), "back on the first, where it was left");
+    }
+
+    #[test]
+    fn what_an_older_version_has_called_is_not_called_again() {
+        let path = toml_like("every_seconds = 60\nsteps = [\"t/ada\", \"t/bob\"]");
+        let mut incident = Incident::blank(IncidentId::numbered(1));
+        (incident.severity, incident.called, incident.called_at) = (Sev::One, 1, Some(Timestamp::from_secs(1_000)));
+        assert_eq!(path.due(&incident, Timestamp::from_secs(1_060)).map(|(number, _)| number), Some(1));
     }
 
     fn toml_like(text: &str) -> Path {

@@ -5,6 +5,7 @@ mod event;
 mod looked;
 #[cfg(test)]
 mod tests;
+mod walked;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,9 +20,10 @@ use super::time::Timestamp;
 pub use alerts::AlertGroup;
 use alerts::group_key;
 pub use event::{
-    Decision, IncidentEvent, JoinedAlert, Left, Outset, PastIncident, ReasoningStep, ResolvedAlert, UNDONE,
+    Decision, IncidentEvent, JoinedAlert, Left, MACHINE, Outset, PastIncident, ReasoningStep, ResolvedAlert, UNDONE,
 };
 pub use looked::Looked;
+pub use walked::Walked;
 
 /// Of an incident, for people: who should get out of bed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -138,13 +140,19 @@ pub struct Incident {
     /// The plan of whose end people were reminded.
     #[serde(default)]
     pub reminded: Option<PlanId>,
-    /// Steps of the escalation path that were taken, and the wall time of the last.
+    /// Steps that were taken of the escalation path which fitted last, and the wall time of the last call.
     #[serde(default)]
     pub called: usize,
+    /// By the name of the path; empty in what older versions have written.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub walked: BTreeMap<String, Walked>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub called_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub looked: Option<Looked>,
+    /// Diagnoses so far; those of older versions are not counted.
+    #[serde(default)]
+    pub diagnosed: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -290,8 +298,10 @@ impl Incident {
             noise: None,
             reminded: None,
             called: 0,
+            walked: BTreeMap::new(),
             called_at: None,
             looked: None,
+            diagnosed: 0,
         }
     }
 
@@ -367,8 +377,13 @@ impl Incident {
             }
             E::HandedTo { to, .. } => self.owner = Some(to.clone()),
             // Who was not there is not waited for: the next step is as due as this one was.
-            E::Called { step, who, .. } => {
+            E::Called { step, who, path, .. } => {
                 self.called = step + 1;
+                if let Some(path) = path {
+                    let walked = self.walked.entry(path.clone()).or_default();
+                    walked.steps = step + 1;
+                    walked.who.extend(who.iter().cloned());
+                }
                 if !who.is_empty() {
                     self.called_at = Some(wall_at);
                 }
@@ -387,6 +402,8 @@ impl Incident {
             E::Ranked { candidates } => self.candidates.clone_from(candidates),
             E::Reasoned { .. } => {}
             E::Diagnosed { diagnosis } => {
+                // One that an older version has written counts as the first.
+                self.diagnosed = self.diagnosed.max(u32::from(self.diagnosis.is_some())) + 1;
                 self.diagnosis = Some(diagnosis.clone());
                 self.state = State::Diagnosed;
             }
@@ -517,7 +534,14 @@ impl Incident {
             }
             E::Compensated { plan, .. } => self.outcome(plan) == Some(&Outcome::NotVerified),
             E::Recurred { plan, .. } => self.outcome(plan) == Some(&Outcome::Verified),
-            E::Called { step, .. } => !self.state.is_over() && *step == self.called,
+            E::Called { step, path, .. } => {
+                let is_next = match path {
+                    // Steps that another path has taken already are left out.
+                    Some(path) => *step >= self.steps_on(path),
+                    None => *step == self.called,
+                };
+                !self.state.is_over() && is_next
+            }
             E::HandedOver { .. } | E::Resolved { .. } => !self.state.is_over(),
         };
         if legal && (self.version > 0 || matches!(event, E::Opened { .. })) {
@@ -588,6 +612,14 @@ impl Incident {
             }
             record.outcome = outcome;
             record.facts.extend_from_slice(facts);
+        }
+    }
+
+    /// Under which its newest diagnosis is told: another one is a message of its own, not a silent edit far up.
+    pub fn diagnosis_key(&self) -> String {
+        match self.diagnosed {
+            0 | 1 => "diagnosis".to_owned(),
+            later => format!("diagnosis/{later}"),
         }
     }
 

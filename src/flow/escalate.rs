@@ -1,63 +1,79 @@
 //! Calls people about grave incidents that nobody has taken, step by step along the path of the service.
 //!
 //! Invariants: each step is taken once and is in the log; a schedule that cannot be read is asked again
-//! until the next step is due, and then passed over, said so.
+//! until the next step is due, and then passed over, said so; whoever cannot be mentioned was not called.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::deliver::Effect;
-use super::desk::{Desk, FlowError};
+use super::desk::{Decision, Desk, FlowError};
 use super::route;
 use crate::domain::card::{Block, Card, Span};
 use crate::domain::escalation::{self, Path, Step};
-use crate::domain::id::PersonId;
+use crate::domain::id::{IncidentId, PersonId};
 use crate::domain::incident::{Incident, IncidentEvent};
 use crate::domain::narrative;
+use crate::domain::plan::Plan;
 use crate::domain::route::Facts;
 use crate::ports::OnCall;
 use crate::store::Scope;
 
-/// Somebody who is called: as the chat knows them, or by name only.
+/// Somebody who is called: as the chat knows them, or by name only, which reaches nobody.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Called {
     Known(PersonId),
+    /// The chat does not know them.
     Named(String),
+    /// Whether it does could not be found out just now.
+    Unsure(String),
 }
 
 impl Called {
     pub fn span(&self) -> Span {
         match self {
             Self::Known(id) => Span::Person { id: id.to_string() },
-            Self::Named(name) => Span::quoted(name.clone()),
+            Self::Named(name) | Self::Unsure(name) => Span::quoted(name.clone()),
         }
     }
 
     pub fn id_or_name(&self) -> String {
         match self {
             Self::Known(id) => id.to_string(),
-            Self::Named(name) => name.clone(),
+            Self::Named(name) | Self::Unsure(name) => name.clone(),
         }
+    }
+
+    fn is_reached(&self) -> bool {
+        matches!(self, Self::Known(_))
     }
 }
 
 pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
+    let (mut schedules, nobody) = (Schedules::default(), tokio::sync::Notify::new());
     while !desk.stopping() {
         if !desk.config.escalation.is_empty() {
+            schedules.gather();
             for incident in desk.store.incidents(Scope::NotOver).await? {
-                if let Err(failure) = step(&desk, &incident).await {
+                if let Err(failure) = step(&desk, &mut schedules, &incident).await {
                     error!(incident = %incident.id, error = %failure, "nobody could be called");
                 }
             }
         }
-        desk.wait(&tokio::sync::Notify::new(), Duration::from_secs(1)).await;
+        tokio::select! {
+            () = desk.wait(&nobody, Duration::from_secs(1)) => {}
+            () = schedules.answered() => {}
+        }
     }
     Ok(())
 }
 
-async fn step(desk: &Desk, incident: &Incident) -> Result<(), FlowError> {
+async fn step(desk: &Arc<Desk>, schedules: &mut Schedules, incident: &Incident) -> Result<(), FlowError> {
     let wall_now = desk.clock.wall_now();
     // Most are taken, light or not due: what they are about need not be read.
     if !desk.config.escalation.iter().any(|path| path.due(incident, wall_now).is_some()) {
@@ -66,9 +82,30 @@ async fn step(desk: &Desk, incident: &Incident) -> Result<(), FlowError> {
     let facts = route::facts(desk, incident).await?;
     let Some(path) = escalation::path(&desk.config.escalation, &facts) else { return Ok(()) };
     let Some((number, step)) = path.due(incident, wall_now) else { return Ok(()) };
-    let (who, because) = match resolve(desk, step).await {
+    let ask = |step: Step| {
+        let desk = desk.clone();
+        async move { resolve(&desk, &step).await }
+    };
+    let Some(answer) = schedules.who(step, ask) else { return Ok(()) };
+    let has_next = path.step_from(incident, number + 1).is_some();
+    let (who, because) = match answer {
         Ok(who) if who.is_empty() => (vec![], format!("{step} names nobody now")),
-        Ok(who) => (who, format!("nobody has taken it; step {} of {}", number + 1, path.steps.len())),
+        Ok(who) if !who.iter().any(Called::is_reached) => {
+            let asked_for = schedules.asked_for(&incident.id, step);
+            let patience = if has_next { LOOKED_UP_FOR } else { Duration::from_secs(path.every_seconds) };
+            if who.iter().any(|one| matches!(one, Called::Unsure(_))) && asked_for < patience {
+                warn!(incident = %incident.id, %step, "who it is in the chat is looked up again");
+                return Ok(());
+            }
+            (vec![], format!("{step} names {}, whom the chat does not know", names(&who)))
+        }
+        Ok(mut who) => {
+            who.retain(|one| !incident.called_elsewhere(&path.name(), &one.id_or_name()));
+            match who.iter().any(Called::is_reached) {
+                true => (who, format!("nobody has taken it; step {} of {}", number + 1, path.steps.len())),
+                false => (vec![], format!("whoever {step} names was called already")),
+            }
+        }
         Err(why) => {
             let given_up = path.due_at(incident) + Duration::from_secs(path.every_seconds);
             if wall_now < given_up {
@@ -79,7 +116,7 @@ async fn step(desk: &Desk, incident: &Incident) -> Result<(), FlowError> {
         }
     };
     let failed = who.is_empty().then_some(because.as_str());
-    let card = page(incident, &who, failed, &what_next(desk, path, number, &who));
+    let card = page(incident, &who, failed, &what_next(desk, path, incident, number, &who));
     desk.change(&incident.id, |change| {
         // Taken while the schedule was read: nobody is called any more.
         if change.incident().owner.is_some() {
@@ -87,16 +124,99 @@ async fn step(desk: &Desk, incident: &Incident) -> Result<(), FlowError> {
         }
         change.record(IncidentEvent::Called {
             step: number,
-            who: who.iter().map(Called::id_or_name).collect(),
+            who: who.iter().filter(|one| one.is_reached()).map(Called::id_or_name).collect(),
             because: because.clone(),
+            path: Some(path.name()),
         })?;
         // What calls people is not held for a digest or for the morning.
         change.tell("root", &Effect::Root);
-        change.tell(&format!("note/called/{number}"), &Effect::Note { card: card.clone() });
+        // A message of its own, whatever path it is on: an edit wakes nobody.
+        let key = format!("note/called/{}", change.incident().version);
+        change.tell(&key, &Effect::Note { card: card.clone() });
         Ok(())
     })
     .await?;
     Ok(())
+}
+
+fn names(who: &[Called]) -> String {
+    who.iter().map(Called::id_or_name).collect::<Vec<_>>().join(", ")
+}
+
+/// How long a directory that does not answer is asked again before the next is called.
+const LOOKED_UP_FOR: Duration = Duration::from_secs(10);
+/// How long an answer of a schedule, or that there is none, serves all incidents.
+const SERVES: Duration = Duration::from_secs(5);
+
+type Answer = Result<Vec<Called>, String>;
+
+/// What schedules have answered lately. They are asked beside the calls, each once for all incidents: one that
+/// hangs delays nobody but those who wait for it.
+#[derive(Default)]
+struct Schedules {
+    answers: HashMap<String, (Instant, Answer)>,
+    asking: JoinSet<(String, Answer)>,
+    asked: HashSet<String>,
+    /// Since when a step waits for whom it names.
+    waiting: HashMap<(IncidentId, String), Instant>,
+}
+
+impl Schedules {
+    /// `None`: it is being asked.
+    fn who<F>(&mut self, step: &Step, ask: impl FnOnce(Step) -> F) -> Option<Answer>
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        if let Step::Person(person) = step {
+            return Some(Ok(vec![Called::Known(PersonId::new(person.clone()))]));
+        }
+        let name = step.to_string();
+        if let Some((_, answer)) = self.answers.get(&name) {
+            return Some(answer.clone());
+        }
+        if self.asked.insert(name.clone()) {
+            let answer = ask(step.clone());
+            self.asking.spawn(async move { (name, answer.await) });
+        }
+        None
+    }
+
+    /// For how long this step has named nobody whom the chat knows.
+    fn asked_for(&mut self, incident: &IncidentId, step: &Step) -> Duration {
+        const FORGOTTEN: Duration = Duration::from_secs(3_600);
+        self.waiting.retain(|_, since| since.elapsed() < FORGOTTEN);
+        self.waiting.entry((incident.clone(), step.to_string())).or_insert_with(Instant::now).elapsed()
+    }
+
+    /// Takes what was answered meanwhile, and forgets what is old.
+    fn gather(&mut self) {
+        self.answers.retain(|_, (at, _)| at.elapsed() < SERVES);
+        while let Some(answered) = self.asking.try_join_next() {
+            self.keep(answered);
+        }
+    }
+
+    /// Ends with the next answer; never, when nothing is asked.
+    async fn answered(&mut self) {
+        match self.asking.join_next().await {
+            Some(answered) => self.keep(answered),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn keep(&mut self, answered: Result<(String, Answer), JoinError>) {
+        match answered {
+            Ok((name, answer)) => {
+                self.asked.remove(&name);
+                self.answers.insert(name, (Instant::now(), answer));
+            }
+            // Which it was is not known any more: all may be asked again.
+            Err(failure) => {
+                error!(error = %failure, "the question to a schedule ended unheard");
+                self.asked.clear();
+            }
+        }
+    }
 }
 
 /// What somebody who was asleep reads on a phone: what is broken and since when, what to press, who is next.
@@ -105,20 +225,19 @@ fn page(incident: &Incident, who: &[Called], failed: Option<&str>, next: &str) -
     let id = &incident.id;
     let (before, what) = (format!("{} {id} ", incident.severity.as_str()), narrative::headline(incident));
     let failed = failed.map_or_else(String::new, |why| format!("{why}. "));
-    let after = format!(". {failed}Nobody has it; press Acknowledge or write /ops take {id}. {next}");
-    let fallback = format!("{before}{what}{after}");
-    let mut spans = vec![];
-    for one in who {
-        spans.push(one.span());
-        spans.push(Span::plain(" "));
-    }
-    spans.extend([Span::plain(before), Span::quoted(what), Span::plain(after)]);
+    let after = format!("Nobody has it; press Acknowledge or write /ops take {id}. {next}");
+    let fallback = format!("{before}{what}. {failed}{after}");
+    let mut spans = mentions(who);
+    // Names and errors are of other systems.
+    let quoted = if failed.is_empty() { what } else { format!("{what}. {failed}") };
+    let after = if failed.is_empty() { format!(". {after}") } else { after };
+    spans.extend([Span::plain(before), Span::quoted(quoted), Span::plain(after)]);
     Card { fallback, blocks: vec![Block::Text { spans }] }
 }
 
-fn what_next(desk: &Desk, path: &Path, number: usize, who: &[Called]) -> String {
+fn what_next(desk: &Desk, path: &Path, incident: &Incident, number: usize, who: &[Called]) -> String {
     let place = format!("(step {} of {})", number + 1, path.steps.len());
-    match path.steps.get(number + 1) {
+    match path.step_from(incident, number + 1).map(|(_, step)| step) {
         None => format!("Nobody else is called after this {place}."),
         // Where nobody was reached the next is as due as this one was.
         Some(next) if who.is_empty() => format!("Next, at once: {} {place}.", in_words(desk, next)),
@@ -146,19 +265,66 @@ pub async fn who_has_it(desk: &Desk, incident: &Incident) -> Vec<Called> {
     if let Some(owner) = &incident.owner {
         return vec![Called::Known(PersonId::new(owner.clone()))];
     }
-    let facts = match route::facts(desk, incident).await {
-        Ok(facts) => facts,
+    match path_of(desk, incident).await {
+        Some(path) => last_called(desk, incident, path).await,
+        None => vec![],
+    }
+}
+
+/// As `who_has_it`; of what is too light to call anybody only the owner.
+pub async fn who_is_asked(desk: &Desk, incident: &Incident) -> Vec<Called> {
+    if let Some(owner) = &incident.owner {
+        return vec![Called::Known(PersonId::new(owner.clone()))];
+    }
+    match path_of(desk, incident).await {
+        Some(path) if incident.severity >= path.from => last_called(desk, incident, path).await,
+        Some(_) | None => vec![],
+    }
+}
+
+async fn path_of<'a>(desk: &'a Desk, incident: &Incident) -> Option<&'a Path> {
+    if desk.config.escalation.is_empty() {
+        return None;
+    }
+    match route::facts(desk, incident).await {
+        Ok(facts) => escalation::path(&desk.config.escalation, &facts),
         Err(failure) => {
             warn!(incident = %incident.id, error = %failure, "who is on call is not known");
-            return vec![];
+            None
         }
-    };
-    let Some(path) = escalation::path(&desk.config.escalation, &facts) else { return vec![] };
-    let Some(step) = path.steps.get(incident.called.saturating_sub(1)).or(path.steps.first()) else { return vec![] };
+    }
+}
+
+async fn last_called(desk: &Desk, incident: &Incident, path: &Path) -> Vec<Called> {
+    let last = incident.steps_on(&path.name()).saturating_sub(1);
+    let Some(step) = path.steps.get(last).or(path.steps.first()) else { return vec![] };
     resolve(desk, step).await.unwrap_or_else(|why| {
         warn!(%step, why, "who is on call is not known");
         vec![]
     })
+}
+
+/// Them, as a card begins that is for them.
+pub fn mentions(who: &[Called]) -> Vec<Span> {
+    who.iter().flat_map(|one| [one.span(), Span::plain(" ")]).collect()
+}
+
+/// A note that is for them.
+pub fn note_to(who: &[Called], text: &str) -> Card {
+    let mut spans = mentions(who);
+    spans.push(Span::bold(text));
+    Card { fallback: text.to_owned(), blocks: vec![Block::Text { spans }] }
+}
+
+/// Below the card of a plan that waits for people; whoever has asked for it knows. Nothing where nobody has
+/// the incident.
+pub fn ask_for_decision(change: &mut Decision<'_>, plan: &Plan, who: &[Called]) {
+    let asks = |one: &&Called| plan.requester.as_deref() != Some(one.id_or_name().as_str());
+    let who: Vec<Called> = who.iter().filter(asks).cloned().collect();
+    if !who.is_empty() {
+        let card = note_to(&who, &format!("{} waits for a decision: {}.", plan.id, plan.action));
+        change.tell(&format!("note/{}/asked", plan.id), &Effect::Note { card });
+    }
 }
 
 /// The path of a service in words, as of now; where no service is named, all paths and what each is for.
@@ -230,20 +396,19 @@ async fn known(desk: &Desk, one: OnCall) -> Called {
     if let Some(person) = listed {
         return Called::Known(PersonId::new(person.id.clone()));
     }
-    let found = match desk.authority.directory() {
-        Some(directory) => directory.by_email(email).await.unwrap_or_else(|failure| {
-            warn!(%failure, "somebody on call is called by name only");
-            None
-        }),
-        None => None,
-    };
-    found.map_or(Called::Named(one.name), Called::Known)
+    let Some(directory) = desk.authority.directory() else { return Called::Named(one.name) };
+    match directory.by_email(email).await {
+        Ok(found) => found.map_or(Called::Named(one.name), Called::Known),
+        Err(failure) => {
+            warn!(%failure, "somebody on call is known by name only");
+            Called::Unsure(one.name)
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::id::IncidentId;
     use crate::domain::incident::Sev;
 
     #[test]
@@ -258,5 +423,23 @@ mod tests {
         assert_eq!(card.plain_text(), format!("ada {expected}"));
         let card = page(&incident, &[], Some("pagerduty:P1 names nobody now"), "Next, at once: @bob (step 1 of 2).");
         assert!(card.fallback.contains("PostgresDown. pagerduty:P1 names nobody now. Nobody has it"), "{card:?}");
+    }
+    #[tokio::test]
+    async fn a_schedule_that_hangs_delays_nobody_and_is_asked_once() {
+        let mut schedules = Schedules::default();
+        let slow: Step = "pagerduty:SLOW".parse().unwrap();
+        assert_eq!(schedules.who(&slow, |_| std::future::pending()), None);
+        let again = schedules.who(&slow, |_| async { panic!("it is being asked") });
+        assert_eq!(again, None);
+        let ada = Called::Known(PersonId::new("t/ada".to_owned()));
+        let person = schedules.who(&"t/ada".parse().unwrap(), |_| async { panic!("a person is not asked for") });
+        assert_eq!(person, Some(Ok(vec![ada])));
+        let quick: Step = "opsgenie:Quick".parse().unwrap();
+        assert_eq!(schedules.who(&quick, |_| async { Err("503".to_owned()) }), None);
+        schedules.answered().await;
+        for _ in 0..2 {
+            let known = schedules.who(&quick, |_| async { panic!("its failure serves for a while") });
+            assert_eq!(known, Some(Err("503".to_owned())));
+        }
     }
 }

@@ -26,7 +26,10 @@ pub fn tell_event(event: &IncidentEvent) -> Option<String> {
             let because = because.as_ref().map_or_else(String::new, |because| format!(": {because}"));
             format!("handed to {to} by {by}{because}")
         }
-        E::Called { step, who, because } => format!("called {} (step {}): {because}", who.join(", "), step + 1),
+        E::Called { step, who, because, .. } if who.is_empty() => {
+            format!("called nobody (step {}): {because}", step + 1)
+        }
+        E::Called { step, who, because, .. } => format!("called {} (step {}): {because}", who.join(", "), step + 1),
         E::PlanReminded { who, .. } => format!("reminded that the approval runs out: {}", who.join(", ")),
         E::InvestigationStarted { reasoner, because } => format!("investigation starts ({reasoner}): {because}"),
         E::EvidenceStored { evidence, summary, .. } => format!("[{}] {summary}", evidence.mark()),

@@ -303,3 +303,23 @@ async fn who_is_on_call_is_asked_where_it_is_known() {
     let called = talking.in_thread("INC-1", "step 2 of 2").await;
     assert!(called.contains("local/ada"), "{called}");
 }
+
+#[tokio::test]
+async fn whoever_the_chat_does_not_know_was_not_called_and_the_next_is_at_once() {
+    async fn oncalls() -> Json<Value> {
+        let user = json!({"name": "Second", "email": "second@example.com"});
+        Json(json!({"oncalls": [{"escalation_level": 1, "user": user}]}))
+    }
+    let url = serve(Router::new().route("/oncalls", get(oncalls))).await;
+    let more = format!(
+        "{}[oncall.pagerduty]\ntoken = \"t\"\nurl = {url:?}\n\
+         [[escalation]]\nevery_seconds = 3600\nsteps = [\"pagerduty:PABC\", \"local/ada\"]\n",
+        four()
+    );
+    let mut talking = Talking::with_approvers(APPROVERS, &more).await;
+    with_plan(&mut talking, Seeded::default()).await;
+    let passed = talking.in_thread("INC-1", "Second, whom the chat does not know").await;
+    assert!(passed.contains("Next, at once: @ada (step 1 of 2)"), "{passed}");
+    let called = talking.in_thread("INC-1", "step 2 of 2").await;
+    assert!(called.contains("local/ada"), "{called}");
+}

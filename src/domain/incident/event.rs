@@ -17,6 +17,8 @@ use crate::domain::time::Timestamp;
 /// Everything that happens to an incident. Appended, never changed.
 /// The result of an undo that was written.
 pub const UNDONE: &str = "undone";
+/// Who has done something, where it was no person.
+pub const MACHINE: &str = "midwatch";
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -86,6 +88,9 @@ pub enum IncidentEvent {
         step: usize,
         who: Vec<String>,
         because: String,
+        /// Its name; `None`: written by an older version.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
     },
     InvestigationStarted {
         reasoner: String,

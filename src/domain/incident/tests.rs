@@ -148,6 +148,7 @@ fn a_step_that_called_nobody_costs_no_time() {
         step,
         who: who.iter().map(|&one| one.to_owned()).collect(),
         because: "nobody has taken it".into(),
+        path: None,
     };
     incident.apply(&called(0, &[]), at(100)).expect("it is called");
     assert_eq!((incident.called, incident.called_at), (1, None));
