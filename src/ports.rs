@@ -26,7 +26,7 @@ use crate::domain::time::Timestamp;
 
 pub use hooks::{DeclaredHook, Hooks};
 pub use instrument::{Handling, Instrument, InstrumentError, Observation};
-pub use outlets::{Attempt, Channels, Outlet, OutletError};
+pub use outlets::{Attempt, Channels, Outlet, OutletError, Queue};
 pub use people::{Directory, DirectoryError, OnCall, Rota, RotaError, Standing};
 pub use remedy::{DeclaredJob, Grant, Identity, Settled, Standing, Took, Wish};
 pub use traces::{Dependency, Outcomes, TraceQuery, Traces};

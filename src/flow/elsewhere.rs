@@ -1,30 +1,32 @@
 //! Outbox -> other systems: pagers, trackers, other chats, webhooks.
 //!
 //! Invariants: what is told is decided in the transaction of what happened; in order for each system and
-//! incident; one system that is away holds up no other, nor the chat.
+//! incident; one system that is away holds up no other, nor the chat, and one notice that cannot be delivered
+//! holds up no other incident's; people learn what did not arrive.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::deliver::Effect;
 use super::desk::{Decision, Desk, FlowError};
+use super::escalate;
 use crate::domain::card::{Block, Card, Span};
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent};
 use crate::domain::notice::{Notice, Phase, phase_of};
 use crate::domain::time::Timestamp;
-use crate::ports::{Attempt, Outlet, OutletError, Person};
+use crate::ports::{Attempt, Outlet, OutletError, Person, Queue};
 use crate::store::{Batch, Draft, ELSEWHERE, NewEffect, OutboxRow};
 
 /// Tried for so long; later nobody would want it.
 const KEPT: Duration = Duration::from_secs(3 * 86_400);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const AT_ONCE: i64 = 64;
+/// Tries after which people learn that it has not arrived: some seconds.
+const SAID_AFTER: i64 = 4;
 
 /// What others hear of the drafts in the batch. Called before they are written.
 pub fn announce(desk: &Desk, batch: &mut Batch, wall_now: Timestamp) {
@@ -65,8 +67,8 @@ fn for_all(desk: &Desk, notice: &Notice) -> Vec<NewEffect> {
     wants
         .map(|outlet| NewEffect {
             key: format!(
-                "{ELSEWHERE}{}/{}/{:08}-{}",
-                outlet.name(),
+                "{}{}/{:08}-{}",
+                beginning(outlet.as_ref(), outlet.queue(notice)),
                 notice.incident,
                 notice.version,
                 notice.phase.as_str()
@@ -98,51 +100,85 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
         return Ok(());
     }
     // Each at its own pace: one that hangs holds up no other.
-    let queues = desk.outlets.iter().map(|outlet| queue(&desk, outlet.as_ref()));
+    let outlets = desk.outlets.iter();
+    let queues = outlets.flat_map(|outlet| outlet.queues().iter().map(move |which| (outlet.as_ref(), *which)));
+    let queues = queues.map(|(outlet, which)| queue(&desk, outlet, which));
     futures::future::try_join_all(queues).await.map(drop)
 }
 
-async fn queue(desk: &Desk, outlet: &dyn Outlet) -> Result<(), FlowError> {
-    let resting: Mutex<HashMap<String, Instant>> = Mutex::default();
+fn beginning(outlet: &dyn Outlet, queue: Queue) -> String {
+    match queue {
+        Queue::Main => format!("{ELSEWHERE}{}/", outlet.name()),
+        Queue::Notes => format!("{ELSEWHERE}{}~notes/", outlet.name()),
+    }
+}
+
+/// How one queue of a system was answered lately.
+#[derive(Default)]
+struct Lately {
+    /// The incident whose notice failed last, since something was taken.
+    failed: Option<String>,
+    rests: i64,
+    rests_until: Option<Instant>,
+}
+
+impl Lately {
+    fn is_resting(&self, now: Instant) -> bool {
+        self.rests_until.is_some_and(|until| until > now)
+    }
+
+    fn taken(&mut self) {
+        *self = Self::default();
+    }
+
+    /// One notice may be at fault by itself; where that of another incident fails next, it is the system.
+    fn failed(&mut self, incident: &str, failure: &OutletError, now: Instant) {
+        let another = self.failed.as_deref().is_some_and(|last| last != incident);
+        self.failed = Some(incident.to_owned());
+        self.rests_until = match failure {
+            OutletError::Later(pause) => Some(now + *pause),
+            _ if another => Some(now + backoff(self.rests)),
+            OutletError::Unavailable(_) | OutletError::Unknown(_) | OutletError::Refused(_) => None,
+        };
+        self.rests += i64::from(another);
+    }
+}
+
+fn backoff(times: i64) -> Duration {
+    Duration::from_millis(500 << times.clamp(0, 9)).min(LONGEST_PAUSE)
+}
+
+async fn queue(desk: &Desk, outlet: &dyn Outlet, which: Queue) -> Result<(), FlowError> {
+    let mut lately = Lately::default();
     while !desk.stopping() {
-        if !round(desk, outlet, &resting).await? {
+        if !round(desk, outlet, which, &mut lately).await? {
             desk.wait(&desk.bells.elsewhere, Duration::from_millis(250)).await;
         }
     }
     Ok(())
 }
 
-/// One look at the queue of one system; gives whether anything was delivered.
-async fn round(desk: &Desk, outlet: &dyn Outlet, resting: &Mutex<HashMap<String, Instant>>) -> Result<bool, FlowError> {
-    if resting.lock().await.get(outlet.name()).is_some_and(|until| *until > Instant::now()) {
+/// One look at one queue of one system; gives whether anything was delivered.
+async fn round(desk: &Desk, outlet: &dyn Outlet, which: Queue, lately: &mut Lately) -> Result<bool, FlowError> {
+    if lately.is_resting(Instant::now()) {
         return Ok(false);
     }
-    let queue = format!("{ELSEWHERE}{}/", outlet.name());
-    let rows = desk.store.outbox_under(&queue, AT_ONCE).await?;
-    let wall_now = desk.clock.wall_now();
+    // A note is told after what it is about.
+    let (own, main) = (beginning(outlet, which), beginning(outlet, Queue::Main));
+    let rows = desk.store.outbox_heads(&own, &main, desk.clock.wall_now(), AT_ONCE).await?;
     let mut progressed = false;
-    let mut waiting: Vec<&str> = vec![];
     for row in &rows {
-        let incident = row.incident.as_deref().unwrap_or_default();
-        // The rows of one incident are sent in order: the first that waits holds up the rest.
-        if waiting.contains(&incident) {
-            continue;
-        }
-        if row.not_before > wall_now.millis() {
-            waiting.push(incident);
-            continue;
-        }
-        if desk.stopping() {
+        if desk.stopping() || lately.is_resting(Instant::now()) {
             break;
         }
         match deliver(desk, outlet, row).await {
-            Ok(()) => progressed = true,
+            Ok(()) => {
+                lately.taken();
+                progressed = true;
+            }
             Err(failure) => {
-                let rest = postpone(desk, outlet, row, &failure).await?;
-                waiting.push(incident);
-                if let Some(rest) = rest {
-                    resting.lock().await.insert(outlet.name().to_owned(), Instant::now() + rest);
-                    break;
+                if postpone(desk, outlet, row, &failure).await? == Fate::Kept {
+                    lately.failed(row.incident.as_deref().unwrap_or_default(), &failure, Instant::now());
                 }
             }
         }
@@ -165,7 +201,11 @@ async fn deliver(desk: &Desk, outlet: &dyn Outlet, row: &OutboxRow) -> Result<()
         tell_name(desk, outlet, &notice, &named).await;
     }
     let done = desk.store.outbox_ended(row, None, desk.clock.wall_now()).await;
-    done.map_err(|failure| OutletError::Unknown(failure.to_string()))
+    done.map_err(|failure| OutletError::Unknown(failure.to_string()))?;
+    if row.attempts >= SAID_AFTER {
+        say(desk, outlet, &notice, "has it now", &format!("after {} tries", row.attempts + 1)).await;
+    }
+    Ok(())
 }
 
 /// What it is called there, so that people find it.
@@ -189,35 +229,93 @@ async fn tell_name(desk: &Desk, outlet: &dyn Outlet, notice: &Notice, named: &st
     }
 }
 
-/// How long the whole system is left alone, if it is; a row that will never work leaves the queue.
-async fn postpone(
-    desk: &Desk,
-    outlet: &dyn Outlet,
-    row: &OutboxRow,
-    failure: &OutletError,
-) -> Result<Option<Duration>, FlowError> {
+/// What becomes of a row that could not be delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Kept,
+    /// It will never work.
+    GivenUp,
+}
+
+async fn postpone(desk: &Desk, outlet: &dyn Outlet, row: &OutboxRow, failure: &OutletError) -> Result<Fate, FlowError> {
     let wall_now = desk.clock.wall_now();
-    let backoff = Duration::from_millis(500 << row.attempts.clamp(0, 9)).min(LONGEST_PAUSE);
     let old = wall_now.since(Timestamp::from_millis(row.created_at)) > KEPT;
     let pause = match failure {
         OutletError::Refused(_) => None,
         _ if old => None,
         OutletError::Later(pause) => Some(*pause),
         // A time-out tells as much about the next as a refusal to connect.
-        OutletError::Unavailable(_) | OutletError::Unknown(_) => Some(backoff),
+        OutletError::Unavailable(_) | OutletError::Unknown(_) => Some(backoff(row.attempts)),
     };
     let text = failure.to_string();
-    match pause {
-        Some(pause) => {
-            warn!(outlet = outlet.name(), key = row.key, reason = text, "tried again");
-            desk.store.outbox_retry(row.id, wall_now + pause, &text, "due").await?;
+    let notice: Option<Notice> = serde_json::from_str(&row.body).ok();
+    let Some(pause) = pause else {
+        error!(outlet = outlet.name(), key = row.key, reason = text, "will not be delivered");
+        let body = serde_json::json!({"reason": text, "attempts": row.attempts});
+        desk.audit("delivery.failed", &row.key, body).await?;
+        desk.store.outbox_retry(row.id, wall_now, &text, "failed").await?;
+        if let Some(notice) = &notice {
+            say(desk, outlet, notice, "could not be told, and it is not tried again", &text).await;
         }
-        None => {
-            error!(outlet = outlet.name(), key = row.key, reason = text, "will not be delivered");
-            let body = serde_json::json!({"reason": text, "attempts": row.attempts});
-            desk.audit("delivery.failed", &row.key, body).await?;
-            desk.store.outbox_retry(row.id, wall_now, &text, "failed").await?;
-        }
+        return Ok(Fate::GivenUp);
+    };
+    warn!(outlet = outlet.name(), key = row.key, reason = text, "tried again");
+    desk.store.outbox_retry(row.id, wall_now + pause, &text, "due").await?;
+    // Trackers count each try twice: before it, and here.
+    let counted = row.attempts + 1 + i64::from(outlet.tracks());
+    if let Some(notice) = notice.filter(|_| row.attempts < SAID_AFTER && counted >= SAID_AFTER) {
+        say(desk, outlet, &notice, "could not be told yet, and it is tried again", &text).await;
     }
-    Ok(pause)
+    Ok(Fate::Kept)
+}
+
+/// People in the chat may be all who can hear of it: they learn that another system does not.
+async fn say(desk: &Desk, outlet: &dyn Outlet, notice: &Notice, what: &str, why: &str) {
+    let id = IncidentId::new(notice.incident.clone());
+    // It would have got somebody up.
+    let is_page = matches!(notice.phase, Phase::Opened | Phase::Changed);
+    let told = format!("{} {what}: {} ({})", outlet.name(), notice.text, notice.phase.as_str());
+    let mut spans = vec![];
+    if is_page && let Ok(Some(incident)) = desk.store.incident(&id).await {
+        spans.extend(escalate::mentions(&escalate::who_is_asked(desk, &incident).await));
+    }
+    spans.push(Span::plain(format!("{} {what}: ", outlet.name())));
+    spans.push(Span::quoted(format!("{} ({}): {why}", notice.text, notice.phase.as_str())));
+    let card = Card { fallback: told, blocks: vec![Block::Text { spans }] };
+    // Each page by itself; of all else the latest.
+    let version = if is_page { format!("/{}", notice.version) } else { String::new() };
+    let key = format!("note/{}/failed{version}", outlet.name());
+    let noted = desk
+        .change(&id, |change| {
+            change.tell(&key, &Effect::Note { card: card.clone() });
+            Ok(())
+        })
+        .await;
+    if let Err(failure) = noted {
+        warn!(incident = notice.incident, error = %failure, what, "the thread does not learn of it");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_notice_that_fails_stops_no_other_and_two_incidents_tell_of_the_system() {
+        let (mut lately, now) = (Lately::default(), Instant::now());
+        let away = OutletError::Unavailable("500".into());
+        for _ in 0..20 {
+            lately.failed("INC-1", &away, now);
+            assert!(!lately.is_resting(now), "only one incident's notice fails");
+        }
+        lately.failed("INC-2", &away, now);
+        assert!(lately.is_resting(now) && !lately.is_resting(now + backoff(0)), "a short rest at first");
+        lately.failed("INC-1", &away, now);
+        assert!(lately.is_resting(now + backoff(0)), "and a longer one");
+        lately.taken();
+        lately.failed("INC-1", &away, now);
+        assert!(!lately.is_resting(now), "it has answered since");
+        lately.failed("INC-1", &OutletError::Later(Duration::from_secs(7)), now);
+        assert!(lately.is_resting(now + Duration::from_secs(6)), "it has asked for a rest");
+    }
 }

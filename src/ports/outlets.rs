@@ -15,6 +15,14 @@ pub trait Outlet: Send + Sync + 'static {
     fn name(&self) -> &str;
     /// Whether this is for it.
     fn wants(&self, notice: &Notice) -> bool;
+    /// Each is emptied by itself: what one waits for holds up no other.
+    fn queues(&self) -> &'static [Queue] {
+        &[Queue::Main]
+    }
+    /// One of `queues`.
+    fn queue(&self, _notice: &Notice) -> Queue {
+        Queue::Main
+    }
     /// Whether it takes tasks for later.
     fn tracks(&self) -> bool {
         false
@@ -24,6 +32,13 @@ pub trait Outlet: Send + Sync + 'static {
     async fn send(&self, key: &str, notice: &Notice, attempt: Attempt) -> Result<Option<String>, OutletError>;
     /// One line for `midwatch check`; tells nobody anything.
     async fn check(&self) -> Result<String, OutletError>;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queue {
+    Main,
+    /// What is told over another of its doors, after what it is about.
+    Notes,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

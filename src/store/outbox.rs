@@ -39,15 +39,28 @@ impl Store {
         })?)
     }
 
-    /// All that is open in the queue whose keys begin so, in order, also what is not due yet.
-    pub async fn outbox_under(&self, beginning: &str, limit: i64) -> Result<Vec<OutboxRow>, StoreError> {
+    /// Of each incident the oldest that is open in the queue whose keys begin so, where it is due and nothing
+    /// older of `behind` is open; the least tried first, so that what fails again and again stands before
+    /// nothing else.
+    pub async fn outbox_heads(
+        &self,
+        queue: &str,
+        behind: &str,
+        wall_now: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
         Ok(on!(self, pool => {
             sqlx::query_as(
                 "SELECT id,key,incident,body,attempts,revision,created_at,not_before FROM outbox \
-                 WHERE state='due' AND substr(key, 1, $1)=$2 ORDER BY id LIMIT $3",
+                 WHERE id IN (SELECT min(id) FROM outbox WHERE state='due' \
+                 AND (substr(key, 1, $1)=$2 OR substr(key, 1, $3)=$4) GROUP BY incident) \
+                 AND substr(key, 1, $1)=$2 AND not_before<=$5 ORDER BY attempts, id LIMIT $6",
             )
-            .bind(beginning.chars().count() as i32)
-            .bind(beginning)
+            .bind(queue.chars().count() as i32)
+            .bind(queue)
+            .bind(behind.chars().count() as i32)
+            .bind(behind)
+            .bind(wall_now.millis())
             .bind(limit)
             .fetch_all(pool)
             .await
@@ -191,6 +204,25 @@ mod tests {
         let due = store.outbox_due(Timestamp::from_millis(8), 4).await.unwrap();
         let keys: Vec<&str> = due.iter().map(|row| row.key.as_str()).collect();
         assert_eq!(keys, ["answer", "INC-3000/root", "INC-1/root", "INC-2/root"]);
+    }
+
+    #[tokio::test]
+    async fn what_fails_again_and_again_stands_before_no_other_incident() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("m.db").display().to_string()).await.unwrap();
+        let Db::Sqlite(pool) = &store.core.db else { panic!("the embedded store") };
+        let rows = "INSERT INTO outbox(key,incident,body,state,attempts,not_before,created_at) VALUES \
+             ('e/p/INC-1/1','INC-1','{}','due',7,0,0), ('e/p/INC-1/2','INC-1','{}','due',0,0,0), \
+             ('e/p/INC-2/1','INC-2','{}','due',0,0,0), ('e/p/INC-3/1','INC-3','{}','due',0,99,0), \
+             ('e/p/INC-3/2','INC-3','{}','due',0,0,0), ('e/p~notes/INC-2/2','INC-2','{}','due',0,0,0), \
+             ('e/p~notes/INC-4/1','INC-4','{}','due',0,0,0), ('e/p/INC-4/2','INC-4','{}','due',0,0,0)";
+        sqlx::query(rows).execute(pool).await.unwrap();
+        let heads = async |queue: &str| {
+            let rows = store.outbox_heads(queue, "e/p/", Timestamp::from_millis(9), 9).await.unwrap();
+            rows.into_iter().map(|row| row.key).collect::<Vec<_>>()
+        };
+        assert_eq!(heads("e/p/").await, ["e/p/INC-2/1", "e/p/INC-4/2", "e/p/INC-1/1"], "in order within an incident");
+        assert_eq!(heads("e/p~notes/").await, ["e/p~notes/INC-4/1"], "a note waits for what it is about");
     }
 
     #[tokio::test]

@@ -282,6 +282,52 @@ async fn what_will_never_work_is_given_up_and_holds_nobody_up() {
     assert!(given_up.len() >= 4 && given_up[0].contains("400 Bad Request: no such workflow"), "{given_up:?}");
 }
 
+#[tokio::test]
+async fn what_one_incident_cannot_be_told_holds_no_other_up_and_is_said_in_the_chat() {
+    let hook = Other::start(|heard, _| match heard.json()["data"]["incident"] == "INC-1" {
+        true => (StatusCode::INTERNAL_SERVER_ERROR, "no such mapping").into_response(),
+        false => accepted(),
+    })
+    .await;
+    let more = format!(
+        "{AT_ONCE}[[elsewhere.webhook]]\nname = \"hook\"\nurl = {:?}\nsecrets = [\"s\"]\nwants = {{ from = \"SEV4\" }}\n",
+        hook.url
+    );
+    let talking = Talking::start(&more).await;
+    talking.fire("pay").await;
+    talking.in_thread("INC-1", "hook could not be told yet").await;
+    talking.fire("search").await;
+    talking.incident("INC-2", |incident| incident["state"] == "handed_over").await;
+    let of_second = |heard: &[Heard]| heard.iter().any(|one| one.json()["data"]["incident"] == "INC-2").then_some(());
+    hook.until(&talking, "the other incident", of_second).await;
+}
+
+#[tokio::test]
+async fn pages_go_out_while_only_the_notes_of_a_pager_fail() {
+    let pager = Other::start(|heard, _| match heard.path.as_str() {
+        "/v2/enqueue" => accepted(),
+        _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    })
+    .await;
+    let more = format!(
+        "{AT_ONCE}[elsewhere]\nsource = \"here\"\n[[elsewhere.pagerduty]]\nrouting_key = \"R0\"\nevents_url = {0:?}\n\
+         api_url = {0:?}\napi_token = \"t0k\"\nfrom_email = \"watch@example.com\"\nwants = {{ from = \"SEV4\" }}\n",
+        pager.url
+    );
+    let talking = Talking::start(&more).await;
+    talking.fire("pay").await;
+    let asked =
+        |heard: &[Heard]| (heard.iter().filter(|one| one.path.starts_with("/incidents")).count() >= 3).then_some(());
+    pager.until(&talking, "notes that fail", asked).await;
+    let before = pager.count();
+    talking.fire("search").await;
+    let triggered = |heard: &[Heard]| {
+        let mut later = heard[before..].iter().filter(|one| one.path == "/v2/enqueue").map(Heard::json);
+        later.any(|event| event["event_action"] == "trigger" && event["dedup_key"] == "here/INC-2").then_some(())
+    };
+    pager.until(&talking, "the page of the other", triggered).await;
+}
+
 fn of_team(service: &str, team: &str, severity: &str) -> Value {
     let mut alert = alert("Down", service);
     alert["labels"]["team"] = json!(team);

@@ -9,7 +9,7 @@ use super::{client, send, wants};
 use crate::config::{PagerDutyConfig, Wanted};
 use crate::domain::incident::Sev;
 use crate::domain::notice::{Notice, Phase};
-use crate::ports::{Attempt, Outlet, OutletError};
+use crate::ports::{Attempt, Outlet, OutletError, Queue};
 
 const EVENTS: &str = "https://events.pagerduty.com";
 const API: &str = "https://api.pagerduty.com";
@@ -108,6 +108,19 @@ impl PagerDuty {
 impl Outlet for PagerDuty {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Notes go to the REST API: where only that is away, pages must not wait behind them.
+    fn queues(&self) -> &'static [Queue] {
+        &[Queue::Main, Queue::Notes]
+    }
+
+    fn queue(&self, notice: &Notice) -> Queue {
+        match notice.phase {
+            Phase::Diagnosed | Phase::Planned => Queue::Notes,
+            Phase::Opened | Phase::Changed | Phase::Acknowledged | Phase::Resolved => Queue::Main,
+            Phase::FollowUp | Phase::Reviewed => Queue::Main,
+        }
     }
 
     fn wants(&self, notice: &Notice) -> bool {
