@@ -219,10 +219,17 @@ pub enum ChatError {
     /// Perhaps sent: read back before trying again.
     #[error("result unknown: {0}")]
     Unknown(String),
-    /// Not sent, worth trying again (5xx before acceptance, connection refused).
+    /// Not sent, worth trying again: connection refused, 5xx before acceptance, and what a person mends, such
+    /// as a token, a scope or a proxy.
     #[error("chat unavailable: {0}")]
     Unavailable(String),
-    /// Will never work as it is (missing scope, unknown channel, invalid blocks).
+    /// Not sent: the channel is gone or closed to us; another one would do.
+    #[error("refused by the chat: {0}")]
+    NoChannel(String),
+    /// Not done: the message is not there any more; a new one would do.
+    #[error("refused by the chat: {0}")]
+    NoMessage(String),
+    /// Will never work as it is (invalid blocks).
     #[error("refused by the chat: {0}")]
     Refused(String),
 }

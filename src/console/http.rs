@@ -564,7 +564,7 @@ async fn said_at(
             NotSaid::Chat(why) => why,
         };
         let status = match why {
-            ChatError::Refused(_) => StatusCode::NOT_FOUND,
+            ChatError::Refused(_) | ChatError::NoChannel(_) | ChatError::NoMessage(_) => StatusCode::NOT_FOUND,
             ChatError::RateLimited(_) | ChatError::Unknown(_) | ChatError::Unavailable(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

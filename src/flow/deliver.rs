@@ -144,6 +144,8 @@ pub(super) enum Failure {
     Later(String, Option<Duration>),
     /// Will never work.
     Give(String),
+    /// What was posted of the incident is not there any more, and is forgotten: it is posted anew.
+    Anew(String),
     /// Nothing is wrong: it is to be told then.
     Hold(Timestamp),
 }
@@ -335,6 +337,7 @@ impl Office {
             }
             Landed::Told { seat, row, group, key, call, outcome } => {
                 self.lanes[seat].arrive(&group);
+                self.hear(seat, &outcome);
                 match outcome {
                     Ok(sent) => {
                         self.lanes[seat].tell(&row, &key, now);
@@ -351,6 +354,17 @@ impl Office {
             }
         }
         Ok(())
+    }
+
+    /// A chat that takes nothing is shown among those that do not answer.
+    fn hear(&self, seat: usize, outcome: &Result<Sent, Failure>) {
+        let answer = match outcome {
+            Ok(Sent::Posted { .. } | Sent::Edited) => Ok(()),
+            Err(Failure::Chat(ChatError::Unavailable(why))) => Err(why.clone()),
+            Ok(Sent::Nothing) | Err(_) => return,
+        };
+        let name = self.desk.chats[seat].chat.name();
+        self.desk.neighbours.heard_of_chat(name, answer, self.desk.clock.wall_now());
     }
 
     async fn postpone(
@@ -374,10 +388,15 @@ impl Office {
                 (Some(*pause), Ok(()))
             }
             Failure::Chat(ChatError::Unknown(_)) => (None, Err(Unknown)),
-            Failure::Chat(ChatError::Unavailable(_)) => (None, Ok(())),
+            // Until somebody lets us in again, or configures another channel.
+            Failure::Chat(ChatError::Unavailable(_) | ChatError::NoChannel(_)) => (None, Ok(())),
+            Failure::Anew(_) => {
+                self.lanes[seat].forget_posted(group_of(row));
+                (None, Ok(()))
+            }
             Failure::Later(_, pause) => (*pause, Ok(())),
             Failure::Hold(_) => return Ok(()),
-            Failure::Chat(ChatError::Refused(why)) | Failure::Give(why) => {
+            Failure::Chat(ChatError::Refused(why) | ChatError::NoMessage(why)) | Failure::Give(why) => {
                 return self.give_up(seat, row, &why.clone()).await;
             }
         };
@@ -426,7 +445,7 @@ impl Failure {
     fn words(&self) -> String {
         match self {
             Self::Chat(error) => error.to_string(),
-            Self::Later(why, _) | Self::Give(why) => why.clone(),
+            Self::Later(why, _) | Self::Give(why) | Self::Anew(why) => why.clone(),
             Self::Hold(until) => format!("told at {until}"),
         }
     }

@@ -161,7 +161,8 @@ pub async fn investigate(desk: &Desk, id: &IncidentId) -> Result<(), FlowError> 
         .change(id, |change| {
             change.record(IncidentEvent::Diagnosed { diagnosis: diagnosis.clone() })?;
             change.batch.settings.push(reason::spent(id));
-            change.tell("diagnosis", &Effect::Diagnosis);
+            let key = change.incident().diagnosis_key();
+            change.tell(&key, &Effect::Diagnosis);
             for (name, what) in [("signals", Drawing::Signals), ("topology", Drawing::Topology)] {
                 change.tell(&format!("picture/{name}/v{}", change.incident().version), &Effect::Picture { what });
             }

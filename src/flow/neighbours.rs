@@ -80,6 +80,14 @@ impl Neighbours {
         self.heard(name, answer, wall_now);
     }
 
+    /// How a chat took what it was told.
+    pub fn heard_of_chat(&self, chat: &str, answer: Result<(), String>, wall_now: Timestamp) {
+        // The console is a part of the watch.
+        if chat == "slack" {
+            self.heard("slack", answer.map(|()| "takes messages".to_owned()), wall_now);
+        }
+    }
+
     pub fn lags(&self) -> BTreeMap<String, u64> {
         self.lags.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

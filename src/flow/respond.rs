@@ -308,7 +308,8 @@ async fn click(
                     if helpful {
                         label::real(change, &person, "found its diagnosis helpful");
                     }
-                    change.tell("diagnosis", &Effect::Diagnosis);
+                    let key = change.incident().diagnosis_key();
+                    change.tell(&key, &Effect::Diagnosis);
                     Ok(())
                 })
                 .await?;

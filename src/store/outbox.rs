@@ -155,6 +155,44 @@ impl Store {
         Ok(row.map(|(channel, ts)| MessageRef { channel, ts }))
     }
 
+    /// The message is not there any more: what is told under its key is posted anew.
+    pub async fn forget_message(&self, key: &str) -> Result<(), StoreError> {
+        write_one!(self, tx => sqlx::query("DELETE FROM posted WHERE key=$1").bind(key).execute(&mut *tx));
+        Ok(())
+    }
+
+    /// The same of an incident's root and of all that hangs below it.
+    pub async fn forget_thread(&self, root_key: &str, root: &MessageRef) -> Result<(), StoreError> {
+        write_one!(self, tx => {
+            sqlx::query("DELETE FROM posted WHERE key=$1 OR (channel=$2 AND thread=$3)")
+                .bind(root_key)
+                .bind(&root.channel)
+                .bind(&root.ts)
+                .execute(&mut *tx)
+        });
+        Ok(())
+    }
+
+    /// What was given up since then: how much, and the newest with the reason.
+    pub async fn outbox_failed(&self, since: Timestamp) -> Result<(i64, Vec<(String, String)>), StoreError> {
+        let count = on!(self, pool => {
+            sqlx::query_scalar("SELECT count(*) FROM outbox WHERE state='failed' AND done_at>=$1")
+                .bind(since.millis())
+                .fetch_one(pool)
+                .await
+        })?;
+        let newest = on!(self, pool => {
+            sqlx::query_as(
+                "SELECT key, coalesce(error, '') FROM outbox WHERE state='failed' AND done_at>=$1 \
+                 ORDER BY done_at DESC, id DESC LIMIT 3",
+            )
+            .bind(since.millis())
+            .fetch_all(pool)
+            .await
+        })?;
+        Ok((count, newest))
+    }
+
     /// The incident whose message this is.
     pub async fn incident_of_message(&self, message: &MessageRef) -> Result<Option<IncidentId>, StoreError> {
         let id: Option<Option<String>> = on!(self, pool => {
@@ -238,5 +276,8 @@ mod tests {
         let ends: Vec<Option<i64>> =
             sqlx::query_scalar("SELECT done_at FROM outbox ORDER BY id").fetch_all(pool).await.unwrap();
         assert_eq!(ends, [None, Some(7)]);
+        let (count, newest) = store.outbox_failed(Timestamp::from_millis(7)).await.unwrap();
+        assert_eq!((count, newest), (1, vec![("b".to_owned(), "refused".to_owned())]));
+        assert_eq!(store.outbox_failed(Timestamp::from_millis(8)).await.unwrap().0, 0);
     }
 }

@@ -1,5 +1,6 @@
 //! What fires is heard of, whatever lies between: restarts, mutes that end, batches, other words.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::http::Uri;
@@ -140,25 +141,129 @@ async fn what_becomes_grave_is_said_and_not_only_edited() {
 
 /// A workspace that has the bot in one channel only; gives what was posted, and where.
 async fn workspace(posted: Arc<Mutex<Vec<Value>>>) -> String {
+    workspace_that(posted, |method, said| {
+        (method == "chat.postMessage" && said["channel"] != "C1").then_some("not_in_channel")
+    })
+    .await
+}
+
+/// A workspace that answers some calls with an error, by method and body.
+async fn workspace_that(
+    posted: Arc<Mutex<Vec<Value>>>,
+    error: impl Fn(&str, &Value) -> Option<&'static str> + Send + Sync + 'static,
+) -> String {
+    let error = Arc::new(error);
     let answer = move |uri: Uri, body: String| {
-        let posted = posted.clone();
+        let (posted, error) = (posted.clone(), error.clone());
         async move {
-            if !uri.path().ends_with("chat.postMessage") {
+            let method = uri.path().rsplit('/').next().unwrap();
+            let said: Value = serde_json::from_str(&body).unwrap_or_default();
+            if let Some(error) = error(method, &said) {
+                return Json(json!({"ok": false, "error": error}));
+            }
+            if method != "chat.postMessage" && method != "chat.update" {
                 return Json(json!({"ok": true, "messages": [], "user_id": "U0WATCH", "team_id": "T1", "user": "w",
                                    "team": "t", "url": "https://t.slack.com/", "bot_id": "B1"}));
             }
-            let said: Value = serde_json::from_str(&body).unwrap();
             let (channel, mut posted) = (said["channel"].clone(), posted.lock().unwrap());
-            if channel != "C1" {
-                return Json(json!({"ok": false, "error": "not_in_channel"}));
-            }
-            posted.push(said);
-            let ts = format!("1795140000.{:06}", posted.len());
-            Json(json!({"ok": true, "channel": channel, "ts": ts,
+            let ts = match method {
+                "chat.update" => said["ts"].as_str().unwrap().to_owned(),
+                _ => {
+                    posted.push(said);
+                    format!("1795140000.{:06}", posted.len())
+                }
+            };
+            Json(json!({"ok": true, "channel": channel, "ts": ts, "text": "said",
                         "message": {"ts": ts, "type": "message", "text": "said", "user": "U0WATCH"}}))
         }
     };
     serve(Router::new().fallback(answer)).await + "/api"
+}
+
+fn in_slack(url: &str, more: &str) -> String {
+    format!(
+        "[slack]\nbot_token = \"xoxb-x\"\nsigning_secrets = [\"s\"]\nchannel = \"C1\"\napi_base = {url:?}\nteam_id = \"T1\"\n\
+         {more}{QUICK}"
+    )
+}
+
+/// Waits for such a message, and gives it.
+async fn until_posted(
+    talking: &Talking,
+    posted: &Mutex<Vec<Value>>,
+    what: &str,
+    wanted: impl Fn(&Value) -> bool,
+) -> Value {
+    talking.until(what, async || posted.lock().unwrap().iter().find(|post| wanted(post)).cloned()).await
+}
+
+#[tokio::test]
+async fn what_a_bad_token_kept_back_is_told_when_it_is_mended() {
+    let (posted, mended): (Arc<Mutex<Vec<Value>>>, Arc<AtomicBool>) = Default::default();
+    let is_mended = mended.clone();
+    let url = workspace_that(posted.clone(), move |method, _| {
+        (method == "chat.postMessage" && !is_mended.load(Ordering::Relaxed)).then_some("invalid_auth")
+    })
+    .await;
+    let talking = Talking::start(&in_slack(&url, "")).await;
+    talking.send(&[alert("Down", "pay")]).await;
+    in_peoples_hands(&talking, "INC-1").await;
+    talking
+        .until("a status that says so", async || {
+            talking.ordered("", "status").await.contains("invalid_auth: the token is not valid any more").then_some(())
+        })
+        .await;
+    mended.store(true, Ordering::Relaxed);
+    until_posted(&talking, &posted, "the root", |post| post["thread_ts"].is_null()).await;
+    until_posted(&talking, &posted, "its thread", |post| post.to_string().contains("This needs a person")).await;
+}
+
+#[tokio::test]
+async fn a_channel_that_is_archived_later_swallows_nothing() {
+    let (posted, archived): (Arc<Mutex<Vec<Value>>>, Arc<AtomicBool>) = Default::default();
+    let is_archived = archived.clone();
+    let url = workspace_that(posted.clone(), move |_, said| {
+        (said["channel"] == "C2" && is_archived.load(Ordering::Relaxed)).then_some("is_archived")
+    })
+    .await;
+    let route = "[[routing.route]]\nmatchers = 'service=\"pay\"'\nchannel = \"C2\"\n";
+    let talking = Talking::start(&in_slack(&url, route)).await;
+    talking.send(&[alert("Down", "pay")]).await;
+    in_peoples_hands(&talking, "INC-1").await;
+    until_posted(&talking, &posted, "its thread", |post| post["channel"] == "C2" && post["thread_ts"].is_string())
+        .await;
+    archived.store(true, Ordering::Relaxed);
+    let mut felt = alert("CheckoutFails", "pay");
+    felt["labels"]["user_facing"] = json!("true");
+    talking.send(&[felt]).await;
+    let in_own = |post: &Value| post["channel"] == "C1" && post.to_string().contains("INC-1 is SEV2 now");
+    let told = until_posted(&talking, &posted, "it in the chat's own channel", in_own).await;
+    assert!(told["thread_ts"].is_string(), "below a root of its own: {told}");
+}
+
+#[tokio::test]
+async fn a_root_that_somebody_deleted_is_posted_anew() {
+    let (posted, deleted): (Arc<Mutex<Vec<Value>>>, Arc<AtomicBool>) = Default::default();
+    let is_deleted = deleted.clone();
+    let url = workspace_that(posted.clone(), move |method, said| {
+        let is_root = method == "chat.update" && said["ts"] == "1795140000.000001";
+        (is_root && is_deleted.load(Ordering::Relaxed)).then_some("message_not_found")
+    })
+    .await;
+    let talking = Talking::start(&in_slack(&url, "")).await;
+    talking.send(&[alert("Down", "pay")]).await;
+    in_peoples_hands(&talking, "INC-1").await;
+    until_posted(&talking, &posted, "its thread", |post| post["thread_ts"].is_string()).await;
+    deleted.store(true, Ordering::Relaxed);
+    let mut felt = alert("CheckoutFails", "pay");
+    felt["labels"]["user_facing"] = json!("true");
+    talking.send(&[felt]).await;
+    talking
+        .until("a second root", async || {
+            let posted = posted.lock().unwrap();
+            (posted.iter().filter(|post| post["thread_ts"].is_null()).count() == 2).then_some(())
+        })
+        .await;
 }
 
 #[tokio::test]

@@ -168,7 +168,12 @@ impl SlackChat {
             return Err(ChatError::RateLimited(retry_after(&headers)));
         }
         if status.is_client_error() {
-            return Err(ChatError::Refused(format!("Slack answered {status} to {method}")));
+            // Slack itself says no in a body of its own; a proxy on the way, or its gate, does without.
+            let body: Option<Value> = response.json().await.ok();
+            return Err(match body.as_ref().and_then(|body| body["error"].as_str()) {
+                Some(code) => refusal(code, body.as_ref().and_then(|body| body["needed"].as_str()), effect),
+                None => ChatError::Unavailable(format!("Slack answered {status} to {method}")),
+            });
         }
         if !status.is_success() {
             return Err(ambiguous(format!("{method} answered {status}"), effect));
@@ -220,7 +225,8 @@ impl SlackChat {
                 break;
             }
         }
-        Err(ChatError::Refused(format!("channel_not_found: {channel} is not listed; configure its id (C0...) instead")))
+        let why = format!("channel_not_found: {channel} is not listed; configure its id (C0...) instead");
+        Err(ChatError::NoChannel(why))
     }
 
     fn remember_channel(&self, channel: &str, id: &str) {
@@ -337,7 +343,7 @@ impl Chat for SlackChat {
     async fn remove(&self, message: &MessageRef) -> Result<(), ChatError> {
         let body = json!({"channel": message.channel, "ts": message.ts});
         match self.write("chat.delete", &body, Effect::Idempotent).await {
-            Err(ChatError::Refused(why)) if why.starts_with("message_not_found") => Ok(()),
+            Err(ChatError::NoMessage(_)) => Ok(()),
             other => other.map(drop),
         }
     }
@@ -446,8 +452,9 @@ fn translate(error: SlackClientError, effect: Effect) -> ChatError {
                 api.http_response_body.as_deref().and_then(|body| serde_json::from_str(body).ok());
             refusal(&api.code, body.as_ref().and_then(|body| body["needed"].as_str()), effect)
         }
+        // Slack says no with a 200: this is a proxy on the way, or a gate that opens again.
         SlackClientError::HttpError(http) if http.status_code.is_client_error() => {
-            ChatError::Refused(format!("Slack answered {}", http.status_code))
+            ChatError::Unavailable(format!("Slack answered {}", http.status_code))
         }
         SlackClientError::HttpError(http) => ambiguous(format!("Slack answered {}", http.status_code), effect),
         SlackClientError::HttpProtocolError(http) => {
@@ -466,19 +473,29 @@ fn translate(error: SlackClientError, effect: Effect) -> ChatError {
     }
 }
 
-/// An `ok: false`, with what to do about it.
+/// An `ok: false`, with what to do about it. What a person mends outside is worth trying again.
 fn refusal(code: &str, needed: Option<&str>, effect: Effect) -> ChatError {
-    let remedy = match code {
+    let kind: fn(String) -> ChatError = match code {
         "ratelimited" | "rate_limited" => return ChatError::RateLimited(DEFAULT_RETRY_AFTER),
         "internal_error" | "fatal_error" | "request_timeout" => {
             return ambiguous(format!("Slack says {code}"), effect);
         }
         "service_unavailable" | "team_added_to_org" => return ChatError::Unavailable(format!("Slack says {code}")),
+        "missing_scope" | "invalid_auth" | "not_authed" | "token_revoked" | "token_expired" => ChatError::Unavailable,
+        "account_inactive" | "access_denied" | "no_permission" | "ekm_access_denied" => ChatError::Unavailable,
+        "not_in_channel" | "channel_not_found" | "is_archived" => ChatError::NoChannel,
+        code if code.starts_with("restricted_action") => ChatError::NoChannel,
+        "message_not_found" | "cant_update_message" | "thread_not_found" => ChatError::NoMessage,
+        _ => ChatError::Refused,
+    };
+    kind(format!("{code}: {}", remedy(code, needed)))
+}
+
+fn remedy(code: &str, needed: Option<&str>) -> String {
+    let remedy = match code {
         "missing_scope" => {
             let scope = needed.unwrap_or("a scope that Slack does not name");
-            return ChatError::Refused(format!(
-                "missing_scope: add {scope} under OAuth & Permissions, then reinstall the app"
-            ));
+            return format!("add {scope} under OAuth & Permissions, then reinstall the app");
         }
         "not_in_channel" => "invite the bot to the channel",
         "channel_not_found" => "the channel does not exist, or it is private and the bot was not invited",
@@ -486,8 +503,9 @@ fn refusal(code: &str, needed: Option<&str>, effect: Effect) -> ChatError {
         "invalid_auth" | "not_authed" | "token_revoked" | "token_expired" | "account_inactive" => {
             "the token is not valid any more: put a fresh bot token into the configuration"
         }
-        "restricted_action" | "no_permission" | "ekm_access_denied" => "a workspace administrator forbids this",
-        "message_not_found" | "cant_update_message" => "the message is gone or is not ours: post a new one",
+        "no_permission" | "access_denied" | "ekm_access_denied" => "a workspace administrator forbids this",
+        code if code.starts_with("restricted_action") => "a workspace administrator forbids this",
+        "message_not_found" | "cant_update_message" | "thread_not_found" => "the message is gone or is not ours",
         "edit_window_closed" => "this workspace no longer lets the message be edited: post a new one",
         "invalid_blocks" | "invalid_blocks_format" | "msg_too_long" | "msg_blocks_too_long" => {
             "the card was rendered beyond Slack's limits, which is a defect of midwatch"
@@ -495,7 +513,7 @@ fn refusal(code: &str, needed: Option<&str>, effect: Effect) -> ChatError {
         "expired_trigger_id" | "invalid_trigger_id" | "trigger_exchanged" => "the click is too old for a dialog",
         _ => "see https://docs.slack.dev for this error",
     };
-    ChatError::Refused(format!("{code}: {remedy}"))
+    remedy.to_owned()
 }
 
 fn retry_after(headers: &reqwest::header::HeaderMap) -> Duration {
@@ -504,4 +522,23 @@ fn retry_after(headers: &reqwest::header::HeaderMap) -> Duration {
         .and_then(|value| value.to_str().ok())
         .and_then(|text| text.trim().parse().ok())
         .map_or(DEFAULT_RETRY_AFTER, Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_person_can_mend_is_tried_again_and_what_is_gone_is_known_as_gone() {
+        let of = |code: &str| refusal(code, None, Effect::Creates);
+        for code in ["invalid_auth", "token_revoked", "missing_scope", "account_inactive", "no_permission"] {
+            assert!(matches!(of(code), ChatError::Unavailable(_)), "{code}");
+        }
+        for code in ["is_archived", "not_in_channel", "channel_not_found", "restricted_action_read_only_channel"] {
+            assert!(matches!(of(code), ChatError::NoChannel(_)), "{code}");
+        }
+        assert!(matches!(of("message_not_found"), ChatError::NoMessage(_)));
+        assert!(matches!(of("invalid_blocks"), ChatError::Refused(_)));
+        assert!(matches!(of("fatal_error"), ChatError::Unknown(_)));
+    }
 }

@@ -27,7 +27,7 @@ pub(super) struct Unable {
 
 /// Answers that will not change by trying again.
 fn is_lasting(error: &ChatError) -> bool {
-    let ChatError::Refused(why) = error else { return false };
+    let (ChatError::Refused(why) | ChatError::Unavailable(why)) = error else { return false };
     ["unknown_method", "method_deprecated", "missing_scope", "not_allowed", "feature_not_enabled", "Slack answered 404"]
         .iter()
         .any(|word| why.contains(word))

@@ -25,6 +25,13 @@ pub(super) async fn status(desk: &Desk) -> Result<Card, FlowError> {
     let report = report::report(desk, Some(desk.clock.wall_now() - A_DAY)).await?;
     let away = desk.neighbours.away(desk.clock.wall_now());
     let mut lines: Vec<Vec<Span>> = away.iter().map(|told| vec![Span::quoted(told.clone())]).collect();
+    let (given_up, newest) = desk.store.outbox_failed(desk.clock.wall_now() - A_DAY).await?;
+    if given_up > 0 {
+        lines.push(vec![Span::bold(format!(
+            "{given_up} messages could not be delivered in the last 24 h; the newest:"
+        ))]);
+        lines.extend(newest.into_iter().map(|(key, why)| vec![Span::quoted(format!("{key}: {why}"))]));
+    }
     lines.push(vec![Span::plain(format!("{} open incidents", open.len()))]);
     let words = report.funnel.in_words();
     lines.extend(words.into_iter().map(|line| vec![Span::plain(format!("last 24 h: {line}"))]));

@@ -105,6 +105,12 @@ impl Lane {
         self.posted.insert(key.to_owned(), is_there);
     }
 
+    /// Nothing of the incident is known to be there any more.
+    pub fn forget_posted(&mut self, incident: &str) {
+        let beginning = format!("{incident}/");
+        self.posted.retain(|key, _| !key.starts_with(&beginning));
+    }
+
     pub fn turn(&self, wanted: &Wanted<'_>, now: Instant) -> Turn {
         let known = self.tries.get(&wanted.row.id);
         let mut until = self.pace.ready_at(&wanted.call, now);

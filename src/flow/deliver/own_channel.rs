@@ -1,5 +1,7 @@
 //! The channel that one big incident has for itself: made, filled and archived through the outbox.
 
+use tracing::warn;
+
 use super::send::{Parcel, Sent, send, sure};
 use super::{ChannelWork, Failure};
 use crate::domain::card::{Card, Tone};
@@ -75,7 +77,18 @@ pub(super) async fn root(
     }
     let (key, channel) = (format!("{id}/channel-root"), own.channel.as_str());
     let parcel = Parcel { row, key: &key, channel, thread: None, card, incident: Some(id), look_first };
-    send(desk, seat, parcel).await.map(drop)
+    match send(desk, seat, parcel).await {
+        // Somebody has archived it by hand: the incident is told where all are.
+        Err(Failure::Chat(ChatError::NoChannel(why))) => {
+            warn!(incident = %id, channel, why, "its own channel is closed to us");
+            forget(desk, seat, id).await
+        }
+        Err(Failure::Chat(ChatError::NoMessage(_))) => {
+            let key = format!("{key}@{}", seat.chat.name());
+            desk.store.forget_message(&key).await.map_err(Failure::store)
+        }
+        sent => sent.map(drop),
+    }
 }
 
 /// People of other chats and teams cannot be invited here.

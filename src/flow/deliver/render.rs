@@ -14,8 +14,8 @@ use crate::domain::incident::{Incident, State};
 use crate::domain::narrative::{self, Answer, Home};
 use crate::domain::route::{Routing, Telling};
 use crate::domain::time::Timestamp;
-use crate::ports::{ChatError, Drawing, crash};
-use crate::store::{OutboxRow, Scope};
+use crate::ports::{ChatError, Drawing, MessageRef, crash};
+use crate::store::{AuditEntry, Batch, NewEffect, OutboxRow, Scope};
 
 pub(super) async fn tell(
     desk: &Desk,
@@ -32,7 +32,7 @@ pub(super) async fn tell(
             let thread = thread.as_ref();
             let parcel =
                 Parcel { row, key: &row.key, channel: &place.channel, thread, card, incident: None, look_first };
-            send(desk, seat, parcel).await
+            send(desk, seat, parcel).await.map_err(for_good)
         }
         Effect::Whisper { place, to, card, .. } => {
             if let Err(error) = seat.chat.whisper(place, to, &card.shown()).await {
@@ -63,10 +63,18 @@ pub(super) async fn tell(
             let parcel = Parcel { row, key: &row.key, channel, thread: None, card, incident: None, look_first };
             send_somewhere(desk, seat, parcel).await
         }
-        Effect::Channel { work } => own_channel::carry_out(desk, seat, row, work, look_first).await,
+        Effect::Channel { work } => own_channel::carry_out(desk, seat, row, work, look_first).await.map_err(for_good),
         Effect::Root | Effect::Diagnosis | Effect::Approval { .. } | Effect::Note { .. } | Effect::Picture { .. } => {
             of_incident(desk, seat, row, effect, look_first).await
         }
+    }
+}
+
+/// What belongs to one place only has no other to go to.
+fn for_good(failure: Failure) -> Failure {
+    match failure {
+        Failure::Chat(ChatError::NoChannel(why)) => Failure::Give(why),
+        failure => failure,
     }
 }
 
@@ -81,41 +89,104 @@ async fn of_incident(
     let incident = desk.store.incident(&id).await.map_err(Failure::store)?;
     let incident = incident.ok_or_else(|| Failure::Give(format!("{id} does not exist")))?;
     let root = desk.store.posted(&seat.root_key(&id)).await.map_err(Failure::store)?;
-    let merged = matches!(incident.state, State::Merged { .. });
     if !is_due(desk, &incident).await? {
         return Ok(Sent::Nothing);
     }
+    let sent = show(desk, seat, row, effect, &incident, root.as_ref(), look_first).await;
+    match (sent, root) {
+        (Err(Failure::Chat(ChatError::NoChannel(why))), Some(root)) => {
+            Err(anew(desk, seat, row, &incident, &root, why).await?)
+        }
+        (Err(Failure::Chat(ChatError::NoMessage(why))), Some(root)) => {
+            let key = format!("{}@{}", row.key, seat.chat.name());
+            match desk.store.posted(&key).await.map_err(Failure::store)? {
+                // The reply itself was to be edited.
+                Some(message) if message != root => {
+                    desk.store.forget_message(&key).await.map_err(Failure::store)?;
+                    Err(Failure::Anew(why))
+                }
+                Some(_) | None => Err(anew(desk, seat, row, &incident, &root, why).await?),
+            }
+        }
+        (sent, _) => sent,
+    }
+}
+
+/// The root is deleted, or its channel closed to us: what was posted there is forgotten, and root, diagnosis
+/// and an open question are told anew, where it is possible now.
+async fn anew(
+    desk: &Desk,
+    seat: &ChatSeat,
+    row: &OutboxRow,
+    incident: &Incident,
+    root: &MessageRef,
+    why: String,
+) -> Result<Failure, Failure> {
+    let id = &incident.id;
+    error!(incident = %id, channel = root.channel, reason = why, "its message cannot be reached any more: told anew");
+    desk.store.forget_thread(&seat.root_key(id), root).await.map_err(Failure::store)?;
+    let mut wanted = vec![("root".to_owned(), Effect::Root)];
+    if incident.diagnosis.is_some() {
+        wanted.push((incident.diagnosis_key(), Effect::Diagnosis));
+    }
+    if let State::Awaiting { plan } = &incident.state {
+        wanted.push((format!("plan/{plan}"), Effect::Approval { plan: plan.clone() }));
+    }
+    let effects = wanted.into_iter().map(|(key, effect)| NewEffect {
+        key: format!("{id}/{key}"),
+        incident: Some(id.to_string()),
+        body: serde_json::to_string(&effect).unwrap_or_default(),
+    });
+    let effects = effects.filter(|effect| effect.key != row.key).collect();
+    let body = serde_json::json!({"chat": seat.chat.name(), "channel": root.channel, "reason": why});
+    let audit = vec![AuditEntry { kind: "delivery.anew".into(), subject: row.key.clone(), body }];
+    let batch = Batch { effects, audit, ..Batch::default() };
+    desk.store.commit(batch, desk.clock.wall_now()).await.map_err(Failure::store)?;
+    Ok(Failure::Anew(why))
+}
+
+async fn show(
+    desk: &Desk,
+    seat: &ChatSeat,
+    row: &OutboxRow,
+    effect: &Effect,
+    incident: &Incident,
+    root: Option<&MessageRef>,
+    look_first: bool,
+) -> Result<Sent, Failure> {
+    let id = &incident.id;
+    let merged = matches!(incident.state, State::Merged { .. });
     let card = match effect {
         Effect::Root => {
             // An incident that went into another before it was ever shown needs no message.
             if root.is_none() && merged {
                 return Ok(Sent::Nothing);
             }
-            let card = &narrative::root(&incident);
-            let channel = match &root {
+            let card = &narrative::root(incident);
+            let channel = match root {
                 Some(root) => root.channel.clone(),
-                None => route::channel(desk, seat, &incident).await.map_err(Failure::store)?,
+                None => route::channel(desk, seat, incident).await.map_err(Failure::store)?,
             };
             let (key, channel) = (row.key.as_str(), channel.as_str());
-            let parcel = Parcel { row, key, channel, thread: None, card, incident: Some(&id), look_first };
+            let parcel = Parcel { row, key, channel, thread: None, card, incident: Some(id), look_first };
             let sent = match root {
                 Some(_) => send(desk, seat, parcel).await?,
                 None => send_somewhere(desk, seat, parcel).await?,
             };
             if root.is_none() && desk.routing != Routing::default() {
-                desk.store.outbox_release(&id).await.map_err(Failure::store)?;
+                desk.store.outbox_release(id).await.map_err(Failure::store)?;
             }
-            own_channel::root(desk, seat, row, &id, card, look_first).await?;
+            own_channel::root(desk, seat, row, id, card, look_first).await?;
             return Ok(sent);
         }
-        Effect::Diagnosis => narrative::diagnosis(&incident),
+        Effect::Diagnosis => narrative::diagnosis(incident),
         Effect::Approval { plan } => match incident.plan(plan) {
             Some(record) => narrative::approval(record),
             None => return Err(Failure::Give(format!("{plan} does not exist"))),
         },
         Effect::Note { card } => card.clone(),
         Effect::Picture { .. } if merged => return Ok(Sent::Nothing),
-        Effect::Picture { what } => return picture(desk, seat, &id, *what, root.as_ref()).await,
+        Effect::Picture { what } => return picture(desk, seat, id, *what, root).await,
         Effect::Asked { .. } | Effect::Reply { .. } | Effect::Whisper { .. } | Effect::Home { .. } => {
             return Ok(Sent::Nothing);
         }
@@ -124,21 +195,12 @@ async fn of_incident(
     match root {
         Some(root) => {
             let channel = &root.channel;
-            let parcel = Parcel {
-                row,
-                key: &row.key,
-                channel,
-                thread: Some(&root),
-                card: &card,
-                incident: Some(&id),
-                look_first,
-            };
+            let parcel =
+                Parcel { row, key: &row.key, channel, thread: Some(root), card: &card, incident: Some(id), look_first };
             send(desk, seat, parcel).await
         }
         None if merged => Ok(Sent::Nothing),
-        None => {
-            Err(Failure::Later("the incident's root message is not posted yet".into(), Some(Duration::from_millis(50))))
-        }
+        None => Err(Failure::Later("the incident's root message is not posted yet".into(), None)),
     }
 }
 
@@ -148,7 +210,7 @@ async fn send_somewhere(desk: &Desk, seat: &ChatSeat, parcel: Parcel<'_>) -> Res
     let Parcel { row, key, channel, thread, card, incident, look_first } = parcel;
     let sent = send(desk, seat, Parcel { row, key, channel, thread, card, incident, look_first }).await;
     let why = match sent {
-        Err(Failure::Chat(ChatError::Refused(why))) if channel != seat.channel => why,
+        Err(Failure::Chat(ChatError::NoChannel(why) | ChatError::Refused(why))) if channel != seat.channel => why,
         sent => return sent,
     };
     error!(key, channel, reason = why, "a route's channel cannot be told: the chat's own is");
@@ -188,7 +250,7 @@ async fn picture(
     seat: &ChatSeat,
     id: &IncidentId,
     what: Drawing,
-    root: Option<&crate::ports::MessageRef>,
+    root: Option<&MessageRef>,
 ) -> Result<Sent, Failure> {
     let (Some(root), Some(artist)) = (root, desk.artist.get()) else { return Ok(Sent::Nothing) };
     let Some(picture) = artist.draw(id, what).await else { return Ok(Sent::Nothing) };

@@ -75,8 +75,15 @@ async fn each_fault_says_whether_the_post_may_have_happened() {
 
     let needed = json!({"ok": false, "error": "missing_scope", "needed": "chat:write", "provided": "commands"});
     let scopeless = server(Some((200, vec![], needed))).await;
-    let ChatError::Refused(words) = post(&scopeless).await else { panic!("not refused") };
+    let ChatError::Unavailable(words) = post(&scopeless).await else { panic!("lost for good") };
     assert!(words.contains("chat:write"), "{words}");
+
+    // A proxy on the way says no: nothing of it is Slack's word.
+    for status in [403, 407] {
+        let proxy = server(Some((status, vec![], json!("denied")))).await;
+        assert!(matches!(post(&proxy).await, ChatError::Unavailable(_)), "{status}");
+        assert!(matches!(edit(&proxy).await, ChatError::Unavailable(_)), "{status}");
+    }
 }
 
 #[tokio::test]
