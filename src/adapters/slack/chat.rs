@@ -104,6 +104,18 @@ impl SlackChat {
         self.identity.get()
     }
 
+    /// Without the team nobody is mentioned: where the configuration leaves it out, Slack is asked before the
+    /// first message. A server that does not know the call is told all the same.
+    async fn know_team(&self) -> Result<(), ChatError> {
+        if self.config.team_id.is_some() || self.identity().is_some() {
+            return Ok(());
+        }
+        match self.identify().await {
+            Ok(_) | Err(ChatError::Refused(_)) => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// Opens a dialog; `trigger` lives about three seconds, so a slow call is given up early.
     pub(super) async fn open_view(&self, trigger: &SlackTriggerId, view: SlackView) -> Result<(), ChatError> {
         let request = SlackApiViewsOpenRequest::new(trigger.clone(), view);
@@ -270,6 +282,7 @@ impl Chat for SlackChat {
         key: &str,
         card: &Card,
     ) -> Result<MessageRef, ChatError> {
+        self.know_team().await?;
         let payload = [("key".to_string(), key.to_string())].into();
         let metadata = SlackMessageMetadata::new(EVENT_TYPE.into()).with_event_payload(payload);
         let content = self.content(card, key)?.with_metadata(metadata);
@@ -287,6 +300,7 @@ impl Chat for SlackChat {
 
     /// The metadata, and with it the key, stays as it was posted.
     async fn edit(&self, message: &MessageRef, card: &Card) -> Result<(), ChatError> {
+        self.know_team().await?;
         let content = self.content(card, &format!("{}/{}", message.channel, message.ts))?;
         let request =
             SlackApiChatUpdateRequest::new(message.channel.as_str().into(), content, message.ts.as_str().into())

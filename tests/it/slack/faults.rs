@@ -1,11 +1,14 @@
 //! What each fault of Slack becomes: the outbox decides by these whether it may post again.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
+use axum::routing::{self, get};
 use midwatch::adapters::slack::{SlackChat, SlackConfig};
+use midwatch::domain::card::{Block, Card, Span};
 use midwatch::ports::{Chat, ChatError, MessageRef};
 use serde_json::json;
 
@@ -45,7 +48,32 @@ fn chat(base: &str) -> SlackChat {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut config = SlackConfig::new("xoxb-test", "C1");
     config.api_base = Some(base.into());
+    // Known, so that it need not be asked for.
+    config.team_id = Some("T1".into());
     SlackChat::new(config).unwrap()
+}
+
+#[tokio::test]
+async fn a_team_that_is_not_configured_is_asked_for_before_the_first_post() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let posted: Arc<Mutex<Vec<String>>> = Arc::default();
+    let heard = posted.clone();
+    let hear = move |body: String| async move {
+        heard.lock().unwrap().push(body);
+        axum::Json(json!({"ok": true, "channel": "C1", "ts": "1.1", "message": {"ts": "1.1", "text": "x"}}))
+    };
+    let who = || async { axum::Json(json!({"ok": true, "team_id": "T1", "user_id": "UB", "bot_id": "BB"})) };
+    let router = Router::new().route("/api/auth.test", get(who)).route("/api/chat.postMessage", routing::post(hear));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = SlackConfig::new("xoxb-test", "C1");
+    config.api_base = Some(format!("http://{}/api", listener.local_addr().unwrap()));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let spans = vec![Span::Person { id: "T1/UA".into() }];
+    let card = Card { fallback: "x".into(), blocks: vec![Block::Text { spans }] };
+    // How well the answer fits the library's model is not what this is about.
+    let _ = SlackChat::new(config).unwrap().post("C1", None, "k", &card).await;
+    let posted = posted.lock().unwrap().join("\n");
+    assert!(posted.contains("<@UA>"), "{posted}");
 }
 
 async fn post(base: &str) -> ChatError {
