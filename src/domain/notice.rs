@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::card::Card;
-use super::incident::{Incident, IncidentEvent, Sev};
+use super::incident::{Incident, IncidentEvent, MACHINE, Sev, UNDONE};
 use super::narrative;
 use super::redact::redact;
 use super::time::Timestamp;
@@ -86,7 +86,9 @@ pub fn phase_of(event: &IncidentEvent) -> Option<(Phase, String, Option<String>)
         E::Acknowledged { by } => (Phase::Acknowledged, format!("acknowledged by {by}"), Some(by.clone())),
         E::HandedTo { to, by, because } => {
             let because = because.as_ref().map_or_else(String::new, |because| format!(": {because}"));
-            (Phase::Acknowledged, format!("handed to {to} by {by}{because}"), Some(to.clone()))
+            // Where a merge has given it to them, nobody has said that they are at it.
+            let taken = (by != MACHINE).then(|| to.clone());
+            (Phase::Acknowledged, format!("handed to {to} by {by}{because}"), taken)
         }
         E::Diagnosed { diagnosis } => {
             (Phase::Diagnosed, format!("{}: {}", diagnosis.verdict.word(), diagnosis.mechanism), None)
@@ -100,6 +102,14 @@ pub fn phase_of(event: &IncidentEvent) -> Option<(Phase, String, Option<String>)
         E::PlanRejected { plan, by, reason } => {
             let reason = reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
             (Phase::Planned, format!("{plan} was rejected by {by}{reason}"), Some(by.clone()))
+        }
+        E::PlanVoided { plan, because } => (Phase::Planned, format!("{plan} is void: {because}"), None),
+        E::ExecutionFailed { plan, because } => (Phase::Planned, format!("{plan} failed: {because}"), None),
+        E::Compensated { plan, result } if result == UNDONE => {
+            (Phase::Planned, format!("{plan} did not help and was undone"), None)
+        }
+        E::Compensated { plan, result } => {
+            (Phase::Planned, format!("{plan} did not help, and was not undone: {result}"), None)
         }
         E::PlanExpired { plan } => (Phase::Planned, format!("nobody decided on {plan} in time"), None),
         E::VerificationPassed { facts, .. } => (Phase::Planned, format!("verified: {}", facts.join("; ")), None),
@@ -125,11 +135,8 @@ pub fn phase_of(event: &IncidentEvent) -> Option<(Phase, String, Option<String>)
         | E::PlanRefused { .. }
         | E::Voted { .. }
         | E::PlanReminded { .. }
-        | E::PlanVoided { .. }
         | E::ExecutionStarted { .. }
         | E::ExecutionWrote { .. }
-        | E::ExecutionFailed { .. }
-        | E::Compensated { .. }
         | E::HandedOver { .. }
         | E::Feedback { .. }
         | E::Noted { .. } => return None,
@@ -179,6 +186,38 @@ impl Notice {
                 | Phase::Reviewed => narrative::root(incident),
             })
             .shown(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::PlanId;
+
+    #[test]
+    fn what_a_merge_gives_to_somebody_is_no_word_of_theirs() {
+        let by = |by: &str| {
+            let event = IncidentEvent::HandedTo { to: "t/ada".into(), by: by.into(), because: None };
+            phase_of(&event).and_then(|(_, _, by)| by)
+        };
+        assert_eq!(by(MACHINE), None);
+        assert_eq!(by("t/bob").as_deref(), Some("t/ada"));
+    }
+
+    #[test]
+    fn others_hear_how_a_plan_has_failed() {
+        let plan = PlanId::new("INC-1.P1".to_owned());
+        let (because, result) = ("the target has changed".to_owned(), UNDONE.to_owned());
+        for (event, text) in [
+            (
+                IncidentEvent::PlanVoided { plan: plan.clone(), because: because.clone() },
+                "INC-1.P1 is void: the target has changed",
+            ),
+            (IncidentEvent::ExecutionFailed { plan: plan.clone(), because }, "INC-1.P1 failed: the target has changed"),
+            (IncidentEvent::Compensated { plan, result }, "INC-1.P1 did not help and was undone"),
+        ] {
+            assert_eq!(phase_of(&event), Some((Phase::Planned, text.to_owned(), None)));
         }
     }
 }

@@ -15,16 +15,16 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
-use super::assess::{close_when_quiet, reassess, retitle};
+use super::assess::{close_when_quiet, graver, reassess, retitle};
 use super::deliver::Effect;
 use super::desk::{Desk, FlowError};
 use super::{elsewhere, label};
 use crate::domain::alert::{Fingerprint, Severity};
-use crate::domain::card::{Card, Tone};
+use crate::domain::card::{Block, Card, Span, Tone};
 use crate::domain::correlate::{Kind, Lesson};
 use crate::domain::diagnosis::{Diagnosis, Verdict};
 use crate::domain::id::IncidentId;
-use crate::domain::incident::{AlertGroup, Incident, IncidentEvent, Sev, State};
+use crate::domain::incident::{AlertGroup, Incident, IncidentEvent, MACHINE, Sev, State};
 use crate::domain::narrative::{by_gravity, note};
 use crate::domain::severity::Past;
 use crate::domain::time::Timestamp;
@@ -36,8 +36,6 @@ use crate::store::{AuditEntry, Batch, Draft, LessonRow, MovedSubjects, NewEffect
 /// How long the person waits for the answer; the order stands also when it takes longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 const TRIES: usize = 8;
-/// Who orders when the diagnosis does.
-pub(super) const MACHINE: &str = "midwatch";
 
 /// What a person wants of the incidents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -325,12 +323,13 @@ fn merged(
     let groups = from.carried();
     gone.record(IncidentEvent::Merged { into: into.id.clone(), because: because.clone() }, wall_now)?;
     stays.record(IncidentEvent::Absorbed { from: from.id.clone(), because, groups }, wall_now)?;
-    // Whoever has taken the one has taken what it is part of now.
-    if let (None, Some(owner)) = (&stays.incident.owner, &from.owner) {
+    if let Some(to) = heir(from, into) {
         let because = Some(format!("had taken {}", from.id));
-        stays.record(IncidentEvent::HandedTo { to: owner.clone(), by: order.by.clone(), because }, wall_now)?;
+        stays.record(IncidentEvent::HandedTo { to: to.to_owned(), by: order.by.clone(), because }, wall_now)?;
+        batch.effects.extend(tell_heir(&stays.incident, &from.id, to));
     }
     reassess(&mut stays, topology, past, wall_now)?;
+    batch.effects.extend(graver(&stays.incident, into.severity));
     close_when_quiet(&mut stays, None, wall_now, desk.clock.event_now())?;
     batch.moved.push((from.id.clone(), into.id.clone()));
     let merge = format!("merged {} into it", from.id);
@@ -415,13 +414,34 @@ fn title(groups: &[AlertGroup]) -> String {
 }
 
 fn tell(batch: &mut Batch, incident: &IncidentId, key: &str, text: &str) {
-    for (key, effect) in [("root", Effect::Root), (key, Effect::Note { card: note(text, Tone::Neutral) })] {
-        batch.effects.push(NewEffect {
-            key: format!("{incident}/{key}"),
-            incident: Some(incident.to_string()),
-            body: serde_json::to_string(&effect).unwrap_or_default(),
-        });
-    }
+    batch.effects.extend(with_root(incident, key, note(text, Tone::Neutral)));
+}
+
+fn with_root(incident: &IncidentId, key: &str, card: Card) -> [NewEffect; 2] {
+    [("root", Effect::Root), (key, Effect::Note { card })].map(|(key, effect)| NewEffect {
+        key: format!("{incident}/{key}"),
+        incident: Some(incident.to_string()),
+        body: serde_json::to_string(&effect).unwrap_or_default(),
+    })
+}
+
+/// Whoever has taken the one has taken what it is part of now; but not what is graver than what they took:
+/// for that people are called.
+pub(super) fn heir<'a>(gone: &'a Incident, stays: &Incident) -> Option<&'a str> {
+    let asks_no_more = gone.severity >= stays.severity;
+    gone.owner.as_deref().filter(|_| stays.owner.is_none() && asks_no_more)
+}
+
+/// They did not ask for it: it is said to them.
+pub(super) fn tell_heir(stays: &Incident, gone: &IncidentId, to: &str) -> [NewEffect; 2] {
+    let text = format!(
+        "{gone}, which you had taken, is part of this {} now, so that it is yours; /ops handover {} passes it on.",
+        stays.severity.as_str(),
+        stays.id
+    );
+    let spans = vec![Span::Person { id: to.to_owned() }, Span::plain(" "), Span::plain(text.clone())];
+    let card = Card { fallback: text, blocks: vec![Block::Text { spans }] };
+    with_root(&stays.id, &format!("note/handed/{gone}"), card)
 }
 
 /// Subject and name of one side of a lesson, as they are stored.
@@ -461,5 +481,26 @@ pub(super) fn lesson_of(row: &LessonRow) -> Option<Lesson> {
         "together" => Some(Lesson::Together { a, b }),
         "apart" => Some(Lesson::Apart { a, b }),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_inherits_what_is_graver_than_what_they_took() {
+        let of = |severity: Sev, owner: Option<&str>| {
+            let mut incident = Incident::blank(IncidentId::numbered(1));
+            (incident.severity, incident.owner) = (severity, owner.map(str::to_owned));
+            incident
+        };
+        let (light, grave) = (of(Sev::Four, Some("t/ada")), of(Sev::One, None));
+        assert_eq!(heir(&light, &grave), None, "people are called for it");
+        assert_eq!(heir(&of(Sev::One, Some("t/bob")), &of(Sev::Three, None)), Some("t/bob"));
+        assert_eq!(heir(&of(Sev::Two, Some("t/bob")), &of(Sev::Two, None)), Some("t/bob"));
+        assert_eq!(heir(&of(Sev::One, Some("t/bob")), &of(Sev::Three, Some("t/cleo"))), None, "it has an owner");
+        let told = tell_heir(&of(Sev::Two, None), &IncidentId::numbered(9), "t/bob");
+        assert!(told[1].body.contains(r#""id":"t/bob""#) && told[0].key == "INC-1/root", "{told:?}");
     }
 }

@@ -125,7 +125,9 @@ impl Outlet for PagerDuty {
 
     fn wants(&self, notice: &Notice) -> bool {
         let phase = match notice.phase {
-            Phase::Opened | Phase::Changed | Phase::Acknowledged | Phase::Resolved => true,
+            Phase::Opened | Phase::Changed | Phase::Resolved => true,
+            // It stops the calls there: only a person's word does that.
+            Phase::Acknowledged => notice.by.is_some(),
             Phase::Diagnosed | Phase::Planned => self.rest.is_some(),
             Phase::FollowUp | Phase::Reviewed => false,
         };

@@ -96,3 +96,14 @@ fn a_long_card_stays_below_what_teams_takes() {
     let text = teams::message(&notice(card), "http://watch.example").to_string();
     assert!(text.len() < 28_000 && text.contains("More is on the incident's page"), "{}", text.len());
 }
+
+#[test]
+fn a_pager_is_acknowledged_only_by_a_person() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let pager = PagerDuty::new(&toml::from_str("routing_key = \"R0\"").unwrap()).unwrap();
+    let mut notice = notice(Card { fallback: String::new(), blocks: vec![] });
+    (notice.phase, notice.severity) = (Phase::Acknowledged, crate::domain::incident::Sev::One);
+    assert!(!pager.wants(&notice), "a merge has handed it over");
+    notice.by = Some("t/ada".into());
+    assert!(pager.wants(&notice));
+}

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use tracing::info;
 
 use super::super::desk::{Desk, FlowError};
-use super::super::regroup::MACHINE;
+use super::super::regroup::{heir, tell_heir};
 use super::write::stored;
 use super::{Touched, Watchkeeper};
 use crate::domain::correlate::Merge;
 use crate::domain::id::IncidentId;
-use crate::domain::incident::IncidentEvent;
+use crate::domain::incident::{IncidentEvent, MACHINE};
 use crate::domain::time::Timestamp;
-use crate::store::{Batch, Draft, StoreError};
+use crate::store::{Batch, Draft, NewEffect, StoreError};
 
 impl Watchkeeper {
     /// What was told of an incident that has become part of another belongs to that other.
@@ -45,12 +45,12 @@ impl Watchkeeper {
     }
 }
 
-/// Writes into both that the one is part of the other now.
+/// Writes into both that the one is part of the other now; gives what is to be told of it.
 pub(super) fn absorb(
     drafts: &mut BTreeMap<IncidentId, Draft>,
     merge: &Merge,
     wall_now: Timestamp,
-) -> Result<(), FlowError> {
+) -> Result<Vec<NewEffect>, FlowError> {
     let Merge { from, into, because } = merge;
     let (Some(mut gone), Some(stays)) = (drafts.remove(from), drafts.get_mut(into)) else {
         return Err(FlowError::NoIncident(from.clone()));
@@ -60,15 +60,17 @@ pub(super) fn absorb(
     if !gone.incident.state.is_movable() || stays.incident.state.is_over() {
         return Err(StoreError::Stale(from.to_string()).into());
     }
-    let (groups, owner) = (gone.incident.carried(), gone.incident.owner.clone());
+    let groups = gone.incident.carried();
+    let to = heir(&gone.incident, &stays.incident).map(str::to_owned);
     gone.record(IncidentEvent::Merged { into: into.clone(), because: because.clone() }, wall_now)?;
     stays.record(IncidentEvent::Absorbed { from: from.clone(), because: because.clone(), groups }, wall_now)?;
-    // Whoever has taken the one has taken what it is part of now.
-    if let (None, Some(to)) = (&stays.incident.owner, owner) {
+    let mut told = vec![];
+    if let Some(to) = to {
+        told.extend(tell_heir(&stays.incident, from, &to));
         let because = Some(format!("had taken {from}"));
         stays.record(IncidentEvent::HandedTo { to, by: MACHINE.into(), because }, wall_now)?;
     }
     info!(incident = %into, from = %from, because, "incidents merged");
     drafts.insert(from.clone(), gone);
-    Ok(())
+    Ok(told)
 }

@@ -45,7 +45,7 @@ impl Watchkeeper {
             let scores: BTreeMap<IncidentId, f64> =
                 drafts.iter().filter_map(|(id, draft)| Some((id.clone(), draft.incident.score()?.score))).collect();
             for merge in &touched.merges {
-                absorb(&mut drafts, merge, wall_now)?;
+                batch.effects.extend(absorb(&mut drafts, merge, wall_now)?);
             }
             for (id, mut draft) in drafts {
                 let absorbs = touched.merges.iter().any(|merge| merge.into == id);
