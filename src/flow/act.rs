@@ -11,7 +11,7 @@ use super::deliver::Effect;
 use super::desk::{Desk, FlowError};
 use super::draft::{Wanted, draft};
 use super::execute::Hands;
-use super::{back, reach};
+use super::{back, escalate, reach};
 use crate::config::JobConfig;
 use crate::domain::action::{Action, ActionKind, Target};
 use crate::domain::card::{Card, Span, Tone};
@@ -81,6 +81,7 @@ pub async fn request(desk: &Desk, by: &Person, text: &str) -> Result<Card, FlowE
         requester: Some(by.id.to_string()),
     };
     let (plan, ruling) = draft(desk, &topology, wanted).await.map_err(refused)?;
+    let who = escalate::who_is_asked(desk, &incident).await;
     desk.change(&id, |change| {
         if change.incident().plans.len() != incident.plans.len() {
             return Err(refused("another plan was made in the same moment; look at it first".into()));
@@ -91,6 +92,7 @@ pub async fn request(desk: &Desk, by: &Person, text: &str) -> Result<Card, FlowE
         })?;
         change.tell(&format!("plan/{}", plan.id), &Effect::Approval { plan: plan.id.clone() });
         change.tell("root", &Effect::Root);
+        escalate::ask_for_decision(change, &plan, &who);
         Ok(())
     })
     .await?;

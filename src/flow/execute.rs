@@ -33,7 +33,7 @@ use super::assess::close_when_over;
 use super::command::pause;
 use super::deliver::Effect;
 use super::desk::{Counters, Decision, Desk, FlowError};
-use super::draft;
+use super::{draft, escalate};
 use crate::domain::action::{Action, Target};
 use crate::domain::id::{IncidentId, PersonId, PlanId};
 use crate::domain::incident::{Incident, IncidentEvent, Left, Outcome, PlanRecord};
@@ -521,6 +521,14 @@ async fn wrote(desk: &Desk, id: &IncidentId, plan: &Plan, result: &str) -> Resul
     })
     .await?;
     Ok(())
+}
+
+/// Nobody where it cannot be read: the note is told all the same.
+async fn who_takes_over(desk: &Desk, id: &IncidentId) -> Vec<escalate::Called> {
+    match desk.store.incident(id).await {
+        Ok(Some(incident)) => escalate::who_is_asked(desk, &incident).await,
+        Ok(None) | Err(_) => vec![],
+    }
 }
 
 fn tell_plan(change: &mut Decision<'_>, plan: &Plan) {

@@ -8,20 +8,19 @@ use tokio::time::Instant;
 use tracing::{Instrument, error, info, info_span, warn};
 
 use super::deliver::Effect;
-use super::desk::{Desk, FlowError};
+use super::desk::{Decision, Desk, FlowError};
 use super::draft::{Wanted, draft};
+use super::escalate::{self, Called};
 use super::live::{say, waited};
 use super::observe::{self, Dossier};
 use super::regroup::ASKED;
 use super::{back, reach, reason, remember};
 use crate::domain::action::{Action, ActionKind};
-use crate::domain::card::Tone;
 use crate::domain::diagnosis::{Diagnosis, Remedy, Verdict};
 use crate::domain::evidence::Evidence;
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, Outcome, State};
 use crate::domain::judge::proofs;
-use crate::domain::narrative;
 use crate::domain::plan::{self, Direction, Plan, SuccessCheck};
 use crate::domain::policy::Ruling;
 use crate::domain::root_cause::{Picture, SignalClass, Worse, conclude, focus, rank};
@@ -86,15 +85,31 @@ fn rest_after(times: u32) -> Duration {
     Duration::from_secs(1 << times.min(9)).min(LONGEST_REST)
 }
 
+/// Whom a note about what the watch cannot do itself is for.
+async fn asked(desk: &Desk, id: &IncidentId) -> Vec<Called> {
+    match desk.store.incident(id).await {
+        Ok(Some(incident)) => escalate::who_is_asked(desk, &incident).await,
+        Ok(None) | Err(_) => vec![],
+    }
+}
+
+/// A message of its own each time: an edit of the first one would stand far up, and wake nobody.
+fn tell_handed_over(change: &mut Decision<'_>, who: &[Called], text: &str) {
+    let incident = change.incident();
+    let who: &[Called] = if incident.state.is_over() { &[] } else { who };
+    let key = format!("note/handed-over/{}", incident.version);
+    change.tell(&key, &Effect::Note { card: escalate::note_to(who, text) });
+}
+
 async fn give_up(desk: &Desk, id: &IncidentId, failure: &FlowError) {
+    let who = asked(desk, id).await;
     let because = format!("it could not be investigated, {TRIES} times in a row: {failure}");
     let told = desk
         .change(id, |change| {
             change.record(IncidentEvent::HandedOver { because: because.clone() })?;
             change.batch.settings.push(reason::spent(id));
             change.tell("root", &Effect::Root);
-            let text = format!("This needs a person: {because}.");
-            change.tell("note/handed-over", &Effect::Note { card: narrative::note(&text, Tone::Alarm) });
+            tell_handed_over(change, &who, &format!("This needs a person: {because}."));
             Ok(())
         })
         .await;
@@ -254,6 +269,7 @@ async fn propose(desk: &Desk, id: &IncidentId, picture: &Picture, diagnosis: &Di
         }
     };
     let event_now = desk.clock.event_now();
+    let who = asked(desk, id).await;
     desk.change(id, |change| {
         change.record(IncidentEvent::PlanRefused { because: refused.clone() })?;
         change.record(IncidentEvent::HandedOver { because: refused.clone() })?;
@@ -265,8 +281,7 @@ async fn propose(desk: &Desk, id: &IncidentId, picture: &Picture, diagnosis: &Di
             change.record(IncidentEvent::Resolved { because, event_at: event_now })?;
         }
         change.tell("root", &Effect::Root);
-        let text = format!("No action is proposed: {refused}. This needs a person.");
-        change.tell("note/handed-over", &Effect::Note { card: narrative::note(&text, Tone::Alarm) });
+        tell_handed_over(change, &who, &format!("No action is proposed: {refused}. This needs a person."));
         Ok(())
     })
     .await?;
@@ -465,6 +480,7 @@ async fn ask(desk: &Desk, id: &IncidentId, plan: Plan, ruling: Ruling) -> Result
     if unattended && let Some(why) = desk.paused().await {
         warn!(incident = %id, why, "paused: the plan waits for people");
     }
+    let who = if unattended { vec![] } else { asked(desk, id).await };
     desk.change(id, |change| {
         change.record(IncidentEvent::PlanProposed { plan: Box::new(plan.clone()), ruling: words.clone() })?;
         if unattended {
@@ -476,6 +492,7 @@ async fn ask(desk: &Desk, id: &IncidentId, plan: Plan, ruling: Ruling) -> Result
         }
         change.tell(&format!("plan/{}", plan.id), &Effect::Approval { plan: plan.id.clone() });
         change.tell("root", &Effect::Root);
+        escalate::ask_for_decision(change, &plan, &who);
         Ok(())
     })
     .await?;

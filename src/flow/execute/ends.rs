@@ -2,7 +2,7 @@
 
 use tracing::{info, warn};
 
-use super::tell_plan;
+use super::{tell_plan, who_takes_over};
 use crate::domain::action::{Action, Undo};
 use crate::domain::card::Tone;
 use crate::domain::id::{IncidentId, PlanId};
@@ -12,7 +12,7 @@ use crate::domain::plan::Plan;
 use crate::flow::assess::close_when_over;
 use crate::flow::deliver::Effect;
 use crate::flow::desk::{Desk, FlowError};
-use crate::flow::earn;
+use crate::flow::{earn, escalate};
 use crate::ports::ClusterError;
 
 pub(super) async fn fail(
@@ -66,13 +66,15 @@ async fn hand_over(
     text: &str,
 ) -> Result<(), FlowError> {
     warn!(incident = %id, %plan, because, "the plan is not carried out");
+    let who = who_takes_over(desk, id).await;
     desk.change(id, |change| {
         change.record(event.clone())?;
         change.record(IncidentEvent::HandedOver { because: because.to_owned() })?;
         close_when_over(change, desk.clock.event_now())?;
         change.tell(&format!("plan/{plan}"), &Effect::Approval { plan: plan.clone() });
         change.tell("root", &Effect::Root);
-        change.tell(&format!("note/{plan}/failed"), &Effect::Note { card: narrative::note(text, Tone::Alarm) });
+        let who: &[escalate::Called] = if change.incident().state.is_over() { &[] } else { &who };
+        change.tell(&format!("note/{plan}/failed"), &Effect::Note { card: escalate::note_to(who, text) });
         Ok(())
     })
     .await?;

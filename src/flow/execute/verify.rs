@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::contested::{NotNow, Permission, Withheld};
 use super::hands::{Hands, patiently};
-use super::{Step, close_when_over, tell_plan};
+use super::{Step, close_when_over, tell_plan, who_takes_over};
 use crate::domain::action::{Action, Undo};
 use crate::domain::card::Tone;
 use crate::domain::id::{IncidentId, PlanId};
@@ -21,7 +21,7 @@ use crate::domain::time::Timestamp;
 use crate::flow::command::pause;
 use crate::flow::deliver::Effect;
 use crate::flow::desk::{Desk, FlowError};
-use crate::flow::earn;
+use crate::flow::{earn, escalate};
 use crate::ports::{Applied, ClusterError, DryRun, Settled, Standing, Took, crash};
 use crate::store::{Batch, Claim, ExecutionRow, StoreError};
 
@@ -212,14 +212,15 @@ async fn not_verified(desk: &Desk, id: &IncidentId, plan: &Plan, facts: Vec<Stri
 async fn overruled(desk: &Desk, id: &IncidentId, plan: &Plan, fact: &str) -> Result<(), FlowError> {
     let event_now = desk.clock.event_now();
     let text = format!("{} was overruled by somebody else ({fact}); nothing was undone", plan.action);
+    let who = who_takes_over(desk, id).await;
     desk.change(id, |change| {
         change.record(IncidentEvent::Overruled { plan: plan.id.clone(), because: fact.to_owned() })?;
         change.record(IncidentEvent::HandedOver { because: text.clone() })?;
         tell_plan(change, plan);
         close_when_over(change, event_now)?;
         let text = format!("{text}. A person must take over.");
-        change
-            .tell(&format!("note/{}/overruled", plan.id), &Effect::Note { card: narrative::note(&text, Tone::Alarm) });
+        let who: &[escalate::Called] = if change.incident().state.is_over() { &[] } else { &who };
+        change.tell(&format!("note/{}/overruled", plan.id), &Effect::Note { card: escalate::note_to(who, &text) });
         Ok(())
     })
     .await?;
@@ -247,6 +248,7 @@ pub(super) async fn compensate(
     // Before the end is written: a process that dies between the two must not leave it earned.
     earn::failed(desk, plan, "it did not help").await?;
     let event_now = desk.clock.event_now();
+    let who = who_takes_over(desk, id).await;
     desk.change(id, |change| {
         change.record(IncidentEvent::Compensated { plan: plan.id.clone(), result: result.clone() })?;
         change.record(IncidentEvent::HandedOver { because: format!("{} did not help; {result}", plan.action) })?;
@@ -256,7 +258,8 @@ pub(super) async fn compensate(
             close_when_over(change, event_now)?;
         }
         let text = format!("{} did not help; {result}. A person must take over.", plan.action);
-        change.tell(&format!("note/{}/undone", plan.id), &Effect::Note { card: narrative::note(&text, Tone::Alarm) });
+        let who: &[escalate::Called] = if change.incident().state.is_over() { &[] } else { &who };
+        change.tell(&format!("note/{}/undone", plan.id), &Effect::Note { card: escalate::note_to(who, &text) });
         Ok(())
     })
     .await?;
