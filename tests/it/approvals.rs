@@ -323,3 +323,15 @@ async fn whoever_the_chat_does_not_know_was_not_called_and_the_next_is_at_once()
     let called = talking.in_thread("INC-1", "step 2 of 2").await;
     assert!(called.contains("local/ada"), "{called}");
 }
+
+#[tokio::test]
+async fn what_needs_a_person_is_for_whoever_is_called() {
+    let more = format!(
+        "{}[investigation]\nsettle_seconds = 0\n[[escalation]]\nfrom = \"SEV4\"\nsteps = [\"local/ada\"]\n",
+        four()
+    );
+    let talking = Talking::with_approvers(APPROVERS, &more).await;
+    talking.fire("pay").await;
+    let said = talking.in_thread("INC-1", "This needs a person").await;
+    assert!(said.contains("local/ada"), "{said}");
+}

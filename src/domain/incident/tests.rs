@@ -266,3 +266,51 @@ fn an_execution_is_named_by_what_was_drawn_for_it_and_an_older_one_by_its_plan()
     assert_eq!(begun(serde_json::json!({})).mark(), "INC-1.P1");
     assert_eq!(begun(serde_json::json!({"mark": "INC-1.P1-8f2c"})).mark(), "INC-1.P1-8f2c");
 }
+
+#[test]
+fn a_second_diagnosis_is_told_as_a_message_of_its_own() {
+    let mut one = incident(1, &[("pay", -0.4)]);
+    assert_eq!(one.diagnosis_key(), "diagnosis");
+    for key in ["diagnosis", "diagnosis/2", "diagnosis/3"] {
+        let started = IncidentEvent::InvestigationStarted { reasoner: "none".into(), because: "b".into() };
+        one.apply(&started, at(65)).expect("it is looked at");
+        let diagnosis = Diagnosis {
+            service: None,
+            change: None,
+            mechanism: "not known".into(),
+            verdict: Verdict::Inconclusive,
+            confidence: 0.0,
+            claims: vec![],
+            ruled_out: vec![],
+            remedy: Remedy::HandOver { why: "not known".into() },
+            reasoner: "none".into(),
+            dropped: vec![],
+            needs: None,
+            proofs: vec![],
+        };
+        one.apply(&IncidentEvent::Diagnosed { diagnosis }, at(70)).expect("it is diagnosed");
+        assert_eq!(one.diagnosis_key(), key);
+    }
+    // As an older version has stored it: the one that is there was the first.
+    one.diagnosed = 0;
+    assert_eq!(one.diagnosis_key(), "diagnosis");
+}
+
+#[test]
+fn each_path_is_walked_by_itself() {
+    let mut one = incident(1, &[("pay", -0.4)]);
+    let called = |path: Option<&str>, step: usize, who: &str| IncidentEvent::Called {
+        step,
+        who: vec![who.to_owned()],
+        because: "nobody has taken it".into(),
+        path: path.map(str::to_owned),
+    };
+    one.apply(&called(None, 0, "t/old"), at(100)).expect("an older version has called");
+    assert_eq!(one.steps_on("a"), 1, "on which path is not known");
+    one.apply(&called(Some("a"), 1, "t/ada"), at(101)).expect("its second step");
+    assert!(one.apply(&called(Some("a"), 1, "t/ada"), at(101)).is_err(), "each step is taken once");
+    assert_eq!((one.steps_on("a"), one.steps_on("b")), (2, 0));
+    assert!(one.called_elsewhere("b", "t/ada") && !one.called_elsewhere("a", "t/ada"));
+    one.apply(&called(Some("b"), 0, "t/bob"), at(102)).expect("another path begins at its start");
+    assert_eq!((one.steps_on("a"), one.steps_on("b")), (2, 1));
+}
