@@ -28,7 +28,7 @@ pub use hooks::{DeclaredHook, Hooks};
 pub use instrument::{Handling, Instrument, InstrumentError, Observation};
 pub use outlets::{Attempt, Channels, Outlet, OutletError, Queue};
 pub use people::{Directory, DirectoryError, OnCall, Rota, RotaError, Standing};
-pub use remedy::{DeclaredJob, Grant, Identity, Settled, Standing, Took, Wish};
+pub use remedy::{DeclaredJob, Grant, Identity, Progress, Settled, Took, Wish};
 pub use traces::{Dependency, Outcomes, TraceQuery, Traces};
 
 /// The kinds of time. Production reads the system clock; the simulated estate has its own, faster one for

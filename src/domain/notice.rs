@@ -104,7 +104,7 @@ pub fn phase_of(event: &IncidentEvent) -> Option<(Phase, String, Option<String>)
             (Phase::Planned, format!("{plan} was rejected by {by}{reason}"), Some(by.clone()))
         }
         E::PlanVoided { plan, because } => (Phase::Planned, format!("{plan} is void: {because}"), None),
-        E::ExecutionFailed { plan, because } => (Phase::Planned, format!("{plan} failed: {because}"), None),
+        E::ExecutionFailed { plan, because, .. } => (Phase::Planned, format!("{plan} failed: {because}"), None),
         E::Compensated { plan, result } if result == UNDONE => {
             (Phase::Planned, format!("{plan} did not help and was undone"), None)
         }
@@ -194,6 +194,7 @@ impl Notice {
 mod tests {
     use super::*;
     use crate::domain::id::PlanId;
+    use crate::domain::incident::Left;
 
     #[test]
     fn what_a_merge_gives_to_somebody_is_no_word_of_theirs() {
@@ -214,7 +215,10 @@ mod tests {
                 IncidentEvent::PlanVoided { plan: plan.clone(), because: because.clone() },
                 "INC-1.P1 is void: the target has changed",
             ),
-            (IncidentEvent::ExecutionFailed { plan: plan.clone(), because }, "INC-1.P1 failed: the target has changed"),
+            (
+                IncidentEvent::ExecutionFailed { plan: plan.clone(), because, left: Left::Nothing },
+                "INC-1.P1 failed: the target has changed",
+            ),
             (IncidentEvent::Compensated { plan, result }, "INC-1.P1 did not help and was undone"),
         ] {
             assert_eq!(phase_of(&event), Some((Phase::Planned, text.to_owned(), None)));

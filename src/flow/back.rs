@@ -56,6 +56,7 @@ fn may_stand(outcome: &Outcome) -> bool {
         | Outcome::Verified
         | Outcome::NotVerified
         | Outcome::NotUndone { .. }
+        | Outcome::Overruled { .. }
         | Outcome::Recurred
         // One of older versions may have been written, and nobody knew.
         | Outcome::Failed { .. } => true,

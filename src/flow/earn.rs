@@ -504,6 +504,7 @@ mod tests {
             reasoner: "none".into(),
             dropped: vec![],
             needs: None,
+            otherwise: None,
             proofs: vec![],
         };
         let incident = Incident {

@@ -113,6 +113,7 @@ async fn drive(desk: &Desk, id: &IncidentId, plan_id: &PlanId, watched: &mut Wat
             | Outcome::Verified
             | Outcome::Undone
             | Outcome::NotUndone { .. }
+            | Outcome::Overruled { .. }
             | Outcome::Recurred => None,
         };
         if let Some(left) = left {

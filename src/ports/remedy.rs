@@ -43,12 +43,12 @@ pub enum Took {
 /// Whether what the action makes has come about, and what shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
-    pub standing: Standing,
+    pub standing: Progress,
     pub fact: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum Progress {
     Done,
     /// What was written stands; its effect has not come about yet.
     UnderWay,

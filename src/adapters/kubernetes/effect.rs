@@ -12,7 +12,7 @@ use super::reading;
 use super::release;
 use super::write::{MARK, current, touched};
 use crate::domain::action::{Action, Target};
-use crate::ports::{ClusterError, Settled, Standing, Took};
+use crate::ports::{ClusterError, Progress, Settled, Took};
 
 pub(super) async fn took_effect(client: &Client, action: &Action, mark: &str) -> Result<Took, ClusterError> {
     let target = action.target();
@@ -159,10 +159,10 @@ pub(super) async fn settled(client: &Client, action: &Action, mark: &str) -> Res
     let target = action.target();
     let here = api_of(client, target)?;
     let settled = |done: bool, fact: String| {
-        Ok(Settled { standing: if done { Standing::Done } else { Standing::UnderWay }, fact })
+        Ok(Settled { standing: if done { Progress::Done } else { Progress::UnderWay }, fact })
     };
     if let Some(fact) = overruled(client, action, mark).await? {
-        return Ok(Settled { standing: Standing::Overruled, fact });
+        return Ok(Settled { standing: Progress::Overruled, fact });
     }
     match action {
         Action::Restart { .. } | Action::Scale { .. } | Action::RollBack { .. } | Action::ResumeRollout { .. } => {

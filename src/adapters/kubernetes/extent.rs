@@ -73,7 +73,7 @@ fn service_of_object(object: &DynamicObject) -> String {
 
 /// Services of the pods that a drain evicts. One that is gone by now is not evicted.
 async fn of_drained(client: &Client, action: &Action) -> Result<BTreeSet<String>, ClusterError> {
-    let Action::Drain { target, pods } = action else { return Ok(BTreeSet::new()) };
+    let Action::Drain { target, pods, .. } = action else { return Ok(BTreeSet::new()) };
     let meant: BTreeSet<&str> = pods.iter().map(|pod| pod.uid.as_str()).collect();
     let here = ListParams::default().fields(&format!("spec.nodeName={}", target.name));
     let found = reading(&format!("pods of {target}"), Api::<Pod>::all(client.clone()).list(&here)).await?;

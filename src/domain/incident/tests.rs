@@ -176,6 +176,7 @@ fn what_nobody_knew_is_looked_at_again_when_it_is_another_picture_and_not_for_ev
             reasoner: "none".into(),
             dropped: vec![],
             needs: None,
+            otherwise: None,
             proofs: vec![],
             otherwise: None,
         };
@@ -286,6 +287,7 @@ fn a_second_diagnosis_is_told_as_a_message_of_its_own() {
             reasoner: "none".into(),
             dropped: vec![],
             needs: None,
+            otherwise: None,
             proofs: vec![],
         };
         one.apply(&IncidentEvent::Diagnosed { diagnosis }, at(70)).expect("it is diagnosed");

@@ -58,7 +58,7 @@ fn high_risk_always_needs_people() {
 fn a_drain_is_judged_by_the_namespaces_of_its_pods() {
     let drain = |namespaces: &[&str]| {
         let pods = namespaces.iter().map(|namespace| target("c", namespace, "Pod", "one", "p"));
-        Action::Drain { target: target("c", "", "Node", "n1", "n"), pods: pods.collect() }
+        Action::Drain { target: target("c", "", "Node", "n1", "n"), pods: pods.collect(), was_cordoned: false }
     };
     let everywhere = policy(Autonomy::Approve);
     let two = "needs 2: policy high-risk-needs-two-people: high risk needs two people";

@@ -126,8 +126,8 @@ pub(super) mod tests {
     use crate::domain::plan::Surroundings;
     use crate::flow::lead::Term;
     use crate::ports::{
-        Cluster, ClusterEvent, DeclaredHook, Grant, Hooks, Identity, NodeState, PodLogs, PodState, Revision, Settled,
-        Standing, Took, Wish, Workload,
+        Cluster, ClusterEvent, DeclaredHook, Grant, Hooks, Identity, NodeState, PodLogs, PodState, Progress, Revision,
+        Settled, Took, Wish, Workload,
     };
 
     /// An API server whose object somebody else writes so many times, each just before our write.
@@ -203,7 +203,7 @@ pub(super) mod tests {
             Ok(Took::No)
         }
         async fn settled(&self, _: &Action, _: &str) -> Result<Settled, ClusterError> {
-            let standing = if self.is_overruled { Standing::Overruled } else { Standing::Done };
+            let standing = if self.is_overruled { Progress::Overruled } else { Progress::Done };
             Ok(Settled { standing, fact: "it has 3 replicas".into() })
         }
         async fn surroundings(&self, _: &Action) -> Result<Surroundings, ClusterError> {
@@ -275,7 +275,7 @@ pub(super) mod tests {
         let hands = Hands { cluster: Some(cluster.clone()), hooks: None, term: Term::endless() };
         let pod = |namespace: &str| Target { namespace: namespace.into(), ..somewhere("Pod") };
         let node = Target { namespace: String::new(), ..somewhere("Node") };
-        let drain = Action::Drain { target: node, pods: vec![pod("shop"), pod("kube-system")] };
+        let drain = Action::Drain { target: node, pods: vec![pod("shop"), pod("kube-system")], was_cordoned: false };
         let tried = hands.rehearse(&drain).await;
         (tried, cluster.dry_runs.load(Ordering::SeqCst))
     }

@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_may_be_left_is_told_with_the_command_that_undoes_it() {
-        let drain = Action::Drain { target: target("c", "", "Node", "node-1", "n"), pods: vec![] };
+        let drain = Action::Drain { target: target("c", "", "Node", "node-1", "n"), pods: vec![], was_cordoned: false };
         check(
             drain,
             Left::Part,

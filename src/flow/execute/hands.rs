@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::domain::action::{Action, Target};
 use crate::flow::desk::Desk;
 use crate::flow::lead::{NotSure, Term};
-use crate::ports::{Applied, Cluster, ClusterError, DryRun, Hooks, Settled, Standing, Took};
+use crate::ports::{Applied, Cluster, ClusterError, DryRun, Hooks, Progress, Settled, Took};
 
 /// An API server that restarts is back within seconds; people who approved have no use for "not now".
 const READS: u32 = 7;
@@ -171,7 +171,7 @@ impl Hands {
         match action {
             Action::CallHook { target, .. } => {
                 let fact = format!("{target} answered well when it was called");
-                Ok(Settled { standing: Standing::Done, fact })
+                Ok(Settled { standing: Progress::Done, fact })
             }
             other => self.cluster()?.settled(other, mark).await,
         }

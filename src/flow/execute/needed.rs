@@ -108,6 +108,7 @@ mod tests {
             last_at: Timestamp::default(),
             score: None,
             elsewhere: Default::default(),
+            namespaces: Default::default(),
         };
         let mut incident = Incident::blank(IncidentId::numbered(1));
         incident.alerts.insert("it".into(), group);
