@@ -87,11 +87,26 @@ macro_rules! on {
     ($store:expr, $pool:ident => $body:expr) => {
         match &$store.core.db {
             $crate::store::Db::Sqlite($pool) => $body,
-            $crate::store::Db::Postgres($pool) => $body,
+            $crate::store::Db::Postgres($pool) => $crate::store::bounded(async { $body }).await,
         }
     };
 }
 pub(crate) use on;
+
+/// No question to a server takes longer, but for one that is gone without a word: its sockets stay as they are,
+/// and whoever waits for an answer would wait for ever.
+const LONGEST: Duration = Duration::from_secs(45);
+
+/// What was asked of a server may have been done all the same, as when its connection breaks.
+pub(crate) async fn bounded<T, E: From<sqlx::Error>>(
+    asked: impl std::future::Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let silent = || {
+        let why = format!("the server has not answered for {} s", LONGEST.as_secs());
+        E::from(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, why)))
+    };
+    tokio::time::timeout(LONGEST, asked).await.unwrap_or_else(|_| Err(silent()))
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

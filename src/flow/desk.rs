@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::{Notify, RwLock, watch};
 
@@ -191,6 +192,9 @@ impl Decision<'_> {
 
 const TRIES: usize = 12;
 
+/// What ended longer ago says nothing of today: alerts that were harmless once are mended, or are not any more.
+const PAST: Duration = Duration::from_secs(60 * 24 * 3600);
+
 impl Desk {
     /// The desk of the drivers, for the time of one leader; `stop` ends with it.
     pub fn leading(&self, term: Term, store: Store, stop: watch::Receiver<bool>) -> Self {
@@ -318,13 +322,13 @@ impl Desk {
         self.topology.read().await.clone()
     }
 
-    /// How incidents have ended so far, read again when one has ended.
+    /// How incidents have ended lately, read again when one has ended.
     pub async fn past(&self) -> Result<Arc<Past>, StoreError> {
         // The number first: what ends meanwhile is read again.
         let revision = self.store.endings_revision();
         let mut known = self.past.lock().await;
         if known.as_ref().is_none_or(|(of, _)| *of != revision) {
-            *known = Some((revision, Arc::new(self.store.past().await?)));
+            *known = Some((revision, Arc::new(self.store.past(self.clock.wall_now() - PAST).await?)));
         }
         Ok(known.as_ref().map_or_else(Arc::default, |(_, past)| past.clone()))
     }

@@ -31,7 +31,9 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
 async fn retire_if_due(desk: &Desk) -> Result<(), FlowError> {
     let wall_now = desk.clock.wall_now();
     let last = desk.store.setting(RETIRED_AT).await?.and_then(|text| text.parse::<i64>().ok());
-    if last.is_some_and(|last| wall_now.since(Timestamp::from_millis(last)) < A_DAY) {
+    // What a clock wrote that was ahead says nothing.
+    let last = last.map(Timestamp::from_millis).filter(|last| *last <= wall_now);
+    if last.is_some_and(|last| wall_now.since(last) < A_DAY) {
         return Ok(());
     }
     let config = &desk.config.store;

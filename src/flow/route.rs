@@ -53,7 +53,8 @@ pub async fn run_digest(desk: Arc<Desk>) -> Result<(), FlowError> {
 async fn digest(desk: &Desk) -> Result<(), FlowError> {
     let wall_now = desk.clock.wall_now();
     let stored = desk.store.setting(LAST).await?.and_then(|text| text.parse().ok());
-    let last = stored.map(Timestamp::from_millis);
+    // A clock that was ahead for a while would hold back every digest until it is that late.
+    let last = stored.map(Timestamp::from_millis).filter(|last| *last <= wall_now);
     let every = Duration::from_secs(desk.config.routing.digest_minutes.saturating_mul(60));
     // The time of an opening is taken before it is written: what was opened just now comes next time.
     let until = wall_now - SETTLED;

@@ -43,7 +43,7 @@ pub enum Took {
 /// Whether what the action makes has come about, and what shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
-    pub standing: Progress,
+    pub progress: Progress,
     pub fact: String,
 }
 

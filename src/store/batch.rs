@@ -9,7 +9,7 @@ use sqlx::QueryBuilder;
 use super::lease::{EPOCH, EPOCH_HELD, within_fence};
 use super::ledger::{HOUR, Repeats, pack_repeats};
 use super::people::{Taught, write_taught};
-use super::{Db, Store, StoreError, audit};
+use super::{Db, Store, StoreError, audit, bounded};
 use crate::domain::alert::Labels;
 use crate::domain::evidence::Evidence;
 use crate::domain::id::{Digest, IncidentId};
@@ -543,17 +543,21 @@ impl Store {
                 tx.commit().await?;
             }
             Db::Postgres(pool) => {
-                let mut tx = pool.begin().await?;
-                within_fence!(self, tx, EPOCH_HELD);
-                write_batch!(
-                    tx,
-                    batch,
-                    wall_at,
-                    labels,
-                    ended,
-                    "SELECT seq, hash FROM audit_head WHERE one=1 FOR UPDATE"
-                );
-                tx.commit().await?;
+                let written = async {
+                    let mut tx = pool.begin().await?;
+                    within_fence!(self, tx, EPOCH_HELD);
+                    write_batch!(
+                        tx,
+                        batch,
+                        wall_at,
+                        labels,
+                        ended,
+                        "SELECT seq, hash FROM audit_head WHERE one=1 FOR UPDATE"
+                    );
+                    tx.commit().await?;
+                    Ok::<_, StoreError>(())
+                };
+                bounded(written).await?;
             }
         }
         told.iter().for_each(|kind| crash::point(&format!("after.{kind}")));

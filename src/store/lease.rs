@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use sqlx::FromRow;
 use tokio::sync::watch;
 
-use super::{Db, Store, StoreError, on};
+use super::{Db, Store, StoreError, bounded, on};
 
 /// The row as it was read.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
@@ -79,11 +79,14 @@ macro_rules! write_one {
                 done.rows_affected()
             }
             $crate::store::Db::Postgres(pool) => {
-                let mut $tx = pool.begin().await?;
-                within_fence!($store, $tx, EPOCH_HELD);
-                let done = $body.await?;
-                $tx.commit().await?;
-                done.rows_affected()
+                let written = async {
+                    let mut $tx = pool.begin().await?;
+                    within_fence!($store, $tx, EPOCH_HELD);
+                    let done = $body.await?;
+                    $tx.commit().await?;
+                    Ok::<_, $crate::store::StoreError>(done.rows_affected())
+                };
+                $crate::store::bounded(written).await?
             }
         }
     }};
@@ -95,7 +98,9 @@ macro_rules! on_its_own {
     ($store:expr, $pool:ident => $body:expr) => {
         match (&$store.core.db, &$store.core.lease) {
             (Db::Sqlite($pool), _) => $body,
-            (Db::Postgres(_), Some($pool)) | (Db::Postgres($pool), None) => $body,
+            (Db::Postgres(_), Some($pool)) | (Db::Postgres($pool), None) => {
+                $crate::store::bounded(async { $body }).await
+            }
         }
     };
 }
@@ -124,12 +129,15 @@ impl Store {
                 take.execute(pool).await?.rows_affected()
             }
             Db::Postgres(pool) => {
-                let mut tx = self.core.lease.as_ref().unwrap_or(pool).begin().await?;
-                // Waits for the writes that the holder has under way, and keeps new ones out.
-                sqlx::query("SELECT epoch FROM lease WHERE name='watch' FOR UPDATE").execute(&mut *tx).await?;
-                let taken = take().execute(&mut *tx).await?.rows_affected();
-                tx.commit().await?;
-                taken
+                let taking = async {
+                    let mut tx = self.core.lease.as_ref().unwrap_or(pool).begin().await?;
+                    // Waits for the writes that the holder has under way, and keeps new ones out.
+                    sqlx::query("SELECT epoch FROM lease WHERE name='watch' FOR UPDATE").execute(&mut *tx).await?;
+                    let taken = take().execute(&mut *tx).await?.rows_affected();
+                    tx.commit().await?;
+                    Ok::<_, sqlx::Error>(taken)
+                };
+                bounded(taking).await?
             }
         };
         let lease = Lease { holder: holder.to_owned(), epoch: seen.epoch + 1, beat: seen.beat + 1 };

@@ -23,6 +23,8 @@ static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/post
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long an end in order may take.
 const CLOSE: Duration = Duration::from_secs(1);
+/// How long a connection that is taken from the pool, or given back, has for a sign of life.
+const ANSWER: Duration = Duration::from_secs(3);
 const CHECK_FOLDER: &str = "Check that the folder exists, is writable and has space (key: store.url or --data-dir).";
 const CHECK_SERVER: &str = "Check host, port, user, password and database (key: store.url).";
 const OTHER_VERSION: &str = "Run that version, or restore a backup (`midwatch restore`; pg_restore for PostgreSQL).";
@@ -77,6 +79,7 @@ impl Store {
             Ok(connected) => connected.map_err(|error| failed(&error))?,
             Err(_) => return Err(failed(&sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))),
         };
+        takes_writes(&mut first).await.map_err(|error| failed(&error))?;
         if let Err(failure) = POSTGRES_MIGRATIONS.run(&mut first).await {
             let newest: Option<i64> = sqlx::query_scalar(NEWEST).fetch_one(&mut first).await.unwrap_or_default();
             let (reason, remedy) = unfit(&failure, newest, &POSTGRES_MIGRATIONS, CHECK_SERVER);
@@ -111,13 +114,41 @@ async fn is_at_rest(connection: &mut SqliteConnection) -> Result<bool, sqlx::Err
 
 /// PostgreSQL ends no transaction by itself without the connection, and takes a ROLLBACK too many: its count is right.
 fn postgres_pool(connections: u32) -> PoolOptions<Postgres> {
-    PgPoolOptions::new().max_connections(connections).acquire_timeout(CONNECT).after_connect(|connection, _| {
-        Box::pin(async move {
-            // Whoever is stopped within a transaction must not keep its locks from the others.
-            let limit = "SET idle_in_transaction_session_timeout = '4s'";
-            sqlx::query(limit).execute(connection).await.map(|_| ())
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(CONNECT)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                // Whoever is stopped within a transaction must not keep its locks from the others.
+                let limit = "SET idle_in_transaction_session_timeout = '4s'";
+                sqlx::query(limit).execute(&mut *connection).await?;
+                takes_writes(connection).await
+            })
         })
-    })
+        // As the library's own test of a connection, which asks for a sign of life only.
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| Box::pin(async move { takes_writes(connection).await.map(|()| true) }))
+        // Of a server that is gone without a word the library would wait for one, and the place in the pool
+        // would be lost.
+        .after_release(|connection, _| Box::pin(async move { in_time(connection.ping()).await.map(|()| true) }))
+}
+
+/// A name that is moved to another server while that one takes over leads to one that only reads, and its
+/// connections would stay there.
+async fn takes_writes(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let reads_only = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean";
+    match in_time(sqlx::query_scalar(reads_only).fetch_one(connection)).await? {
+        false => Ok(()),
+        true => {
+            let why = "the server takes no writes now: it is a replica, or read-only";
+            Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::ConnectionRefused, why)))
+        }
+    }
+}
+
+async fn in_time<T>(asked: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    timeout(ANSWER, asked).await.unwrap_or_else(|_| Err(silent()))
 }
 
 /// Whether the server may answer later without anybody's doing: it is restarted or replaced.

@@ -184,7 +184,7 @@ impl Store {
     pub async fn incidents(&self, scope: Scope) -> Result<Vec<Incident>, StoreError> {
         let sql = match scope {
             Scope::All => "SELECT id, body FROM incident ORDER BY number",
-            Scope::NotOver => "SELECT id, body FROM incident WHERE NOT is_over ORDER BY number",
+            Scope::NotOver => "SELECT id, body FROM incident WHERE is_over=FALSE ORDER BY number",
         };
         let rows: Vec<(String, String)> = on!(self, pool => sqlx::query_as(sql).fetch_all(pool).await)?;
         Ok(rows.iter().filter_map(|(id, body)| self.readable(id, body)).collect())
@@ -267,13 +267,14 @@ impl Store {
         rows.iter().map(|(id, body)| parse("incident", id, body)).collect()
     }
 
-    /// How incidents have ended so far, by kind.
-    pub async fn past(&self) -> Result<Past, StoreError> {
+    /// How incidents have ended since then, by kind.
+    pub async fn past(&self, wall_since: Timestamp) -> Result<Past, StoreError> {
         let rows: Vec<(String, String, String, bool, i64)> = on!(self, pool => {
             sqlx::query_as(
-                "SELECT cluster, name, subject, by_itself, count(*) FROM ending \
+                "SELECT cluster, name, subject, by_itself, count(*) FROM ending WHERE at >= $1 \
                  GROUP BY cluster, name, subject, by_itself",
             )
+            .bind(wall_since.millis())
             .fetch_all(pool)
             .await
         })?;
@@ -464,7 +465,7 @@ impl Store {
     pub async fn pinned_incidents(&self) -> Result<Vec<IncidentId>, StoreError> {
         let ids: Vec<String> = on!(self, pool => {
             sqlx::query_scalar(
-                "SELECT id FROM incident WHERE NOT is_over AND state NOT IN ('open', 'investigating', 'diagnosed')",
+                "SELECT id FROM incident WHERE is_over=FALSE AND state NOT IN ('open', 'investigating', 'diagnosed')",
             )
             .fetch_all(pool)
             .await
@@ -475,7 +476,7 @@ impl Store {
     /// The names of all that are not over.
     pub async fn open_incidents(&self) -> Result<Vec<IncidentId>, StoreError> {
         let ids: Vec<String> = on!(self, pool => {
-            sqlx::query_scalar("SELECT id FROM incident WHERE NOT is_over").fetch_all(pool).await
+            sqlx::query_scalar("SELECT id FROM incident WHERE is_over=FALSE").fetch_all(pool).await
         })?;
         Ok(ids.into_iter().map(IncidentId::new).collect())
     }

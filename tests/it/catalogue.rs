@@ -165,15 +165,15 @@ async fn through(estate: &Estate, wish: &Wish) -> Action {
     action
 }
 
-async fn standing(estate: &Estate, action: &Action) -> Progress {
-    estate.cluster.settled(action, "INC-1.P1").await.unwrap().standing
+async fn progress(estate: &Estate, action: &Action) -> Progress {
+    estate.cluster.settled(action, "INC-1.P1").await.unwrap().progress
 }
 
 #[tokio::test]
 async fn every_action_is_tried_written_found_and_undone() {
     let estate = estate().await;
     let restart = through(&estate, &wish(ActionKind::Restart, "shop", "web", None)).await;
-    assert_eq!(standing(&estate, &restart).await, Progress::Done);
+    assert_eq!(progress(&estate, &restart).await, Progress::Done);
     through(&estate, &wish(ActionKind::Scale, "shop", "web", Some("6"))).await;
     through(&estate, &wish(ActionKind::SetBounds, "shop", "other", Some("3..8"))).await;
     through(&estate, &wish(ActionKind::PauseRollout, "shop", "web", None)).await;
@@ -190,11 +190,11 @@ async fn every_action_is_tried_written_found_and_undone() {
     let pod = estate.state.lock().unwrap().pods("web").first().unwrap().name.clone();
     let evicted = through(&estate, &wish(ActionKind::EvictPod, "shop", &pod, None)).await;
     assert!(matches!(&evicted, Action::EvictPod { owner, .. } if owner == "ReplicaSet"));
-    assert_eq!(standing(&estate, &evicted).await, Progress::Done);
+    assert_eq!(progress(&estate, &evicted).await, Progress::Done);
     let declared = DeclaredJob { name: "clean-disk".into(), tier: RiskTier::Medium, job: "midwatch-inc-1-p1".into() };
     let run = Wish { declared: Some(declared), ..wish(ActionKind::RunJob, "shop", "cleanup", None) };
     let run = through(&estate, &run).await;
-    assert_eq!(standing(&estate, &run).await, Progress::UnderWay, "the job runs");
+    assert_eq!(progress(&estate, &run).await, Progress::UnderWay, "the job runs");
     // The CronJob's status does not name it, since its controller did not make it.
     let twice = estate.cluster.dry_run(&run).await.unwrap_err().to_string();
     assert!(twice.contains("has a job that runs: midwatch-inc-1-p1 is neither"), "{twice}");
@@ -259,7 +259,7 @@ async fn argo_rolls_back_only_when_nothing_synchronises_meanwhile() {
     assert!(tried.diff.contains("+revision: aaa"), "{}", tried.diff);
     cluster.apply(&back, &tried.resource_version, "P").await.unwrap();
     assert!(matches!(cluster.took_effect(&back, "P").await.unwrap(), Took::Yes(_)));
-    assert_eq!(standing(&estate, &back).await, Progress::UnderWay, "asked for is not applied");
+    assert_eq!(progress(&estate, &back).await, Progress::UnderWay, "asked for is not applied");
     assert!(cluster.dry_run(&back).await.unwrap_err().to_string().contains("operation in progress"));
 }
 
@@ -406,9 +406,9 @@ async fn an_eviction_is_done_when_what_was_evicted_is_replaced() {
     let pod = estate.state.lock().unwrap().pods("web").first().unwrap().name.clone();
     let evict = estate.cluster.prepare(&wish(ActionKind::EvictPod, "shop", &pod, None)).await.unwrap();
     estate.cluster.apply(&evict, &version(&estate, &pod).await, "P").await.unwrap();
-    assert_eq!(standing(&estate, &evict).await, Progress::UnderWay, "its replacement is not ready");
+    assert_eq!(progress(&estate, &evict).await, Progress::UnderWay, "its replacement is not ready");
     estate.pass(600_000);
-    assert_eq!(standing(&estate, &evict).await, Progress::Done);
+    assert_eq!(progress(&estate, &evict).await, Progress::Done);
 }
 
 #[tokio::test]
@@ -422,10 +422,10 @@ async fn bounds_are_done_when_the_replicas_are_within() {
     };
     put(2);
     let set = estate.cluster.prepare(&wish(ActionKind::SetBounds, "shop", "scaler", Some("3..8"))).await.unwrap();
-    assert_eq!(standing(&estate, &set).await, Progress::UnderWay);
+    assert_eq!(progress(&estate, &set).await, Progress::UnderWay);
     put(3);
     let set = estate.cluster.prepare(&wish(ActionKind::SetBounds, "shop", "scaler", Some("3..8"))).await.unwrap();
-    assert_eq!(standing(&estate, &set).await, Progress::Done);
+    assert_eq!(progress(&estate, &set).await, Progress::Done);
 }
 
 #[tokio::test]

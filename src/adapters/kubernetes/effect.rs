@@ -159,10 +159,10 @@ pub(super) async fn settled(client: &Client, action: &Action, mark: &str) -> Res
     let target = action.target();
     let here = api_of(client, target)?;
     let settled = |done: bool, fact: String| {
-        Ok(Settled { standing: if done { Progress::Done } else { Progress::UnderWay }, fact })
+        Ok(Settled { progress: if done { Progress::Done } else { Progress::UnderWay }, fact })
     };
     if let Some(fact) = overruled(client, action, mark).await? {
-        return Ok(Settled { standing: Progress::Overruled, fact });
+        return Ok(Settled { progress: Progress::Overruled, fact });
     }
     match action {
         Action::Restart { .. } | Action::Scale { .. } | Action::RollBack { .. } | Action::ResumeRollout { .. } => {

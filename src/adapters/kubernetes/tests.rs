@@ -363,18 +363,18 @@ async fn what_was_written_no_longer_stands_when_somebody_has_changed_it() {
     let standing = async |action: Action| cluster.settled(&action, "INC-1.P1").await.unwrap();
     // One of two replicas is ready: under way, as long as the field is what was written.
     let scale = |to| Action::Scale { target: target("u1"), from: 1, to };
-    assert_eq!(standing(scale(2)).await.standing, Progress::UnderWay);
+    assert_eq!(standing(scale(2)).await.progress, Progress::UnderWay);
     let other = standing(scale(4)).await;
-    assert_eq!(other.standing, Progress::Overruled);
+    assert_eq!(other.progress, Progress::Overruled);
     assert!(other.fact.contains("{\"replicas\":2} by now"), "{}", other.fact);
     // Revision 7 runs; what was once revision 6 does not.
     let back = |to_revision| Action::RollBack { target: target("u1"), from_revision: 9, to_revision };
-    assert_eq!(standing(back(7)).await.standing, Progress::UnderWay);
+    assert_eq!(standing(back(7)).await.progress, Progress::UnderWay);
     let other = standing(back(6)).await;
-    assert_eq!(other.standing, Progress::Overruled);
+    assert_eq!(other.progress, Progress::Overruled);
     assert!(other.fact.contains("has another template than its revision 6; it says revision 7"), "{}", other.fact);
     let restart = standing(Action::Restart { target: target("u1") }).await;
-    assert_eq!(restart.standing, Progress::Overruled, "the template carries no mark");
+    assert_eq!(restart.progress, Progress::Overruled, "the template carries no mark");
 }
 
 #[tokio::test]

@@ -203,8 +203,8 @@ pub(super) mod tests {
             Ok(Took::No)
         }
         async fn settled(&self, _: &Action, _: &str) -> Result<Settled, ClusterError> {
-            let standing = if self.is_overruled { Progress::Overruled } else { Progress::Done };
-            Ok(Settled { standing, fact: "it has 3 replicas".into() })
+            let progress = if self.is_overruled { Progress::Overruled } else { Progress::Done };
+            Ok(Settled { progress, fact: "it has 3 replicas".into() })
         }
         async fn surroundings(&self, _: &Action) -> Result<Surroundings, ClusterError> {
             Ok(Surroundings::default())

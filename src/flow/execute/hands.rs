@@ -171,7 +171,7 @@ impl Hands {
         match action {
             Action::CallHook { target, .. } => {
                 let fact = format!("{target} answered well when it was called");
-                Ok(Settled { standing: Progress::Done, fact })
+                Ok(Settled { progress: Progress::Done, fact })
             }
             other => self.cluster()?.settled(other, mark).await,
         }

@@ -113,9 +113,9 @@ async fn look(desk: &Desk, id: &IncidentId, record: &PlanRecord, hands: &Hands) 
     let mut facts = vec![];
     let mut well = true;
     match hands.settled(&plan.action, record.mark()).await {
-        Ok(Settled { standing: Progress::Overruled, fact }) => return Ok(Seen::Overruled(fact)),
+        Ok(Settled { progress: Progress::Overruled, fact }) => return Ok(Seen::Overruled(fact)),
         Ok(settled) => {
-            well &= settled.standing == Progress::Done;
+            well &= settled.progress == Progress::Done;
             facts.push(settled.fact);
         }
         Err(error) => {
@@ -390,7 +390,7 @@ async fn put_back(
     let rehearsed = rehearse(hands, action).await;
     // After the rehearsal: whoever writes from here on leaves another version than the one that is written to.
     let settled = patiently(|| hands.settled(&record.plan.action, record.mark())).await?;
-    if settled.standing == Progress::Overruled {
+    if settled.progress == Progress::Overruled {
         return Ok(Err(format!("not undone: changed meanwhile by somebody else ({})", settled.fact)));
     }
     let (action, now) = rehearsed?;
