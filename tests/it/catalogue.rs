@@ -391,6 +391,10 @@ async fn what_an_action_changes_is_read_from_the_objects_and_not_from_names() {
     assert_eq!(application, (names(&["argocd", "shop"]), vec![]));
     let kustomization = Wish { kind: "Kustomization".into(), ..wish(ActionKind::SuspendSync, "flux", "shop", None) };
     assert_eq!(extent(&estate, &kustomization).await, (names(&["flux", "shop"]), names(&["checkout"])));
+    estate.put(json!({"kind": "Kustomization", "metadata": {"namespace": "flux", "name": "flags"}, "spec": {"path": "./flags"},
+        "status": {"inventory": {"entries": [{"id": "till_flags__ConfigMap", "v": "v1"}, {"id": "_till__Namespace", "v": "v1"}]}}}));
+    let flags = extent(&estate, &wish(ActionKind::SuspendSync, "flux", "flags", None)).await;
+    assert_eq!(flags, (names(&["flux", "till"]), vec![]));
     let release = extent(&estate, &wish(ActionKind::RollBackRelease, "flux", "pay", None)).await;
     assert_eq!(release, (names(&["flux", "pay"]), vec![]));
     // Whatever follows the repository.

@@ -112,7 +112,7 @@ async fn a_pause_holds_where_it_was_set_and_stops_what_was_approved() {
 async fn autonomy_is_taken_back_also_where_nothing_was_done_and_under_one_name_of_the_cluster() {
     let cluster =
         "[kubernetes]\ncluster = \"eu-1\"\nurl = \"http://127.0.0.1:9\"\ntoken = \"r\"\nwrite_token = \"w\"\n";
-    let talking = watch(cluster).await;
+    let mut talking = watch(cluster).await;
     let said = talking.ordered("guest", "autonomy demote web restart").await;
     assert!(said.contains("restart of web waits for people from now on") && said.contains("never done here"), "{said}");
     let kept = talking.rows("SELECT value FROM setting WHERE name='autonomy'").await;

@@ -156,6 +156,10 @@ impl Extent {
         let resources: Vec<&Value> = resources.into_iter().flatten().collect();
         let inside = resources.iter().filter_map(|one| one.get("namespace")?.as_str());
         self.namespaces.extend(inside.filter(|name| !name.is_empty()).map(str::to_owned));
+        // Flux does so for a Kustomization: `namespace_name_group_kind`.
+        let inventory = object.data.pointer("/status/inventory/entries").and_then(Value::as_array);
+        let inside = inventory.into_iter().flatten().filter_map(|one| one.get("id")?.as_str()?.split_once('_'));
+        self.namespaces.extend(inside.map(|(namespace, _)| namespace.to_owned()).filter(|name| !name.is_empty()));
         let name = name_of(&object.metadata);
         let labelled = |workload: &Workload, with: &str| {
             let label = |key: &str| workload.labels.get(&format!("{with}/{key}")).map(String::as_str);

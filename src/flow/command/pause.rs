@@ -22,7 +22,7 @@ pub fn names_for(action: &Action, service: Option<&str>, extent: Option<&Extent>
     let mut namespaces = action.namespaces();
     let mut services = BTreeSet::from([target.name.as_str()]);
     services.extend(service);
-    for extent in extent {
+    if let Some(extent) = extent {
         namespaces.extend(extent.namespaces.iter().map(String::as_str));
         services.extend(extent.services.iter().map(String::as_str));
     }

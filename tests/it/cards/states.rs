@@ -186,6 +186,7 @@ fn plan(action: Action) -> Plan {
             share_percent: 25,
             budgets: vec![],
             quotas: vec![],
+            extent: None,
             autoscaler: None,
             breaks_budget: false,
             text: "replaces 6 pods one after the other, at most 25 % unavailable at once; 2 dependents (checkout, web); user-facing".into(),
