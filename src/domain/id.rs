@@ -59,10 +59,24 @@ impl IncidentId {
         Self::new(format!("INC-{number}"))
     }
 
-    /// Accepts what people type: `inc-214`, `INC214`, `214`.
+    /// Accepts what people type: `inc-214`, `INC214`, `#214`, `214`. What begins otherwise names something
+    /// else: `db1` is no incident.
     pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.trim().trim_start_matches(|c: char| c.is_ascii_alphabetic()).trim_start_matches('-');
-        digits.parse::<i64>().ok().filter(|number| *number > 0).map(Self::numbered)
+        let text = text.trim();
+        Self::with_prefix(text).or_else(|| Self::of_digits(text.strip_prefix('#').unwrap_or(text)))
+    }
+
+    /// The same for where a number alone may mean something else.
+    pub fn with_prefix(text: &str) -> Option<Self> {
+        let (prefix, rest) = text.trim().split_at_checked(3)?;
+        let is_ours = prefix.eq_ignore_ascii_case("INC");
+        is_ours.then(|| Self::of_digits(rest.strip_prefix('-').unwrap_or(rest))).flatten()
+    }
+
+    fn of_digits(digits: &str) -> Option<Self> {
+        // `parse` alone would take a sign.
+        let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse::<i64>().ok().filter(|number| is_number && *number > 0).map(Self::numbered)
     }
 
     pub fn evidence(&self, number: usize) -> EvidenceId {
@@ -152,4 +166,24 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_written_as_an_incident_is_one() {
+        let read = |text: &str| IncidentId::parse(text).map(|id| id.to_string());
+        for text in ["INC-7", "inc-7", "INC7", "Inc7", "#7", "7", " 7 ", "INC-007"] {
+            assert_eq!(read(text).as_deref(), Some("INC-7"), "{text}");
+        }
+        for text in ["db7", "web-7", "node7", "sev7", "us7", "-7", "+7", "INC--7", "INC-+7", "0", "INC", "", "#", "ÄÖ7"]
+        {
+            assert_eq!(read(text), None, "{text}");
+        }
+        assert_eq!(IncidentId::with_prefix("7"), None);
+        assert_eq!(IncidentId::with_prefix("#7"), None);
+        assert_eq!(IncidentId::with_prefix("inc7"), Some(IncidentId::numbered(7)));
+    }
 }

@@ -105,8 +105,7 @@ pub(super) async fn explain(desk: &Desk, what: &str) -> Result<Card, FlowError> 
             None => Err(FlowError::Refused(no_plan(&incident, what))),
         };
     }
-    let looks_like_one = what.to_uppercase().starts_with("INC") || what.bytes().all(|byte| byte.is_ascii_digit());
-    if looks_like_one && let Some(id) = IncidentId::parse(what) {
+    if let Some(id) = IncidentId::parse(what) {
         return match desk.store.incident(&id).await? {
             Some(incident) => explain_incident(desk, &incident).await,
             None => explain_alert(desk, what, &FlowError::NoIncident(id).to_string()).await,

@@ -112,7 +112,7 @@ pub(super) async fn forget(desk: &Desk, by: &Person, id: &str) -> Result<Card, F
         keep(desk, &shelf, "note.forgotten", by, serde_json::json!({"note": gone.id, "by": by.id})).await?;
         return Ok(note(&format!("Forgotten: {}.", gone.id), Tone::Good));
     }
-    let incident = match IncidentId::parse(id).filter(|_| id.to_uppercase().starts_with("INC")) {
+    let incident = match IncidentId::with_prefix(id) {
         Some(incident) => desk.store.incident(&incident).await?,
         None => None,
     };
