@@ -7,6 +7,7 @@ mod hint;
 mod parse;
 #[cfg(test)]
 mod tests;
+mod typed;
 mod written;
 
 use std::fmt;
@@ -18,9 +19,13 @@ use super::intent::silence::Consent;
 
 pub use hint::{Hint, Known, hints};
 pub use parse::{Wrong, nearest, parse};
+pub use typed::{plain, takes_this};
 
 /// A silence by command ends within a day; what is planned for longer is a window of the configuration.
 pub const LONGEST_SILENCE: Duration = Duration::from_secs(24 * 3600);
+
+/// Of a pause: whoever must stop something at once need not say why.
+pub const NO_REASON: &str = "no reason given";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
@@ -321,7 +326,7 @@ impl Verb {
                 &["explain INC-1", "explain INC-1.P1", "explain HighErrorRate"],
             ),
             Self::Silence => spec(
-                &["silence", "mute"],
+                &["silence", "mute", "snooze"],
                 "<matchers> <at most 24h> <reason>",
                 "mutes alerts for a while; one that would mute nearly all wants `, confirmed` at its end",
                 &[Slot::Matchers, Word(&["30m", "2h", "8h", "24h"]), Text],
@@ -376,15 +381,15 @@ impl Verb {
                 &["forget N1", "forget INC-1"],
             ),
             Self::Pause => spec(
-                &["pause"],
-                "[all|ns=..|service=..] <reason>",
-                "nothing is executed there until resume",
+                &["pause", "stop", "halt"],
+                "[all|ns=..|service=..] [reason]",
+                "nothing is executed there until resume; a name that nothing has stops everything",
                 &[Word(&["all"]), Text],
                 &["ns=", "service="],
                 &["pause config push in progress", "pause ns=shop migration", "pause service=checkout load test"],
             ),
             Self::Resume => spec(
-                &["resume"],
+                &["resume", "unpause"],
                 "[all|ns=..|service=..]",
                 "executions are possible again",
                 &[Word(&["all"])],
@@ -560,10 +565,16 @@ impl Command {
 
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("all"),
-            Self::Namespace(name) => write!(f, "ns={name}"),
-            Self::Service(name) => write!(f, "service={name}"),
+        let (key, name) = match self {
+            Self::All => return f.write_str("all"),
+            Self::Namespace(name) => ("ns", name),
+            Self::Service(name) => ("service", name),
+        };
+        // A name with blanks in it stands between quotes.
+        match (name.contains(char::is_whitespace), name.contains('"')) {
+            (false, _) => write!(f, "{key}={name}"),
+            (true, false) => write!(f, "{key}=\"{name}\""),
+            (true, true) => write!(f, "{key}='{name}'"),
         }
     }
 }

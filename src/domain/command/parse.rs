@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{ChannelAct, Command, LONGEST_SILENCE, Scope, Verb, Which};
+use super::typed::{bare, double_quoted, plain, without_courtesy};
+use super::{ChannelAct, Command, LONGEST_SILENCE, NO_REASON, Scope, Verb, Which};
 use crate::domain::id::IncidentId;
 use crate::domain::intent::matcher::Matchers;
 use crate::domain::intent::silence::Consent;
@@ -24,14 +25,24 @@ const FAR: usize = 3;
 
 /// Reads what follows `/ops`.
 pub fn parse(text: &str) -> Result<Command, Wrong> {
-    let text = straight_quotes(text);
+    let text = plain(text);
     let (word, rest) = first_word(without_prefix(&text));
+    let is_asked = bare(word).eq_ignore_ascii_case("please");
+    let (word, rest) = if is_asked { first_word(rest) } else { (word, rest) };
+    let word = bare(word);
     if word.is_empty() {
         return Ok(Command::Help { about: None });
     }
     let Some(verb) = Verb::named(word) else {
         return Err(unknown(word, rest));
     };
+    if is_asked && matches!(verb, Verb::Approve | Verb::Reject | Verb::Ask | Verb::Act) {
+        return Err(Wrong {
+            why: "what decides on plans is written as it is, with nothing before it".to_owned(),
+            did_you_mean: None,
+            example: verb.spec().examples[0].to_owned(),
+        });
+    }
     read(verb, rest).map_err(|why| {
         let did_you_mean = corrected(verb, rest).filter(|better| read(verb, better).is_ok());
         Wrong {
@@ -50,10 +61,12 @@ pub fn nearest<'a>(word: &str, words: impl Iterator<Item = &'a str>) -> Option<&
 }
 
 /// What must not be offered to whoever meant something else: a tired person takes the offer.
-const GRAVE: [Verb; 4] = [Verb::Resume, Verb::Act, Verb::Approve, Verb::Forget];
+const GRAVE: [Verb; 7] = [Verb::Resume, Verb::Act, Verb::Approve, Verb::Forget, Verb::Noise, Verb::Silence, Verb::Take];
 
 /// Words of other tools for what ends by itself here.
 const ENDS: [&str; 5] = ["resolve", "resolved", "close", "done", "end"];
+/// For giving back what was taken.
+const GIVES_BACK: [&str; 6] = ["unack", "unacknowledge", "release", "untake", "unclaim", "unassign"];
 
 fn unknown(word: &str, rest: &str) -> Wrong {
     if ENDS.iter().any(|end| word.eq_ignore_ascii_case(end)) {
@@ -62,6 +75,22 @@ fn unknown(word: &str, rest: &str) -> Wrong {
                 .to_owned(),
             did_you_mean: None,
             example: Verb::Noise.spec().examples[0].to_owned(),
+        };
+    }
+    if GIVES_BACK.iter().any(|back| word.eq_ignore_ascii_case(back)) {
+        return Wrong {
+            why: "an incident that was taken is not given back: somebody else takes it, or it is handed over"
+                .to_owned(),
+            did_you_mean: None,
+            example: Verb::HandOver.spec().examples[0].to_owned(),
+        };
+    }
+    if word.eq_ignore_ascii_case("mine") {
+        return Wrong {
+            why: "which one? take INC-1 makes it yours (in its thread `mine` is enough); incidents mine lists yours"
+                .to_owned(),
+            did_you_mean: None,
+            example: Verb::Take.spec().examples[0].to_owned(),
         };
     }
     let names = || Verb::ALL.into_iter().flat_map(|verb| verb.spec().names.iter().copied());
@@ -138,14 +167,14 @@ fn read(verb: Verb, rest: &str) -> Result<Command, String> {
     match verb {
         Verb::Help => match rest {
             "" => Ok(Command::Help { about: None }),
-            word => match Verb::named(word) {
+            word => match Verb::named(bare(word)) {
                 Some(verb) => Ok(Command::Help { about: Some(verb) }),
                 None => Err(format!("there is no command {word:?}")),
             },
         },
         Verb::Status => nothing_more(rest, Command::Status),
         Verb::Silences => nothing_more(rest, Command::Silences),
-        Verb::Incidents => match rest.to_lowercase().as_str() {
+        Verb::Incidents => match bare(rest).to_lowercase().as_str() {
             "" | "open" => Ok(Command::Incidents { which: Which::Open }),
             "mine" => Ok(Command::Incidents { which: Which::Mine }),
             other => Err(format!("incidents are open or mine, not {other:?}")),
@@ -159,25 +188,27 @@ fn read(verb: Verb, rest: &str) -> Result<Command, String> {
             let (service, options) = one_with_options(verb, rest, "a service")?;
             Ok(Command::Risk { service, image: options.get("image").map(str::to_owned) })
         }
-        Verb::Explain => Ok(Command::Explain { what: some(rest, "explain needs something to explain")? }),
+        Verb::Explain => Ok(Command::Explain { what: some(bare(rest), "explain needs something to explain")? }),
         Verb::Runbook => Ok(Command::Runbook { words: some(rest, "runbook needs words to look for")? }),
         Verb::OnCall => match rest.split_whitespace().collect::<Vec<_>>().as_slice() {
             [] => Ok(Command::OnCall { service: None }),
-            [service] => Ok(Command::OnCall { service: Some((*service).to_owned()) }),
+            [service] => Ok(Command::OnCall { service: Some(bare(service).to_owned()) }),
             _ => Err("oncall takes one service".into()),
         },
         Verb::Audit if rest.is_empty() => Ok(Command::Audit { incident: None }),
-        Verb::Audit => Ok(Command::Audit { incident: Some(incident(rest)?) }),
+        Verb::Audit => Ok(Command::Audit { incident: Some(incident(without_courtesy(rest))?) }),
         Verb::Silence if rest.is_empty() => Ok(Command::Silences),
         Verb::Silence => silence(rest),
         Verb::Unsilence => Ok(Command::Unsilence { id: one_word(rest, "unsilence needs the id of a silence")? }),
         Verb::Remember => remember(rest),
         Verb::Forget => Ok(Command::Forget { id: one_word(rest, "forget needs the id of a note")? }),
         Verb::Pause => {
-            let (scope, because) = scope_and_rest(rest)?;
-            Ok(Command::Pause { scope, because: some(after_because(because), "pause needs a reason")? })
+            // Whatever is wrong with the scope, something is to be stopped.
+            let (scope, because) = scope_and_rest(rest).unwrap_or((Scope::All, rest));
+            let because = some(after_because(because), NO_REASON).unwrap_or_else(|none| none);
+            Ok(Command::Pause { scope, because })
         }
-        Verb::Resume => match scope_and_rest(rest)? {
+        Verb::Resume => match scope_and_rest(without_courtesy(rest))? {
             (scope, "") => Ok(Command::Resume { scope }),
             (_, more) => Err(format!("resume takes all, ns=.. or service=.., not {more:?}")),
         },
@@ -203,7 +234,7 @@ fn read(verb: Verb, rest: &str) -> Result<Command, String> {
             let (head, because) = with_reason(rest, "noise")?;
             Ok(Command::Noise { incident: incident(head)?, because })
         }
-        Verb::Take => Ok(Command::Take { incident: incident(rest)? }),
+        Verb::Take => Ok(Command::Take { incident: incident(without_courtesy(rest))? }),
         Verb::HandOver => hand_over(rest),
         Verb::Channel => channel(rest),
         Verb::FollowUp => {
@@ -216,7 +247,7 @@ fn read(verb: Verb, rest: &str) -> Result<Command, String> {
         Verb::Approve => Ok(Command::Approve { card: one_word(rest, "approve needs the plan and digest of a card")? }),
         Verb::Reject => {
             let (card, because) = first_word(rest);
-            let card = some(card, "reject needs the plan and digest of a card")?;
+            let card = some(bare(card), "reject needs the plan and digest of a card")?;
             Ok(Command::Reject { card, because: some(after_because(because), "a rejection needs a reason")? })
         }
         Verb::Act => Ok(Command::Act { asked: rest.split_whitespace().collect::<Vec<_>>().join(" ") }),
@@ -229,7 +260,7 @@ fn read(verb: Verb, rest: &str) -> Result<Command, String> {
         },
         Verb::Ask => {
             let (card, question) = first_word(rest);
-            let card = some(card, "ask needs the plan and digest of a card")?;
+            let card = some(bare(card), "ask needs the plan and digest of a card")?;
             Ok(Command::Ask { card, question: some(question, "ask needs a question")? })
         }
     }
@@ -237,11 +268,13 @@ fn read(verb: Verb, rest: &str) -> Result<Command, String> {
 
 /// `<matchers> [for] <span> [because] <reason>[, confirmed]`
 fn silence(rest: &str) -> Result<Command, String> {
+    let rest = double_quoted(rest);
     let (matchers, span, reason) =
-        around_span(rest).ok_or("a silence needs a time of at most 24h, such as 30m or 2h, behind its matchers")?;
+        around_span(&rest).ok_or("a silence needs a time of at most 24h, such as 30m or 2h, behind its matchers")?;
     let reason = after_because(reason);
     // With its comma: a reason may well end in that word.
-    let consented = strip_last_word(reason, "confirmed").and_then(|because| because.trim_end().strip_suffix(','));
+    let consented = strip_last_word(reason.trim_end_matches(['.', '!']), "confirmed");
+    let consented = consented.and_then(|because| because.trim_end().strip_suffix(','));
     let (because, consent) = match consented {
         Some(because) => (because.trim_end(), Consent::Confirmed),
         None => (reason, Consent::Ask),
@@ -249,7 +282,7 @@ fn silence(rest: &str) -> Result<Command, String> {
     let because = some(because, "a silence needs a reason")?;
     // `service=checkout instance=web-1`, as amtool takes it.
     let words: Vec<&str> = matchers.split_whitespace().collect();
-    let is_bare = !matchers.contains(['"', ',', '{', '\u{201c}']) && words.iter().all(|word| word.contains('='));
+    let is_bare = !matchers.contains(['"', ',', '{']) && words.iter().all(|word| word.contains('='));
     let matchers = if is_bare { words.join(",") } else { matchers.to_owned() };
     let matchers = Matchers::parse(&matchers).map_err(|bad| bad.to_string())?;
     if span > LONGEST_SILENCE {
@@ -310,7 +343,7 @@ fn hand_over(rest: &str) -> Result<Command, String> {
         [id, word, to] if word.eq_ignore_ascii_case("to") => (id, to),
         _ => return Err("a hand-over names an incident and one person: <INC-1> to <person>".into()),
     };
-    Ok(Command::HandOver { incident: incident(id)?, to: (*to).to_owned(), because })
+    Ok(Command::HandOver { incident: incident(id)?, to: bare(to).to_owned(), because })
 }
 
 fn channel(rest: &str) -> Result<Command, String> {
@@ -358,7 +391,7 @@ fn one_with_options(verb: Verb, rest: &str, what: &str) -> Result<(String, Optio
         }
     }
     match words.as_slice() {
-        [one] => Ok(((*one).to_owned(), options)),
+        [one] => Ok((bare(one).to_owned(), options)),
         [] => Err(format!("{} needs {what}", verb.name())),
         more => Err(format!("{} takes {what}, and {} were given", verb.name(), more.len())),
     }
@@ -366,13 +399,36 @@ fn one_with_options(verb: Verb, rest: &str, what: &str) -> Result<(String, Optio
 
 fn scope_and_rest(rest: &str) -> Result<(Scope, &str), String> {
     let (word, behind) = first_word(rest);
-    let named = |name: &str, key: &str| some(name, &format!("{key}= has nothing behind it"));
-    Ok(match word.split_once('=') {
-        None if word.eq_ignore_ascii_case("all") => (Scope::All, behind),
-        Some(("ns" | "namespace", name)) => (Scope::Namespace(named(name, "ns")?), behind),
-        Some(("service", name)) => (Scope::Service(named(name, "service")?), behind),
-        _ => (Scope::All, rest),
-    })
+    if ["all", "everything"].iter().any(|all| bare(word).eq_ignore_ascii_case(all)) {
+        return Ok((Scope::All, behind));
+    }
+    let Some((key, value)) = rest.trim().split_once('=').filter(|(key, _)| word.starts_with(*key)) else {
+        return Ok((Scope::All, rest));
+    };
+    let scope: fn(String) -> Scope = match key.to_ascii_lowercase().as_str() {
+        "ns" | "namespace" => Scope::Namespace,
+        "service" => Scope::Service,
+        _ => return Ok((Scope::All, rest)),
+    };
+    let (name, behind) = match value.chars().next() {
+        Some(quote @ ('"' | '\'')) => match quoted(value, quote) {
+            Some(read) => read,
+            // Half a name would be another one.
+            None => return Ok((Scope::All, rest)),
+        },
+        _ => first_word(value),
+    };
+    let name = name.trim_start_matches(|char: char| char.is_whitespace() || "\"'".contains(char));
+    let name = name.trim_end_matches(|char: char| char.is_whitespace() || "\"'.,;:!?".contains(char));
+    Ok((scope(some(name, &format!("{key}= has nothing behind it"))?), behind))
+}
+
+/// What stands within quotes at the beginning, and what behind them; `None` when they end nowhere, or
+/// within a word.
+fn quoted(text: &str, quote: char) -> Option<(&str, &str)> {
+    let (name, behind) = text[1..].split_once(quote)?;
+    let behind = behind.trim_start_matches([',', '.', ';', ':', '!', '?']);
+    behind.chars().next().is_none_or(char::is_whitespace).then(|| (name, behind.trim()))
 }
 
 fn names(text: &str) -> Vec<String> {
@@ -386,7 +442,7 @@ fn names(text: &str) -> Vec<String> {
 
 fn incident(text: &str) -> Result<IncidentId, String> {
     let text = text.trim();
-    IncidentId::parse(text).filter(|_| !text.is_empty()).ok_or_else(|| match text {
+    IncidentId::parse(bare(text)).ok_or_else(|| match text {
         "" => "an incident is missing".to_owned(),
         text => format!("{text:?} names no incident"),
     })
@@ -402,7 +458,7 @@ fn span_of(text: &str) -> Result<Duration, String> {
 }
 
 fn nothing_more(rest: &str, command: Command) -> Result<Command, String> {
-    match rest {
+    match without_courtesy(rest) {
         "" => Ok(command),
         more => Err(format!("{} takes nothing more, and {more:?} was given", command.verb().name())),
     }
@@ -416,7 +472,7 @@ fn some(text: &str, missing: &str) -> Result<String, String> {
 }
 
 fn one_word(text: &str, missing: &str) -> Result<String, String> {
-    let word = some(text, missing)?;
+    let word = some(bare(text.trim()), missing)?;
     match word.contains(char::is_whitespace) {
         true => Err(format!("{missing}, and nothing more")),
         false => Ok(word),
@@ -475,11 +531,6 @@ fn without_prefix(text: &str) -> &str {
         ("/ops", rest) => rest,
         _ => text,
     }
-}
-
-/// Phones write typographic quotes, which no matcher knows.
-fn straight_quotes(text: &str) -> String {
-    text.chars().map(|char| if matches!(char, '“' | '”' | '„' | '«' | '»') { '"' } else { char }).collect()
 }
 
 /// Levenshtein distance; commands are short.

@@ -80,7 +80,7 @@ fn what_is_wrong_is_answered_with_what_is_right() {
         "merge INC-2 into INC-1",
         expect!["a merge needs a reason: because .. | - | merge INC-2 into INC-1 because one database"],
     );
-    check("resume everything", expect![[r#"resume takes all, ns=.. or service=.., not "everything" | - | resume"#]]);
+    check("resume some of it", expect![[r#"resume takes all, ns=.. or service=.., not "some of it" | - | resume"#]]);
 }
 
 #[test]
@@ -96,7 +96,77 @@ fn what_other_tools_call_it_leads_to_nothing_grave() {
     check("revoke INC-2", expect!["I don't know the command \"revoke\" | - | help"]);
     check("pause because the bug", expect!["pause all the bug"]);
     check("pause because because the bug", expect!["pause all the bug"]);
-    check("pause because because", expect!["pause needs a reason | - | pause config push in progress"]);
+}
+
+#[test]
+fn whoever_stops_it_is_never_asked_for_more() {
+    check("pause", expect!["pause all no reason given"]);
+    check("pause because because", expect!["pause all no reason given"]);
+    check("stop", expect!["pause all no reason given"]);
+    check("HALT!", expect!["pause all no reason given"]);
+    check("pause everything", expect!["pause all no reason given"]);
+    check("pause ns=shop", expect!["pause ns=shop no reason given"]);
+    check("resume everything please", expect!["resume all"]);
+    check("unpause ns=shop", expect!["resume ns=shop"]);
+    check("pause service=\"payments-db\" stop the failover", expect!["pause service=payments-db stop the failover"]);
+    check("pause `service=“payments-db”` stop", expect!["pause service=payments-db stop"]);
+    check("pause Service='pay db', stop", expect![[r#"pause service="pay db" stop"#]]);
+    check("pause service=\"a\"b stop", expect![[r#"pause all service="a"b stop"#]]);
+    check("pause service=\"a stop", expect![[r#"pause all service="a stop"#]]);
+    check("pause Service='pay db' stop", expect![[r#"pause service="pay db" stop"#]]);
+    check("pause service=<http://api.shop.io|api.shop.io> stop", expect!["pause service=api.shop.io stop"]);
+    check("resume service=\"payments-db\".", expect!["resume service=payments-db"]);
+    // A scope that cannot be read stops everything.
+    check("pause service=\"\" payments-db", expect![[r#"pause all service="" payments-db"#]]);
+    check("pause svc=payments-db now", expect!["pause all svc=payments-db now"]);
+    check("resume service=", expect!["service= has nothing behind it | - | resume"]);
+}
+
+#[test]
+fn what_people_type_at_night_is_read_as_they_mean_it() {
+    check("ack `INC-1`", expect!["take INC-1"]);
+    check("ack INC-1.", expect!["take INC-1"]);
+    check("please ack INC-1, thanks!", expect!["take INC-1"]);
+    check("silence `service=\"x\"` 1h drill", expect![[r#"silence {service="x"} for 1h because drill"#]]);
+    check("silence service=‘x’ 1h it’s a drill", expect![[r#"silence {service="x"} for 1h because it's a drill"#]]);
+    check(
+        "silence instance=<http://mailer.shop|mailer.shop> 1h drill",
+        expect![[r#"silence {instance="mailer.shop"} for 1h because drill"#]],
+    );
+    check("snooze service=x 30m drill", expect![[r#"silence {service="x"} for 30m because drill"#]]);
+    check("diagnose <http://mailer.shop|mailer.shop>", expect!["diagnose mailer.shop"]);
+    check("handover INC-1 to <@U123|ada>", expect!["handover INC-1 to <@U123>"]);
+    check(
+        "please approve INC-1.P1.abc",
+        expect![
+            "what decides on plans is written as it is, with nothing before it | - | approve INC-1.P1.0a1b2c3d4e5f"
+        ],
+    );
+}
+
+#[test]
+fn a_name_with_a_number_is_no_incident() {
+    for text in ["take sev1", "ack web-1", "noise kafka1 because x", "handover us1 to bob", "audit node1"] {
+        let Err(wrong) = parse(text) else { panic!("{text}") };
+        assert!(wrong.why.contains("names no incident"), "{text}: {wrong:?}");
+    }
+    assert!(parse("silence db1 2h maintenance").is_err());
+    check("take #7", expect!["take INC-7"]);
+}
+
+#[test]
+fn the_opposite_of_what_was_meant_is_not_offered() {
+    for text in ["unack INC-1", "release INC-1", "mine", "snoizes INC-1 30m", "takeover INC-1", "nosy INC-1 x"] {
+        let Err(wrong) = parse(text) else { panic!("{text}") };
+        let offered = wrong.did_you_mean.as_deref().and_then(|better| better.split(' ').next()).and_then(Verb::named);
+        assert!(!matches!(offered, Some(Verb::Take | Verb::Noise | Verb::Silence)), "{text}: {wrong:?}");
+    }
+    check(
+        "unack INC-1",
+        expect![
+            "an incident that was taken is not given back: somebody else takes it, or it is handed over | - | handover INC-1 to @ada because my shift ends"
+        ],
+    );
 }
 
 #[test]
