@@ -18,7 +18,7 @@ use super::desk::{Desk, FlowError};
 use super::{act, approve, earn, label, regroup, silence};
 use crate::domain::card::{Card, Span, Tone};
 use crate::domain::change::Change;
-use crate::domain::command::{Command, Verb, Wrong, parse};
+use crate::domain::command::{Command, Verb, Wrong, parse, plain};
 use crate::domain::id::IncidentId;
 use crate::domain::incident::Decision;
 use crate::domain::narrative::{answer, note};
@@ -74,11 +74,13 @@ async fn run_one(desk: &Arc<Desk>, by: &Person, text: &str) -> Result<(Understoo
 
 /// `silence INC-3 1h ...`, as its button writes it: about all that the incident is about.
 async fn silence_of_incident(desk: &Desk, text: &str) -> Result<Option<Vec<String>>, FlowError> {
+    let text = plain(text);
     let text = text.trim().trim_start_matches("/ops").trim_start();
     let mut words = text.splitn(3, char::is_whitespace);
     let (Some(verb), Some(id), Some(rest)) = (words.next(), words.next(), words.next()) else { return Ok(None) };
     let is_silence = Verb::named(verb) == Some(Verb::Silence) && !id.contains('=');
-    let Some(id) = IncidentId::parse(id).filter(|_| is_silence) else { return Ok(None) };
+    // A number alone, or behind another name (`db1`), is no incident here: all of it would be muted.
+    let Some(id) = IncidentId::with_prefix(id).filter(|_| is_silence) else { return Ok(None) };
     let rest = rest.trim();
     let span = if rest.starts_with("for ") { rest.to_owned() } else { format!("for {rest}") };
     let silences = silence::of_incident(desk, &id, span).await?;
@@ -123,7 +125,7 @@ async fn carry_out(desk: &Arc<Desk>, by: &Person, command: Command) -> Result<Ca
         Command::Unsilence { id } => silence::expire(desk, by, &id).await,
         Command::Remember { text, service } => notes::remember(desk, by, &text, service).await,
         Command::Forget { id } => notes::forget(desk, by, &id).await,
-        Command::Pause { scope, because } => pause::set(desk, by, &scope, Some(&because)).await,
+        Command::Pause { scope, because } => pause::stop(desk, by, &scope, &because).await,
         Command::Resume { scope } => pause::set(desk, by, &scope, None).await,
         Command::Merge { from, into, because } => {
             regroup::order(desk, by, regroup::Wanted::Merge { from, into }, because).await

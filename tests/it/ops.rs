@@ -95,10 +95,11 @@ async fn a_pause_holds_where_it_was_set_and_stops_what_was_approved() {
     // Anybody may stop it.
     let said = talking.ordered("guest", "pause ns=shop the migration runs").await;
     assert!(said.contains("PAUSED for ns=shop"), "{said}");
-    talking.ordered("guest", "pause service=other elsewhere").await;
+    let said = talking.ordered("guest", "pause service=\"pay-db\" stop the failover").await;
+    assert!(said.contains("PAUSED for service=pay-db: nothing will be executed. Reason: stop the failover"), "{said}");
     let said = talking.ordered("ada", "status").await;
     assert!(said.contains("PAUSED (ns=shop): the migration runs (guest)"), "{said}");
-    assert!(said.contains("PAUSED (service=other)"), "{said}");
+    assert!(said.contains("PAUSED (service=pay-db)"), "{said}");
     assert!(talking.refused("guest", "resume ns=shop").await.contains("may not resume here"));
     talking.ordered("ada", &format!("approve {CARD}")).await;
     talking.in_thread("INC-1", "midwatch is paused: ns=shop: the migration runs (guest)").await;
@@ -119,6 +120,19 @@ async fn autonomy_is_taken_back_also_where_nothing_was_done_and_under_one_name_o
     let lines: serde_json::Value = serde_json::from_str(&kept[0]).unwrap();
     assert_eq!(lines.as_array().unwrap().len(), 1, "{lines}");
     assert_eq!((&lines[0]["subject"]["cluster"], &lines[0]["mode"]), (&"eu-1".into(), &"approve".into()), "{lines}");
+}
+
+#[tokio::test]
+async fn a_pause_for_what_nothing_is_called_stops_everything() {
+    let cluster = "[kubernetes]\nurl = \"http://127.0.0.1:9\"\ntoken = \"r\"\nwrite_token = \"w\"\n";
+    let mut talking = watch(cluster).await;
+    with_plan(&mut talking, Seeded::default()).await;
+    let said = talking.ordered("guest", "pause service=pya-db stop the failover").await;
+    assert!(said.contains("PAUSED: nothing will be executed"), "{said}");
+    assert!(said.contains("I know no service \"pya-db\", so everything is stopped"), "{said}");
+    assert!(said.contains("/ops pause service=pay-db stop the failover"), "{said}");
+    talking.ordered("ada", &format!("approve {CARD}")).await;
+    talking.in_thread("INC-1", "midwatch is paused: stop the failover").await;
 }
 
 #[tokio::test]

@@ -1,15 +1,21 @@
 //! The kill switch, for everything, one namespace or one service (S13).
+//!
+//! Invariant: whoever stops what nothing here is called has stopped everything, and is told so.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use crate::domain::action::Action;
 use crate::domain::card::{Card, Tone};
-use crate::domain::command::Scope;
+use crate::domain::command::{Scope, nearest};
+use crate::domain::incident::Incident;
 use crate::domain::narrative::note;
 use crate::domain::plan::Extent;
 use crate::flow::desk::{Desk, FlowError};
 use crate::ports::Person;
-use crate::store::{AuditEntry, Batch};
+use crate::store::{AuditEntry, Batch, Scope as Of};
 
 /// The setting that stops all; the narrower ones stand below it.
 pub const EVERYTHING: &str = "paused";
@@ -56,6 +62,119 @@ pub async fn holding(desk: &Desk) -> Result<Vec<(String, String)>, FlowError> {
     let settings = desk.store.settings_under(EVERYTHING).await?;
     let of = |(name, value): (String, String)| Some((shown(&name).to_owned(), reason(&value)?));
     Ok(settings.into_iter().filter_map(of).collect())
+}
+
+/// How long the cluster is asked for its names; nothing is stopped meanwhile.
+const ASKED_FOR: Duration = Duration::from_secs(2);
+
+/// What a pause can be for.
+#[derive(Debug, Default)]
+struct Names {
+    services: BTreeSet<String>,
+    namespaces: BTreeSet<String>,
+}
+
+/// A scope that nothing has.
+#[derive(Debug, PartialEq, Eq)]
+struct Unknown {
+    asked: Scope,
+    nearest: Option<Scope>,
+}
+
+impl Names {
+    /// Without a look outside.
+    async fn at_hand(desk: &Desk) -> Self {
+        let mut names = Self::default();
+        names.services.extend(desk.topology().await.nodes().map(|(name, _)| name.to_owned()));
+        for hook in desk.hooks.iter().flat_map(|hooks| hooks.declared()) {
+            names.services.extend([hook.name, hook.service]);
+        }
+        for job in &desk.config.remediation.job {
+            names.services.extend([job.name.clone(), job.cron_job.clone()]);
+            names.namespaces.insert(job.namespace.clone());
+        }
+        names.namespaces.extend(desk.policy.namespaces.iter().filter(|name| *name != "*").cloned());
+        // What cannot be read names nothing: then all is stopped.
+        for incident in desk.store.incidents(Of::NotOver).await.unwrap_or_default() {
+            names.add_incident(&incident);
+        }
+        names
+    }
+
+    fn add_incident(&mut self, incident: &Incident) {
+        self.services.extend(incident.subjects().into_iter().map(str::to_owned));
+        self.services.extend(incident.candidates.iter().map(|one| one.node.clone()));
+        for record in &incident.plans {
+            let target = record.plan.action.target();
+            self.services.extend([record.plan.service.clone(), target.name.clone()]);
+            self.namespaces.insert(target.namespace.clone());
+        }
+    }
+
+    async fn add_workloads(&mut self, desk: &Desk) {
+        let Some(cluster) = &desk.cluster else { return };
+        for workload in timeout(ASKED_FOR, cluster.workloads()).await.into_iter().flatten().flatten() {
+            self.services.extend([workload.name, workload.service]);
+            self.namespaces.insert(workload.namespace);
+        }
+    }
+
+    /// The scope as it is written here.
+    fn known(&self, scope: &Scope) -> Result<Scope, Unknown> {
+        let (names, name) = match scope {
+            Scope::All => return Ok(Scope::All),
+            Scope::Namespace(name) => (&self.namespaces, name),
+            Scope::Service(name) => (&self.services, name),
+        };
+        let of = |name: &str| match scope {
+            Scope::All => Scope::All,
+            Scope::Namespace(_) => Scope::Namespace(name.to_owned()),
+            Scope::Service(_) => Scope::Service(name.to_owned()),
+        };
+        if names.contains(name) {
+            return Ok(scope.clone());
+        }
+        if let Some(known) = names.iter().find(|known| known.eq_ignore_ascii_case(name)) {
+            return Ok(of(known));
+        }
+        let near = nearest(name, names.iter().map(String::as_str).filter(|known| !known.is_empty()));
+        Err(Unknown { asked: scope.clone(), nearest: near.map(of) })
+    }
+}
+
+impl Unknown {
+    /// Why all is stopped, and how that is narrowed.
+    fn words(&self, because: &str) -> String {
+        let Self { asked, nearest } = self;
+        let asked_for = match asked {
+            Scope::Namespace(name) => format!("namespace {name:?}"),
+            Scope::Service(name) => format!("service {name:?}"),
+            Scope::All => "such thing".to_owned(),
+        };
+        match nearest {
+            Some(near) => format!(
+                "I know no {asked_for}, so everything is stopped. The nearest that I know is {near}; to stop only \
+                 that: /ops resume, then /ops pause {near} {because}"
+            ),
+            None => format!("I know no {asked_for}, so everything is stopped. /ops resume ends that"),
+        }
+    }
+}
+
+/// Stops it: what nothing here is called stops everything.
+pub(super) async fn stop(desk: &Desk, by: &Person, scope: &Scope, because: &str) -> Result<Card, FlowError> {
+    let mut names = Names::at_hand(desk).await;
+    if names.known(scope).is_err() {
+        names.add_workloads(desk).await;
+    }
+    match names.known(scope) {
+        Ok(scope) => set(desk, by, &scope, Some(because)).await,
+        Err(unknown) => {
+            let reason = format!("{because} (asked for as {})", unknown.asked);
+            let card = set(desk, by, &Scope::All, Some(&reason)).await?;
+            Ok(card.and(note(&format!("{}.", unknown.words(because)), Tone::Alarm)))
+        }
+    }
 }
 
 /// Anybody may stop it; starting it again needs authority, which the caller has asked for.
@@ -147,5 +266,24 @@ mod tests {
             names_for(&release, Some("shop"), None),
             ["paused", "paused/ns=argocd", "paused/service=estate", "paused/service=shop"]
         );
+    }
+
+    #[test]
+    fn what_nothing_is_called_is_no_scope_and_the_nearest_is_named() {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let names = Names { services: owned(&["payments", "payments-db"]), namespaces: owned(&["shop"]) };
+        let service = |name: &str| Scope::Service(name.into());
+        assert_eq!(names.known(&service("payments-db")), Ok(service("payments-db")));
+        assert_eq!(names.known(&service("Payments-DB")), Ok(service("payments-db")), "as it is written here");
+        assert_eq!(names.known(&Scope::All), Ok(Scope::All));
+        let unknown = names.known(&service("paymnets-db")).unwrap_err();
+        assert_eq!(unknown.nearest, Some(service("payments-db")));
+        let words = unknown.words("stop the failover");
+        assert!(words.contains("I know no service \"paymnets-db\", so everything is stopped"), "{words}");
+        assert!(words.ends_with("/ops pause service=payments-db stop the failover"), "{words}");
+        // A service is no namespace.
+        let unknown = names.known(&Scope::Namespace("payments".into())).unwrap_err();
+        assert_eq!(unknown.nearest, None);
+        assert!(unknown.words("x").contains("so everything is stopped"));
     }
 }
