@@ -1,8 +1,9 @@
 //! Votes on plans, their expiry, and what the chat hears of it. Authority comes from the policy's
 //! list, its user groups and the proved identity, never from what a card says.
 //!
-//! Invariants: one vote a plan and person; who asked for the plan does not count (S6); the count is
-//! taken in the transaction that decides; what comes late changes nothing and is told who was first.
+//! Invariants: one vote a plan and person, but whoever approved may still reject until it is decided; who
+//! asked for the plan does not count (S6); the count is taken in the transaction that decides; what comes
+//! late changes nothing and is told who was first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,7 +107,8 @@ pub async fn vote(
                 return Err(FlowError::Refused(format!("{plan} does not exist")));
             };
             let voted_before = record.approved_by.contains(&person);
-            if record.outcome != Outcome::Proposed || voted_before {
+            // Whoever sees the mistake in time may still stop the plan that they approved.
+            if record.outcome != Outcome::Proposed || (voted_before && decision == Decision::Approve) {
                 return Ok(Voted::Late);
             }
             still_valid(desk, &record, digest, change.wall_now)?;
@@ -117,7 +119,9 @@ pub async fn vote(
                     record.plan.approvals_needed
                 )));
             }
-            change.batch.votes.push((plan.to_string(), person.clone(), format!("{decision:?}").to_lowercase()));
+            if !voted_before {
+                change.batch.votes.push((plan.to_string(), person.clone(), format!("{decision:?}").to_lowercase()));
+            }
             change.record(IncidentEvent::Voted {
                 plan: plan.clone(),
                 by: person.clone(),

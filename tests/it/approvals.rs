@@ -64,6 +64,26 @@ async fn two_people_decide_once_and_who_asked_does_not_count() {
 }
 
 #[tokio::test]
+async fn whoever_has_approved_may_still_reject() {
+    let mut talking = Talking::with_approvers(APPROVERS, &four()).await;
+    with_plan(&mut talking, Seeded { approvals: 2, ..Seeded::default() }).await;
+    let approve = format!("approve {CARD}");
+    assert!(talking.ordered("bob", &approve).await.contains("your vote counts: 1 of 2"));
+    assert!(talking.refused("bob", &approve).await.contains("your vote is already counted"), "an approval counts once");
+    let said = talking.ordered("bob", &format!("reject {CARD} because wrong region")).await;
+    assert!(said.contains("rejected; nothing will be changed"), "{said}");
+    let said = talking.refused("ada", &approve).await;
+    assert!(said.contains("already rejected by @bob") && said.contains("wrong region"), "{said}");
+    let said = talking.ordered("ada", "audit INC-1").await;
+    assert!(said.contains("wrong region"), "the reason is in the log: {said}");
+    let votes = talking.rows("SELECT person || ' ' || decision FROM vote ORDER BY person").await;
+    assert_eq!(votes, ["local/bob approve"], "one row a person: {votes:?}");
+    let decided =
+        talking.rows("SELECT kind FROM incident_event WHERE kind IN ('plan_approved', 'plan_rejected')").await;
+    assert_eq!(decided, ["plan_rejected"]);
+}
+
+#[tokio::test]
 async fn the_card_says_who_is_missing_and_the_page_that_anybody_may_be_is_no_second_person() {
     let mut talking = Talking::with_approvers(APPROVERS, &four()).await;
     with_plan(&mut talking, Seeded { approvals: 2, ..Seeded::default() }).await;
