@@ -101,16 +101,22 @@ pub fn read(text: &str, names: &Names) -> Option<Question> {
     if any(&["changed", "changes", "deployed", "deploy", "deploys", "deployments", "rollout", "rollouts", "released"]) {
         return Some(Question::Changed { within: span(&words), service: service() });
     }
-    if any(&["show", "graph", "plot", "how", "what", "whats", "is"])
-        && let Some(signal) = signal(&words, names)
-    {
-        return Some(Question::Show { signal, service: service() });
+    let show = || signal(&words, names).map(|signal| Question::Show { signal, service: service() });
+    // Whoever asks why, or for the logs, names the signal only by the way.
+    let is_order = first_word(&words).is_some_and(|word| ["show", "graph", "plot"].contains(&word));
+    if is_order && let Some(question) = show() {
+        return Some(question);
     }
-    if any(&["why", "cause", "because"]) {
+    if any(&["why", "cause", "caused", "causes", "causing", "because", "reason", "reasons"]) {
         return Some(Question::Why { about: service() });
     }
     if any(&["log", "logs"]) {
         return Some(Question::Logs);
+    }
+    if any(&["show", "graph", "plot", "how", "what", "whats", "is"])
+        && let Some(question) = show()
+    {
+        return Some(question);
     }
     if any(&["alerts", "alert", "firing", "symptoms"]) {
         return Some(Question::Alerts);
@@ -137,9 +143,13 @@ fn asks_to_act(words: &[&str]) -> bool {
         "approve", "reject", "deny", "rollback", "roll", "restart", "scale", "execute", "run", "delete", "drain",
         "silence", "pause",
     ];
+    first_word(words).is_some_and(|word| ORDERS.contains(&word))
+}
+
+/// Behind the courtesies.
+fn first_word<'a>(words: &[&'a str]) -> Option<&'a str> {
     const POLITE: [&str; 7] = ["please", "can", "could", "you", "now", "just", "go"];
-    let first = words.iter().find(|word| !POLITE.contains(word));
-    first.is_some_and(|word| ORDERS.contains(word))
+    words.iter().copied().find(|word| !POLITE.contains(word))
 }
 
 /// The longest known name in the text; "the database" is the one database that is known.
@@ -228,6 +238,15 @@ mod tests {
         check("Why?", Some(Why { about: None }));
         check("show me p99 for payments", Some(Show { signal: "latency_p99".into(), service: named("payments") }));
         check("what are the errors of web", Some(Show { signal: "errors".into(), service: named("web") }));
+        check("why is payments failing?", Some(Why { about: named("payments") }));
+        check("why is memory so high?", Some(Why { about: None }));
+        check("what caused the errors?", Some(Why { about: None }));
+        check("what is the root cause of the latency of web?", Some(Why { about: named("web") }));
+        check("which error is in the logs of web?", Some(Logs));
+        check("what errors are in the logs?", Some(Logs));
+        check("show errors and why", Some(Show { signal: "errors".into(), service: None }));
+        check("can you plot errors in the logs", Some(Show { signal: "errors".into(), service: None }));
+        check("is web slow?", Some(Show { signal: "latency_p99".into(), service: named("web") }));
         check("who approved this?", Some(Decided));
         check("who is on call?", Some(OnCall));
         check("what is in the logs?", Some(Logs));

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use crate::domain::card::{Block, Card, Span, Tone};
 use crate::domain::conversation::{Names, Question, read};
+use crate::domain::diagnosis::{Claim, Diagnosis, Verdict};
 use crate::domain::evidence::{EvidenceKind, Series};
 use crate::domain::incident::{Incident, IncidentEvent, State};
 use crate::domain::narrative::{answer, by_gravity, note, state_words};
-use crate::domain::root_cause::amount;
+use crate::domain::root_cause::{Candidate, amount};
 use crate::domain::time::spoken;
 use crate::domain::topology::NodeKind;
 use crate::flow::command::{runbook_for, story};
@@ -171,41 +172,61 @@ async fn changed(desk: &Desk, within: Duration, service: Option<&str>) -> Result
     Ok(answer(&headline, lines))
 }
 
+/// The diagnosis first: it is what was concluded; the ranking is only how the search went.
 fn why(incident: &Incident, about: Option<&str>) -> Card {
-    let named = about.and_then(|about| incident.candidates.iter().find(|candidate| candidate.node == about));
-    let lines = match (about, named) {
-        (_, Some(candidate)) => {
-            let claim = |word: &str, claim: &crate::domain::diagnosis::Claim| {
-                let mut spans = vec![Span::plain(format!("{word}: ")), Span::quoted(claim.text.clone())];
-                for id in &claim.evidence {
-                    spans.push(Span::plain(" "));
-                    spans.push(Span::Evidence { id: id.to_string() });
-                }
-                spans
-            };
-            let supports = candidate.supports.iter().map(|one| claim("for", one));
-            let mut lines: Vec<_> =
-                supports.chain(candidate.contradicts.iter().map(|one| claim("against", one))).collect();
-            lines.insert(
-                0,
-                vec![Span::code(candidate.node.clone()), Span::plain(format!(" score {:.2}", candidate.score))],
-            );
-            lines
-        }
-        (Some(about), None) => {
-            vec![vec![
-                Span::code(about.to_owned()),
-                Span::plain(" is no candidate: nothing that was seen speaks for it"),
-            ]]
-        }
-        (None, None) => incident
-            .candidates
-            .iter()
-            .take(4)
-            .map(|one| vec![Span::code(one.node.clone()), Span::plain(format!(" score {:.2}", one.score))])
-            .collect(),
+    let diagnosis = incident.diagnosis.as_ref();
+    let is_blamed =
+        about.is_some_and(|about| diagnosis.is_some_and(|diagnosis| diagnosis.service.as_deref() == Some(about)));
+    let mut lines = match diagnosis {
+        Some(diagnosis) => concluded(diagnosis, about.is_none() || is_blamed),
+        None => vec![vec![Span::plain("There is no diagnosis yet.")]],
     };
+    let named = about.and_then(|about| incident.candidates.iter().find(|candidate| candidate.node == about));
+    match (about, named) {
+        (_, Some(candidate)) => {
+            lines.push(ranked(candidate));
+            lines.extend(candidate.supports.iter().map(|one| claimed("for", one)));
+            lines.extend(candidate.contradicts.iter().map(|one| claimed("against", one)));
+        }
+        (Some(_), None) if is_blamed => {}
+        (Some(about), None) => lines.push(vec![
+            Span::code(about.to_owned()),
+            Span::plain(" is no candidate: nothing that was seen speaks for it"),
+        ]),
+        (None, None) => lines.extend(incident.candidates.iter().take(4).map(ranked)),
+    }
     answer(&format!("How I came to it ({})", incident.confidence_word()), lines)
+}
+
+/// The verdict; with its reasons where they are asked for.
+fn concluded(diagnosis: &Diagnosis, in_full: bool) -> Vec<Vec<Span>> {
+    let what = match (&diagnosis.verdict, &diagnosis.service) {
+        (Verdict::Inconclusive, Some(lead)) => format!("The cause is not known; the strongest lead is {lead}: "),
+        (Verdict::Inconclusive, None) => "The cause is not known: ".to_owned(),
+        (verdict, Some(service)) => format!("The cause is {} in {service}: ", verdict.word()),
+        (_, None) => "Nothing is to blame: ".to_owned(),
+    };
+    let mut lines = vec![vec![Span::bold(what), Span::quoted(diagnosis.mechanism.clone())]];
+    if in_full {
+        let change = diagnosis.change.iter();
+        lines.extend(change.map(|change| vec![Span::plain("the change to blame: "), Span::code(change.clone())]));
+        lines.extend(diagnosis.claims.iter().take(MOST_LINES).map(|one| claimed("because", one)));
+        lines.extend(diagnosis.ruled_out.iter().take(4).map(|one| claimed("ruled out", one)));
+    }
+    lines
+}
+
+fn ranked(candidate: &Candidate) -> Vec<Span> {
+    vec![Span::code(candidate.node.clone()), Span::plain(format!(" score {:.2}", candidate.score))]
+}
+
+fn claimed(word: &str, claim: &Claim) -> Vec<Span> {
+    let mut spans = vec![Span::plain(format!("{word}: ")), Span::quoted(claim.text.clone())];
+    for id in &claim.evidence {
+        spans.push(Span::plain(" "));
+        spans.push(Span::Evidence { id: id.to_string() });
+    }
+    spans
 }
 
 async fn decided(desk: &Desk, incident: &Incident) -> Result<Card, FlowError> {
@@ -385,4 +406,65 @@ async fn evidence_lines(
         lines.push(vec![Span::plain("nothing was found")]);
     }
     Ok(answer(headline, lines))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::diagnosis::Remedy;
+    use crate::domain::id::IncidentId;
+
+    fn incident() -> Incident {
+        let id = IncidentId::numbered(1);
+        let claim = |text: &str| Claim { text: text.into(), evidence: vec![id.evidence(3)] };
+        let mut incident = Incident::blank(id.clone());
+        incident.diagnosis = Some(Diagnosis {
+            service: Some("session".into()),
+            change: Some("session@7".into()),
+            mechanism: "its memory leaks".into(),
+            verdict: Verdict::Likely,
+            confidence: 0.7,
+            claims: vec![claim("session was killed for memory")],
+            ruled_out: vec![claim("the disk is well")],
+            remedy: Remedy::Restart { service: "session".into() },
+            reasoner: "none".into(),
+            dropped: vec![],
+            needs: None,
+            proofs: vec![],
+        });
+        incident.candidates = vec![Candidate {
+            node: "cart".into(),
+            change: None,
+            score: 1.5,
+            supports: vec![claim("cart fails")],
+            contradicts: vec![claim("cart only calls session")],
+        }];
+        incident
+    }
+
+    fn position(card: &Card, words: &str) -> usize {
+        let text = card.plain_text();
+        text.find(words).unwrap_or_else(|| panic!("no {words:?} in {text}"))
+    }
+
+    #[test]
+    fn why_begins_with_the_diagnosis_and_its_evidence() {
+        let card = why(&incident(), None);
+        let said =
+            ["likely in session", "its memory leaks", "session@7", "because: session was killed", "cart score 1.50"];
+        assert!(said.map(|words| position(&card, words)).is_sorted(), "{}", card.plain_text());
+        assert!(format!("{card:?}").contains("INC-1.E3"), "{card:?}");
+    }
+
+    #[test]
+    fn what_the_diagnosis_blames_is_never_said_to_have_nothing_for_it() {
+        let text = why(&incident(), Some("session")).plain_text();
+        assert!(text.contains("because: session was killed") && !text.contains("is no candidate"), "{text}");
+        let text = why(&incident(), Some("cart")).plain_text();
+        assert!(text.contains("against: cart only calls session") && !text.contains("because: session"), "{text}");
+        assert!(why(&incident(), Some("search")).plain_text().contains("search is no candidate"));
+        let mut unknown = incident();
+        unknown.diagnosis = None;
+        assert!(why(&unknown, None).plain_text().contains("There is no diagnosis yet"));
+    }
 }
