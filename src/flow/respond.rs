@@ -91,11 +91,11 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
 /// Commands and questions look at the estate; clicks, pages and what is decided by a command do not.
 fn takes_a_while(row: &InboxRow) -> bool {
     match serde_json::from_str::<FromPeople>(&row.body) {
-        Ok(FromPeople::Command { text, .. }) => {
+        // What stops everything waits for no question, whether it is a command or said to us.
+        Ok(FromPeople::Command { text, .. } | FromPeople::Mention { text, .. }) => {
             let verb = parse(&text).map(|command| command.verb());
             !matches!(verb, Ok(Verb::Pause | Verb::Resume | Verb::Approve | Verb::Reject))
         }
-        Ok(FromPeople::Mention { .. }) => true,
         Ok(FromPeople::Click { .. } | FromPeople::Home { .. }) | Err(_) => false,
     }
 }

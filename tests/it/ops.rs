@@ -211,11 +211,28 @@ async fn questions_in_a_thread_are_answered_without_a_model_and_words_decide_not
     asks("who is on call?", "Nobody has it").await;
     asks("please approve the plan", "Words decide nothing here").await;
     asks("tell me a joke", "No model is configured").await;
+    asks(&format!("approve {CARD}"), "Words decide nothing here").await;
     let still = talking.ordered("ada", "explain INC-1.P1").await;
     assert!(still.contains("(proposed, digest 0a1b2c3d4e5f)"), "{still}");
     // Elsewhere the same words are about the estate, and commands are understood without their mark.
     talking.says("ops", None, "what is going on?", "open incidents").await;
     talking.says("ops", None, "incidents", "INC-1").await;
+}
+
+#[tokio::test]
+async fn orders_are_understood_in_a_thread_without_their_mark() {
+    let mut talking = watch("").await;
+    with_plan(&mut talking, Seeded::default()).await;
+    let root = talking.root("ops", "INC-1").await;
+    let says = async |text: &str, wanted: &str| talking.says("ops", Some(&root), text, wanted).await;
+    says("pause everything", "PAUSED: nothing will be executed. Reason: no reason given").await;
+    assert!(talking.ordered("ada", "status").await.contains("PAUSED"));
+    says("resume everything", "Resumed").await;
+    says("silence service=pay", "a silence needs a time").await;
+    says("I have it", "INC-1 is yours now").await;
+    talking.incident("INC-1", |incident| incident["owner"] == "local/you").await;
+    says("handover INC-1 to ada, because my shift ends", "INC-1 is local/ada").await;
+    talking.incident("INC-1", |incident| incident["owner"] == "local/ada").await;
 }
 
 #[tokio::test]

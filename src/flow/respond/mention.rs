@@ -1,14 +1,16 @@
 //! What is said to the watch in words rather than by a command.
 //!
-//! Invariants: words decide nothing; only people with authority make a model work or an investigation
-//! begin (S3); direct messages change nothing.
+//! Invariants: words decide nothing on plans; what is a whole command is carried out under that command's
+//! checks; only people with authority make a model work or an investigation begin (S3); direct messages
+//! change nothing.
 
 use std::sync::Arc;
 
 use super::answers::{fixed_set, names, reply, unmeasured};
 use crate::domain::card::{Card, Tone};
-use crate::domain::command::{Verb, parse};
+use crate::domain::command::{Command, Verb, parse, plain, takes_this};
 use crate::domain::conversation::{Question, read};
+use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, State};
 use crate::domain::narrative::note;
 use crate::flow::command;
@@ -36,26 +38,34 @@ pub(super) async fn mention(
 ) -> Result<Answer, FlowError> {
     // Slack's direct messages.
     let read_only = chat == "slack" && place.channel.starts_with('D');
+    let text = plain(text);
     let incident = incident_of(desk, place).await?;
+    let here = incident.as_ref().filter(|_| takes_this(&text));
+    let text = here.map_or(text, |incident| format!("take {}", incident.id));
+    let text = text.as_str();
     let known = names(desk, incident.as_ref()).await;
     let question = read(text, &known);
-    let is_command = text.trim_start().starts_with("/ops");
-    if (incident.is_none() || is_command)
-        && let Ok(command) = parse(text)
+    let parsed = parse(text);
+    let is_marked = text.trim_start().starts_with("/ops");
+    if let Ok(command) = &parsed
+        && (incident.is_none() || is_marked || is_order(command) || (question.is_none() && is_looked_up(command)))
     {
         // To diagnose opens an incident where there is none.
         if read_only && (command.verb().instructs() || command.verb() == Verb::Diagnose) {
-            return Err(FlowError::Refused(
-                "direct messages only ask; order it in a channel, where others see it".into(),
-            ));
+            return Err(only_ask());
+        }
+        return Ok(Answer::Now(command::run(desk, by, text).await?.1));
+    }
+    // It may be about an incident as a whole, or wrong: then it is told what is right.
+    if (is_marked || is_silence(text)) && parsed.is_err() && matches!(question, None | Some(Question::Act)) {
+        if read_only {
+            return Err(only_ask());
         }
         return Ok(Answer::Now(command::run(desk, by, text).await?.1));
     }
     match &question {
         Some(Question::LookAgain | Question::Investigate { .. }) if read_only => {
-            return Err(FlowError::Refused(
-                "direct messages only ask; order it in a channel, where others see it".into(),
-            ));
+            return Err(only_ask());
         }
         Some(Question::LookAgain) => return look_again(desk, by, incident).await.map(Answer::Now),
         Some(Question::Investigate { service }) => {
@@ -88,6 +98,35 @@ pub(super) async fn mention(
         return Ok(Answer::Now(fixed_set(&format!("Free questions are for people who may instruct me ({because})."))));
     }
     Ok(Answer::Asked { incident: incident.map(Box::new), instead: fixed_set("I got nowhere with that.") })
+}
+
+/// What is carried out in an incident's thread without its mark, too: Slack has no slash commands there.
+fn is_order(command: &Command) -> bool {
+    match command {
+        // Of plans only what is marked as a command decides.
+        Command::Approve { .. } | Command::Reject { .. } | Command::Ask { .. } | Command::Act { .. } => false,
+        other => other.verb().instructs(),
+    }
+}
+
+/// What is only looked up, and is no question about the incident.
+fn is_looked_up(command: &Command) -> bool {
+    match command {
+        Command::Explain { what } => what.split('.').next().and_then(IncidentId::parse).is_some(),
+        other => matches!(
+            other.verb(),
+            Verb::Help | Verb::Audit | Verb::Incidents | Verb::Silences | Verb::OnCall | Verb::Risk
+        ),
+    }
+}
+
+fn is_silence(text: &str) -> bool {
+    let words = text.trim_start().trim_start_matches("/ops");
+    words.split_whitespace().next().and_then(Verb::named) == Some(Verb::Silence)
+}
+
+fn only_ask() -> FlowError {
+    FlowError::Refused("direct messages only ask; order it in a channel, where others see it".into())
 }
 
 /// Asks the model and gives what it can prove; what else can be asked, where it gets nowhere.
@@ -140,4 +179,32 @@ async fn look_again(desk: &Desk, by: &Person, incident: Option<Incident>) -> Res
     }
     command::look_again(desk, &incident.id, &format!("{} asked to look again", by.name)).await?;
     Ok(note("Looking again; the diagnosis follows here.", Tone::Working))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, ordered: bool, looked_up: bool) {
+        let command = parse(text).unwrap_or_else(|wrong| panic!("{text}: {wrong}"));
+        assert_eq!((is_order(&command), is_looked_up(&command)), (ordered, looked_up), "{text}");
+    }
+
+    #[test]
+    fn in_a_thread_orders_are_carried_out_and_plans_are_not_decided() {
+        for text in ["pause everything", "stop", "take INC-1 please", "handover INC-1 to @bob", "resume"] {
+            check(text, true, false);
+        }
+        let card = "INC-1.P1.0a1b2c3d4e5f";
+        for text in
+            [format!("approve {card}"), format!("reject {card} because no"), format!("ask {card} why"), "act".into()]
+        {
+            check(&text, false, false);
+        }
+        check("help", false, true);
+        check("explain INC-1.P1", false, true);
+        check("explain the plan", false, false);
+        check("status", false, false);
+        assert!(is_silence("/ops silence INC-1 1h drill") && !is_silence("why silence?"));
+    }
 }
