@@ -144,6 +144,10 @@ async fn whoever_takes_it_is_called_no_more() {
     talking.ordered("ada", "handover INC-1 to @rita because my shift ends").await;
     let note = talking.in_thread("INC-1", "my shift ends").await;
     assert!(note.contains("local/rita"), "{note}");
+    for nobody in ["foo/bar", "@nobody", "<@U012AB3CD>"] {
+        let said = talking.refused("ada", &format!("handover INC-1 to {nobody}")).await;
+        assert!(said.contains(&format!("I don't know {nobody}; I know @ada (local/ada), @bob")), "{said}");
+    }
     assert!(talking.ordered("rita", "incidents mine").await.contains("INC-1"));
     assert!(talking.ordered("bob", "incidents mine").await.contains("0 incidents of yours"));
     tokio::time::sleep(Duration::from_secs(4)).await;

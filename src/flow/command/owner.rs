@@ -1,19 +1,23 @@
 //! Who has it: hand over, who is on call, a channel for one incident, tasks for later.
 
+use std::collections::BTreeSet;
+
 use super::look::story;
 use crate::domain::card::{Card, Span, Tone};
 use crate::domain::command::ChannelAct;
+use crate::domain::escalation::Step;
 use crate::domain::id::{IncidentId, PersonId};
 use crate::domain::incident::IncidentEvent;
 use crate::domain::narrative::{answer, note, state_words};
 use crate::flow::deliver::{ChannelWork, Effect};
 use crate::flow::desk::{Desk, FlowError};
 use crate::flow::{elsewhere, escalate, label};
-use crate::ports::Person;
+use crate::ports::{Person, Standing};
 
 /// Reads `@name`, `<@U1>` and `TEAM/USER`. Names are those of the configuration; whoever is only known
-/// to the chat is written as the chat writes people.
-pub(super) fn whom(desk: &Desk, by: &Person, written: &str) -> Result<PersonId, FlowError> {
+/// to the chat is written as the chat writes people. Whom nobody knows is refused: nobody would be called
+/// any more.
+pub(super) async fn whom(desk: &Desk, by: &Person, written: &str) -> Result<PersonId, FlowError> {
     let text = written.trim();
     if ["me", "myself"].iter().any(|me| text.eq_ignore_ascii_case(me)) {
         return Ok(by.id.clone());
@@ -24,11 +28,11 @@ pub(super) fn whom(desk: &Desk, by: &Person, written: &str) -> Result<PersonId, 
         let chats = desk.config.slack.as_ref().and_then(|slack| slack.team_id.as_deref());
         let own = by.id.as_str().split('/').next().unwrap_or_default();
         let team = if own == "local" { chats.unwrap_or(own) } else { own };
-        return Ok(PersonId::new(format!("{team}/{id}")));
+        return known(desk, by, PersonId::new(format!("{team}/{id}")), written).await;
     }
     let name = text.trim_start_matches('@');
     if name.split('/').filter(|part| !part.is_empty()).count() == 2 {
-        return Ok(PersonId::new(name));
+        return known(desk, by, PersonId::new(name), written).await;
     }
     let people = desk.config.people.iter().filter(|person| {
         person.name.eq_ignore_ascii_case(name) || person.id.rsplit('/').next().is_some_and(|user| user == name)
@@ -39,9 +43,62 @@ pub(super) fn whom(desk: &Desk, by: &Person, written: &str) -> Result<PersonId, 
     found.dedup();
     match found.as_slice() {
         [one] => Ok(PersonId::new(*one)),
-        [] => Err(FlowError::Refused(format!("I don't know {written}; write TEAM/USER, or mention the person"))),
+        [] => Err(nobody(desk, written)),
         more => Err(FlowError::Refused(format!("{written} is one of {}; write which", more.join(", ")))),
     }
+}
+
+/// The person, when the configuration or the chat knows one of that id.
+async fn known(desk: &Desk, by: &Person, id: PersonId, written: &str) -> Result<PersonId, FlowError> {
+    if id == by.id || named(desk).contains(id.as_str()) {
+        return Ok(id);
+    }
+    if !is_of_slack(desk, &id) {
+        return Err(nobody(desk, written));
+    }
+    let Some(directory) = desk.authority.directory() else { return Ok(id) };
+    match directory.standing(&id).await {
+        Ok(Standing::Member) => Ok(id),
+        Ok(other) => Err(FlowError::Refused(format!("{written} is {} in the chat", other.word()))),
+        Err(failure) => {
+            Err(FlowError::Refused(format!("whether there is a {written} cannot be looked up now: {failure}")))
+        }
+    }
+}
+
+/// Everybody whom the configuration names.
+fn named(desk: &Desk) -> BTreeSet<&str> {
+    let steps = desk.config.escalation.iter().flat_map(|path| &path.steps);
+    let called = steps.filter_map(|step| match step {
+        Step::Person(id) => Some(id.as_str()),
+        Step::PagerDuty(_) | Step::Opsgenie(_) => None,
+    });
+    let people = desk.config.people.iter().map(|person| person.id.as_str());
+    people.chain(desk.policy.approvers.iter().map(String::as_str)).chain(called).collect()
+}
+
+/// Whether Slack may know somebody of that id: `T024BE7LD/U012AB3CD`.
+fn is_of_slack(desk: &Desk, id: &PersonId) -> bool {
+    let Some(slack) = &desk.config.slack else { return false };
+    let Some((team, user)) = id.as_str().split_once('/') else { return false };
+    slack.team_id.as_deref().is_none_or(|ours| ours == team) && is_slack_id(user)
+}
+
+fn is_slack_id(user: &str) -> bool {
+    user.len() > 1
+        && user.starts_with(['U', 'W'])
+        && user.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+}
+
+fn nobody(desk: &Desk, written: &str) -> FlowError {
+    const MOST: usize = 12;
+    let name_of = |id: &str| {
+        let person = desk.config.people.iter().find(|person| person.id == id);
+        person.map_or_else(|| id.to_owned(), |person| format!("@{} ({id})", person.name))
+    };
+    let known: Vec<String> = named(desk).into_iter().take(MOST).map(name_of).collect();
+    let known = if known.is_empty() { "nobody by name".to_owned() } else { known.join(", ") };
+    FlowError::Refused(format!("I don't know {written}; I know {known}; in Slack mention the person"))
 }
 
 /// Ends the calls and teaches the prefilter: the caller has asked for authority.
@@ -68,7 +125,7 @@ pub(super) async fn hand_over(
     to: &str,
     because: Option<String>,
 ) -> Result<Card, FlowError> {
-    let to = whom(desk, by, to)?;
+    let to = whom(desk, by, to).await?;
     desk.change(id, |change| {
         if change.incident().state.is_over() {
             return Err(FlowError::Refused(format!("{id} is over; there is nothing to hand over")));
@@ -91,7 +148,8 @@ pub(super) async fn hand_over(
         Ok(())
     })
     .await?;
-    Ok(note(&format!("{id} is {to}'s now."), Tone::Good))
+    let text = format!("{id} is {to}'s now; nobody else is called, so make sure that they know.");
+    Ok(note(&text, Tone::Good))
 }
 
 fn answer_line(spans: Vec<Span>) -> Card {
@@ -119,10 +177,12 @@ pub(super) async fn on_call(desk: &Desk, service: Option<&str>) -> Result<Card, 
 
 /// Asks for the channel's work; the outbox does it, in order, and tells in the thread.
 pub(super) async fn channel(desk: &Desk, by: &Person, id: &IncidentId, act: ChannelAct) -> Result<Card, FlowError> {
-    let people = match &act {
-        ChannelAct::Invite { people } => people.iter().map(|one| whom(desk, by, one)).collect::<Result<Vec<_>, _>>()?,
-        ChannelAct::Open | ChannelAct::Archive => vec![],
-    };
+    let mut people = vec![];
+    if let ChannelAct::Invite { people: wanted } = &act {
+        for one in wanted {
+            people.push(whom(desk, by, one).await?);
+        }
+    }
     if !desk.chats.iter().any(|seat| seat.channels.is_some()) {
         return Err(FlowError::Refused("no chat with channels of its own is configured".into()));
     }
@@ -193,4 +253,19 @@ pub(super) async fn follow_up(desk: &Desk, by: &Person, id: &IncidentId, text: &
         names => format!("it goes to {}", names.join(", ")),
     };
     Ok(note(&format!("Follow-up {count} of {id}: {place}."), Tone::Good))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_of_slack_is_told_from_any_other_word() {
+        for id in ["U012AB3CD", "W012AB3CD", "U1"] {
+            assert!(is_slack_id(id), "{id}");
+        }
+        for id in ["bar", "U", "", "u012ab3cd", "U01 2", "Ulla", "C012AB3CD"] {
+            assert!(!is_slack_id(id), "{id}");
+        }
+    }
 }
