@@ -100,6 +100,9 @@ pub struct Place {
     pub thread: Option<MessageRef>,
     /// The message that carried the button, when it was a click.
     pub message: Option<MessageRef>,
+    /// Names the slash command that is answered here, for chats that have a way of their own to answer one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
 }
 
 /// A posted message, as the transport names it (Slack: channel and ts).
@@ -179,6 +182,10 @@ pub trait Chat: Send + Sync + 'static {
     async fn remove(&self, message: &MessageRef) -> Result<(), ChatError>;
     /// Shown to one person only; may be dropped by the transport.
     async fn whisper(&self, place: &Place, to: &PersonId, card: &Card) -> Result<(), ChatError>;
+    /// Answers the command that the place names, where nothing can be posted; only whoever gave it sees that.
+    async fn answer_privately(&self, _place: &Place, _card: &Card) -> Result<(), ChatError> {
+        Err(ChatError::Refused("there is no other way to answer".into()))
+    }
     /// Draws the watch's own page for one person; chats without such pages have nothing to do.
     async fn home(&self, _to: &PersonId, _card: &Card) -> Result<(), ChatError> {
         Ok(())

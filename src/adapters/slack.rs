@@ -8,6 +8,7 @@
 
 mod blocks;
 mod chat;
+mod commands;
 mod dialog;
 pub mod events;
 mod examine;

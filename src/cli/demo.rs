@@ -261,7 +261,7 @@ impl Night {
     async fn click(&self, plan: &Plan) -> anyhow::Result<()> {
         use crate::domain::card::ButtonAction;
         let inbox = crate::api::DeskInbox { desk: self.app.desk.clone(), chat: "console".into() };
-        let place = Place { channel: "ops".into(), thread: None, message: None };
+        let place = Place { channel: "ops".into(), thread: None, message: None, command: None };
         let by = Person { id: PersonId::new("local/you"), name: "you".into() };
         let (action, reason) = match self.args.approve {
             true => (ButtonAction::Approve, None),

@@ -538,7 +538,8 @@ async fn click(
     let known = room.get(&message).ok_or_else(|| nothing("message", &message.ts, "reload the channel"))?;
     // Where the click was made is read from the message, not from what the page claims.
     let thread = known.thread.clone().map(|ts| MessageRef { channel: channel.clone(), ts });
-    Ok(FromPeople::Click { place: Place { channel, thread, message: Some(message) }, by, action, value, reason })
+    let place = Place { channel, thread, message: Some(message), command: None };
+    Ok(FromPeople::Click { place, by, action, value, reason })
 }
 
 /// Shows the person's words before they are handed on, so that an answer has something to reply to.
@@ -571,7 +572,7 @@ async fn said_at(
         };
         Refusal::new(status, why.to_string(), "the conversation", "reload the page and try again")
     })?;
-    Ok(Place { channel, thread, message: Some(message) })
+    Ok(Place { channel, thread, message: Some(message), command: None })
 }
 
 fn words(text: &str, most: usize) -> Result<String, Refusal> {

@@ -158,7 +158,7 @@ async fn an_edited_retry_is_not_taken_for_the_same() {
 async fn a_whisper_is_for_one_person() {
     let console = open(&Arc::default()).await;
     let (root, _) = tell(&console).await;
-    let place = Place { channel: "ops".into(), thread: Some(root.clone()), message: None };
+    let place = Place { channel: "ops".into(), thread: Some(root.clone()), message: None, command: None };
     let card = root_card("whispered", Tone::Neutral);
     console.whisper(&place, &PersonId::new("local/you"), &card).await.unwrap();
     console.whisper(&place, &PersonId::new("local/ada"), &card).await.unwrap();

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tracing::error;
 
-use super::deliver::Effect;
+use super::deliver::{Effect, Stage};
 use super::desk::{Desk, FlowError};
 use crate::domain::card::{Block, Card, Span};
 use crate::domain::time::Timestamp;
@@ -61,8 +61,8 @@ async fn anchor_if_due(desk: &Desk, every: Duration) -> Result<(), FlowError> {
     let (chat, channel) = (seat.chat.name().to_owned(), seat.channel.clone());
     let root = desk.store.posted(&format!("{day}@{chat}")).await?;
     let key = if root.is_some() { format!("{day}/{row}") } else { day };
-    let place = Place { channel, thread: root, message: None };
-    let effect = Effect::Reply { chat, place, card: card(row, &head) };
+    let place = Place { channel, thread: root, message: None, command: None };
+    let effect = Effect::Reply { chat, place, card: card(row, &head), stage: Stage::Final };
     let body = serde_json::to_string(&effect).unwrap_or_default();
     keep(desk, Anchored { at: wall_now, row }, vec![NewEffect { key, incident: None, body }]).await?;
     desk.bells.outbox.notify_one();

@@ -68,6 +68,8 @@ pub enum Effect {
         chat: String,
         place: Place,
         card: Card,
+        #[serde(default)]
+        stage: Stage,
     },
     /// To one person only; dropped when it fails.
     Whisper {
@@ -81,6 +83,16 @@ pub enum Effect {
         chat: String,
         to: PersonId,
     },
+}
+
+/// Whether an answer is all of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    #[default]
+    Final,
+    /// A later word takes its place.
+    Growing,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
-use super::deliver::Effect;
+use super::deliver::{Effect, Stage};
 use super::desk::{Desk, FlowError};
 use super::reach;
 use crate::domain::action::{Action, ActionKind, RiskTier};
@@ -141,8 +141,9 @@ pub(super) async fn failed(desk: &Desk, plan: &Plan, why: &str) -> Result<(), Fl
 /// In the first chat's own channel, outside of any incident.
 fn in_channel(desk: &Desk, text: &str) -> Option<Effect> {
     let seat = desk.chats.first()?;
-    let place = crate::ports::Place { channel: seat.channel.clone(), thread: None, message: None };
-    Some(Effect::Reply { chat: seat.chat.name().to_owned(), place, card: narrative::note(text, Tone::Neutral) })
+    let place = crate::ports::Place { channel: seat.channel.clone(), thread: None, message: None, command: None };
+    let (chat, card) = (seat.chat.name().to_owned(), narrative::note(text, Tone::Neutral));
+    Some(Effect::Reply { chat, place, card, stage: Stage::Final })
 }
 
 fn subject_of(desk: &Desk, plan: &Plan) -> Subject {

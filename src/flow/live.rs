@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::debug;
 
-use super::deliver::Effect;
+use super::deliver::{Effect, Stage};
 use super::desk::{ChatSeat, Desk};
 use crate::domain::card::{Card, Tone};
 use crate::domain::id::PersonId;
@@ -211,7 +211,7 @@ impl Teller {
     /// Into the outbox, under the answer's key.
     async fn put(&self, card: Card) -> Result<(), ChatError> {
         let chat = self.seat().chat.name().to_owned();
-        let effect = Effect::Reply { chat, place: self.place.clone(), card };
+        let effect = Effect::Reply { chat, place: self.place.clone(), card, stage: Stage::Growing };
         let body = serde_json::to_string(&effect).unwrap_or_default();
         let effect = NewEffect { key: self.key.clone(), incident: None, body };
         self.keep(Batch { effects: vec![effect], ..Batch::default() }).await?;

@@ -13,7 +13,7 @@ use tracing::error;
 
 use mention::{Answer as Said, converse, mention};
 
-use super::deliver::Effect;
+use super::deliver::{Effect, Stage};
 use super::desk::{Desk, FlowError};
 use super::live::{Patience, shown};
 use super::{approve, command, label, silence};
@@ -127,9 +127,7 @@ async fn answer_row(desk: &Arc<Desk>, row: &InboxRow, room: Room) -> Result<Opti
         }
         Ok(act) => match reacted(desk, row, &act).await {
             Ok(Reaction::Done(effect)) => effect.map(|effect| *effect),
-            Ok(Reaction::Asked(question)) if room == Room::Full => {
-                Some(Effect::Reply { chat: row.source.clone(), place: question.place, card: question.instead })
-            }
+            Ok(Reaction::Asked(question)) if room == Room::Full => Some(replied(row, question.place, question.instead)),
             Ok(Reaction::Asked(question)) => return Ok(Some(*question)),
             Err(FlowError::Refused(why)) => Some(whisper(&row.source, &act, note(&why, Tone::Neutral))),
             Err(failure) => {
@@ -154,6 +152,10 @@ async fn reacted(desk: &Arc<Desk>, row: &InboxRow, act: &FromPeople) -> Result<R
     }
 }
 
+fn replied(row: &InboxRow, place: Place, card: Card) -> Effect {
+    Effect::Reply { chat: row.source.clone(), place, card, stage: Stage::Final }
+}
+
 fn answer_key(row: &InboxRow) -> String {
     format!("answer/{}", row.id)
 }
@@ -169,7 +171,7 @@ async fn answer_question(desk: &Arc<Desk>, row: &InboxRow, open: Open) -> Result
             note(&format!("That did not work: {failure}."), Tone::Alarm)
         }
     };
-    let effect = Effect::Reply { chat: row.source.clone(), place, card };
+    let effect = replied(row, place, card);
     finish(desk, row, Some(effect), vec![row.id]).await
 }
 
@@ -210,7 +212,8 @@ fn whisper(chat: &str, act: &FromPeople, card: Card) -> Effect {
 }
 
 async fn react(desk: &Arc<Desk>, chat: &str, act: &FromPeople) -> Result<Reaction, FlowError> {
-    let reply = |place: &Place, card| Effect::Reply { chat: chat.into(), place: place.clone(), card };
+    let reply =
+        |place: &Place, card| Effect::Reply { chat: chat.into(), place: place.clone(), card, stage: Stage::Final };
     Ok(match act {
         FromPeople::Click { place, by, action, value, reason } => {
             let told = click(desk, by, *action, value, reason.clone()).await?;

@@ -23,7 +23,7 @@ use hmac::{Hmac, Mac};
 use midwatch::adapters::slack::events::{self, NotSigned, verify};
 use midwatch::adapters::slack::{Intake, Renderer, SlackChat, SlackConfig, blocks};
 use midwatch::domain::time::Timestamp;
-use midwatch::ports::{FromPeople, SystemClock};
+use midwatch::ports::{Chat, ChatError, FromPeople, SystemClock};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use support::{Kept, golden_cards};
@@ -168,4 +168,53 @@ async fn http_delivers_once_and_says_why_it_refuses() {
     inbox.refuse();
     let (status, retry_after, _) = send("/slack/events", mention.replace("Ev9", "Ev10"), "secret").await;
     assert_eq!((status, retry_after), (503, true));
+}
+
+#[tokio::test]
+async fn a_command_is_answered_where_the_bot_may_not_post() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let answers: std::sync::Arc<std::sync::Mutex<Vec<Value>>> = std::sync::Arc::default();
+    let heard = answers.clone();
+    let take = axum::routing::post(move |axum::Json(body): axum::Json<Value>| {
+        heard.lock().unwrap().push(body);
+        async { "ok" }
+    });
+    let slack = serve(axum::Router::new().route("/answers/secret", take)).await;
+    let mut config = SlackConfig::new("xoxb-x", "C1");
+    config.api_base = Some(format!("{slack}/api"));
+    let (inbox, chat) = (Kept::default(), SlackChat::new(config).unwrap());
+    let intake = Intake::new(chat.clone(), inbox.shared());
+    let base = serve(events::router(intake, vec!["secret".into()], std::sync::Arc::new(SystemClock))).await;
+    let now = chrono::Utc::now().timestamp().to_string();
+    for (trigger, way_back) in [("1.1", format!("{slack}/answers/secret")), ("1.2", format!("{base}/answers/secret"))] {
+        let body: String = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs([("team_id", "T1"), ("channel_id", "C9"), ("user_id", "U1"), ("command", "/ops")])
+            .extend_pairs([("text", "status"), ("response_url", way_back.as_str()), ("trigger_id", trigger)])
+            .finish();
+        let request = reqwest::Client::new()
+            .post(format!("{base}/slack/command"))
+            .header("x-slack-request-timestamp", &now)
+            .header("x-slack-signature", sign("secret", &now, &body))
+            .body(body);
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    }
+    let acts = inbox.acts();
+    let places = acts.iter().map(|act| match act {
+        FromPeople::Command { place, .. } => place,
+        other => panic!("{other:?}"),
+    });
+    let places: Vec<_> = places.collect();
+    assert!(!format!("{acts:?}").contains("answers/secret"), "the address is kept nowhere: {acts:?}");
+    let card = midwatch::domain::narrative::note("0 open incidents", midwatch::domain::card::Tone::Neutral);
+    for _ in 0..5 {
+        chat.answer_privately(places[0], &card).await.unwrap();
+    }
+    let said = answers.lock().unwrap()[0].clone();
+    assert_eq!(said["response_type"], "ephemeral");
+    assert!(said["text"].as_str().unwrap().contains("0 open incidents") && said["blocks"].is_array(), "{said}");
+    let used_up = chat.answer_privately(places[0], &card).await;
+    assert!(matches!(used_up, Err(ChatError::Refused(_))), "{used_up:?}");
+    let elsewhere = chat.answer_privately(places[1], &card).await;
+    assert!(matches!(elsewhere, Err(ChatError::Refused(_))), "no other host is called: {elsewhere:?}");
+    assert_eq!(answers.lock().unwrap().len(), 5);
 }

@@ -19,6 +19,7 @@ use crate::ports::{Chat, ChatError, MessageRef, Picture, Place, Rates};
 
 use super::SlackConfig;
 use super::blocks::{Rendered, Renderer, block_mark, blocks, home_blocks};
+use super::commands::WaysBack;
 use super::scopes::{Need, SCOPES, missing};
 use super::stream::Unable;
 
@@ -47,6 +48,7 @@ pub struct SlackChat {
     config: Arc<SlackConfig>,
     identity: Arc<OnceLock<Identity>>,
     pub(super) unable: Arc<Unable>,
+    pub(super) ways_back: Arc<WaysBack>,
     /// `#incidents` to `C0...`: Slack posts to names, but reads ids only.
     channel_ids: Arc<Mutex<HashMap<String, String>>>,
 }
@@ -92,6 +94,7 @@ impl SlackChat {
             config: Arc::new(config),
             identity: Arc::new(OnceLock::new()),
             unable: Arc::default(),
+            ways_back: Arc::default(),
             channel_ids: Arc::default(),
         })
     }
@@ -124,7 +127,7 @@ impl SlackChat {
         within(Duration::from_millis(2500), Effect::Creates, call).await.map(|_| ())
     }
 
-    fn renderer(&self) -> Renderer {
+    pub(super) fn renderer(&self) -> Renderer {
         let team = self.config.team_id.as_deref().or_else(|| self.identity().map(|identity| identity.team.as_str()));
         Renderer::new(self.config.console_base.as_deref(), team)
     }
@@ -401,6 +404,10 @@ impl Chat for SlackChat {
         within(CALL_TIMEOUT, Effect::Creates, session.chat_post_ephemeral(&request)).await.map(|_| ())
     }
 
+    async fn answer_privately(&self, place: &Place, card: &Card) -> Result<(), ChatError> {
+        self.answer_command(place, card).await
+    }
+
     async fn check(&self) -> Result<String, ChatError> {
         let (identity, body, scopes) = self.identify().await?;
         if let Some(expected) = self.config.team_id.as_deref().filter(|expected| *expected != identity.team) {
@@ -530,7 +537,7 @@ fn remedy(code: &str, needed: Option<&str>) -> String {
     remedy.to_owned()
 }
 
-fn retry_after(headers: &reqwest::header::HeaderMap) -> Duration {
+pub(super) fn retry_after(headers: &reqwest::header::HeaderMap) -> Duration {
     headers
         .get("retry-after")
         .and_then(|value| value.to_str().ok())

@@ -105,8 +105,12 @@ impl Intake {
     }
 
     pub async fn command(&self, event: SlackCommandEvent) -> Result<(), InboxFull> {
+        let (command, way_back) = (event.trigger_id.0.clone(), event.response_url.0.clone());
         match commanded(event, self.team()) {
-            Ok(delivery) => self.keep(delivery).await,
+            Ok(delivery) => {
+                self.chat.remember_command(&command, way_back);
+                self.keep(delivery).await
+            }
             Err(refusal) => {
                 tracing::warn!(%refusal, "slack command left alone");
                 Ok(())
@@ -266,7 +270,7 @@ fn submitted(event: SlackInteractionViewSubmissionEvent, team: Option<&str>) -> 
     let state = event.view.state_params;
     let reason = dialog::words(action, state.state.as_ref());
     let place =
-        Place { channel: remembered.channel.clone(), thread: remembered.thread(), message: remembered.message() };
+        Place { thread: remembered.thread(), message: remembered.message(), ..place(&remembered.channel, None, None) };
     let act = FromPeople::Click { place, by, action, value: remembered.value, reason };
     // A dialog can be sent once.
     Ok(Delivery { dedupe: format!("slack:view:{}", state.id.0), act })
@@ -275,7 +279,8 @@ fn submitted(event: SlackInteractionViewSubmissionEvent, team: Option<&str>) -> 
 fn commanded(event: SlackCommandEvent, team: Option<&str>) -> Result<Delivery, Refusal> {
     let by = person(&event.team_id.0, &event.user_id.0, None, team)?;
     let text = unescape(event.text.unwrap_or_default().trim());
-    let act = FromPeople::Command { place: place(&event.channel_id.0, None, None), by, text };
+    let place = Place { command: Some(event.trigger_id.0.clone()), ..place(&event.channel_id.0, None, None) };
+    let act = FromPeople::Command { place, by, text };
     Ok(Delivery { dedupe: format!("slack:command:{}", event.trigger_id.0), act })
 }
 
@@ -308,7 +313,12 @@ fn person(team_id: &str, user: &str, name: Option<&str>, team: Option<&str>) -> 
 
 fn place(channel: &str, message: Option<&str>, thread: Option<&str>) -> Place {
     let reference = |ts: &str| MessageRef { channel: channel.to_string(), ts: ts.to_string() };
-    Place { channel: channel.to_string(), thread: thread.map(reference), message: message.map(reference) }
+    Place {
+        channel: channel.to_string(),
+        thread: thread.map(reference),
+        message: message.map(reference),
+        command: None,
+    }
 }
 
 /// Without the bot's mention; with an unknown bot the first mention is taken for it.

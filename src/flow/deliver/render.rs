@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use super::super::desk::{ChatSeat, Desk};
 use super::super::route;
 use super::send::{Parcel, Sent, send, sure};
-use super::{Effect, Failure, own_channel};
+use super::{Effect, Failure, Stage, own_channel};
 use crate::domain::card::{Block, Card, Span};
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, State};
 use crate::domain::narrative::{self, Answer, Home};
 use crate::domain::route::{Routing, Telling};
 use crate::domain::time::Timestamp;
-use crate::ports::{ChatError, Drawing, MessageRef, crash};
+use crate::ports::{ChatError, Drawing, MessageRef, Place, crash};
 use crate::store::{AuditEntry, Batch, NewEffect, OutboxRow, Scope};
 
 pub(super) async fn tell(
@@ -27,16 +27,26 @@ pub(super) async fn tell(
     crash::point("deliver.read");
     sure(desk).await?;
     match effect {
-        Effect::Reply { place, card, .. } => {
+        Effect::Reply { place, card, stage, .. } => {
             let thread = place.thread.clone().or_else(|| place.message.clone());
             let thread = thread.as_ref();
             let parcel =
                 Parcel { row, key: &row.key, channel: &place.channel, thread, card, incident: None, look_first };
-            send(desk, seat, parcel).await.map_err(for_good)
+            match send(desk, seat, parcel).await {
+                Err(Failure::Chat(ChatError::Refused(why) | ChatError::NoChannel(why))) if place.command.is_some() => {
+                    reply_privately(desk, seat, (place, card, *stage), why).await
+                }
+                sent => sent.map_err(for_good),
+            }
         }
         Effect::Whisper { place, to, card, .. } => {
-            if let Err(error) = seat.chat.whisper(place, to, &card.shown()).await {
-                debug!(%error, "a whisper was dropped");
+            let card = card.shown();
+            let mut whispered = seat.chat.whisper(place, to, &card).await;
+            if whispered.is_err() && place.command.is_some() {
+                whispered = seat.chat.answer_privately(place, &card).await;
+            }
+            if let Err(error) = whispered {
+                warn!(%error, channel = place.channel, "a whisper was dropped");
             }
             Ok(Sent::Nothing)
         }
@@ -75,6 +85,31 @@ fn for_good(failure: Failure) -> Failure {
     match failure {
         Failure::Chat(ChatError::NoChannel(why)) => Failure::Give(why),
         failure => failure,
+    }
+}
+
+/// Where the bot may not post, whoever gave the command is answered all the same; `why` it may not.
+async fn reply_privately(
+    desk: &Desk,
+    seat: &ChatSeat,
+    (place, card, stage): (&Place, &Card, Stage),
+    why: String,
+) -> Result<Sent, Failure> {
+    // Few answers are taken, and the last word is the one that counts.
+    if stage == Stage::Growing {
+        return Ok(Sent::Nothing);
+    }
+    sure(desk).await?;
+    let mut here = card.clone();
+    let text = format!("Only you see this, since I cannot post here ({why}).");
+    here.blocks.push(Block::Context { spans: vec![Span::plain(text)] });
+    match seat.chat.answer_privately(place, &here.shown()).await {
+        Ok(()) => Ok(Sent::Nothing),
+        Err(ChatError::Refused(also)) => {
+            warn!(channel = place.channel, reason = also, "a command is answered in no other way either");
+            Err(Failure::Chat(ChatError::Refused(why)))
+        }
+        Err(later) => Err(Failure::Chat(later)),
     }
 }
 

@@ -419,7 +419,7 @@ impl Night {
     /// Delivered until it is acknowledged, and now and then once more.
     async fn acts(&mut self, who: &str, act: impl Fn(Place, Person) -> FromPeople) {
         self.acts += 1;
-        let place = Place { channel: "C1".into(), thread: None, message: None };
+        let place = Place { channel: "C1".into(), thread: None, message: None, command: None };
         let name = who.rsplit('/').next().unwrap_or_default().to_owned();
         let act = act(place, Person { id: PersonId::new(who), name });
         let times = 1 + usize::from(self.random.random_bool(0.2));

@@ -185,7 +185,7 @@ async fn the_adapter_in_the_emulator() {
         "{acts:?}"
     );
 
-    let place = Place { channel: CHANNEL.into(), thread: Some(root.clone()), message: None };
+    let place = Place { channel: CHANNEL.into(), thread: Some(root.clone()), message: None, command: None };
     chat.whisper(&place, &PersonId::new("T01WATCH/U01ANN"), &thumbs_card()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(inbox.acts().len(), 5, "nothing came twice, and nothing of our own came back");
