@@ -188,7 +188,7 @@ fn read(verb: Verb, rest: &str) -> Result<Command, String> {
             let (service, options) = one_with_options(verb, rest, "a service")?;
             Ok(Command::Risk { service, image: options.get("image").map(str::to_owned) })
         }
-        Verb::Explain => Ok(Command::Explain { what: some(bare(rest), "explain needs something to explain")? }),
+        Verb::Explain => Ok(Command::Explain { what: some(unmarked(rest), "explain needs something to explain")? }),
         Verb::Runbook => Ok(Command::Runbook { words: some(rest, "runbook needs words to look for")? }),
         Verb::OnCall => match rest.split_whitespace().collect::<Vec<_>>().as_slice() {
             [] => Ok(Command::OnCall { service: None }),
@@ -477,6 +477,11 @@ fn one_word(text: &str, missing: &str) -> Result<String, String> {
         true => Err(format!("{missing}, and nothing more")),
         false => Ok(word),
     }
+}
+
+/// Without any marks and blanks at its end.
+fn unmarked(text: &str) -> &str {
+    text.trim_end_matches(|char: char| char.is_whitespace() || ".,;:!?".contains(char))
 }
 
 fn first_word(text: &str) -> (&str, &str) {

@@ -126,6 +126,7 @@ fn whoever_stops_it_is_never_asked_for_more() {
 fn what_people_type_at_night_is_read_as_they_mean_it() {
     check("ack `INC-1`", expect!["take INC-1"]);
     check("ack INC-1.", expect!["take INC-1"]);
+    check("explain INC-1 . ?", expect!["explain INC-1"]);
     check("please ack INC-1, thanks!", expect!["take INC-1"]);
     check("silence `service=\"x\"` 1h drill", expect![[r#"silence {service="x"} for 1h because drill"#]]);
     check("silence service=‘x’ 1h it’s a drill", expect![[r#"silence {service="x"} for 1h because it's a drill"#]]);
