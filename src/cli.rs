@@ -148,6 +148,10 @@ pub struct DemoArgs {
     pub speed: f64,
 }
 
+/// A task holds what it waits for within itself, and a build that is not optimised keeps all of it on the stack, more
+/// than once. Only what is used of it takes memory.
+const STACK: usize = 8 << 20;
+
 /// Runs what was asked. Errors that a person can mend end with 2, a night that was not cured with 3, a second
 /// signal with 130.
 pub fn run() -> ExitCode {
@@ -169,7 +173,7 @@ pub fn run() -> ExitCode {
         | Command::Retire => "error",
     };
     let form = if cli.log_json { LogForm::Json } else { LogForm::Text };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().thread_stack_size(STACK).enable_all().build() {
         Ok(runtime) => runtime,
         Err(failure) => return complain(&anyhow::anyhow!("the runtime cannot start: {failure}")),
     };

@@ -87,11 +87,22 @@ macro_rules! on {
     ($store:expr, $pool:ident => $body:expr) => {
         match &$store.core.db {
             $crate::store::Db::Sqlite($pool) => $body,
-            $crate::store::Db::Postgres($pool) => $crate::store::bounded(async { $body }).await,
+            $crate::store::Db::Postgres($pool) => $crate::store::bounded(Box::pin(async { $body })).await,
         }
     };
 }
 pub(crate) use on;
+
+/// What takes as long as it takes.
+macro_rules! on_unbounded {
+    ($store:expr, $pool:ident => $body:expr) => {
+        match &$store.core.db {
+            $crate::store::Db::Sqlite($pool) => $body,
+            $crate::store::Db::Postgres($pool) => $body,
+        }
+    };
+}
+pub(crate) use on_unbounded;
 
 /// No question to a server takes longer, but for one that is gone without a word: its sockets stay as they are,
 /// and whoever waits for an answer would wait for ever.
@@ -99,7 +110,7 @@ const LONGEST: Duration = Duration::from_secs(45);
 
 /// What was asked of a server may have been done all the same, as when its connection breaks.
 pub(crate) async fn bounded<T, E: From<sqlx::Error>>(
-    asked: impl std::future::Future<Output = Result<T, E>>,
+    asked: std::pin::Pin<Box<impl std::future::Future<Output = Result<T, E>>>>,
 ) -> Result<T, E> {
     let silent = || {
         let why = format!("the server has not answered for {} s", LONGEST.as_secs());
@@ -174,7 +185,7 @@ impl Store {
 
     /// Whether anybody reads or writes at this moment.
     pub fn is_busy(&self) -> bool {
-        on!(self, pool => pool.num_idle() < pool.size() as usize)
+        on_unbounded!(self, pool => pool.num_idle() < pool.size() as usize)
     }
 
     /// Whether the store takes a write now, whoever leads. Who has to wait behind others knows that they
@@ -212,7 +223,7 @@ impl Store {
     }
 
     pub async fn close(&self) {
-        on!(self, pool => pool.close().await);
+        on_unbounded!(self, pool => pool.close().await);
         if let Some(lease) = &self.core.lease {
             lease.close().await;
         }

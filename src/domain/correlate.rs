@@ -177,7 +177,13 @@ const QUIET: Duration = Duration::from_secs(120);
 struct Place {
     key: u32,
     node: u32,
+    /// When it ended, if it does not fire.
+    over: Option<Timestamp>,
 }
+
+/// What was quiet for so long and fires again is judged anew, though its incident is still open: that may be for
+/// another alert whose end was lost, and nobody would hear of it.
+const NEWS_AGAIN: Duration = Duration::from_secs(6 * 3600);
 
 pub struct Correlator {
     rules: Rules,
@@ -238,11 +244,18 @@ impl Correlator {
 
     /// Where the alert belongs. The caller names a new incident with `opened` and `joined`.
     pub fn place(&mut self, alert: &Reading<'_>, topology: &Arc<Topology>) -> Placement {
-        if let Some(key) = self.member.get(&alert.fingerprint).map(|place| self.resolve(place.key))
-            && let Some(open) = self.open.get(&key)
+        if let Some(place) = self.member.get(&alert.fingerprint).copied()
+            && let key = self.resolve(place.key)
+            && let Some(open) = self.open.get_mut(&key)
         {
-            // What fires again is no news, and keeps the incident open to nothing new.
-            return Placement::Join { incident: open.id.clone(), why: Why::again() };
+            let is_news = place.over.is_some_and(|over| alert.starts_at.since(over) >= NEWS_AGAIN);
+            if !is_news {
+                self.member.insert(alert.fingerprint, Place { over: None, ..place });
+                // What fires again is no news, and keeps the incident open to nothing new.
+                return Placement::Join { incident: open.id.clone(), why: Why::again() };
+            }
+            open.members.retain(|one| *one != alert.fingerprint);
+            self.member.remove(&alert.fingerprint);
         }
         let node = self.node_of(alert, topology);
         let known = self.graph.at_mut(node);
@@ -320,7 +333,7 @@ impl Correlator {
         };
         self.waiting.remove(alert.fingerprint);
         open.last_at = open.last_at.max(alert.starts_at);
-        if self.member.insert(alert.fingerprint, Place { key, node }).is_none() {
+        if self.member.insert(alert.fingerprint, Place { key, node, over: None }).is_none() {
             open.members.push(alert.fingerprint);
         }
         Placement::Join { incident: open.id.clone(), why }
@@ -414,6 +427,14 @@ impl Correlator {
     /// The firing ended before it found company.
     pub fn ended(&mut self, fingerprint: Fingerprint) {
         self.waiting.remove(fingerprint);
+    }
+
+    /// The firing ended, wherever it belongs.
+    pub fn ended_at(&mut self, fingerprint: Fingerprint, at: Timestamp) {
+        self.ended(fingerprint);
+        if let Some(place) = self.member.get_mut(&fingerprint) {
+            place.over = Some(at);
+        }
     }
 
     /// What the caller needs to know of a waiting alert when it gathers it.
@@ -529,7 +550,7 @@ impl Correlator {
         let Some(open) = self.open.get_mut(&key) else { return };
         open.last_at = open.last_at.max(at);
         if elsewhere.is_none() {
-            self.member.insert(fingerprint, Place { key, node });
+            self.member.insert(fingerprint, Place { key, node, over: None });
             open.members.push(fingerprint);
         }
         let known = self.graph.at_mut(node);

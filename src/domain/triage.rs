@@ -177,7 +177,7 @@ impl Triage {
                 Judged::Suppressed { reason, incident: self.correlator.incident_of(alert.fingerprint).cloned() }
             }
             Verdict::Resolve => {
-                self.correlator.ended(alert.fingerprint);
+                self.correlator.ended_at(alert.fingerprint, alert.ends_at.unwrap_or(event_now));
                 self.elsewhere.remove(&alert.fingerprint);
                 self.held.remove(alert.fingerprint);
                 if !self.patients.is_empty() {

@@ -214,7 +214,7 @@ struct Standing {
 }
 
 async fn standings(desk: &Desk) -> Result<Vec<Standing>, FlowError> {
-    let incidents = desk.store.incidents(crate::store::Scope::All).await?;
+    let incidents = desk.store.tried_or_since(desk.clock.wall_now() - DIAGNOSES_WITHIN).await?;
     let diagnoses = diagnoses(&incidents, desk.clock.wall_now() - DIAGNOSES_WITHIN);
     let (earned, criteria) = (all_earned(desk).await?, criteria(desk));
     let records = records(desk, &incidents);
@@ -289,7 +289,7 @@ pub async fn take_back(desk: &Desk, by: &Person, words: &str) -> Result<Card, Fl
     let action = ActionKind::parse(action).ok_or_else(|| {
         FlowError::Refused("demote needs a service and an action, such as: autonomy demote checkout restart".into())
     })?;
-    let incidents = desk.store.incidents(crate::store::Scope::All).await?;
+    let incidents = desk.store.tried_or_since(desk.clock.wall_now() - DIAGNOSES_WITHIN).await?;
     let done: BTreeSet<Subject> = records(desk, &incidents).into_keys().collect();
     let earned = all_earned(desk).await?;
     // Everywhere, also where it was never done: the configuration may let it run by itself there.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use futures::TryStreamExt as _;
 use serde::Serialize;
 
-use super::{Store, StoreError, on};
+use super::{Store, StoreError, on, on_unbounded};
 use crate::domain::id::Digest;
 
 /// The link of an incident event: everything that the row says, behind the link before it.
@@ -156,7 +156,7 @@ impl Store {
     async fn stretch(&self, from: i64, to: i64) -> Result<Result<Stretch, Fault>, StoreError> {
         const ROWS: &str = "SELECT seq,at,kind,subject,body,prev,hash FROM audit WHERE seq>$1 AND seq<=$2 ORDER BY seq";
         let mut links = Links { expected: from + 1, stretch: None };
-        on!(self, pool => {
+        on_unbounded!(self, pool => {
             let mut rows = sqlx::query_as::<_, AuditLink>(ROWS).bind(from).bind(to).fetch(pool);
             while let Some(row) = rows.try_next().await? {
                 if let Err(fault) = links.read(row) {

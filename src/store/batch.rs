@@ -557,7 +557,7 @@ impl Store {
                     tx.commit().await?;
                     Ok::<_, StoreError>(())
                 };
-                bounded(written).await?;
+                bounded(Box::pin(written)).await?;
             }
         }
         told.iter().for_each(|kind| crash::point(&format!("after.{kind}")));

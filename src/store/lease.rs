@@ -86,7 +86,7 @@ macro_rules! write_one {
                     $tx.commit().await?;
                     Ok::<_, $crate::store::StoreError>(done.rows_affected())
                 };
-                $crate::store::bounded(written).await?
+                $crate::store::bounded(Box::pin(written)).await?
             }
         }
     }};
@@ -99,7 +99,7 @@ macro_rules! on_its_own {
         match (&$store.core.db, &$store.core.lease) {
             (Db::Sqlite($pool), _) => $body,
             (Db::Postgres(_), Some($pool)) | (Db::Postgres($pool), None) => {
-                $crate::store::bounded(async { $body }).await
+                $crate::store::bounded(Box::pin(async { $body })).await
             }
         }
     };
@@ -137,7 +137,7 @@ impl Store {
                     tx.commit().await?;
                     Ok::<_, sqlx::Error>(taken)
                 };
-                bounded(taking).await?
+                bounded(Box::pin(taking)).await?
             }
         };
         let lease = Lease { holder: holder.to_owned(), epoch: seen.epoch + 1, beat: seen.beat + 1 };

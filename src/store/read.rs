@@ -72,11 +72,17 @@ pub struct Member {
     stands_until: Option<i64>,
     labels: Option<String>,
     newest: i64,
-    /// The row of its fingerprint's newest end.
+    /// The row of its fingerprint's newest end, and when that was judged.
     ended_by: Option<i64>,
+    pub ended_at: Option<i64>,
 }
 
 impl Member {
+    /// The newest row that admits it.
+    pub fn newest(&self) -> i64 {
+        self.newest
+    }
+
     /// Whether it fires on.
     pub fn fires(&self) -> bool {
         self.ended_by.is_none_or(|end| end < self.newest)
@@ -111,7 +117,8 @@ macro_rules! members {
         concat!(
             "SELECT a.incident, min(a.inbox_id) AS inbox_id, a.fingerprint, a.subject, a.name, \
              min(a.starts_at) AS starts_at, max(a.ends_at) AS stands_until, min(a.labels) AS labels, max(a.id) AS newest, \
-             (SELECT max(r.id) FROM alert r WHERE r.fingerprint=a.fingerprint AND r.verdict='resolve') AS ended_by \
+             (SELECT max(r.id) FROM alert r WHERE r.fingerprint=a.fingerprint AND r.verdict='resolve') AS ended_by, \
+             (SELECT max(r.judged_at) FROM alert r WHERE r.fingerprint=a.fingerprint AND r.verdict='resolve') AS ended_at \
              FROM alert a ",
             $join,
             " WHERE a.verdict='admit' AND ",
@@ -187,6 +194,21 @@ impl Store {
             Scope::NotOver => "SELECT id, body FROM incident WHERE is_over=FALSE ORDER BY number",
         };
         let rows: Vec<(String, String)> = on!(self, pool => sqlx::query_as(sql).fetch_all(pool).await)?;
+        Ok(rows.iter().filter_map(|(id, body)| self.readable(id, body)).collect())
+    }
+
+    /// Those that were acted on, and those that were opened since then; oldest first. All of a year are more
+    /// than fits into memory.
+    pub async fn tried_or_since(&self, wall_since: Timestamp) -> Result<Vec<Incident>, StoreError> {
+        let rows: Vec<(String, String)> = on!(self, pool => {
+            sqlx::query_as(
+                "SELECT id, body FROM incident WHERE opened_at>=$1 OR id IN (SELECT incident FROM execution) \
+                 ORDER BY number",
+            )
+            .bind(wall_since.millis())
+            .fetch_all(pool)
+            .await
+        })?;
         Ok(rows.iter().filter_map(|(id, body)| self.readable(id, body)).collect())
     }
 

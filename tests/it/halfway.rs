@@ -71,7 +71,7 @@ async fn outcome(talking: &Talking, number: usize, wanted: &str) -> Value {
     talking.until(&format!("plan {number} that is {wanted}"), has).await
 }
 
-/// Ann asks for it, and the person at the page approves.
+/// Ann asks for it, and Bob approves.
 async fn decided(talking: &Talking, number: usize, asked: &str) {
     let told = talking.ordered("ann", &format!("act INC-1 {asked}")).await;
     assert!(told.contains(&format!("INC-1.P{number}")), "{told}");
@@ -81,8 +81,7 @@ async fn decided(talking: &Talking, number: usize, asked: &str) {
 async fn approved(talking: &Talking, number: usize) {
     let plan = plan(talking, number).await.unwrap();
     let value = format!("INC-1.P{number}.{}", &plan["plan"]["digest"].as_str().unwrap()[..12]);
-    let message = talking.messages().await[0]["ts"].as_str().unwrap().to_owned();
-    talking.press(&message, "approve", &value, None).await;
+    talking.ordered("bob", &format!("approve {value}")).await;
 }
 
 fn ended(mut fired: Value) -> Value {
@@ -99,9 +98,9 @@ async fn a_rollback_whose_answer_was_lost_is_found_and_not_turned_round() {
     let more = format!(
         "{}[kubernetes]\ncluster = \"default\"\nurl = \"{url}\"\ntoken = \"r\"\nwrite_token = \"w\"\n\
          [investigation]\nsettle_seconds = 0\nverify_seconds = 60\n[remediation]\nlook_seconds = 0.2\n",
-        people(&["T1/ann"])
+        people(&["T1/ann", "T1/bob"])
     );
-    let talking = Talking::with_approvers("[\"local/you\", \"T1/ann\"]", &more).await;
+    let talking = Talking::with_approvers("[\"T1/ann\", \"T1/bob\"]", &more).await;
     let fired = alert("Down", "web");
     talking.send(std::slice::from_ref(&fired)).await;
     talking.incident("INC-1", |incident| incident["state"] == "handed_over").await;
@@ -149,11 +148,11 @@ impl Caches {
         };
         let more = format!(
             "{}[investigation]\nsettle_seconds = 0\n[remediation]\nlook_seconds = 0.1\n{}{}",
-            people(&["T1/ann"]),
+            people(&["T1/ann", "T1/bob"]),
             hook("purge", "fill"),
             hook("fill", "purge"),
         );
-        let talking = Talking::with_approvers("[\"local/you\", \"T1/ann\"]", &more).await;
+        let talking = Talking::with_approvers("[\"T1/ann\", \"T1/bob\"]", &more).await;
         let fired = alert("Down", "catalog");
         talking.send(std::slice::from_ref(&fired)).await;
         talking.incident("INC-1", |incident| incident["state"] == "handed_over").await;

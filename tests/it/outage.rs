@@ -1,7 +1,7 @@
 //! The store goes away under the built program: at its start, in the middle, and while it ends.
 
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -12,32 +12,41 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::harness::{Running, free_address, midwatch, real};
+use crate::harness::{Running, alert, free_address, midwatch, real};
 use crate::real::fresh_database;
 
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A wire to PostgreSQL that can hold what is sent, as a network does that is cut somewhere.
-struct Wire(Arc<watch::Sender<bool>>);
+struct Wire(Arc<Mutex<watch::Sender<bool>>>);
 
 impl Wire {
     async fn lay(from: &str, to: String) -> Self {
         let listener = TcpListener::bind(from).await.unwrap();
-        let holds = Arc::new(watch::channel(false).0);
+        let holds = Arc::new(Mutex::new(watch::channel(false).0));
         let held = holds.clone();
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 let Ok(far) = TcpStream::connect(&to).await else { continue };
                 let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
-                tokio::spawn(pass(near_in, far_out, held.subscribe()));
-                tokio::spawn(pass(far_in, near_out, held.subscribe()));
+                let holds = held.lock().unwrap().subscribe();
+                tokio::spawn(pass(near_in, far_out, holds.clone()));
+                tokio::spawn(pass(far_in, near_out, holds));
             }
         });
         Self(holds)
     }
 
     fn hold(&self, hold: bool) {
-        self.0.send_replace(hold);
+        self.0.lock().unwrap().send_replace(hold);
+    }
+
+    /// As when the server's machine is gone and another one has its name: what is connected hears nothing any
+    /// more, not even an end.
+    fn vanish(&self) {
+        let old = std::mem::replace(&mut *self.0.lock().unwrap(), watch::channel(false).0);
+        old.send_replace(true);
+        std::mem::forget(old);
     }
 }
 
@@ -99,6 +108,23 @@ impl Standing {
         panic!("no {what}; {path} says {last:?}\n{}", self.said());
     }
 
+    /// Whether an alert is taken in.
+    async fn takes_in(&self, name: &str) -> bool {
+        let post = self.http.post(format!("http://{}/webhooks/test", self.api));
+        let body = serde_json::json!([alert(name, "checkout")]).to_string();
+        let answer = post.header("content-type", "application/json").body(body).send().await;
+        answer.is_ok_and(|answer| answer.status() == 202)
+    }
+
+    async fn takes_in_again(&self, what: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.takes_in(what).await {
+            assert!(Instant::now() < deadline, "nothing is taken in after {what}\n{}", self.said());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        self.until("leader", "/readyz", |_, text| text == "ready, leads\n").await;
+    }
+
     fn signal(&self) {
         kill(Pid::from_raw(self.child.0.id() as i32), Signal::SIGTERM).unwrap();
     }
@@ -119,10 +145,7 @@ impl Standing {
 async fn a_store_that_is_away_is_waited_for_and_one_that_hangs_holds_nobody_up() {
     let Some(server) = real("MIDWATCH_TEST_POSTGRES") else { return };
     let direct = fresh_database(&server, "outage").await;
-    let (mut through, address) = (url::Url::parse(&direct).unwrap(), free_address());
-    let to = format!("{}:{}", through.host_str().unwrap(), through.port().unwrap_or(5432));
-    through.set_host(Some("127.0.0.1")).unwrap();
-    through.set_port(address.rsplit(':').next().unwrap().parse().ok()).unwrap();
+    let (through, address, to) = by_wire(&direct);
 
     // Away at the start: it lives, takes nothing in, and stands the watch once the store answers.
     let mut standing = Standing::start(through.as_str());
@@ -157,8 +180,56 @@ async fn a_store_that_is_away_is_waited_for_and_one_that_hangs_holds_nobody_up()
     let status = standing.ended_within(Duration::from_secs(3)).await;
     assert_eq!(status.code(), Some(130), "{}", standing.said());
     drop(wire);
-    let name = url::Url::parse(&direct).unwrap().path().trim_start_matches('/').to_owned();
-    let mut connection = PgConnection::connect(&server).await.unwrap();
-    let sql = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+    on_server(&server, format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", name_of(&direct))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_vanishes_or_only_reads_is_left_for_the_next_one_of_its_name() {
+    let Some(server) = real("MIDWATCH_TEST_POSTGRES") else { return };
+    let direct = fresh_database(&server, "failover").await;
+    let (through, address, to) = by_wire(&direct);
+    let wire = Wire::lay(&address, to).await;
+    let standing = Standing::start(through.as_str());
+    standing.until("leader", "/readyz", |_, text| text == "ready, leads\n").await;
+    assert!(standing.takes_in("Before").await);
+
+    // In the middle of what was asked, which nobody answers any more.
+    wire.hold(true);
+    let asked = ["One", "Two", "Three"].map(|name| standing.takes_in(name));
+    let (_, ()) = tokio::join!(futures::future::join_all(asked), async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        wire.vanish();
+    });
+    standing.takes_in_again("it vanished").await;
+
+    // Its name leads for a moment to one that only reads, and everybody has to connect anew.
+    let name = name_of(&direct);
+    on_server(&server, format!("ALTER DATABASE {name} SET default_transaction_read_only = on")).await;
+    let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname='{name}'");
+    on_server(&server, end.clone()).await;
+    assert!(!standing.takes_in("ReadOnly").await);
+    assert!(!standing.takes_in("StillReadOnly").await);
+    on_server(&server, format!("ALTER DATABASE {name} RESET default_transaction_read_only")).await;
+    standing.takes_in_again("it took no writes").await;
+    drop(standing);
+    drop(wire);
+    on_server(&server, format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
+}
+
+/// The address of a wire to it, where that begins, and where it leads.
+fn by_wire(direct: &str) -> (url::Url, String, String) {
+    let (mut through, address) = (url::Url::parse(direct).unwrap(), free_address());
+    let to = format!("{}:{}", through.host_str().unwrap(), through.port().unwrap_or(5432));
+    through.set_host(Some("127.0.0.1")).unwrap();
+    through.set_port(address.rsplit(':').next().unwrap().parse().ok()).unwrap();
+    (through, address, to)
+}
+
+fn name_of(database: &str) -> String {
+    url::Url::parse(database).unwrap().path().trim_start_matches('/').to_owned()
+}
+
+async fn on_server(server: &str, sql: String) {
+    let mut connection = PgConnection::connect(server).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
 }

@@ -176,7 +176,6 @@ fn what_nobody_knew_is_looked_at_again_when_it_is_another_picture_and_not_for_ev
             reasoner: "none".into(),
             dropped: vec![],
             needs: None,
-            otherwise: None,
             proofs: vec![],
             otherwise: None,
         };

@@ -92,7 +92,8 @@ fn what_is_changed_elsewhere_is_judged_there() {
         Facts { blast: BlastRadius { extent: Some(extent), ..BlastRadius::default() }, ..calm() }
     };
     let argo = Policy { namespaces: vec!["argocd".into()], ..policy(Autonomy::Approve) };
-    let medium = "needs 1: policy medium-risk-needs-a-person: medium risk needs one person";
+    let medium = "needs 1: policy automatic-only-where-it-says-so: the mode is not \"automatic\"; \
+                  policy medium-risk-needs-a-person: medium risk needs one person";
     check(&argo, &release, &reaching("argocd"), medium);
     check(&argo, &release, &reaching("shop"), "refused by namespaces");
     // A plan from before this was kept.

@@ -146,6 +146,25 @@ fn what_gets_graver_under_one_name_is_no_repeat() {
 }
 
 #[test]
+fn what_was_quiet_for_hours_is_news_though_its_incident_is_still_open() {
+    let mut watch = watch("");
+    let (down, lost) = (alert("Down", "pay", "critical", 0), alert("Full", "pay", "critical", 0));
+    let Judged::Opened { incident, .. } = judge(&mut watch, &down, 0) else { panic!() };
+    // Its end is never heard: the incident stays open.
+    assert!(matches!(judge(&mut watch, &lost, 1), Judged::Joined { .. }));
+    judge(&mut watch, &ended(&down, 300), 300);
+    let soon = alert("Down", "pay", "critical", 6_000);
+    let Judged::Joined { incident: same, again: true, .. } = judge(&mut watch, &soon, 6_000) else { panic!() };
+    assert_eq!(same, incident);
+    judge(&mut watch, &ended(&soon, 6_300), 6_300);
+    let later = alert("Down", "pay", "critical", 86_400);
+    let Judged::Opened { incident: other, .. } = judge(&mut watch, &later, 86_400) else { panic!() };
+    assert_ne!(other, incident);
+    assert!(matches!(judge(&mut watch, &ended(&later, 86_700), 86_700),
+        Judged::Resolved { incident: Some(of) } if of == other));
+}
+
+#[test]
 fn a_false_end_is_taken_back() {
     let mut watch = watch("");
     let fired = alert("Down", "pay", "critical", 0);

@@ -56,10 +56,13 @@ pub(super) async fn status(desk: &Desk) -> Result<Card, FlowError> {
     Ok(answer(&headline, lines))
 }
 
+/// Of what was not acted on, nothing older is anybody's business any more.
+const MINE: Duration = Duration::from_secs(60 * 24 * 3600);
+
 pub(super) async fn incidents(desk: &Desk, by: &Person, which: Which) -> Result<Card, FlowError> {
-    let (scope, word) = match which {
-        Which::Open => (Scope::NotOver, "open"),
-        Which::Mine => (Scope::All, "of yours"),
+    let (mut found, word) = match which {
+        Which::Open => (desk.store.incidents(Scope::NotOver).await?, "open"),
+        Which::Mine => (desk.store.tried_or_since(desk.clock.wall_now() - MINE).await?, "of yours"),
     };
     let me = by.id.as_str();
     let mine = |incident: &Incident| {
@@ -69,7 +72,6 @@ pub(super) async fn incidents(desk: &Desk, by: &Person, which: Which) -> Result<
                     || record.rejected_by.as_ref().is_some_and(|(one, _)| one == me)
             })
     };
-    let mut found = desk.store.incidents(scope).await?;
     found.retain(|incident| which == Which::Open || mine(incident));
     let count = found.len();
     let lines = found

@@ -98,8 +98,17 @@ impl Watchkeeper {
         }
         // Nothing is pulled from under people while it is read.
         keeper.read_pins(desk).await?;
+        let mut newest: HashMap<String, i64> = HashMap::new();
+        for (_, member) in &members {
+            let known = newest.entry(member.fingerprint.clone()).or_default();
+            *known = (*known).max(member.newest());
+        }
         for (alert, member) in members {
             let Some(fingerprint) = Fingerprint::parse(&member.fingerprint) else { continue };
+            // It has fired again in another incident since.
+            if newest.get(&member.fingerprint).is_some_and(|newest| *newest > member.newest()) {
+                continue;
+            }
             let incident = IncidentId::new(member.incident.clone());
             let cluster = clusters.get(&incident).map_or("default", String::as_str);
             // Where it was heard of when it joined: another environment is another estate.
@@ -110,6 +119,12 @@ impl Watchkeeper {
             let heard = correlate::Heard { fingerprint, cluster: &scope, subject, name, at, critical };
             keeper.triage.correlator.joined(&incident, heard, &topology);
             // Who has ended is part of it, and its end does not count twice.
+            if !member.fires()
+                && let Some(ended_at) = member.ended_at
+            {
+                let ago = desk.clock.wall_now().since(Timestamp::from_millis(ended_at));
+                keeper.triage.correlator.ended_at(fingerprint, event_now - ago);
+            }
             if member.fires() {
                 if let Some(alert) = &alert {
                     keeper.stands.hear_again(alert, event_now);

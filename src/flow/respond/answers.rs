@@ -429,6 +429,7 @@ mod tests {
             remedy: Remedy::Restart { service: "session".into() },
             reasoner: "none".into(),
             dropped: vec![],
+            otherwise: None,
             needs: None,
             proofs: vec![],
         });
