@@ -73,7 +73,7 @@ async fn a_team_that_is_not_configured_is_asked_for_before_the_first_post() {
     // How well the answer fits the library's model is not what this is about.
     let _ = SlackChat::new(config).unwrap().post("C1", None, "k", &card).await;
     let posted = posted.lock().unwrap().join("\n");
-    assert!(posted.contains("<@UA>"), "{posted}");
+    assert!(posted.contains(r#"{"type":"user","user_id":"UA"}"#), "{posted}");
 }
 
 async fn post(base: &str) -> ChatError {
