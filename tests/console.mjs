@@ -30,6 +30,8 @@ const complaints = [];
 async function open(size, colorScheme, address = "/", prepare = async () => {}) {
   const context = await browser.newContext({ viewport: size, colorScheme, reducedMotion: "reduce" });
   const page = await context.newPage();
+  // The estate beside it may take the cores for a while.
+  page.setDefaultTimeout(90_000);
   page.on("console", (line) => ["error", "warning"].includes(line.type()) && complaints.push(`${address}: ${line.text()}`));
   page.on("pageerror", (error) => complaints.push(`${address}: ${error.stack}`));
   page.on("request", (request) => request.url().startsWith(base) || complaints.push(`foreign request ${request.url()}`));
