@@ -184,35 +184,49 @@ async fn a_store_that_is_away_is_waited_for_and_one_that_hangs_holds_nobody_up()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_vanishes_or_only_reads_is_left_for_the_next_one_of_its_name() {
+async fn a_server_that_vanishes_in_the_middle_of_a_statement_is_left_for_the_next_one() {
     let Some(server) = real("MIDWATCH_TEST_POSTGRES") else { return };
-    let direct = fresh_database(&server, "failover").await;
+    let direct = fresh_database(&server, "vanished").await;
     let (through, address, to) = by_wire(&direct);
     let wire = Wire::lay(&address, to).await;
     let standing = Standing::start(through.as_str());
     standing.until("leader", "/readyz", |_, text| text == "ready, leads\n").await;
     assert!(standing.takes_in("Before").await);
 
-    // In the middle of what was asked, which nobody answers any more.
-    wire.hold(true);
-    let asked = ["One", "Two", "Three"].map(|name| standing.takes_in(name));
-    let (_, ()) = tokio::join!(futures::future::join_all(asked), async {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut other = PgConnection::connect(&direct).await.unwrap();
+    sqlx::raw_sql("BEGIN; LOCK TABLE inbox").execute(&mut other).await.unwrap();
+    let (_, ()) = tokio::join!(standing.takes_in("Asked"), async {
+        let waits = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE relation='inbox'::regclass AND NOT granted)";
+        while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut other).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         wire.vanish();
+        sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
     });
     standing.takes_in_again("it vanished").await;
+    drop(standing);
+    drop(wire);
+    on_server(&server, format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", name_of(&direct))).await;
+}
 
-    // Its name leads for a moment to one that only reads, and everybody has to connect anew.
+/// In a failover its name leads for a moment to one that only reads, and everybody has to connect anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_to_a_server_that_only_reads_are_not_kept() {
+    let Some(server) = real("MIDWATCH_TEST_POSTGRES") else { return };
+    let direct = fresh_database(&server, "reads_only").await;
     let name = name_of(&direct);
+    let standing = Standing::start(&direct);
+    standing.until("leader", "/readyz", |_, text| text == "ready, leads\n").await;
+    assert!(standing.takes_in("Before").await);
     on_server(&server, format!("ALTER DATABASE {name} SET default_transaction_read_only = on")).await;
     let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname='{name}'");
-    on_server(&server, end.clone()).await;
+    on_server(&server, end).await;
+    // Whoever connects anew for the lease does so to this one.
+    standing.until("doubt", "/readyz", |_, _| standing.said().contains("the lease could not be renewed")).await;
     assert!(!standing.takes_in("ReadOnly").await);
-    assert!(!standing.takes_in("StillReadOnly").await);
     on_server(&server, format!("ALTER DATABASE {name} RESET default_transaction_read_only")).await;
     standing.takes_in_again("it took no writes").await;
     drop(standing);
-    drop(wire);
     on_server(&server, format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
 }
 
