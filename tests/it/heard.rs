@@ -242,6 +242,40 @@ async fn a_channel_that_is_archived_later_swallows_nothing() {
 }
 
 #[tokio::test]
+async fn a_command_from_where_the_bot_may_not_post_is_answered_by_its_own_way_back() {
+    let answers: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let heard = answers.clone();
+    let url = workspace_that(Arc::default(), move |method, said| {
+        if method == "way-back" {
+            heard.lock().unwrap().push(said.clone());
+        }
+        (method.starts_with("chat.post") && said["channel"] != "C1").then_some("not_in_channel")
+    })
+    .await;
+    let talking = Talking::start(&in_slack(&url, "")).await;
+    let command = async |text: &str, trigger: &str| {
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs([("team_id", "T1"), ("channel_id", "C9"), ("user_id", "U0GUEST"), ("command", "/ops")])
+            .extend_pairs([("text", text), ("trigger_id", trigger), ("response_url", &format!("{url}/way-back"))])
+            .finish();
+        let now = chrono::Utc::now().timestamp().to_string();
+        let post = talking.http.post(format!("http://{}/slack/command", talking.api));
+        let signed = post.header("x-slack-signature", crate::slack::sign("s", &now, &body));
+        let answer = signed.header("x-slack-request-timestamp", &now).body(body).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    };
+    let answered = async |wanted: &str| {
+        let has = async || answers.lock().unwrap().iter().any(|one| one.to_string().contains(wanted)).then_some(());
+        talking.until(wanted, has).await;
+    };
+    command("status", "1.1").await;
+    answered("Only you see this, since I cannot post here").await;
+    // What is refused is whispered, and that is refused there, too.
+    command("take INC-1", "1.2").await;
+    answered("policy.approvers").await;
+}
+
+#[tokio::test]
 async fn a_root_that_somebody_deleted_is_posted_anew() {
     let (posted, deleted): (Arc<Mutex<Vec<Value>>>, Arc<AtomicBool>) = Default::default();
     let is_deleted = deleted.clone();
