@@ -18,6 +18,7 @@ mod outbox;
 mod people;
 mod read;
 mod spent;
+mod standing;
 #[cfg(test)]
 mod trial;
 
@@ -36,17 +37,18 @@ pub use batch::{AuditEntry, Batch, Claim, Draft, ExecutionRow, LedgerRow, NewEff
 pub use cold::{ColdMessage, Thawed, is_cold, thaw};
 pub use inbox::{OpenRow, Packed, pack};
 pub use lease::{Fence, Lease, Sign, WITHOUT_SIGN};
+pub use ledger::{FunnelCount, HOUR, LedgerView, Repeats, SentAgain};
+pub use lists::{Ended, ListedIncident};
+pub use outbox::OutboxRow;
+pub use people::{AskedRow, LabelKind, LabelRow, LessonRow, MovedSubjects, NewLabel, Taught};
+pub use read::{EventRow, InboxRow, Scope};
+pub use standing::{Heard, Member, Standing};
+
 /// What a conversation about no incident is called in the audit trail.
 pub const CONVERSED: &str = "conversation.reasoned";
 
 /// How the keys of outbox rows begin that are for other systems than chats.
 pub const ELSEWHERE: &str = "elsewhere/";
-
-pub use ledger::{FunnelCount, HOUR, LedgerView, Repeats, SentAgain};
-pub use lists::{Ended, ListedIncident};
-pub use outbox::OutboxRow;
-pub use people::{AskedRow, LabelKind, LabelRow, LessonRow, MovedSubjects, NewLabel, Taught};
-pub use read::{EventRow, Heard, InboxRow, Member, Scope, Standing};
 
 /// One set of SQL texts on two databases; the embedded one is also the test double. A handle may be
 /// bound to the epoch of a lease (`fenced`): then it writes only while nobody has taken over.

@@ -36,6 +36,28 @@ pub struct Diagnosis {
     pub otherwise: Option<String>,
 }
 
+#[cfg(test)]
+impl Diagnosis {
+    /// Nothing is known: a test says what it is about.
+    pub fn blank() -> Self {
+        Self {
+            service: None,
+            change: None,
+            mechanism: "not known".into(),
+            verdict: Verdict::Inconclusive,
+            confidence: 0.0,
+            claims: vec![],
+            ruled_out: vec![],
+            remedy: Remedy::HandOver { why: "not known".into() },
+            reasoner: "none".into(),
+            dropped: vec![],
+            needs: None,
+            proofs: vec![],
+            otherwise: None,
+        }
+    }
+}
+
 /// A claim that was not kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dropped {

@@ -440,14 +440,10 @@ mod tests {
             mechanism: "its pool grew".into(),
             verdict: Verdict::Confirmed,
             confidence: 0.88,
-            claims: vec![],
-            ruled_out: vec![],
             remedy: Remedy::RollBack { service: "session".into() },
             reasoner: "none (gpt says otherwise and proves no more)".into(),
-            dropped: vec![],
-            needs: None,
-            proofs: vec![],
             otherwise: Some(otherwise.into()),
+            ..Diagnosis::blank()
         });
         let spans = vec![Span::bold("Read differently by "), Span::quoted(otherwise)];
         assert!(diagnosis(&incident).blocks.contains(&Block::Text { spans }));

@@ -495,18 +495,11 @@ mod tests {
             PlanRecord { outcome, outset, approved_by: vec!["t/ada".into()], ..PlanRecord::of(plan, String::new()) };
         let diagnosis = Diagnosis {
             service: Some("web".into()),
-            change: None,
             mechanism: String::new(),
             verdict: Certainty::Likely,
             confidence: 0.7,
-            claims: vec![],
-            ruled_out: vec![],
             remedy: Remedy::Restart { service: "web".into() },
-            reasoner: "none".into(),
-            dropped: vec![],
-            needs: None,
-            otherwise: None,
-            proofs: vec![],
+            ..Diagnosis::blank()
         };
         let incident = Incident {
             plans: vec![record],

@@ -7,6 +7,9 @@ use crate::model::{Reply, Scripted};
 use crate::seeded::{CARD, Seeded, people, with_plan};
 use crate::talking::Talking;
 
+/// A cluster that is never reached: what is paused is not even tried.
+const NOWHERE: &str = "[kubernetes]\nurl = \"http://127.0.0.1:9\"\ntoken = \"r\"\nwrite_token = \"w\"\n";
+
 const APPROVERS: &str = "[\"local/you\", \"local/ada\"]";
 
 async fn watch(more: &str) -> Talking {
@@ -88,9 +91,7 @@ async fn notes_have_an_author_stay_unverified_and_can_be_taken_back() {
 
 #[tokio::test]
 async fn a_pause_holds_where_it_was_set_and_stops_what_was_approved() {
-    // A cluster that is never reached: what is paused is not even tried.
-    let cluster = "[kubernetes]\nurl = \"http://127.0.0.1:9\"\ntoken = \"r\"\nwrite_token = \"w\"\n";
-    let mut talking = watch(cluster).await;
+    let mut talking = watch(NOWHERE).await;
     with_plan(&mut talking, Seeded::default()).await;
     // Anybody may stop it.
     let said = talking.ordered("guest", "pause ns=shop the migration runs").await;
@@ -124,8 +125,7 @@ async fn autonomy_is_taken_back_also_where_nothing_was_done_and_under_one_name_o
 
 #[tokio::test]
 async fn a_pause_for_what_nothing_is_called_stops_everything() {
-    let cluster = "[kubernetes]\nurl = \"http://127.0.0.1:9\"\ntoken = \"r\"\nwrite_token = \"w\"\n";
-    let mut talking = watch(cluster).await;
+    let mut talking = watch(NOWHERE).await;
     with_plan(&mut talking, Seeded::default()).await;
     let said = talking.ordered("guest", "pause service=pya-db stop the failover").await;
     assert!(said.contains("PAUSED: nothing will be executed"), "{said}");

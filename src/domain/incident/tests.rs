@@ -164,21 +164,7 @@ fn what_nobody_knew_is_looked_at_again_when_it_is_another_picture_and_not_for_ev
     };
     let started = IncidentEvent::InvestigationStarted { reasoner: "none".into(), because: "b".into() };
     let ends = |incident: &mut Incident, verdict| {
-        let diagnosis = Diagnosis {
-            service: None,
-            change: None,
-            mechanism: "not known".into(),
-            verdict,
-            confidence: 0.0,
-            claims: vec![],
-            ruled_out: vec![],
-            remedy: Remedy::HandOver { why: "not known".into() },
-            reasoner: "none".into(),
-            dropped: vec![],
-            needs: None,
-            proofs: vec![],
-            otherwise: None,
-        };
+        let diagnosis = Diagnosis { verdict, ..Diagnosis::blank() };
         incident.apply(&IncidentEvent::Diagnosed { diagnosis }, at(70)).expect("it is diagnosed");
         incident.apply(&IncidentEvent::HandedOver { because: "b".into() }, at(70)).expect("people take it");
     };
@@ -274,21 +260,7 @@ fn a_second_diagnosis_is_told_as_a_message_of_its_own() {
     for key in ["diagnosis", "diagnosis/2", "diagnosis/3"] {
         let started = IncidentEvent::InvestigationStarted { reasoner: "none".into(), because: "b".into() };
         one.apply(&started, at(65)).expect("it is looked at");
-        let diagnosis = Diagnosis {
-            service: None,
-            change: None,
-            mechanism: "not known".into(),
-            verdict: Verdict::Inconclusive,
-            confidence: 0.0,
-            claims: vec![],
-            ruled_out: vec![],
-            remedy: Remedy::HandOver { why: "not known".into() },
-            reasoner: "none".into(),
-            dropped: vec![],
-            needs: None,
-            otherwise: None,
-            proofs: vec![],
-        };
+        let diagnosis = Diagnosis::blank();
         one.apply(&IncidentEvent::Diagnosed { diagnosis }, at(70)).expect("it is diagnosed");
         assert_eq!(one.diagnosis_key(), key);
     }

@@ -283,6 +283,11 @@ mod tests {
         }
     }
 
+    fn point(labels: &[(&str, &str)], value: f64) -> Series {
+        let labels = labels.iter().map(|(name, of)| ((*name).to_owned(), (*of).to_owned())).collect();
+        Series { labels, points: vec![(Timestamp::from_secs(1), value)] }
+    }
+
     /// What a claim about this evidence meets; `-`: nothing.
     fn met(claims: &[&str], evidence: &Evidence) -> String {
         let known = ["authentication", "session"].map(str::to_owned).into();
@@ -292,12 +297,7 @@ mod tests {
 
     #[test]
     fn a_unit_that_is_not_that_of_the_evidence_is_found() {
-        let last = |signal: &str, value: f64| Series {
-            labels: [("service", "session"), ("signal", signal)]
-                .map(|(name, of)| (name.to_owned(), of.to_owned()))
-                .into(),
-            points: vec![(Timestamp::from_secs(1), value)],
-        };
+        let last = |signal: &str, value: f64| point(&[("service", "session"), ("signal", signal)], value);
         let body = "latency_p99 (s) first=0.21 min=0.2 max=8.773 mean=4 last=8.773 differs since 02:03:10\n\
                     errors (ratio) first=0 min=0 max=0.7272 mean=0.3 last=0.7272 differs since 02:03:20\n\
                     memory (bytes) first=104857600 min=104857600 max=524288000 mean=2 last=524288000 differs since \
@@ -331,10 +331,7 @@ mod tests {
     fn a_number_of_another_service_is_found() {
         let body = "session latency_p99: 8.77 s (usual 210 ms), 40.1 deviations, since 02:03:10\n\
                     authentication latency_p99: 3.20 s (usual 180 ms), 12.0 deviations, since 02:04:30";
-        let series = |service: &str, value: f64| Series {
-            labels: [("service".to_owned(), service.to_owned())].into(),
-            points: vec![(Timestamp::from_secs(1), value)],
-        };
+        let series = |service: &str, value: f64| point(&[("service", service)], value);
         let both = metric(
             "latency p99: session latency_p99: 8.77 s (usual 210 ms)",
             body,

@@ -8,7 +8,7 @@ use rustc_hash::FxHasher;
 use super::Scored;
 use super::past::{Place, Row};
 use super::verdict::{Content, Suppression};
-use crate::domain::alert::{Alert, Severity};
+use crate::domain::alert::{Alert, Reading, Severity};
 use crate::domain::intake::{NOTE_REPEAT, NOTE_UNTIMED};
 use crate::domain::time::Timestamp;
 
@@ -72,7 +72,7 @@ pub(super) enum Heard {
 
 impl Seen {
     /// Of the first notification of a fingerprint.
-    pub(super) fn new(alert: &Alert, place: Place, event_now: Timestamp) -> Self {
+    pub(super) fn new(alert: &Reading<'_>, place: Place, event_now: Timestamp) -> Self {
         Self {
             place,
             firing_since: None,
@@ -160,7 +160,7 @@ impl Seen {
     }
 
     /// A firing begins; returns the changes of state within the flap window, this one included.
-    pub(super) fn fire(&mut self, alert: &Alert, starts_at: Timestamp) -> usize {
+    pub(super) fn fire(&mut self, alert: &Reading<'_>, starts_at: Timestamp) -> usize {
         self.firing_since = Some(starts_at);
         self.newest_start = self.newest_start.max(starts_at);
         self.said_start = alert.starts_at;

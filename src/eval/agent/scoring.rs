@@ -221,14 +221,8 @@ mod tests {
             mechanism: mechanism.into(),
             verdict: Verdict::Likely,
             confidence: 0.6,
-            claims: vec![],
-            ruled_out: vec![],
             remedy: Remedy::HandOver { why: String::new() },
-            reasoner: "none".into(),
-            dropped: vec![],
-            needs: None,
-            proofs: vec![],
-            otherwise: None,
+            ..Diagnosis::blank()
         };
         let incident = ObservedIncident {
             id: "INC-1".into(),

@@ -427,11 +427,7 @@ mod tests {
             claims: vec![claim("session was killed for memory")],
             ruled_out: vec![claim("the disk is well")],
             remedy: Remedy::Restart { service: "session".into() },
-            reasoner: "none".into(),
-            dropped: vec![],
-            otherwise: None,
-            needs: None,
-            proofs: vec![],
+            ..Diagnosis::blank()
         });
         incident.candidates = vec![Candidate {
             node: "cart".into(),
