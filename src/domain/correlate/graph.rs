@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
+use super::super::alert::is_in_cluster;
 use super::super::time::Timestamp;
 use super::super::topology::{NodeKind, Topology};
 use super::NAMES_OPEN;
@@ -278,7 +279,7 @@ impl Graph {
     /// kind of thing it is.
     pub fn serves_site(&self, site: &str) -> Option<&str> {
         let (name, domain) = site.split_once('.')?;
-        let is_site = domain.contains('.') && !is_address(site) && !site.contains(".svc");
+        let is_site = domain.contains('.') && !is_address(site) && !is_in_cluster(site);
         self.beginnings.get(&spelling(name)).filter(|_| is_site)?.as_deref()
     }
 
