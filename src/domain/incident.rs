@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 
 use super::diagnosis::{Diagnosis, Verdict};
 use super::id::{Digest, EvidenceId, IncidentId, PlanId};
-use super::plan::Plan;
 use super::prefilter::Scored;
 use super::root_cause::Candidate;
 use super::time::Timestamp;

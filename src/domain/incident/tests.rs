@@ -1,6 +1,6 @@
 use super::*;
 use crate::domain::alert::{Fingerprint, Labels, Severity};
-use crate::domain::diagnosis::Remedy;
+use crate::domain::plan::Plan;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_millis(second * 1000)
