@@ -420,8 +420,8 @@ async fn action_for(
                 .iter()
                 .find(|change| Some(&change.id) == diagnosis.change.as_ref())
                 .ok_or("the change to roll back is not in the rollout history")?;
-            let revisions =
-                cluster.revisions(&workload.namespace, &workload.name).await.map_err(|error| error.to_string())?;
+            let revisions = cluster.revisions(&workload.kind, &workload.namespace, &workload.name).await;
+            let revisions = revisions.map_err(|error| error.to_string())?;
             let to = change.from_revision.ok_or("there is no earlier revision")?;
             if !revisions.iter().any(|revision| revision.number == to) {
                 return Err(format!("revision {to} of {} is not kept any more", workload.name));

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt;
-use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
 use kube::api::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use serde_json::Value;
 
+use super::kinds::api;
 use super::read::{REVISION, instant, list, name_of, number};
 use super::reading;
 use crate::ports::{ClusterError, Revision, Workload};
@@ -22,19 +23,16 @@ const PARALLEL: usize = 8;
 /// Histories by the uid of whose they are, each oldest first.
 type ByOwner = BTreeMap<String, Vec<Revision>>;
 
-pub(super) async fn of_one(client: &Client, namespace: &str, workload: &str) -> Result<Vec<Revision>, ClusterError> {
-    let what = format!("deployment {namespace}/{workload}");
-    let deployment = Api::<Deployment>::namespaced(client.clone(), namespace);
-    let (kind, uid) = match reading(&what, deployment.get(workload)).await {
-        Err(ClusterError::NotFound(_)) => {
-            let what = format!("deployment or statefulset {namespace}/{workload}");
-            let set = Api::<StatefulSet>::namespaced(client.clone(), namespace);
-            ("StatefulSet", reading(&what, set.get(workload)).await?.metadata.uid)
-        }
-        answer => ("Deployment", answer?.metadata.uid),
-    };
+pub(super) async fn of_one(
+    client: &Client,
+    kind: &str,
+    namespace: &str,
+    workload: &str,
+) -> Result<Vec<Revision>, ClusterError> {
+    let what = format!("{} {namespace}/{workload}", kind.to_lowercase());
+    let object = reading(&what, api(client, kind, namespace)?.get(workload)).await?;
     let mut kept = kept_in(client, kind, namespace).await?;
-    Ok(kept.remove(&uid.unwrap_or_default()).unwrap_or_default())
+    Ok(kept.remove(&object.metadata.uid.unwrap_or_default()).unwrap_or_default())
 }
 
 /// Listed once for each namespace and kind, however many workloads stand there.
