@@ -379,7 +379,7 @@ pub enum PodLogs {
 pub struct Workload {
     pub namespace: String,
     pub name: String,
-    /// `Deployment` or `StatefulSet`
+    /// `Deployment`, `StatefulSet` or `DaemonSet`
     pub kind: String,
     pub uid: String,
     /// The name that metrics and alerts use for it (label `app` or its recommended successors).

@@ -50,6 +50,9 @@ pub(super) fn precheck(action: &Action, now: &DynamicObject) -> Result<(), Clust
             "has an update strategy with the partition {}: pods of a lower number would stay as they are",
             partition(now)
         )),
+        Action::Scale { .. } if target.kind == "DaemonSet" => {
+            refuse("has one pod on each node that fits; it has no number of replicas")
+        }
         Action::Scale { from, .. } if at("/spec/replicas").and_then(Value::as_i64).unwrap_or(1) != i64::from(*from) => {
             Err(ClusterError::Conflict(format!("{target} does not have {from} replicas any more")))
         }

@@ -1,5 +1,7 @@
 //! Against an API server faked at HTTP level, with the answers and refusals of a real one.
 
+mod daemon;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -127,6 +129,7 @@ async fn cluster(writer: bool) -> (KubernetesCluster, Seen) {
     let app = Router::new()
         .route("/apis/apps/v1/deployments", get(|| async { list(vec![deployment()]) }))
         .route("/apis/apps/v1/statefulsets", get(|| async { list(vec![stateful_set()]) }))
+        .route("/apis/apps/v1/daemonsets", get(|| async { list(vec![]) }))
         .route("/apis/apps/v1/namespaces/prod/deployments/web-api", get(|| async { Json(deployment()) }).patch(patch))
         .route("/apis/apps/v1/namespaces/prod/deployments/web-api/{sub}", axum::routing::patch(patch))
         .route("/apis/apps/v1/namespaces/prod/deployments/gone", get(|| async { status(404, "not found") }))
