@@ -324,13 +324,13 @@ pub trait Cluster: Send + Sync + 'static {
     }
     /// Events of the namespace (all when `None`), newest first.
     async fn events(&self, namespace: Option<&str>) -> Result<Vec<ClusterEvent>, ClusterError>;
-    /// Rollout history of a Deployment or StatefulSet, oldest first.
-    async fn revisions(&self, namespace: &str, workload: &str) -> Result<Vec<Revision>, ClusterError>;
+    /// Rollout history of a workload, oldest first; one of another kind may bear the same name.
+    async fn revisions(&self, kind: &str, namespace: &str, workload: &str) -> Result<Vec<Revision>, ClusterError>;
     /// The same of many at once, in their order.
     async fn histories(&self, workloads: &[Workload]) -> Vec<Result<Vec<Revision>, ClusterError>> {
         let mut histories = vec![];
         for workload in workloads {
-            histories.push(self.revisions(&workload.namespace, &workload.name).await);
+            histories.push(self.revisions(&workload.kind, &workload.namespace, &workload.name).await);
         }
         histories
     }
@@ -379,7 +379,7 @@ pub enum PodLogs {
 pub struct Workload {
     pub namespace: String,
     pub name: String,
-    /// `Deployment` or `StatefulSet`
+    /// `Deployment`, `StatefulSet` or `DaemonSet`
     pub kind: String,
     pub uid: String,
     /// The name that metrics and alerts use for it (label `app` or its recommended successors).
@@ -389,7 +389,7 @@ pub struct Workload {
     pub updated: i32,
     /// The rollout that the last change of the template started has ended.
     pub rolled_out: bool,
-    /// Number of the revision that runs or is rolled out; a StatefulSet does not say it.
+    /// Number of the revision that runs or is rolled out, where it says it: a Deployment does.
     pub revision: Option<i64>,
     /// What keeps that revision of a StatefulSet, by name.
     pub controller_revision: Option<String>,
@@ -421,11 +421,13 @@ impl Workload {
 }
 
 impl Workload {
-    /// Whether the revision is the one that runs or is rolled out.
-    pub fn runs(&self, revision: &Revision) -> bool {
-        match self.revision {
-            Some(number) => number == revision.number,
-            None => self.controller_revision.as_ref() == Some(&revision.kept_as),
+    /// Whether the revision, one of those kept (oldest first), is the one that runs or is rolled out.
+    pub fn runs(&self, revision: &Revision, kept: &[Revision]) -> bool {
+        match (self.revision, &self.controller_revision) {
+            (Some(number), _) => number == revision.number,
+            (None, Some(name)) => *name == revision.kept_as,
+            // What says nothing of it, or was not looked at by its controller yet, goes to the newest.
+            (None, None) => kept.last().is_some_and(|newest| newest.number == revision.number),
         }
     }
 }

@@ -180,10 +180,10 @@ impl Cluster for KubernetesCluster {
         read::events(&self.reader, namespace).await
     }
 
-    async fn revisions(&self, namespace: &str, workload: &str) -> Result<Vec<Revision>, ClusterError> {
+    async fn revisions(&self, kind: &str, namespace: &str, workload: &str) -> Result<Vec<Revision>, ClusterError> {
         names::namespace(namespace)?;
         names::object("workload", workload)?;
-        history::of_one(&self.reader, namespace, workload).await
+        history::of_one(&self.reader, kind, namespace, workload).await
     }
 
     async fn histories(&self, workloads: &[Workload]) -> Vec<Result<Vec<Revision>, ClusterError>> {

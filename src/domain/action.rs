@@ -259,6 +259,8 @@ impl Action {
             return RiskTier::High;
         }
         match self {
+            // It is on every node: what goes wrong with it goes wrong everywhere. Never unattended.
+            Self::Restart { target } if target.kind == "DaemonSet" => RiskTier::Medium,
             Self::Restart { .. } | Self::PauseRollout { .. } => RiskTier::Low,
             Self::Scale { from, to, .. } if to > from && is_modest(*from, *to) => RiskTier::Low,
             Self::SetBounds { from, to, .. }

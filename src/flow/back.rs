@@ -38,7 +38,9 @@ fn against<'a>(
         return Some(format!("{} rolled back from revision {to}", record.plan.id));
     }
     let blamed = incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.change.as_deref());
-    let is_blamed = blamed == Some(format!("{} revision {to}", target.name).as_str());
+    let plain = format!("{} revision {to}", target.name);
+    // What shares its name with others is named with its namespace or kind before it.
+    let is_blamed = blamed.is_some_and(|id| id == plain || id.ends_with(&format!("/{plain}")));
     is_blamed.then(|| format!("the diagnosis blames revision {to}"))
 }
 
@@ -66,6 +68,7 @@ fn may_stand(outcome: &Outcome) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::diagnosis::Diagnosis;
     use crate::domain::id::IncidentId;
     use crate::domain::incident::{Left, PlanRecord};
     use crate::domain::plan::{Plan, target};
@@ -91,6 +94,14 @@ mod tests {
         check(Outcome::Failed { because: "the answer was lost".into(), left: Left::Unknown }, "u1", 3, away);
         check(Outcome::Verified, "u1", 1, None);
         check(Outcome::Verified, "another of that name", 3, None);
+        let blamed = |change: &str, to: i64| {
+            let of = target("default", "shop", "Deployment", "web", "u1");
+            let diagnosis = Some(Diagnosis { change: Some(change.into()), ..Diagnosis::blank() });
+            let incident = Incident { diagnosis, ..Incident::blank(IncidentId::numbered(1)) };
+            against(std::iter::empty(), &incident, &of, to).is_some()
+        };
+        assert!(blamed("web revision 3", 3) && blamed("shop/deployment/web revision 3", 3));
+        assert!(!blamed("web revision 3", 2) && !blamed("shop/my-web revision 3", 3));
         for outcome in [Outcome::Rejected, Outcome::Undone, Outcome::Voided { because: String::new() }] {
             check(outcome, "u1", 3, None);
         }

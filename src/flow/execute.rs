@@ -489,8 +489,8 @@ async fn took_back(desk: &Desk, plan: &Plan, hands: &Hands) -> Result<Took, Clus
         Ok(now) if now.before == now.after => Ok(Took::Yes("the template is the earlier one".to_owned())),
         Ok(now) if is_as_approved(desk, plan, &now) => Ok(Took::No),
         Ok(_) => Ok(Took::Unknown("the template is neither the one before nor the wanted one".to_owned())),
-        // Going back renumbers a StatefulSet's revision. A Deployment's is followed through its earlier
-        // numbers: when it is gone it was pruned, and whether the write came before that is not known.
+        // Going back renumbers a StatefulSet's revision. Others are followed through their earlier numbers:
+        // when one is gone it was pruned, and whether the write came before that is not known.
         Err(ClusterError::NotFound(what)) if what.contains("revision") => {
             Ok(match plan.action.target().kind == "StatefulSet" {
                 true => Took::Yes("the revision became the current one".to_owned()),

@@ -348,13 +348,17 @@ fn the_one(workloads: Vec<Workload>, service: &str, named: &BTreeSet<&str>) -> R
         (Some(workload), None) => Ok(workload),
         (None, _) => Err(match elsewhere.first() {
             Some(other) => format!(
-                "the alerts name the namespace {}, where {service} is no Deployment or StatefulSet; {}/{} lies elsewhere",
+                "the alerts name the namespace {}, where {service} is no Deployment, StatefulSet or DaemonSet; {}/{} lies elsewhere",
                 named.iter().copied().collect::<Vec<_>>().join(" or "),
                 other.namespace,
                 other.name
             ),
             None => format!("{service} is not a workload of this cluster"),
         }),
+        (Some(one), Some(other)) if (&one.namespace, &one.name) == (&other.namespace, &other.name) => Err(format!(
+            "{service} is not unique: {}/{} is a {} and a {}",
+            one.namespace, one.name, one.kind, other.kind
+        )),
         (Some(one), Some(other)) => Err(format!(
             "{service} is not unique: {}/{} and {}/{}",
             one.namespace, one.name, other.namespace, other.name
@@ -372,6 +376,9 @@ async fn action_for(
     let target = plan::target(&incident.cluster, &workload.namespace, &workload.kind, &workload.name, &workload.uid);
     match &diagnosis.remedy {
         Remedy::Restart { .. } => Ok(Action::Restart { target }),
+        Remedy::ScaleUp { .. } if workload.kind == "DaemonSet" => {
+            Err(format!("{target} is short of capacity, and it has one pod on each node: there is no number to raise"))
+        }
         Remedy::ScaleUp { service } => {
             let ratio = picture
                 .signal(service, "requests")
@@ -409,7 +416,7 @@ async fn action_for(
                 }
             }
         }
-        Remedy::RollBack { .. } if workload.kind != "Deployment" => Err(format!(
+        Remedy::RollBack { .. } if !matches!(workload.kind.as_str(), "Deployment" | "DaemonSet") => Err(format!(
             "{target} would have to go back, and no action of mine rolls a {} back: its controller waits for pods \
              that never get ready",
             workload.kind
@@ -420,8 +427,8 @@ async fn action_for(
                 .iter()
                 .find(|change| Some(&change.id) == diagnosis.change.as_ref())
                 .ok_or("the change to roll back is not in the rollout history")?;
-            let revisions =
-                cluster.revisions(&workload.namespace, &workload.name).await.map_err(|error| error.to_string())?;
+            let revisions = cluster.revisions(&workload.kind, &workload.namespace, &workload.name).await;
+            let revisions = revisions.map_err(|error| error.to_string())?;
             let to = change.from_revision.ok_or("there is no earlier revision")?;
             if !revisions.iter().any(|revision| revision.number == to) {
                 return Err(format!("revision {to} of {} is not kept any more", workload.name));
@@ -514,15 +521,18 @@ mod tests {
             the_one(workloads(there), "web", &named.iter().copied().collect()).map(|workload| workload.namespace)
         };
         assert_eq!(found(&["prod"], &["prod"]), Ok("prod".to_owned()));
-        // In production it is a DaemonSet or a Rollout, which is not among the workloads.
+        // In production it is a Rollout, which is not among the workloads.
         let refused = found(&["staging"], &["prod"]).unwrap_err();
         assert_eq!(
             refused,
-            "the alerts name the namespace prod, where web is no Deployment or StatefulSet; staging/web lies elsewhere"
+            "the alerts name the namespace prod, where web is no Deployment, StatefulSet or DaemonSet; staging/web lies elsewhere"
         );
         assert_eq!(found(&["prod", "staging"], &["prod", "monitoring"]), Ok("prod".to_owned()));
         assert_eq!(found(&["staging"], &[]), Ok("staging".to_owned()), "the alerts name none");
         assert_eq!(found(&["prod", "staging"], &[]).unwrap_err(), "web is not unique: prod/web and staging/web");
         assert_eq!(found(&[], &["prod"]).unwrap_err(), "web is not a workload of this cluster");
+        let of_two_kinds = ["Deployment", "DaemonSet"].map(|kind| Workload::running(kind, "prod", "web"));
+        let refused = the_one(of_two_kinds.into(), "web", &BTreeSet::new()).unwrap_err();
+        assert_eq!(refused, "web is not unique: prod/web is a Deployment and a DaemonSet");
     }
 }

@@ -26,11 +26,32 @@ pub async fn changes_of(cluster: &dyn Cluster, since: Timestamp) -> Rollouts {
         }
     };
     let histories = cluster.histories(&workloads).await;
+    gathered(&workloads, histories, since)
+}
+
+/// Histories in the order of the workloads.
+pub(super) fn gathered(
+    workloads: &[Workload],
+    histories: Vec<Result<Vec<Revision>, ClusterError>>,
+    since: Timestamp,
+) -> Rollouts {
+    let mut namesakes: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for workload in workloads {
+        *namesakes.entry((&workload.namespace, &workload.name)).or_default() += 1;
+    }
     let mut changes = vec![];
     let mut unread: BTreeMap<(&str, String), BTreeSet<String>> = BTreeMap::new();
     for (workload, history) in workloads.iter().zip(histories) {
         match history {
-            Ok(revisions) => changes.extend(changes_in(workload, &revisions)),
+            Ok(revisions) => {
+                let mut own = changes_in(workload, &revisions);
+                // Of another kind, in the same namespace: the id must still name one change.
+                if namesakes.get(&(workload.namespace.as_str(), workload.name.as_str())).is_some_and(|many| *many > 1) {
+                    let kind = workload.kind.to_lowercase();
+                    own.iter_mut().for_each(|change| change.id = format!("{kind}/{}", change.id));
+                }
+                changes.extend(own);
+            }
             // It went away in between.
             Err(ClusterError::NotFound(_)) => {}
             Err(error) => {
@@ -53,8 +74,6 @@ pub async fn changes_of(cluster: &dyn Cluster, since: Timestamp) -> Rollouts {
 pub(super) fn changes_in(workload: &Workload, revisions: &[Revision]) -> Vec<Change> {
     let mut changes = vec![];
     let mut previous: Option<&Revision> = None;
-    let newest = revisions.last().map(|revision| revision.number);
-    let is_told = workload.revision.is_some() || workload.controller_revision.is_some();
     for revision in revisions {
         // A rollback reuses an older set under the next number, and nothing says when: it was not
         // before the revision that it replaced.
@@ -72,8 +91,7 @@ pub(super) fn changes_in(workload: &Workload, revisions: &[Revision]) -> Vec<Cha
                 Some(_) => Some("an earlier template was put back, at this time or later".to_owned()),
                 None => revision.cause.clone(),
             },
-            // What its controller has not looked at yet goes to the newest.
-            current: if is_told { workload.runs(revision) } else { Some(revision.number) == newest },
+            current: workload.runs(revision, revisions),
             put_back: reused.is_some(),
         });
         previous = Some(revision);

@@ -119,7 +119,7 @@ impl Tool for History {
         }
         let (mut body, mut count, mut refused) = (String::new(), 0, vec![]);
         for workload in workloads.iter().take(MAX_WORKLOADS) {
-            match cluster.revisions(&workload.namespace, &workload.name).await {
+            match cluster.revisions(&workload.kind, &workload.namespace, &workload.name).await {
                 Ok(revisions) => {
                     let mut history = changes::changes_in(workload, &revisions);
                     history.reverse();

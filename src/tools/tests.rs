@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::changes::changes_in;
+use super::changes::{changes_in, gathered};
 use super::*;
 use crate::domain::action::{Action, Right, Target};
 use crate::domain::evidence::Evidence;
@@ -110,7 +110,7 @@ impl Cluster for Estate {
     async fn events(&self, _namespace: Option<&str>) -> Result<Vec<ClusterEvent>, ClusterError> {
         std::future::pending().await
     }
-    async fn revisions(&self, namespace: &str, _workload: &str) -> Result<Vec<Revision>, ClusterError> {
+    async fn revisions(&self, _: &str, namespace: &str, _: &str) -> Result<Vec<Revision>, ClusterError> {
         match namespace {
             // Revision 6 was put back as 8: its set is older than that of 7.
             "prod" => Ok(vec![revision(5, 90_000, "10"), revision(7, 600, "2"), revision(8, 80_000, "20")]),
@@ -321,6 +321,15 @@ async fn a_history_that_cannot_be_read_is_told_with_whom_it_is_about() {
     assert_eq!(changes.len(), 3, "the others are worth having");
     let told: Vec<_> = unread.iter().map(|one| format!("{}: {} {:?}", one.what, one.why, one.services)).collect();
     assert_eq!(told, ["the rollout histories of gone: forbidden: no Some({\"cart\"})"]);
+}
+
+#[test]
+fn changes_of_two_kinds_of_one_name_are_told_apart() {
+    let agents = Workload { kind: "StatefulSet".into(), revision: None, ..workload("prod") };
+    let kept = || Ok(vec![revision(1, 7_200, "1"), revision(2, 600, "2")]);
+    let told = gathered(&[workload("prod"), agents], vec![kept(), kept()], NOW - Duration::from_secs(3_600));
+    let ids: Vec<_> = told.changes.iter().map(|change| (change.id.as_str(), change.current)).collect();
+    assert_eq!(ids, [("deployment/cart revision 2", false), ("statefulset/cart revision 2", true)]);
 }
 
 #[test]

@@ -1,10 +1,11 @@
-//! A simulated Kubernetes: an API server over HTTP, the Deployment, ReplicaSet and StatefulSet controllers, a scheduler
+//! A simulated Kubernetes: an API server over HTTP, the controllers of workloads, a scheduler
 //! and a kubelet. Time is handed in as event-time milliseconds; nothing here reads a clock.
 
 mod access;
 mod api;
 mod build;
 mod controller;
+mod daemon;
 mod deployment_status;
 mod events;
 mod kinds;

@@ -24,9 +24,10 @@ pub struct Asked {
 }
 
 /// Kind, group, plural.
-const KINDS: [(&str, &str, &str); 12] = [
+const KINDS: [(&str, &str, &str); 13] = [
     ("Deployment", "apps", "deployments"),
     ("StatefulSet", "apps", "statefulsets"),
+    ("DaemonSet", "apps", "daemonsets"),
     ("HorizontalPodAutoscaler", "autoscaling", "horizontalpodautoscalers"),
     ("Pod", "", "pods"),
     ("Node", "", "nodes"),
@@ -178,7 +179,7 @@ fn the_rule_of_what_is_matched_is_one_that_an_api_server_takes() {
 type Mutation = fn(&mut Value);
 
 /// What a stolen token would change in what is there: kind, name, change, and words of the reason.
-const STOLEN: [(&str, &str, &str, Mutation, &str); 44] = [
+const STOLEN: [(&str, &str, &str, Mutation, &str); 48] = [
     ("Deployment", "shop", "web", |o| o["spec"]["replicas"] = json!(0), "only its template"),
     ("Deployment", "shop", "web", |o| o["spec"]["selector"]["matchLabels"]["app"] = json!("x"), "only its template"),
     ("Deployment", "shop", "web", |o| o["spec"]["strategy"] = json!({"type": "Recreate"}), "only its template"),
@@ -229,6 +230,22 @@ const STOLEN: [(&str, &str, &str, Mutation, &str); 44] = [
         "web",
         |o| o["metadata"]["ownerReferences"] = json!([{"kind": "Job", "name": "x"}]),
         "labels, owners",
+    ),
+    (
+        "DaemonSet",
+        "shop",
+        "node-agent",
+        |o| o["spec"]["updateStrategy"]["type"] = json!("OnDelete"),
+        "only its template",
+    ),
+    ("DaemonSet", "shop", "node-agent", |o| o["metadata"]["labels"] = json!({"team": "mine"}), "labels, owners"),
+    ("DaemonSet", "shop", "node-agent", |o| pod(o)["hostNetwork"] = json!(true), "power over its host"),
+    (
+        "DaemonSet",
+        "shop",
+        "node-agent",
+        |o| pod(o)["containers"][0]["securityContext"] = json!({"privileged": true}),
+        "security context",
     ),
     ("HorizontalPodAutoscaler", "shop", "other", |o| o["spec"]["scaleTargetRef"]["name"] = json!("web"), "its bounds"),
     ("HorizontalPodAutoscaler", "shop", "other", |o| o["spec"]["metrics"] = json!([]), "its bounds"),
@@ -331,6 +348,8 @@ fn what_no_action_of_the_catalogue_creates_or_deletes_is_denied() {
         asked("UPDATE", "apps", "deployments", "status", bare()),
         asked("CREATE", "apps", "deployments", "", bare()),
         asked("CREATE", "apps", "daemonsets", "", bare()),
+        asked("UPDATE", "apps", "daemonsets", "scale", bare()),
+        asked("DELETE", "apps", "daemonsets", "", bare()),
         asked("CREATE", rbac, "rolebindings", "", bare()),
         asked("UPDATE", rbac, "clusterroles", "", bare()),
         asked("CREATE", "", "serviceaccounts", "token", bare()),

@@ -44,7 +44,9 @@ pub async fn estate() -> Estate {
         cause: "second".into(),
         ..Default::default()
     };
+    state.add_object(node_agent("registry/agent:1"), START);
     state.step(START + 60_000, &mut |_| PodHealth::Ready);
+    state.add_object(node_agent("registry/agent:2"), START + 60_000);
     state.roll_out("shop", "web", &change, START + 60_000).unwrap();
     for object in objects() {
         let kind = object["kind"].clone();
@@ -75,6 +77,14 @@ impl Estate {
     fn writes(&self) -> usize {
         self.state.lock().unwrap().writes().len()
     }
+}
+
+/// A DaemonSet of the namespace `shop`.
+pub fn node_agent(image: &str) -> Value {
+    let labels = json!({"app": "node-agent"});
+    json!({"kind": "DaemonSet", "metadata": {"namespace": "shop", "name": "node-agent"},
+           "spec": {"selector": {"matchLabels": labels}, "updateStrategy": {"type": "RollingUpdate"},
+                    "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "agent", "image": image}]}}}})
 }
 
 fn objects() -> Vec<Value> {
@@ -174,6 +184,10 @@ async fn every_action_is_tried_written_found_and_undone() {
     let estate = estate().await;
     let restart = through(&estate, &wish(ActionKind::Restart, "shop", "web", None)).await;
     assert_eq!(progress(&estate, &restart).await, Progress::Done);
+    let back = through(&estate, &wish(ActionKind::RollBack, "shop", "node-agent", None)).await;
+    assert_eq!(back.to_string(), "roll back shop/daemonset/node-agent from revision 2 to revision 1");
+    let restart = through(&estate, &wish(ActionKind::Restart, "shop", "node-agent", None)).await;
+    assert_eq!(progress(&estate, &restart).await, Progress::Done);
     through(&estate, &wish(ActionKind::Scale, "shop", "web", Some("6"))).await;
     through(&estate, &wish(ActionKind::SetBounds, "shop", "other", Some("3..8"))).await;
     through(&estate, &wish(ActionKind::PauseRollout, "shop", "web", None)).await;
@@ -242,6 +256,25 @@ async fn a_rollback_is_found_under_its_new_number_and_the_next_one_asks_for_a_re
     assert!(matches!(&moved_on, ClusterError::Conflict(why) if why.contains("runs revision 4 by now")), "{moved_on:?}");
     let again = cluster.prepare(&wish(ActionKind::RollBack, "shop", "web", None)).await.unwrap();
     assert_eq!(again.to_string(), "roll back shop/deployment/web from revision 4 to revision 3");
+}
+
+#[tokio::test]
+async fn a_daemon_set_that_was_put_back_is_found_so_until_somebody_else_changes_it() {
+    let estate = estate().await;
+    let cluster = &estate.cluster;
+    let back = cluster.prepare(&wish(ActionKind::RollBack, "shop", "node-agent", None)).await.unwrap();
+    let tried = cluster.dry_run(&back).await.unwrap();
+    cluster.apply(&back, &tried.resource_version, "INC-1.P1").await.unwrap();
+    for _ in 0..2 {
+        let found = cluster.dry_run(&back).await.unwrap();
+        assert_eq!((&found.before, &found.after), (&tried.after, &tried.after), "it has been done");
+        assert_eq!(progress(&estate, &back).await, Progress::Done);
+        estate.pass(600_000);
+    }
+    let mut theirs = estate.state.lock().unwrap().object("DaemonSet", "shop", "node-agent").unwrap();
+    theirs["spec"]["template"]["spec"]["containers"][0]["image"] = json!("registry/agent:3");
+    estate.put(theirs);
+    assert_eq!(progress(&estate, &back).await, Progress::Overruled);
 }
 
 #[tokio::test]

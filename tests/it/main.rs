@@ -9,6 +9,7 @@ mod cards;
 mod catalogue;
 mod config_maps;
 mod crash;
+mod daemon_sets;
 mod default_signals;
 mod door;
 mod doors;

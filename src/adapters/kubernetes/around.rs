@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::effect::owner_of;
 use super::extent::extent;
-use super::kinds::api;
+use super::kinds::{api, counts};
 use super::reading;
 use crate::domain::action::{Action, Bounds};
 use crate::domain::plan::{Autoscaler, Budget, Quota, Surroundings};
@@ -53,18 +53,21 @@ pub(super) async fn surroundings(client: &Client, action: &Action) -> Result<Sur
         (budgets, scalers, quotas)
     };
     around.quotas = quotas.iter().filter_map(quota).collect();
-    let Some((kind, name)) =
-        owner.filter(|(kind, _)| matches!(kind.as_str(), "Deployment" | "StatefulSet" | "ReplicaSet"))
-    else {
+    let is_workload = |kind: &str| matches!(kind, "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet");
+    let Some((kind, name)) = owner.filter(|(kind, _)| is_workload(kind)) else {
         return Ok(around);
     };
-    let workload = reading(&name, api(client, &kind, &target.namespace)?.get(&name)).await?;
-    let count = |path: &str, otherwise: i64| {
-        let found = workload.data.pointer(path).and_then(Value::as_i64).unwrap_or(otherwise);
-        i32::try_from(found).unwrap_or(i32::MAX)
+    let workload = match reading(&name, api(client, &kind, &target.namespace)?.get(&name)).await {
+        // A role from before DaemonSets were read.
+        Err(ClusterError::Forbidden(why)) if kind == "DaemonSet" => {
+            around.unknown.push(why);
+            return Ok(around);
+        }
+        answer => answer?,
     };
-    around.replicas = count("/spec/replicas", 1);
-    around.ready = count("/status/readyReplicas", 0);
+    let (replicas, ready) = counts(&kind, &workload);
+    around.replicas = i32::try_from(replicas).unwrap_or(i32::MAX);
+    around.ready = i32::try_from(ready).unwrap_or(i32::MAX);
     around.max_unavailable = max_unavailable(&workload, &kind, around.replicas);
     let labels: BTreeMap<String, String> = workload
         .data
@@ -157,22 +160,31 @@ fn quota(one: &ResourceQuota) -> Option<Quota> {
 }
 
 /// How many pods the workload's own strategy lets go at once. Shares round down, as the Deployment
-/// controller rounds `maxUnavailable`; 25 % where nothing is said.
+/// controller rounds `maxUnavailable`; 25 % where nothing is said. The DaemonSet controller rounds up, and takes 1.
 fn max_unavailable(workload: &DynamicObject, kind: &str, replicas: i32) -> i32 {
     let text = |path: &str| workload.data.pointer(path).and_then(Value::as_str).unwrap_or_default();
     if kind == "StatefulSet" {
         return i32::from(text("/spec/updateStrategy/type") != "OnDelete").min(replicas);
     }
+    let at_once = |path: &str, rounded: fn(i32) -> i32, otherwise: i32| match workload.data.pointer(path) {
+        Some(Value::Number(number)) => number.as_i64().and_then(|many| i32::try_from(many).ok()).unwrap_or(replicas),
+        Some(Value::String(share)) => {
+            let share = share.trim_end_matches('%').parse::<i32>();
+            share.map_or(replicas, |share| rounded(replicas.saturating_mul(share)))
+        }
+        _ => otherwise,
+    };
+    if kind == "DaemonSet" {
+        return match text("/spec/updateStrategy/type") {
+            "OnDelete" => 0,
+            _ => at_once("/spec/updateStrategy/rollingUpdate/maxUnavailable", |all| all.saturating_add(99) / 100, 1),
+        }
+        .min(replicas);
+    }
     if text("/spec/strategy/type") == "Recreate" {
         return replicas;
     }
-    match workload.data.pointer("/spec/strategy/rollingUpdate/maxUnavailable") {
-        Some(Value::Number(number)) => number.as_i64().and_then(|many| i32::try_from(many).ok()).unwrap_or(replicas),
-        Some(Value::String(share)) => {
-            share.trim_end_matches('%').parse::<i32>().map_or(replicas, |share| replicas * share / 100)
-        }
-        _ => replicas / 4,
-    }
+    at_once("/spec/strategy/rollingUpdate/maxUnavailable", |all| all / 100, replicas / 4)
 }
 
 /// An empty selector selects everything (policy/v1), a missing one nothing.

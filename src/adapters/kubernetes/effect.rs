@@ -1,13 +1,16 @@
 //! Whether a write took effect, and whether what it makes has come about.
 
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::DynamicObject;
 use kube::{Api, Client};
 use serde_json::Value;
 
-use super::history::{bears, owned_sets, template_of};
-use super::kinds::{api, api_of};
+use super::history::{bearer, kept_of, running};
+use super::kinds::{api, api_of, counts};
 use super::precheck::{controller, has_condition};
-use super::read::REVISION;
+use super::read::{list, nodes};
 use super::reading;
 use super::release;
 use super::write::{MARK, current, touched};
@@ -138,12 +141,12 @@ async fn overruled(client: &Client, action: &Action, mark: &str) -> Result<Optio
             (bears_mark(&now, mark), format!("the template of {target} does not carry the mark of {mark} any more"))
         }
         Action::RollBack { to_revision, .. } => {
-            let sets = owned_sets(client, &target.namespace, &target.uid).await?;
-            let set = sets.iter().find(|set| bears(set, *to_revision));
-            let running = now.metadata.annotations.as_ref().and_then(|all| all.get(REVISION));
+            let kept = kept_of(client, target, &now).await?;
+            let wanted = bearer(&kept, *to_revision);
+            let running = running(target, &now, &kept);
             let running = running.map_or_else(String::new, |number| format!("; it says revision {number}"));
             let instead = format!("{target} has another template than its revision {to_revision}{running}");
-            (set.is_some_and(|set| template_of(set) == touched(action, &now)), instead)
+            (wanted.is_some_and(|one| one.revision.template == touched(action, &now)), instead)
         }
         Action::RollBackRelease { to, .. } if target.kind == "Application" => {
             (release::is_asked_for(&now, to), format!("the last synchronisation of {target} is not the one to {to}"))
@@ -171,9 +174,15 @@ pub(super) async fn settled(client: &Client, action: &Action, mark: &str) -> Res
                 return settled(false, format!("{target} is gone"));
             };
             let done = workload.rolled_out && workload.ready >= workload.replicas;
-            let how = if done { "complete" } else { "not complete" };
+            let but_for_lost = !done && target.kind == "DaemonSet" && reached_ready_nodes(client, target).await?;
+            let how = match (done, but_for_lost) {
+                (true, _) => "complete",
+                (false, true) => "complete on every node that is ready",
+                (false, false) => "not complete",
+            };
             let (ready, replicas) = (workload.ready, workload.replicas);
-            settled(done, format!("rollout of {} {how}: {ready} of {replicas} replicas ready", workload.name))
+            let fact = format!("rollout of {} {how}: {ready} of {replicas} replicas ready", workload.name);
+            settled(done || but_for_lost, fact)
         }
         Action::EvictPod { owner, owner_name, .. } => {
             // A ReplicaSet replaces a pod that is on its way out and does not count it as ready; others do.
@@ -236,6 +245,27 @@ pub(super) async fn settled(client: &Client, action: &Action, mark: &str) -> Res
     }
 }
 
+/// Whether a rollout has come to every node that is ready. What is on the others is not replaced while they are
+/// away, and putting the earlier template back would not help it.
+async fn reached_ready_nodes(client: &Client, set: &Target) -> Result<bool, ClusterError> {
+    let now = current(&api_of(client, set)?, set).await?;
+    let count = |field: &str| now.data.pointer(&format!("/status/{field}")).and_then(Value::as_i64).unwrap_or(0);
+    if count("observedGeneration") < now.metadata.generation.unwrap_or(0) {
+        return Ok(false);
+    }
+    let reached = count("updatedNumberScheduled").min(count("numberReady")).min(count("numberAvailable"));
+    let nodes = nodes(client).await?;
+    let away: BTreeSet<&str> = nodes.iter().filter(|node| !node.ready).map(|node| node.name.as_str()).collect();
+    if away.is_empty() {
+        return Ok(false);
+    }
+    let pods = list::<Pod>("pods", Api::namespaced(client.clone(), &set.namespace)).await?;
+    let is_own = |pod: &&Pod| pod.metadata.owner_references.iter().flatten().any(|owner| owner.uid == set.uid);
+    let places = pods.iter().filter(is_own).filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref());
+    let lost: BTreeSet<&str> = places.filter(|node| away.contains(node)).collect();
+    Ok(i64::try_from(lost.len()).is_ok_and(|lost| reached + lost >= count("desiredNumberScheduled")))
+}
+
 /// Gone, replaced by another under its name, or on its way out.
 async fn gone(api: &Api<DynamicObject>, target: &Target) -> Result<bool, ClusterError> {
     Ok(still(api, target).await?.is_none_or(|object| object.metadata.deletion_timestamp.is_some()))
@@ -256,16 +286,18 @@ async fn still(api: &Api<DynamicObject>, target: &Target) -> Result<Option<Dynam
 
 /// Whether the controller of a pod that is gone has as many ready as it wants.
 async fn is_replaced(client: &Client, namespace: &str, kind: &str, name: &str) -> Result<(bool, String), ClusterError> {
-    if !matches!(kind, "ReplicaSet" | "StatefulSet") || name.is_empty() {
-        return Ok((true, "its controller replaces it".to_owned()));
+    let by_controller = || Ok((true, "its controller replaces it".to_owned()));
+    if !matches!(kind, "ReplicaSet" | "StatefulSet" | "DaemonSet") || name.is_empty() {
+        return by_controller();
     }
     let word = kind.to_lowercase();
     match reading(name, api(client, kind, namespace)?.get(name)).await {
         Ok(owner) => {
-            let count = |path: &str, otherwise| owner.data.pointer(path).and_then(Value::as_i64).unwrap_or(otherwise);
-            let (wanted, ready) = (count("/spec/replicas", 1), count("/status/readyReplicas", 0));
+            let (wanted, ready) = counts(kind, &owner);
             Ok((ready >= wanted, format!("{word}/{name} has {ready} of {wanted} replicas ready")))
         }
+        // A role from before DaemonSets were read.
+        Err(ClusterError::Forbidden(_)) if kind == "DaemonSet" => by_controller(),
         // Of an earlier revision, and pruned since.
         Err(ClusterError::NotFound(_)) => Ok((true, format!("{word}/{name} is gone, too"))),
         Err(error) => Err(error),

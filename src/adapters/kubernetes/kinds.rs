@@ -2,6 +2,7 @@
 
 use kube::api::{ApiResource, DynamicObject};
 use kube::{Api, Client};
+use serde_json::Value;
 
 use super::names;
 use crate::domain::action::Target;
@@ -9,9 +10,10 @@ use crate::ports::ClusterError;
 
 /// Kind, group, version, plural, and whether a namespace holds it. Custom resources in the versions
 /// that their projects call stable: Argo CD `v1alpha1` (there is no other), Flux 2.3 and later.
-const KINDS: [(&str, &str, &str, &str, bool); 14] = [
+const KINDS: [(&str, &str, &str, &str, bool); 15] = [
     ("Deployment", "apps", "v1", "deployments", true),
     ("StatefulSet", "apps", "v1", "statefulsets", true),
+    ("DaemonSet", "apps", "v1", "daemonsets", true),
     ("ReplicaSet", "apps", "v1", "replicasets", true),
     ("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers", true),
     ("Pod", "", "v1", "pods", true),
@@ -39,6 +41,15 @@ pub(super) fn resource(kind: &str) -> Result<(ApiResource, bool), ClusterError> 
         plural: plural.to_owned(),
     };
     Ok((resource, namespaced))
+}
+
+/// How many pods a workload wants, and how many of them are ready. A DaemonSet wants one for each node that fits.
+pub(super) fn counts(kind: &str, workload: &DynamicObject) -> (i64, i64) {
+    let count = |path: &str, otherwise| workload.data.pointer(path).and_then(Value::as_i64).unwrap_or(otherwise);
+    match kind {
+        "DaemonSet" => (count("/status/desiredNumberScheduled", 0), count("/status/numberReady", 0)),
+        _ => (count("/spec/replicas", 1), count("/status/readyReplicas", 0)),
+    }
 }
 
 pub(super) fn api(client: &Client, kind: &str, namespace: &str) -> Result<Api<DynamicObject>, ClusterError> {

@@ -39,6 +39,20 @@ pub(super) fn precheck(action: &Action, now: &DynamicObject) -> Result<(), Clust
         Action::Restart { .. } | Action::RollBack { .. } if flag("/spec/paused") => {
             refuse("is paused; resume its rollout first")
         }
+        Action::Restart { .. } | Action::RollBack { .. }
+            if at("/spec/updateStrategy/type").and_then(Value::as_str) == Some("OnDelete") =>
+        {
+            refuse(
+                "has the update strategy OnDelete: another template changes no pod that runs, until somebody deletes it",
+            )
+        }
+        Action::Restart { .. } | Action::RollBack { .. } if partition(now) > 0 => refuse(&format!(
+            "has an update strategy with the partition {}: pods of a lower number would stay as they are",
+            partition(now)
+        )),
+        Action::Scale { .. } if target.kind == "DaemonSet" => {
+            refuse("has one pod on each node that fits; it has no number of replicas")
+        }
         Action::Scale { from, .. } if at("/spec/replicas").and_then(Value::as_i64).unwrap_or(1) != i64::from(*from) => {
             Err(ClusterError::Conflict(format!("{target} does not have {from} replicas any more")))
         }
@@ -129,6 +143,11 @@ pub(super) fn precheck(action: &Action, now: &DynamicObject) -> Result<(), Clust
     }
 }
 
+/// Of a StatefulSet: its pods below this number are not updated.
+fn partition(now: &DynamicObject) -> i64 {
+    now.data.pointer("/spec/updateStrategy/rollingUpdate/partition").and_then(Value::as_i64).unwrap_or(0)
+}
+
 /// Of an autoscaler; the API server fills in 1 where no lower bound is given.
 pub(super) fn bounds(now: &DynamicObject) -> Bounds {
     let number = |path: &str| {
@@ -192,6 +211,16 @@ mod tests {
         let source = json!({"metadata": {"name": "it"}, "spec": {"ref": {"branch": "main"}}});
         check(back("GitRepository", ""), source.clone(), None);
         check(back("GitRepository", "0123abc"), source, Some("has release \"\" by now"));
+    }
+
+    #[test]
+    fn a_restart_that_reaches_not_all_pods_is_refused() {
+        let restart = || Action::Restart { target: target("c", "shop", "StatefulSet", "db", "u") };
+        let set = |strategy: Value| json!({"metadata": {"name": "db"}, "spec": {"updateStrategy": strategy}});
+        check(restart(), set(json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}})), None);
+        check(restart(), set(json!({"type": "OnDelete"})), Some("has the update strategy OnDelete"));
+        let partition = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 2}});
+        check(restart(), set(partition), Some("the partition 2: pods of a lower number would stay"));
     }
 
     #[test]

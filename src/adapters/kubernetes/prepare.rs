@@ -4,9 +4,9 @@ use kube::Client;
 use kube::api::{DynamicObject, ListParams};
 use serde_json::Value;
 
+use super::history::Kept;
 use super::kinds::api;
 use super::precheck::{bounds, controller};
-use super::read::{REVISION, number as number_of};
 use super::{history, names, reading, release};
 use crate::domain::action::{Action, ActionKind, Bounds, Target};
 use crate::ports::{ClusterError, Wish};
@@ -33,8 +33,10 @@ pub(super) async fn prepare(client: &Client, wish: &Wish) -> Result<Action, Clus
 
 fn possible_kinds(wish: &Wish) -> Result<Vec<&str>, ClusterError> {
     let usual: &[&str] = match wish.action {
-        ActionKind::Restart | ActionKind::Scale => &["Deployment", "StatefulSet"],
-        ActionKind::RollBack | ActionKind::PauseRollout | ActionKind::ResumeRollout => &["Deployment"],
+        ActionKind::Restart => &["Deployment", "StatefulSet", "DaemonSet"],
+        ActionKind::Scale => &["Deployment", "StatefulSet"],
+        ActionKind::RollBack => &["Deployment", "DaemonSet"],
+        ActionKind::PauseRollout | ActionKind::ResumeRollout => &["Deployment"],
         ActionKind::SetBounds => &["HorizontalPodAutoscaler"],
         ActionKind::EvictPod => &["Pod"],
         ActionKind::Cordon | ActionKind::Uncordon | ActionKind::Drain => &["Node"],
@@ -76,13 +78,14 @@ async fn concrete(client: &Client, wish: &Wish, kind: &str, now: &DynamicObject)
             Action::Scale { from: number("/spec/replicas", 1), target, to }
         }
         ActionKind::RollBack => {
-            let sets = history::owned_sets(client, &target.namespace, &target.uid).await?;
-            let running = number_of(&now.metadata, REVISION);
-            let from_revision = running.ok_or_else(|| refused(format!("{target} has no revision")))?;
+            let kept = history::kept_of(client, &target, now).await?;
+            let running = history::running(&target, now, &kept);
+            let from_revision = running
+                .ok_or_else(|| refused(format!("{target} runs what its history does not hold as a revision")))?;
             let to_revision = match wish.to.as_deref().map(str::parse::<i64>) {
-                Some(Ok(wanted)) => sets.iter().filter_map(revision).find(|number| *number == wanted),
+                Some(Ok(wanted)) => kept.iter().map(|one| one.revision.number).find(|number| *number == wanted),
                 Some(Err(_)) => return Err(refused("a revision is a number".into())),
-                None => previous(&target, &sets, from_revision)?,
+                None => previous(&target, &kept, from_revision)?,
             };
             let to_revision =
                 to_revision.ok_or_else(|| ClusterError::NotFound(format!("an earlier revision of {target}")))?;
@@ -149,23 +152,24 @@ async fn concrete(client: &Client, wish: &Wish, kind: &str, now: &DynamicObject)
     })
 }
 
-fn revision(set: &DynamicObject) -> Option<i64> {
-    number_of(&set.metadata, REVISION)
-}
-
 /// The revision before the one that runs, where that is clear: one that runs because it was put back
 /// has, by number, before it what it was put back in place of.
-fn previous(target: &Target, sets: &[DynamicObject], running: i64) -> Result<Option<i64>, ClusterError> {
-    let before = sets.iter().filter_map(revision).filter(|number| *number < running).max();
-    let Some(before) = before else { return Ok(None) };
-    let current = sets.iter().find(|set| revision(set) == Some(running));
-    let left_at = current.and_then(|set| history::earlier_numbers(set).into_iter().max());
-    if left_at.is_none_or(|left_at| before < left_at) {
-        return Ok(Some(before));
+fn previous(target: &Target, kept: &[Kept], running: i64) -> Result<Option<i64>, ClusterError> {
+    let earlier = kept.iter().filter(|one| one.revision.number < running);
+    let Some(before) = earlier.max_by_key(|one| one.revision.number).map(|one| &one.revision) else { return Ok(None) };
+    let current = kept.iter().find(|one| one.revision.number == running);
+    let is_clear = current.is_none_or(|current| match current.earlier.iter().max() {
+        Some(left_at) => before.number < *left_at,
+        // A ControllerRevision keeps no earlier number; what is older than the one before it was put back.
+        None => before.created_at <= current.revision.created_at,
+    });
+    if is_clear {
+        return Ok(Some(before.number));
     }
-    let mut kept: Vec<i64> = sets.iter().filter_map(revision).filter(|number| *number != running).collect();
-    kept.sort_unstable();
-    let kept = kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let before = before.number;
+    let mut others: Vec<i64> = kept.iter().map(|one| one.revision.number).filter(|number| *number != running).collect();
+    others.sort_unstable();
+    let kept = others.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     Err(ClusterError::Refused(format!(
         "{target} was rolled back before, away from revision {before}; which one it is to go back to from {running} \
          is not clear, so name it (kept are {kept})"

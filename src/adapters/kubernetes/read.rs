@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Event, Node, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{ListParams, LogParams};
@@ -78,14 +78,29 @@ pub(super) async fn workloads(client: &Client) -> Result<Vec<Workload>, ClusterE
 
 /// Of one namespace, or of all.
 pub(super) async fn workloads_in(client: &Client, namespace: Option<&str>) -> Result<Vec<Workload>, ClusterError> {
-    let (deployments, stateful_sets) = tokio::try_join!(
+    let (deployments, stateful_sets, daemon_sets) = tokio::try_join!(
         list::<Deployment>("deployments", scoped(client, namespace)),
         list::<StatefulSet>("statefulsets", scoped(client, namespace)),
+        daemon_sets(client, namespace),
     )?;
-    let mut workloads: Vec<_> =
-        deployments.into_iter().map(of_deployment).chain(stateful_sets.into_iter().map(of_stateful_set)).collect();
+    let mut workloads: Vec<_> = deployments.into_iter().map(of_deployment).collect();
+    workloads.extend(stateful_sets.into_iter().map(of_stateful_set));
+    workloads.extend(daemon_sets.into_iter().map(of_daemon_set));
     workloads.sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
     Ok(workloads)
+}
+
+/// A role from before they were read does not grant it. Then they are not known, as they were not before:
+/// without all the other workloads nothing could be diagnosed. `check --kubernetes` names the right.
+async fn daemon_sets(client: &Client, namespace: Option<&str>) -> Result<Vec<DaemonSet>, ClusterError> {
+    static TOLD: std::sync::Once = std::sync::Once::new();
+    match list::<DaemonSet>("daemonsets", scoped(client, namespace)).await {
+        Err(ClusterError::Forbidden(why)) => {
+            TOLD.call_once(|| tracing::warn!(why, "DaemonSets may not be listed and are not known"));
+            Ok(vec![])
+        }
+        answer => answer,
+    }
 }
 
 fn of_deployment(deployment: Deployment) -> Workload {
@@ -134,6 +149,33 @@ fn of_stateful_set(set: StatefulSet) -> Workload {
         rolled_out,
         revision: None,
         controller_revision: status.update_revision,
+        namespace: set.metadata.namespace.clone().unwrap_or_default(),
+        name: name_of(&set.metadata).to_owned(),
+        uid: set.metadata.uid.clone().unwrap_or_default(),
+        config_maps: super::config_maps::named_in(spec.template.spec.as_ref()),
+        labels: set.metadata.labels.unwrap_or_default(),
+    }
+}
+
+fn of_daemon_set(set: DaemonSet) -> Workload {
+    let spec = set.spec;
+    let status = set.status.unwrap_or_default();
+    let wanted = status.desired_number_scheduled;
+    let updated = status.updated_number_scheduled.unwrap_or(0);
+    // As `kubectl rollout status` has it.
+    let rolled_out = status.observed_generation.unwrap_or(0) >= set.metadata.generation.unwrap_or(0)
+        && updated >= wanted
+        && status.number_available.unwrap_or(0) >= wanted;
+    let template_labels = spec.template.metadata.as_ref().and_then(|meta| meta.labels.as_ref());
+    Workload {
+        kind: "DaemonSet".to_owned(),
+        service: service_of(&[set.metadata.labels.as_ref(), template_labels], name_of(&set.metadata)),
+        replicas: wanted,
+        ready: status.number_ready,
+        updated,
+        rolled_out,
+        revision: None,
+        controller_revision: None,
         namespace: set.metadata.namespace.clone().unwrap_or_default(),
         name: name_of(&set.metadata).to_owned(),
         uid: set.metadata.uid.clone().unwrap_or_default(),

@@ -1,5 +1,7 @@
 //! Against an API server faked at HTTP level, with the answers and refusals of a real one.
 
+mod daemon;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -127,12 +129,14 @@ async fn cluster(writer: bool) -> (KubernetesCluster, Seen) {
     let app = Router::new()
         .route("/apis/apps/v1/deployments", get(|| async { list(vec![deployment()]) }))
         .route("/apis/apps/v1/statefulsets", get(|| async { list(vec![stateful_set()]) }))
+        .route("/apis/apps/v1/daemonsets", get(|| async { list(vec![]) }))
         .route("/apis/apps/v1/namespaces/prod/deployments/web-api", get(|| async { Json(deployment()) }).patch(patch))
         .route("/apis/apps/v1/namespaces/prod/deployments/web-api/{sub}", axum::routing::patch(patch))
         .route("/apis/apps/v1/namespaces/prod/deployments/gone", get(|| async { status(404, "not found") }))
         .route("/apis/apps/v1/namespaces/prod/deployments/secret", get(|| async { status(403, "needs verb get") }))
         .route("/apis/apps/v1/namespaces/prod/replicasets", get(|| async move { list(sets) }))
-        .route("/apis/apps/v1/namespaces/prod/deployments/db", get(|| async { status(404, "not found") }))
+        // Another one of the same name.
+        .route("/apis/apps/v1/namespaces/prod/deployments/db", get(|| async { Json(deployment()) }))
         .route("/apis/apps/v1/namespaces/prod/statefulsets/db", get(|| async { Json(stateful_set()) }))
         .route(
             "/apis/apps/v1/namespaces/prod/controllerrevisions",
@@ -182,14 +186,14 @@ async fn workloads_pods_and_history_are_read() {
     assert_eq!(pod.ended_at, None, "it is so now");
     let failing = cluster.pods(Some("init")).await.unwrap().remove(0);
     assert_eq!((failing.restarts, failing.reason.as_deref()), (6, Some("CrashLoopBackOff, last Error")));
-    let revisions = cluster.revisions("prod", "web-api").await.unwrap();
+    let revisions = cluster.revisions("Deployment", "prod", "web-api").await.unwrap();
     assert_eq!(revisions.iter().map(|revision| revision.number).collect::<Vec<_>>(), [5, 7, 8]);
     assert_eq!(revisions[0].template["metadata"]["labels"], json!({"app": "web"}));
-    let of_set = cluster.revisions("prod", "db").await.unwrap();
+    let of_set = cluster.revisions("StatefulSet", "prod", "db").await.unwrap();
     let images: Vec<_> = of_set.iter().map(|one| one.template.pointer("/spec/containers/0/image").unwrap()).collect();
     assert_eq!(images, ["db:1", "db:2"], "only what belongs to it");
-    assert_eq!(of_set.iter().map(|one| set.runs(one)).collect::<Vec<_>>(), [false, true]);
-    assert_eq!(revisions.iter().map(|one| workload.runs(one)).collect::<Vec<_>>(), [false, true, false]);
+    assert_eq!(of_set.iter().map(|one| set.runs(one, &of_set)).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(revisions.iter().map(|one| workload.runs(one, &revisions)).collect::<Vec<_>>(), [false, true, false]);
     assert_eq!(cluster.pod_logs("prod", "web-1", PodLogs::Previous, 20).await.unwrap(), "web true 20");
 }
 
@@ -301,7 +305,7 @@ async fn what_is_no_name_is_not_asked_for_and_half_a_list_is_no_list() {
         cluster.pod_logs("prod", "../p", PodLogs::Current, 1).await.unwrap_err(),
         cluster.pods(Some(path)).await.unwrap_err(),
         cluster.events(Some(path)).await.unwrap_err(),
-        cluster.revisions("prod", path).await.unwrap_err(),
+        cluster.revisions("Deployment", "prod", path).await.unwrap_err(),
         cluster.config_data(path, "flags").await.unwrap_err(),
         cluster.prepare(&wish(path, "web")).await.unwrap_err(),
         cluster.prepare(&wish("prod", "web/scale")).await.unwrap_err(),
@@ -401,8 +405,8 @@ async fn a_lost_answer_of_a_write_is_unknown_and_a_missing_identity_forbids() {
     let (reader, seen) = cluster(false).await;
     assert!(matches!(reader.apply(&scale, "5", "P").await, Err(ClusterError::Forbidden(_))));
     assert!(seen.lock().unwrap().is_empty());
-    assert!(matches!(reader.revisions("prod", "gone").await, Err(ClusterError::NotFound(_))));
-    assert!(matches!(reader.revisions("prod", "secret").await, Err(ClusterError::Forbidden(_))));
+    assert!(matches!(reader.revisions("Deployment", "prod", "gone").await, Err(ClusterError::NotFound(_))));
+    assert!(matches!(reader.revisions("Deployment", "prod", "secret").await, Err(ClusterError::Forbidden(_))));
     let nobody = Access::at("http://127.0.0.1:9", Bearer::Own);
     let away = KubernetesCluster::connect(&nobody, Some(&nobody)).await.unwrap();
     assert!(matches!(away.apply(&scale, "5", "P").await, Err(ClusterError::Unavailable(_))));

@@ -4,11 +4,10 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Pre
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use super::history::{bears, canonical, owned_sets, template_of};
+use super::history::{Kept, bearer, canonical, kept_of, note_going_back, running};
 use super::jobs;
 use super::kinds::{api, api_of};
 use super::precheck::precheck;
-use super::read::REVISION;
 use super::release;
 use super::{reading, writing};
 use crate::domain::action::{Action, Target};
@@ -182,12 +181,16 @@ async fn prepare(
         )),
         Action::Scale { to, .. } => Prepared::Scale(spec(json!({"replicas": to}))),
         Action::RollBack { from_revision, to_revision, .. } => {
-            let sets = owned_sets(client, &target.namespace, &target.uid).await?;
-            refuse_if_moved_on(target, now, &sets, (*from_revision, *to_revision))?;
-            let set = sets.iter().find(|set| bears(set, *to_revision)).ok_or_else(|| {
+            let kept = kept_of(client, target, now).await?;
+            refuse_if_moved_on(target, now, &kept, (*from_revision, *to_revision))?;
+            let wanted = bearer(&kept, *to_revision).ok_or_else(|| {
                 ClusterError::NotFound(format!("revision {to_revision} of {target} (pruned by revisionHistoryLimit?)"))
             })?;
-            guarded(vec![json!({"op": "replace", "path": "/spec/template", "value": template_of(set)})])
+            let mut steps = vec![json!({"op": "replace", "path": "/spec/template", "value": wanted.revision.template})];
+            if target.kind == "DaemonSet" {
+                steps.extend(note_going_back(now, *to_revision, wanted));
+            }
+            guarded(steps)
         }
         Action::SetBounds { to, .. } => Prepared::Merge(spec(json!({"minReplicas": to.min, "maxReplicas": to.max}))),
         Action::PauseRollout { .. } => Prepared::Strategic(spec(json!({"paused": true}))),
@@ -259,14 +262,21 @@ fn restart_time() -> String {
 fn refuse_if_moved_on(
     target: &Target,
     now: &DynamicObject,
-    sets: &[DynamicObject],
+    kept: &[Kept],
     (from, to): (i64, i64),
 ) -> Result<(), ClusterError> {
-    let running = now.metadata.annotations.as_ref().and_then(|map| map.get(REVISION)).cloned().unwrap_or_default();
-    let running_set = running.parse().ok().and_then(|number| sets.iter().find(|set| bears(set, number)));
-    let meant = sets.iter().any(|set| bears(set, from));
-    if meant && !running_set.is_some_and(|set| bears(set, from) || bears(set, to)) {
-        return Err(ClusterError::Conflict(format!("{target} runs revision {running} by now, not {from}")));
+    // An undo, before the controller of a DaemonSet has renumbered what was gone back to.
+    if target.kind == "DaemonSet" && from == to {
+        return Ok(());
+    }
+    let running = running(target, now, kept);
+    let runs = running.and_then(|number| bearer(kept, number));
+    let meant = bearer(kept, from).is_some();
+    if meant && !runs.is_some_and(|one| one.bears(from) || one.bears(to)) {
+        return Err(ClusterError::Conflict(match running {
+            Some(number) => format!("{target} runs revision {number} by now, not {from}"),
+            None => format!("{target} runs by now what its history does not hold yet, not revision {from}"),
+        }));
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ const fn reads(group: &'static str, resource: &'static str, verb: &'static str, 
 }
 
 /// What looking needs, in the whole cluster.
-const READING: [Right; 18] = [
+const READING: [Right; 20] = [
     reads("", "pods", "list", false),
     reads("", "pods", "get", false),
     reads("", "pods/log", "get", false),
@@ -26,6 +26,8 @@ const READING: [Right; 18] = [
     reads("apps", "deployments", "list", false),
     reads("apps", "deployments", "get", false),
     reads("apps", "statefulsets", "list", false),
+    reads("apps", "daemonsets", "list", false),
+    reads("apps", "daemonsets", "get", false),
     reads("apps", "replicasets", "list", false),
     reads("apps", "controllerrevisions", "list", false),
     reads("autoscaling", "horizontalpodautoscalers", "list", false),

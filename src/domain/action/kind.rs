@@ -118,9 +118,11 @@ impl ActionKind {
     /// What must hold of the target, checked before the card and again before the write.
     pub fn precheck(self) -> &'static str {
         match self {
-            Self::Restart => "its rollout is not paused",
+            Self::Restart => "its rollout is not paused, and its update strategy replaces all of its pods",
             Self::Scale => "no autoscaler owns the number of replicas",
-            Self::RollBack => "the revision is one that this workload really had, and the rollout is not paused",
+            Self::RollBack => {
+                "the revision is one that this workload really had, and its rollout is neither paused nor OnDelete"
+            }
             Self::SetBounds => "the bounds are what they were, and the lower is not above the upper",
             Self::PauseRollout => "it is a Deployment that is not paused",
             Self::ResumeRollout => "it is paused",
@@ -146,11 +148,16 @@ impl ActionKind {
     /// written still stands is asked of all of them.
     pub fn success(self) -> &'static str {
         match self {
-            Self::Restart | Self::Scale | Self::RollBack => "the rollout is complete and every replica ready",
+            Self::Restart | Self::RollBack => {
+                "the rollout is complete and every replica ready (of a DaemonSet: on every node that is ready)"
+            }
+            Self::Scale => "the rollout is complete and every replica ready",
             Self::SetBounds => "the autoscaler has the bounds, and its replicas are within",
             Self::PauseRollout => "the Deployment is paused",
             Self::ResumeRollout => "the rollout is complete and every replica ready",
-            Self::EvictPod => "the pod is gone, and the ReplicaSet or StatefulSet that owned it has all replicas ready",
+            Self::EvictPod => {
+                "the pod is gone, and the ReplicaSet, StatefulSet or DaemonSet that owned it has all replicas ready"
+            }
             Self::Cordon => "the node takes no pods",
             Self::Uncordon => "the node takes pods again",
             Self::Drain => "the node takes no pods, and the named ones are gone or on their way out",

@@ -119,5 +119,6 @@ proptest! {
         for kind in [Action::Restart { target: target("StatefulSet") }, Action::Scale { target: target("StatefulSet"), from, to }] {
             prop_assert_eq!(kind.tier(), RiskTier::High);
         }
+        prop_assert_eq!(Action::Restart { target: target("DaemonSet") }.tier(), RiskTier::Medium);
     }
 }

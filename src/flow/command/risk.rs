@@ -101,12 +101,12 @@ async fn workload_of(cluster: &dyn Cluster, service: &str) -> Option<Workload> {
 }
 
 async fn image_of(cluster: &dyn Cluster, workload: &Workload, image: &str) -> Option<Image> {
-    let revisions = cluster.revisions(&workload.namespace, &workload.name).await.ok()?;
+    let revisions = cluster.revisions(&workload.kind, &workload.namespace, &workload.name).await.ok()?;
     let has = |template: &Value| images(template).any(|known| known == image);
     let found = revisions.iter().rev().find(|revision| has(&revision.template));
     Some(match found {
         None => Image::New,
-        Some(revision) if workload.runs(revision) => Image::Runs,
+        Some(revision) if workload.runs(revision, &revisions) => Image::Runs,
         Some(revision) => Image::RanBefore { revision: revision.number },
     })
 }

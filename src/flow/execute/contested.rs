@@ -168,7 +168,7 @@ pub(super) mod tests {
         async fn events(&self, _: Option<&str>) -> Result<Vec<ClusterEvent>, ClusterError> {
             Ok(vec![])
         }
-        async fn revisions(&self, _: &str, _: &str) -> Result<Vec<Revision>, ClusterError> {
+        async fn revisions(&self, _: &str, _: &str, _: &str) -> Result<Vec<Revision>, ClusterError> {
             Ok(vec![])
         }
         async fn pod_logs(&self, _: &str, _: &str, _: PodLogs, _: i64) -> Result<String, ClusterError> {

@@ -420,7 +420,7 @@ async fn restorable(hands: &Hands, action: &Action) -> Result<Option<Action>, Cl
     let Action::RollBack { target, to_revision, .. } = action else { return Ok(None) };
     let cluster = hands.cluster()?;
     // One lost answer must not leave standing what did not help.
-    let revisions = patiently(|| cluster.revisions(&target.namespace, &target.name)).await?;
+    let revisions = patiently(|| cluster.revisions(&target.kind, &target.namespace, &target.name)).await?;
     let wanted = revisions.iter().find(|revision| revision.number == *to_revision);
     Ok(revisions.last().zip(wanted).map(|(current, wanted)| Action::RollBack {
         target: target.clone(),

@@ -42,6 +42,7 @@ impl KubeState {
         for key in names(self, super::kinds::STATEFUL_SETS) {
             self.reconcile_stateful_set(&key, now);
         }
+        self.reconcile_daemon_sets(now);
     }
 
     /// Only the workloads whose pods are on the move; owners are ReplicaSets and StatefulSets.

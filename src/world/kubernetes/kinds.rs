@@ -41,6 +41,7 @@ pub(super) const CLAIMS: Resource = core("persistentvolumeclaims", "PersistentVo
 pub(super) const DEPLOYMENTS: Resource = grouped("apps", "v1", "deployments", "Deployment");
 pub(super) const REPLICA_SETS: Resource = grouped("apps", "v1", "replicasets", "ReplicaSet");
 pub(super) const STATEFUL_SETS: Resource = grouped("apps", "v1", "statefulsets", "StatefulSet");
+pub(super) const DAEMON_SETS: Resource = grouped("apps", "v1", "daemonsets", "DaemonSet");
 pub(super) const REVISIONS: Resource =
     Resource { generation: false, ..grouped("apps", "v1", "controllerrevisions", "ControllerRevision") };
 pub(super) const BUDGETS: Resource = grouped("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget");
@@ -65,6 +66,7 @@ pub(super) fn verbs(kind: &str) -> &'static [&'static str] {
     match kind {
         "Deployment"
         | "StatefulSet"
+        | "DaemonSet"
         | "Node"
         | "ConfigMap"
         | "HorizontalPodAutoscaler"
@@ -84,7 +86,7 @@ pub(super) fn is_custom(resource: Resource) -> bool {
     [APPLICATIONS, KUSTOMIZATIONS, HELM_RELEASES, GIT_REPOSITORIES].contains(&resource)
 }
 
-pub(super) const ALL: [Resource; 20] = [
+pub(super) const ALL: [Resource; 21] = [
     NODES,
     NAMESPACES,
     PODS,
@@ -95,6 +97,7 @@ pub(super) const ALL: [Resource; 20] = [
     DEPLOYMENTS,
     REPLICA_SETS,
     STATEFUL_SETS,
+    DAEMON_SETS,
     REVISIONS,
     BUDGETS,
     AUTOSCALERS,

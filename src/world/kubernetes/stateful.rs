@@ -21,11 +21,13 @@ impl KubeState {
     }
 
     /// The ControllerRevision of the template as it is; an old equal one is brought to the front.
-    fn current_revision(&mut self, object: &Value, now: i64) -> Value {
+    pub(super) fn current_revision(&mut self, object: &Value, now: i64) -> Value {
         let revisions = self.revisions_of(object);
         let newest = revisions.iter().map(|it| number(it, "/revision")).max().unwrap_or(0);
         let template = object.pointer("/spec/template").cloned().unwrap_or_default();
-        let found = revisions.into_iter().find(|it| it.pointer("/data/spec/template") == Some(&template));
+        let mut patch = template.clone();
+        set(&mut patch, &["$patch"], json!("replace"));
+        let found = revisions.into_iter().find(|it| it.pointer("/data/spec/template") == Some(&patch));
         if let Some(mut found) = found {
             if number(&found, "/revision") < newest {
                 set(&mut found, &["revision"], json!(newest + 1));
@@ -38,8 +40,8 @@ impl KubeState {
         let fresh = json!({
             "metadata": {"namespace": text(object, "/metadata/namespace"), "name": format!("{name}-{hash}"),
                 "labels": template.pointer("/metadata/labels"), "annotations": {CAUSE: annotation(object, CAUSE)},
-                "ownerReferences": build::owner(object, "apps/v1", "StatefulSet")},
-            "data": {"spec": {"template": template}}, "revision": newest + 1
+                "ownerReferences": build::owner(object, "apps/v1", text(object, "/kind"))},
+            "data": {"spec": {"template": patch}}, "revision": newest + 1
         });
         self.put(REVISIONS, fresh, now)
     }

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
 use http_body_util::BodyExt;
-use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -291,6 +291,7 @@ async fn every_kind_reads_back_as_its_type() {
     let budget = json!({"kind": "PodDisruptionBudget", "metadata": {"namespace": "shop", "name": "session"},
                         "spec": {"minAvailable": 3, "selector": {"matchLabels": {"app": "session"}}}});
     assert!(state.add_object(budget, START));
+    assert!(state.add_object(json!({"kind": "DaemonSet", "metadata": {"namespace": "shop", "name": "agent"}}), START));
     let (_, client) = served(state, START + 120_000);
     let all = ListParams::default();
     macro_rules! some {
@@ -311,6 +312,7 @@ async fn every_kind_reads_back_as_its_type() {
     some!(ConfigMap);
     some!(PersistentVolumeClaim);
     some!(StatefulSet);
+    some!(DaemonSet);
     some!(ControllerRevision);
     some!(PodDisruptionBudget);
     let deployments = some!(Deployment);

@@ -1,7 +1,7 @@
 //! Requests that change something: patches, updates, scale, eviction and deletion, for real or as a dry run.
 
 use axum::http::Method;
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use serde_json::{Value, json};
 
 use super::api::{Answer, Failure, Place, Request, covers, fetch};
@@ -314,6 +314,7 @@ fn store(
 fn validate(place: &Place<'_>, old: &Value, new: &Value) -> Result<(), Failure> {
     let typed = match place.resource.kind {
         "StatefulSet" => serde_json::from_value::<StatefulSet>(new.clone()).map(|_| ()),
+        "DaemonSet" => serde_json::from_value::<DaemonSet>(new.clone()).map(|_| ()),
         "Deployment" => serde_json::from_value::<Deployment>(new.clone()).map(|_| ()),
         "Node" => serde_json::from_value::<k8s_openapi::api::core::v1::Node>(new.clone()).map(|_| ()),
         "ConfigMap" => serde_json::from_value::<k8s_openapi::api::core::v1::ConfigMap>(new.clone()).map(|_| ()),
@@ -353,7 +354,7 @@ fn validate(place: &Place<'_>, old: &Value, new: &Value) -> Result<(), Failure> 
             ));
         }
     }
-    if !matches!(place.resource.kind, "Deployment" | "StatefulSet") {
+    if !matches!(place.resource.kind, "Deployment" | "StatefulSet" | "DaemonSet") {
         return Ok(());
     }
     let replicas = number(new, "/spec/replicas");

@@ -159,8 +159,8 @@ impl Cluster for Shaky {
     async fn events(&self, namespace: Option<&str>) -> Result<Vec<ClusterEvent>, ClusterError> {
         self.read(self.inner.events(namespace)).await
     }
-    async fn revisions(&self, namespace: &str, workload: &str) -> Result<Vec<Revision>, ClusterError> {
-        self.read(self.inner.revisions(namespace, workload)).await
+    async fn revisions(&self, kind: &str, namespace: &str, workload: &str) -> Result<Vec<Revision>, ClusterError> {
+        self.read(self.inner.revisions(kind, namespace, workload)).await
     }
     async fn pod_logs(&self, namespace: &str, pod: &str, of: PodLogs, lines: i64) -> Result<String, ClusterError> {
         self.read(self.inner.pod_logs(namespace, pod, of, lines)).await
