@@ -140,6 +140,13 @@ pub struct Signals {
     /// Label of log streams that names the service.
     #[serde(default = "default_log_label")]
     pub log_service_label: String,
+    /// Label of series that names the cluster, where one Prometheus serves several: what is asked about an incident
+    /// is asked of its clusters alone.
+    #[serde(default)]
+    pub cluster_label: Option<String>,
+    /// The same of log streams.
+    #[serde(default)]
+    pub log_cluster_label: Option<String>,
     /// Whether the logs are listened to while nothing is wrong: one query a minute.
     #[serde(default = "yes")]
     pub watch_logs: bool,
@@ -439,6 +446,9 @@ impl Config {
                     "Give for example http://prometheus:9090.",
                 );
             }
+        }
+        if let Some(signals) = &self.signals {
+            signals.validate(&self.remediation)?;
         }
         self.console.validate()?;
         self.prefilter.validate()?;

@@ -35,6 +35,7 @@ pub mod route;
 pub mod runbook;
 pub mod series;
 pub mod severity;
+pub mod signal_scope;
 pub mod speciality;
 pub mod stands;
 pub mod time;

@@ -22,6 +22,7 @@ use crate::domain::evidence::Series;
 use crate::domain::id::{IncidentId, PersonId};
 pub use crate::domain::investigation::{ModelError, ModelMessage, ModelReply, ModelRequest, ToolCall, ToolSchema};
 use crate::domain::plan::Surroundings;
+use crate::domain::signal_scope::NotScoped;
 use crate::domain::time::Timestamp;
 
 pub use hooks::{DeclaredHook, Hooks};
@@ -310,6 +311,12 @@ pub enum SignalError {
     BadQuery(String),
     #[error("{0}")]
     Unavailable(String),
+}
+
+impl From<NotScoped> for SignalError {
+    fn from(refused: NotScoped) -> Self {
+        Self::BadQuery(refused.to_string())
+    }
 }
 
 /// The orchestrator: Kubernetes, real or simulated behind its real API.

@@ -38,6 +38,7 @@ use crate::domain::change::Change;
 use crate::domain::evidence::{EvidenceKind, Series, Taint};
 use crate::domain::id::IncidentId;
 use crate::domain::redact::{fence, redact};
+use crate::domain::signal_scope::{NotScoped, SignalScope};
 use crate::domain::speciality::Speciality;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::Topology;
@@ -69,6 +70,8 @@ pub struct ToolContext {
     pub measures: Arc<Vec<Measure>>,
     /// Label of log streams that names the service.
     pub log_label: String,
+    /// Of what metrics and logs are asked.
+    pub scope: SignalScope,
     /// `None`: memory is away, and the tools say so.
     pub recall: Option<Recall>,
     pub event_now: Timestamp,
@@ -209,6 +212,12 @@ impl From<SignalError> for TellModel {
             SignalError::BadQuery(why) => Self(format!("the query was refused: {why}")),
             SignalError::Unavailable(why) => Self(format!("not available now: {why}; use other evidence")),
         }
+    }
+}
+
+impl From<NotScoped> for TellModel {
+    fn from(refused: NotScoped) -> Self {
+        Self(format!("the query was refused: {refused}"))
     }
 }
 
@@ -354,6 +363,11 @@ fn shorten(text: &str, characters: usize) -> String {
     }
     let kept: String = text.chars().take(characters).collect();
     format!("{kept}\n[cut: {characters} of {total} characters; narrow the question to see the rest]")
+}
+
+/// Said first in a summary of what was asked: the model need not have written it.
+fn confined(of: Option<String>, query: &str) -> String {
+    of.filter(|of| query.contains(of.as_str())).map_or_else(String::new, |of| format!("of {of} alone: "))
 }
 
 /// Reads the arguments; the error names the field.

@@ -19,6 +19,7 @@ use crate::domain::intent::matcher::Matchers;
 use crate::domain::intent::silence::{CannotExpire, Consent};
 use crate::domain::time::{Timestamp, parse_span};
 use crate::flow::desk::FlowError;
+use crate::flow::listen::LogNews;
 use crate::flow::{Desk, report, silence};
 
 /// Newest verdicts of one alert that are shown.
@@ -62,7 +63,7 @@ pub(super) async fn log_news(State(desk): State<Arc<Desk>>, Query(asked): Query<
         let what = format!("since is {:?}, which is no span of time", asked.since.unwrap_or_default());
         return problem(StatusCode::BAD_REQUEST, &what, "give for example since=30m, 24h or 7d");
     };
-    let of = |service: &str| asked.service.as_deref().is_none_or(|wanted| wanted == service);
+    let of = |news: &LogNews| asked.service.as_deref().is_none_or(|wanted| wanted == news.service);
     Json(desk.ear.news(of, desk.clock.event_now() - span)).into_response()
 }
 

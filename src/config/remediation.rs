@@ -181,6 +181,13 @@ fn at_most() -> Direction {
 }
 
 impl RemediationConfig {
+    /// Key, name and query.
+    pub(super) fn success_queries(&self) -> impl Iterator<Item = (&'static str, &str, &String)> {
+        let jobs = self.job.iter().map(|job| ("remediation.job", job.name.as_str(), &job.success));
+        let hooks = self.hook.iter().map(|hook| ("remediation.hook", hook.name.as_str(), &hook.success));
+        jobs.chain(hooks).filter_map(|(key, name, success)| Some((key, name, &success.as_ref()?.query)))
+    }
+
     pub fn validate(&self) -> Result<(), ConfigError> {
         let wrong = |key, reason: String, remedy| Err(ConfigError::Value { key, reason, remedy });
         if !(0.05..=300.0).contains(&self.look_seconds) {

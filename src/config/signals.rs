@@ -4,9 +4,13 @@
 
 mod http;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
+use super::ConfigError;
 use crate::domain::root_cause::{SignalClass, Worse};
+use crate::domain::signal_scope::SignalScope;
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -300,10 +304,54 @@ impl super::Signals {
             prometheus: super::BackendAccess::default(),
             loki: super::BackendAccess::default(),
             log_service_label: super::default_log_label(),
+            cluster_label: None,
+            log_cluster_label: None,
             watch_logs: true,
             baseline_days: super::default_baseline_days(),
             query: defaults(),
             edges: default_edges(),
         }
     }
+
+    /// Of what metrics and logs are asked about these clusters; about none in particular: of everything.
+    pub fn scope(&self, clusters: &BTreeSet<&str>) -> SignalScope {
+        SignalScope::of(self.cluster_label.as_deref(), self.log_cluster_label.as_deref(), clusters)
+    }
+
+    /// `remediation`: what its success is measured by is asked about an incident, too.
+    pub(super) fn validate(&self, remediation: &super::RemediationConfig) -> Result<(), ConfigError> {
+        let wrong = |key, reason: String, remedy| Err(ConfigError::Value { key, reason, remedy });
+        let (metrics, logs) = (self.cluster_label.as_deref(), self.log_cluster_label.as_deref());
+        for (key, label) in [("signals.cluster_label", metrics), ("signals.log_cluster_label", logs)] {
+            if let Some(label) = label.filter(|label| !is_label(label)) {
+                let reason = format!("{label:?} is no name of a label: letters, digits and _, no digit first");
+                return wrong(
+                    key,
+                    reason,
+                    "Give for example \"cluster\", or leave it out to ask of all clusters at once.",
+                );
+            }
+        }
+        if logs == Some(self.log_service_label.as_str()) {
+            let reason = format!("{:?} is signals.log_service_label, which names the service", self.log_service_label);
+            return wrong("signals.log_cluster_label", reason, "Give the label of streams that names the cluster.");
+        }
+        let queries = self.query.iter().map(|query| ("signals.query", query.name.as_str(), &query.promql));
+        let edges = self.edges.iter().map(|edge| ("signals.edges", edge.name.as_str(), &edge.promql));
+        let scope = SignalScope::of_any(metrics, logs);
+        for (key, name, promql) in queries.chain(edges).chain(remediation.success_queries()) {
+            if let Err(refused) = scope.promql(promql) {
+                let remedy = "With signals.cluster_label each query must be PromQL that midwatch can read.";
+                return wrong(key, format!("{name}: {refused}"), remedy);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As Prometheus and Loki have always allowed them; metrics alone may have others.
+fn is_label(name: &str) -> bool {
+    !name.starts_with(|first: char| first.is_ascii_digit())
+        && !name.is_empty()
+        && name.chars().all(|one| one.is_ascii_alphanumeric() || one == '_')
 }

@@ -51,3 +51,22 @@ fn secrets_come_from_the_environment_and_are_not_printed() {
         "m.toml:2: the environment variable NOPE is not set",
     );
 }
+
+#[test]
+fn a_label_of_clusters_is_a_label_and_every_query_can_be_asked_with_it() {
+    let signals = |more: &str| format!("[signals]\nprometheus_url = \"http://p\"\n{more}");
+    // The built-in queries can, whatever they hold.
+    check(&signals("cluster_label = \"k8s_cluster\"\n"), "cluster_label: Some(\"k8s_cluster\")");
+    for (key, label) in [("cluster_label", "k8s.cluster"), ("log_cluster_label", ""), ("cluster_label", "1st")] {
+        let told = format!("`signals.{key}`: {label:?} is no name of a label");
+        check(&signals(&format!("{key} = \"{label}\"\n")), &told);
+    }
+    check(&signals("log_cluster_label = \"app\"\n"), "\"app\" is signals.log_service_label, which names the service");
+    let query = "[[signals.query]]\nname = \"odd\"\nclass = \"load\"\npromql = \"sum(rate(a[5m]\"\nfloor = 1.0\n";
+    check(&signals(query), "sum(rate(a[5m]");
+    let told = "`signals.query`: odd: it cannot be asked of cluster!=\"\" alone: this is not valid PromQL";
+    check(&signals(&format!("cluster_label = \"cluster\"\n{query}")), told);
+    let hook = "[[remediation.hook]]\nname = \"purge\"\ndescription = \"Empties it.\"\nurl = \"http://p\"\n\
+                success = { query = \"up{\", label = \"service\", bound = 1.0 }\n";
+    check(&signals(&format!("cluster_label = \"cluster\"\n{hook}")), "`remediation.hook`: purge: it cannot be asked");
+}

@@ -27,3 +27,48 @@ pub fn none_of(configured: &str, service: &str) -> String {
         quoted(service)
     )
 }
+
+/// One of a stream selector, such as `app="pay"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamMatcher<'a> {
+    pub label: &'a str,
+    pub operator: &'static str,
+    pub value: String,
+}
+
+/// Those between the opening brace, behind which the text begins, and the closing one; `None`: malformed.
+pub fn matchers_of(mut rest: &str) -> Option<Vec<StreamMatcher<'_>>> {
+    let mut matchers = vec![];
+    loop {
+        rest = rest.trim_start();
+        if rest.starts_with('}') {
+            return Some(matchers);
+        }
+        let (label, after) = rest.split_at(rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))?);
+        rest = after.trim_start();
+        let is_named = !label.is_empty();
+        let operator = ["=~", "!~", "!=", "="].into_iter().find(|operator| is_named && rest.starts_with(operator))?;
+        rest = rest[operator.len()..].trim_start();
+        let (value, after) = string(rest)?;
+        matchers.push(StreamMatcher { label, operator, value });
+        rest = after.trim_start();
+        rest = rest.strip_prefix(',').unwrap_or(rest);
+    }
+}
+
+fn string(text: &str) -> Option<(String, &str)> {
+    if let Some(raw) = text.strip_prefix('`') {
+        let end = raw.find('`')?;
+        return Some((raw[..end].to_owned(), &raw[end + 1..]));
+    }
+    let mut characters = text.strip_prefix('"')?.char_indices();
+    let mut value = String::new();
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '"' => return Some((value, &text[at + 2..])),
+            '\\' => value.push(characters.next()?.1),
+            other => value.push(other),
+        }
+    }
+    None
+}

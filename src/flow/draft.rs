@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use super::desk::Desk;
 use super::execute::{About, Hands, facts, patiently};
+use super::reach;
 use crate::domain::action::Action;
 use crate::domain::id::EvidenceId;
 use crate::domain::incident::Incident;
 use crate::domain::plan::{self, BlastRadius, Plan, SuccessCheck, Surroundings};
 use crate::domain::policy::{Ruling, Stage};
+use crate::domain::signal_scope::SignalScope;
 use crate::domain::topology::Topology;
 use crate::ports::ClusterError;
 
@@ -24,6 +26,7 @@ pub(super) struct Wanted<'a> {
 
 pub(super) async fn draft(desk: &Desk, topology: &Topology, wanted: Wanted<'_>) -> Result<(Plan, Ruling), String> {
     let Wanted { incident, service, action, because, checks, evidence, requester } = wanted;
+    let checks = scoped(&reach::scope(desk, incident), checks)?;
     let hands = Hands::of(desk);
     let blast = blast(&hands, topology, service, &action).await.map_err(|error| error.to_string())?;
     let (blast_now, requester_now) = (blast.clone(), requester.as_deref());
@@ -64,6 +67,15 @@ pub(super) async fn draft(desk: &Desk, topology: &Topology, wanted: Wanted<'_>) 
         action,
     };
     Ok((plan, ruling))
+}
+
+/// Another cluster's service of that name, if it is well, would say that ours is.
+fn scoped(scope: &SignalScope, checks: Vec<SuccessCheck>) -> Result<Vec<SuccessCheck>, String> {
+    let scoped = |check: SuccessCheck| match scope.promql(&check.query) {
+        Ok(query) => Ok(SuccessCheck { query, ..check }),
+        Err(refused) => Err(format!("the check {} of {} cannot be read: {refused}", check.signal, check.service)),
+    };
+    checks.into_iter().map(scoped).collect()
 }
 
 pub(super) async fn blast(

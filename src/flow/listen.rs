@@ -18,6 +18,7 @@ use serde::Serialize;
 use tracing::{debug, warn};
 
 use super::desk::{Desk, FlowError};
+use crate::domain::alert::Labels;
 use crate::domain::log_template::novelty::Novelty;
 use crate::domain::log_template::rates::{News, Rates};
 use crate::domain::redact::redact;
@@ -45,6 +46,9 @@ const SILENCE_EVERY: u64 = 5;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LogNews {
     pub service: String,
+    /// As its stream says, where `signals.log_cluster_label` says how.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// Event time of the line, or when the silence was noticed.
     pub at: Timestamp,
     /// `new`, `more_often` or `vanished`
@@ -58,8 +62,9 @@ pub struct LogNews {
 
 impl fmt::Display for LogNews {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { service, at, kind, template, count, usual } = self;
-        write!(f, "{} {service}: ", at.clock_time())?;
+        let Self { service, cluster, at, kind, template, count, usual } = self;
+        let of = cluster.as_ref().map(|cluster| format!(" of {cluster}")).unwrap_or_default();
+        write!(f, "{} {service}{of}: ", at.clock_time())?;
         match *kind {
             "vanished" => write!(f, "silent for {count} min, usually {usual:.1} lines a minute: {template}"),
             "more_often" => write!(f, "{count} lines in a minute, usually {usual:.1}: {template}"),
@@ -90,14 +95,35 @@ impl Ear {
         act(&mut self.heard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// News of these services from `from` on, oldest first.
-    pub fn news(&self, of: impl Fn(&str) -> bool, from: Timestamp) -> Vec<LogNews> {
-        self.with(|heard| heard.news.iter().filter(|news| news.at >= from && of(&news.service)).cloned().collect())
+    /// What is news from `from` on, oldest first.
+    pub fn news(&self, of: impl Fn(&LogNews) -> bool, from: Timestamp) -> Vec<LogNews> {
+        self.with(|heard| heard.news.iter().filter(|news| news.at >= from && of(news)).cloned().collect())
     }
 
     /// Minutes listened to, and minutes that were cut short.
     pub fn minutes(&self) -> (u64, u64) {
         self.with(|heard| (heard.minutes, heard.cut))
+    }
+}
+
+/// The labels of streams that say whose they are.
+#[derive(Clone, Copy)]
+struct Names<'a> {
+    service: &'a str,
+    cluster: Option<&'a str>,
+}
+
+/// Between the service and its cluster; no label has it.
+const BETWEEN: char = '\u{1f}';
+
+impl Names<'_> {
+    /// What is counted together: a service, of one cluster where they are told apart.
+    fn counted(&self, labels: &Labels) -> Option<String> {
+        let service = labels.get(self.service)?;
+        Some(match self.cluster.and_then(|label| labels.get(label)) {
+            Some(cluster) => format!("{service}{BETWEEN}{cluster}"),
+            None => service.clone(),
+        })
     }
 }
 
@@ -111,7 +137,7 @@ struct Span {
 
 impl Heard {
     /// Counts the lines of a span and notes what is news in them.
-    fn take(&mut self, label: &str, span: Span, mut lines: Vec<LogLine>) {
+    fn take(&mut self, names: Names<'_>, span: Span, mut lines: Vec<LogLine>) {
         self.minutes += 1;
         self.unheard += span.start.since(span.from);
         if lines.len() >= LINES {
@@ -121,14 +147,14 @@ impl Heard {
         }
         lines.sort_by_key(|line| line.at);
         for line in &lines {
-            let Some(service) = line.labels.get(label) else { continue };
-            if let Some(news) = self.rates.observe(service, line.at - self.unheard, &line.line) {
-                self.note(service, line.at, news);
+            let Some(counted) = names.counted(&line.labels) else { continue };
+            if let Some(news) = self.rates.observe(&counted, line.at - self.unheard, &line.line) {
+                self.note(&counted, line.at, news);
             }
         }
         if self.minutes.is_multiple_of(SILENCE_EVERY) {
-            for (service, news) in self.rates.all_vanished(span.end - self.unheard) {
-                self.note(&service, span.end, news);
+            for (counted, news) in self.rates.all_vanished(span.end - self.unheard) {
+                self.note(&counted, span.end, news);
             }
         }
         while self.news.front().is_some_and(|news| span.end.since(news.at) > KEPT_FOR) {
@@ -136,7 +162,11 @@ impl Heard {
         }
     }
 
-    fn note(&mut self, service: &str, at: Timestamp, news: News) {
+    fn note(&mut self, counted: &str, at: Timestamp, news: News) {
+        let (service, cluster) = match counted.split_once(BETWEEN) {
+            Some((service, cluster)) => (service, Some(cluster)),
+            None => (counted, None),
+        };
         let kind = match news.novelty {
             Novelty::New => "new",
             Novelty::MoreOften => "more_often",
@@ -145,17 +175,19 @@ impl Heard {
             Novelty::LessOften => return,
         };
         let template = redact(&news.template);
-        let known = |one: &&LogNews| one.kind == "vanished" && one.template == template && one.service == service;
+        let is_same = |one: &LogNews| one.service == service && one.cluster.as_deref() == cluster;
+        let known = |one: &&LogNews| one.kind == "vanished" && one.template == template && is_same(one);
         // A silence lasts: it is told once.
         if kind == "vanished" && self.news.iter().rev().find(known).is_some() {
             return;
         }
-        debug!(service, kind, template, "log news");
+        debug!(service, cluster, kind, template, "log news");
         if self.news.len() >= KEPT {
             self.news.pop_front();
         }
         let News { count, usual, .. } = news;
-        self.news.push_back(LogNews { service: service.to_owned(), at, kind, template, count, usual });
+        let (service, cluster) = (service.to_owned(), cluster.map(str::to_owned));
+        self.news.push_back(LogNews { service, cluster, at, kind, template, count, usual });
     }
 }
 
@@ -167,12 +199,12 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
     };
     // What was heard before is read up again: it must not count twice.
     desk.ear.with(|heard| *heard = Heard::default());
-    let label = config.log_service_label.clone();
-    let query = format!("{{{label}=~\".+\"}} |~ \"{TROUBLE}\"");
+    let names = Names { service: &config.log_service_label, cluster: config.log_cluster_label.as_deref() };
+    let query = format!("{{{}=~\".+\"}} |~ \"{TROUBLE}\"", names.service);
     let mut from = desk.clock.event_now() - SETTLED - BEFORE;
     for _ in 0..PARTS {
         let end = from + BEFORE / PARTS;
-        from = hear(&desk, signals.as_ref(), &query, &label, Span { from, start: from, end }).await;
+        from = hear(&desk, signals.as_ref(), &query, names, Span { from, start: from, end }).await;
         if desk.stopping() {
             return Ok(());
         }
@@ -184,16 +216,16 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
             _ = stop.changed() => return Ok(()),
         }
         let end = desk.clock.event_now() - SETTLED;
-        from = hear(&desk, signals.as_ref(), &query, &label, Span { from, start: from.max(end - GAP), end }).await;
+        from = hear(&desk, signals.as_ref(), &query, names, Span { from, start: from.max(end - GAP), end }).await;
     }
     Ok(())
 }
 
 /// Reads and counts one span; gives until when the logs are known now.
-async fn hear(desk: &Desk, signals: &dyn Signals, query: &str, label: &str, span: Span) -> Timestamp {
+async fn hear(desk: &Desk, signals: &dyn Signals, query: &str, names: Names<'_>, span: Span) -> Timestamp {
     match signals.logs(query, span.start, span.end, LINES).await {
         Ok(lines) => {
-            desk.ear.with(|heard| heard.take(label, span, lines));
+            desk.ear.with(|heard| heard.take(names, span, lines));
             span.end
         }
         // Said once a minute at most; the incident's own look at the logs says it to people.
@@ -207,10 +239,10 @@ async fn hear(desk: &Desk, signals: &dyn Signals, query: &str, label: &str, span
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::alert::Labels;
 
     const START: Timestamp = Timestamp::from_secs(1_795_000_000);
     const MINUTE: Duration = Duration::from_secs(60);
+    const APP: Names<'static> = Names { service: "app", cluster: None };
 
     /// Minute after minute: so many lines of each text, of the service `pay`.
     fn feed(heard: &mut Heard, minutes: std::ops::Range<u32>, texts: &[(&str, u32)]) {
@@ -222,7 +254,7 @@ mod tests {
                 labels: Labels::from([("app".into(), "pay".into())]),
                 line: text.to_owned(),
             });
-            heard.take("app", Span { from: start, start, end: start + MINUTE }, lines.collect());
+            heard.take(APP, Span { from: start, start, end: start + MINUTE }, lines.collect());
         }
     }
 
@@ -254,9 +286,35 @@ mod tests {
         // Half an hour with more lines than are read, then half an hour in which the logs were away.
         feed(&mut heard, 40..70, &[("error: slow answer of ledger", LINES as u32)]);
         let (from, start) = (START + MINUTE * 70, START + MINUTE * 100);
-        heard.take("app", Span { from, start, end: start + MINUTE }, vec![]);
+        heard.take(APP, Span { from, start, end: start + MINUTE }, vec![]);
         feed(&mut heard, 101..110, &usual);
         assert_eq!(told(&heard), []);
         assert_eq!((heard.cut, heard.unheard), (30, MINUTE * 60));
+    }
+
+    #[test]
+    fn a_service_of_another_cluster_is_counted_and_told_apart() {
+        let names = Names { cluster: Some("cluster"), ..APP };
+        let mut heard = Heard::default();
+        let mut minute = |at: u32, texts: &[(&str, &str, u32)]| {
+            let start = START + MINUTE * at;
+            let line = |(cluster, text, count): &(&str, &str, u32)| {
+                let labels = Labels::from([("app".into(), "pay".into()), ("cluster".into(), (*cluster).into())]);
+                let at = move |number: u32| start + Duration::from_millis(u64::from(number) * 10);
+                let line = (*text).to_owned();
+                (0..*count).map(move |number| LogLine { at: at(number), labels: labels.clone(), line: line.clone() })
+            };
+            let lines = texts.iter().flat_map(line).collect();
+            heard.take(names, Span { from: start, start, end: start + MINUTE }, lines);
+        };
+        for at in 0..40 {
+            minute(at, &[("eu", "error: slow answer of ledger", 12), ("us", "error: no route to bank", 12)]);
+        }
+        // Known in us, and new in eu.
+        minute(40, &[("eu", "error: no route to bank", 2), ("us", "error: no route to bank", 12)]);
+        let told: Vec<String> = heard.news.iter().map(LogNews::to_string).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].ends_with(" pay of eu: never written before: error: no route to bank"), "{told:?}");
+        assert_eq!(serde_json::to_value(&heard.news[0]).unwrap()["cluster"], "eu");
     }
 }

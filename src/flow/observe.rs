@@ -26,6 +26,7 @@ use crate::domain::id::{Digest, EvidenceId, IncidentId};
 use crate::domain::incident::Incident;
 use crate::domain::redact::redact;
 use crate::domain::root_cause::{EdgeReading, Gauge, Picture, Reading, Worse, amount, read};
+use crate::domain::signal_scope::{NotScoped, SignalScope};
 use crate::domain::time::Timestamp;
 use crate::domain::topology::{EdgeKind, Topology};
 use crate::ports::{SignalError, Signals, Warned, Window};
@@ -159,12 +160,14 @@ pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) ->
     say("Reading signals and traces, and looking at the cluster and its changes.");
     let alerts = picture.alerts.clone();
     let unseen = reach::out_of_sight(desk, incident);
+    let scope = reach::scope(desk, incident);
     let cluster = desk.cluster.as_ref().filter(|_| unseen.is_none());
     // All answer at their own pace; what was seen is noted in one order, so that evidence is numbered
     // alike in every run.
     let (_, looked, changes, traced) = futures::join!(
         async {
             if let (Some(signals), Some(config)) = (&desk.signals, &desk.config.signals) {
+                let config = Scoped { config, scope: &scope };
                 measure(signals.as_ref(), config, incident, event_now, dossier, &mut picture).await;
             }
         },
@@ -190,8 +193,9 @@ pub async fn picture(desk: &Desk, incident: &Incident, dossier: &mut Dossier) ->
     topology_evidence(event_now, dossier, &mut picture);
     if let (Some(signals), Some(config)) = (&desk.signals, &desk.config.signals) {
         say("Reading logs.");
+        let config = Scoped { config, scope: &scope };
         log_signs(signals.as_ref(), config, incident, event_now, dossier, &mut picture).await;
-        heard_before(desk, incident, event_now, dossier, &mut picture);
+        heard_before(desk, incident, &scope, event_now, dossier, &mut picture);
     }
     match traced {
         Some(Ok(traced)) => traced.note(event_now, dossier, &mut picture),
@@ -243,9 +247,16 @@ fn alerts_evidence(incident: &Incident, dossier: &mut Dossier, event_now: Timest
     dossier.add(exhibit, event_now)
 }
 
+/// What is asked, and of which clusters.
+#[derive(Clone, Copy)]
+struct Scoped<'a> {
+    config: &'a SignalsConfig,
+    scope: &'a SignalScope,
+}
+
 async fn measure(
     signals: &dyn Signals,
-    config: &SignalsConfig,
+    Scoped { config, scope }: Scoped<'_>,
     incident: &Incident,
     event_now: Timestamp,
     dossier: &mut Dossier,
@@ -261,35 +272,42 @@ async fn measure(
         end: start - GAP,
         step: BASELINE_STEP,
     };
-    let queries: Vec<(&str, &str)> = config
+    let queries: Vec<(&str, Result<String, NotScoped>)> = config
         .query
         .iter()
-        .map(|query| (query.name.as_str(), query.promql.as_str()))
-        .chain(config.edges.iter().map(|edge| (edge.name.as_str(), edge.promql.as_str())))
+        .map(|query| (query.name.as_str(), &query.promql))
+        .chain(config.edges.iter().map(|edge| (edge.name.as_str(), &edge.promql)))
+        .map(|(name, promql)| (name, scope.promql(promql)))
         .collect();
     type Usual = Result<Vec<Series>, SignalError>;
     type Answer = (Result<Warned, SignalError>, Usual);
     let asked: Vec<BoxFuture<'_, Answer>> = queries
         .iter()
         .map(|(_, promql)| {
-            async move { futures::join!(signals.range_warned(promql, recent), signals.range(promql, past)) }.boxed()
+            async move {
+                match promql {
+                    Ok(promql) => futures::join!(signals.range_warned(promql, recent), signals.range(promql, past)),
+                    Err(refused) => (Err(refused.clone().into()), Ok(vec![])),
+                }
+            }
+            .boxed()
         })
         .collect();
     let answered: Vec<Answer> = futures::stream::iter(asked).buffered(4).collect().await;
-    let mut answers: BTreeMap<usize, (Vec<Series>, Vec<Series>)> = BTreeMap::new();
-    for (at, ((name, _), (now, before))) in queries.iter().zip(answered).enumerate() {
+    let mut answers: BTreeMap<usize, (String, Vec<Series>, Vec<Series>)> = BTreeMap::new();
+    for (at, ((name, promql), (now, before))) in queries.into_iter().zip(answered).enumerate() {
         let mut unread = |what: &str, error| {
             dossier.unread(EvidenceKind::Metric, "prometheus", &format!("{what}{}", name.replace('_', " ")), &error);
         };
-        let Ok(now) = now.map_err(|error| unread("", error)) else { continue };
+        let (Ok(promql), Ok(now)) = (promql, now.map_err(|error| unread("", error))) else { continue };
         let before = before.map_err(|error| unread("the usual ", error)).unwrap_or_default();
         if let Some(warning) = now.warnings.first() {
             unread("a part of ", SignalError::Unavailable(warning.clone()));
         }
-        answers.insert(at, (now.series, before));
+        answers.insert(at, (promql, now.series, before));
     }
     for (at, query) in config.query.iter().enumerate() {
-        let Some((now, before)) = answers.remove(&at) else { continue };
+        let Some((promql, now, before)) = answers.remove(&at) else { continue };
         let gauge = Gauge { floor: query.floor, worse: query.worse, limit: query.limit };
         let readings = readings(&now, &before, gauge, |series| node_of(series, &query.label));
         let odd: Vec<_> = readings.iter().filter(|reading| reading.3 >= 1.0).collect();
@@ -313,7 +331,7 @@ async fn measure(
                 Exhibit {
                     kind: EvidenceKind::Metric,
                     source: "prometheus",
-                    query: &query.promql,
+                    query: &promql,
                     summary: format!(
                         "{}: {}",
                         query.name.replace('_', " "),
@@ -340,7 +358,7 @@ async fn measure(
         }));
     }
     for (offset, query) in config.edges.iter().enumerate() {
-        let Some((now, before)) = answers.remove(&(config.query.len() + offset)) else { continue };
+        let Some((promql, now, before)) = answers.remove(&(config.query.len() + offset)) else { continue };
         let gauge = Gauge { floor: query.floor, worse: Worse::Higher, limit: None };
         let name = |series: &Series| Some(format!("{}\u{1f}{}", series.label("client")?, series.label("server")?));
         let readings = readings(&now, &before, gauge, name);
@@ -367,7 +385,7 @@ async fn measure(
             Exhibit {
                 kind: EvidenceKind::Metric,
                 source: "prometheus",
-                query: &query.promql,
+                query: &promql,
                 summary: format!("{}: {} of the call edges deviate", query.name.replace('_', " "), odd.len()),
                 body: lines.join("\n"),
                 series: kept,

@@ -1,9 +1,12 @@
 //! Which incidents lie in the cluster that is configured. What is read there says nothing of another cluster,
 //! and what has a name there is another object elsewhere.
 
+use std::collections::BTreeSet;
+
 use super::desk::Desk;
 use crate::domain::alert::DEFAULT_CLUSTER;
 use crate::domain::incident::Incident;
+use crate::domain::signal_scope::SignalScope;
 
 /// Why nothing can be done about the incident through the cluster that is configured.
 pub fn beyond(desk: &Desk, incident: &Incident) -> Option<String> {
@@ -34,6 +37,25 @@ fn one_name<'a>(watched: Option<Option<&'a str>>, cluster: &'a str) -> &'a str {
     }
 }
 
+/// Of what metrics and logs are asked about the incident: of all clusters that its alerts came from.
+pub fn scope(desk: &Desk, incident: &Incident) -> SignalScope {
+    let clusters = said(here(desk), &incident.clusters());
+    desk.config.signals.as_ref().map(|signals| signals.scope(&clusters)).unwrap_or_default()
+}
+
+/// None, where it is not known of its own. A look around that belongs to no alerts has none.
+fn said<'a>(here: Option<&'a str>, clusters: &[&'a str]) -> BTreeSet<&'a str> {
+    let name = |cluster: &&'a str| match *cluster {
+        "" => None,
+        DEFAULT_CLUSTER => here,
+        cluster => Some(cluster),
+    };
+    match clusters.first().and_then(name) {
+        Some(_) => clusters.iter().filter_map(name).collect(),
+        None => BTreeSet::new(),
+    }
+}
+
 fn here(desk: &Desk) -> Option<&str> {
     desk.config.kubernetes.as_ref()?.cluster.as_deref()
 }
@@ -60,6 +82,15 @@ mod tests {
             ["eu-1", "eu-1", "us-1"]
         );
         assert_eq!([one_name(Some(None), "eu-1"), one_name(None, "eu-1")], [DEFAULT_CLUSTER, "eu-1"]);
+    }
+
+    #[test]
+    fn signals_are_asked_of_the_clusters_that_are_said() {
+        assert_eq!(said(None, &["eu-1"]), ["eu-1"].into());
+        assert_eq!(said(Some("eu-1"), &[DEFAULT_CLUSTER, "us-1"]), ["eu-1", "us-1"].into());
+        assert_eq!(said(None, &["eu-1", DEFAULT_CLUSTER, "us-1"]), ["eu-1", "us-1"].into());
+        let nowhere = [said(None, &[DEFAULT_CLUSTER, "us-1"]), said(Some("eu-1"), &[""])];
+        assert_eq!(nowhere, [BTreeSet::new(), BTreeSet::new()]);
     }
 
     #[test]

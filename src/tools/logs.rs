@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Backend, Draft, TellModel, Terms, Tool, ToolContext, arguments, schema, window};
+use super::{Backend, Draft, TellModel, Terms, Tool, ToolContext, arguments, confined, schema, window};
 use crate::domain::evidence::{EvidenceKind, Taint};
 use crate::domain::log_event::events;
-use crate::domain::log_stream::{self, candidates, none_of, quoted};
+use crate::domain::log_stream::{candidates, matchers_of, none_of, quoted};
 use crate::domain::log_template::template_of;
+use crate::domain::signal_scope::SignalScope;
 use crate::domain::time::{Timestamp, spoken};
 use crate::ports::{LogLine, SignalError, Signals, ToolSchema};
 
@@ -61,10 +62,13 @@ impl Tool for Logs {
         let Arguments { service, contains, query, minutes, until, limit } = arguments(value)?;
         let (query, service) = match (query, service) {
             (Some(query), None) if contains.is_none() => (query, None),
-            (None, Some(service)) => (selector(&context.log_label, &service, contains.as_deref()), Some(service)),
+            (None, Some(service)) => {
+                (selector(&context.scope, &context.log_label, &service, contains.as_deref()), Some(service))
+            }
             _ => return Err(TellModel("give either `service` (and `contains`), or `query`".to_owned())),
         };
         judge_logql(&query)?;
+        let query = context.scope.logql(&query)?;
         let (start, end) = window(minutes, until, context)?;
         let limit = limit.unwrap_or(200).clamp(1, MAX_LINES);
         let signals = context.signals.as_ref().ok_or_else(|| TellModel("no log backend is configured".to_owned()))?;
@@ -76,12 +80,13 @@ impl Tool for Logs {
         let Asked { query, lines, unsure } = asked;
         let templates = count(&lines);
         let covered = covered(&lines, limit, start, end);
+        let of = confined(context.scope.of_logs(), &query);
         let summary = match templates.first() {
-            None => format!("no line matches, {covered}{unsure}"),
+            None => format!("{of}no line matches, {covered}{unsure}"),
             Some((template, count)) => {
                 let most = if lines.len() == limit { " newest" } else { "" };
                 format!(
-                    "{}{most} lines, {covered}, in {} templates; {count} x {template}",
+                    "{of}{}{most} lines, {covered}, in {} templates; {count} x {template}",
                     lines.len(),
                     templates.len()
                 )
@@ -131,10 +136,13 @@ impl Asked {
             }
             return Ok(self);
         };
-        match label_of(signals, &context.log_label, &service, (start, end)).await {
-            Ok(None) => return said_nothing(none_of(&context.log_label, &service)),
+        match label_of(signals, &context.scope, &context.log_label, &service, (start, end)).await {
+            Ok(None) => {
+                let of = context.scope.of_logs().map(|of| format!(" where {of}")).unwrap_or_default();
+                return said_nothing(format!("{}{of}", none_of(&context.log_label, &service)));
+            }
             Ok(Some(label)) if label != context.log_label => {
-                self.query = selector(label, &service, contains.as_deref());
+                self.query = selector(&context.scope, label, &service, contains.as_deref());
                 self.lines = signals.logs(&self.query, start, end, limit).await?;
             }
             Ok(Some(_)) => {}
@@ -147,12 +155,13 @@ impl Asked {
 /// The first label under which there are streams of the service; `None`: there are none.
 pub async fn label_of<'a>(
     signals: &dyn Signals,
+    scope: &SignalScope,
     configured: &'a str,
     service: &str,
     (start, end): (Timestamp, Timestamp),
 ) -> Result<Option<&'a str>, SignalError> {
     for label in candidates(configured) {
-        if signals.streams(&log_stream::selector(label, service), start, end).await? > 0 {
+        if signals.streams(&scope.streams(label, service), start, end).await? > 0 {
             return Ok(Some(label));
         }
     }
@@ -195,9 +204,9 @@ fn stream_selector(query: &str) -> &str {
 }
 
 /// Text of the model inside our own query.
-fn selector(label: &str, service: &str, contains: Option<&str>) -> String {
+fn selector(scope: &SignalScope, label: &str, service: &str, contains: Option<&str>) -> String {
     let filter = contains.map(|text| format!(" |= {}", quoted(text))).unwrap_or_default();
-    format!("{}{filter}", log_stream::selector(label, service))
+    format!("{}{filter}", scope.streams(label, service))
 }
 
 fn count(lines: &[LogLine]) -> Vec<(String, usize)> {
@@ -273,10 +282,10 @@ fn judge_logql(query: &str) -> Result<(), TellModel> {
     let Some(rest) = query.trim().strip_prefix('{') else {
         return tell("start with a stream selector such as {app=\"cart\"}; only lines can be asked for, not rates");
     };
-    let Some(matchers) = selector_matchers(rest) else {
+    let Some(matchers) = matchers_of(rest) else {
         return tell("the stream selector is not valid: write {label=\"value\", other=~\"pattern\"}");
     };
-    if !matchers.iter().any(|(operator, value)| *operator == "=" && !value.is_empty()) {
+    if !matchers.iter().any(|matcher| matcher.operator == "=" && !matcher.value.is_empty()) {
         return tell(
             "the stream selector needs at least one equality such as app=\"cart\"; patterns alone read everything",
         );
@@ -284,45 +293,10 @@ fn judge_logql(query: &str) -> Result<(), TellModel> {
     Ok(())
 }
 
-/// (operator, value) of each matcher up to the closing brace; `None`: malformed.
-fn selector_matchers(mut rest: &str) -> Option<Vec<(&'static str, String)>> {
-    let mut matchers = vec![];
-    loop {
-        rest = rest.trim_start();
-        if rest.starts_with('}') {
-            return Some(matchers);
-        }
-        let name = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))?;
-        rest = rest[name..].trim_start();
-        let operator = ["=~", "!~", "!=", "="].into_iter().find(|operator| name > 0 && rest.starts_with(operator))?;
-        rest = rest[operator.len()..].trim_start();
-        let (value, after) = string(rest)?;
-        matchers.push((operator, value));
-        rest = after.trim_start();
-        rest = rest.strip_prefix(',').unwrap_or(rest);
-    }
-}
-
-fn string(text: &str) -> Option<(String, &str)> {
-    if let Some(raw) = text.strip_prefix('`') {
-        let end = raw.find('`')?;
-        return Some((raw[..end].to_owned(), &raw[end + 1..]));
-    }
-    let mut characters = text.strip_prefix('"')?.char_indices();
-    let mut value = String::new();
-    while let Some((at, character)) = characters.next() {
-        match character {
-            '"' => return Some((value, &text[at + 2..])),
-            '\\' => value.push(characters.next()?.1),
-            other => value.push(other),
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::log_stream::StreamMatcher;
 
     fn allowed(query: &str) -> bool {
         judge_logql(query).is_ok()
@@ -371,9 +345,9 @@ mod tests {
 
     #[test]
     fn text_of_the_model_cannot_leave_its_quotes() {
-        let query = selector("app", r#"x"} or {app=~".+"#, Some(r#"a"b\"#));
+        let query = selector(&SignalScope::default(), "app", r#"x"} or {app=~".+"#, Some(r#"a"b\"#));
         assert_eq!(query, r#"{app="x\"} or {app=~\".+"} |= "a\"b\\""#);
-        let matchers = selector_matchers(&query[1..]).unwrap();
-        assert_eq!(matchers, [("=", r#"x"} or {app=~".+"#.to_owned())]);
+        let matchers = matchers_of(&query[1..]).unwrap();
+        assert_eq!(matchers, [StreamMatcher { label: "app", operator: "=", value: r#"x"} or {app=~".+"#.into() }]);
     }
 }

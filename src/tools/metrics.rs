@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::promql::{MAX_POINTS, judge_promql};
-use super::{Backend, Draft, TellModel, Terms, Tool, ToolContext, arguments, schema, window};
+use super::{Backend, Draft, TellModel, Terms, Tool, ToolContext, arguments, confined, schema, window};
 use crate::domain::evidence::{EvidenceKind, Series, Taint};
 use crate::domain::time::Timestamp;
 use crate::ports::{Signals, ToolSchema, Warned, Window};
@@ -53,6 +53,7 @@ impl Tool for MetricsRange {
     async fn call(&self, value: Value, context: &ToolContext) -> Result<Draft, TellModel> {
         let RangeArguments { query, minutes, until } = arguments(value)?;
         judge_promql(&query)?;
+        let query = context.scope.promql(&query)?;
         let (start, end) = window(minutes, until, context)?;
         let window = window_of(start, end);
         let Warned { series, warnings } = signals(context)?.range_warned(&query, window).await?;
@@ -69,7 +70,8 @@ impl Tool for MetricsRange {
                 first.line
             ),
         };
-        let summary = format!("{}{summary}", in_part(&warnings));
+        let of = confined(context.scope.of_metrics(), &query);
+        let summary = format!("{}{of}{summary}", in_part(&warnings));
         let series = digests.iter().take(SHOWN).map(|digest| digest.series.clone()).collect();
         Ok(draft(query, summary, lines, series))
     }
@@ -103,6 +105,7 @@ impl Tool for MetricsNow {
     async fn call(&self, value: Value, context: &ToolContext) -> Result<Draft, TellModel> {
         let NowArguments { query, at } = arguments(value)?;
         judge_promql(&query)?;
+        let query = context.scope.promql(&query)?;
         let at = at.unwrap_or(context.event_now).min(context.event_now);
         let Warned { mut series, warnings } = signals(context)?.instant_warned(&query, at).await?;
         series.retain(|series| series.last().is_some());
@@ -113,7 +116,8 @@ impl Tool for MetricsNow {
             None => "no data: wrong name or labels, or nothing was measured".to_owned(),
             Some(first) => format!("{} series at {}; largest: {first}", lines.len(), at.clock_time()),
         };
-        let summary = format!("{}{summary}", in_part(&warnings));
+        let of = confined(context.scope.of_metrics(), &query);
+        let summary = format!("{}{of}{summary}", in_part(&warnings));
         Ok(draft(query, summary, lines, series))
     }
 }
@@ -154,7 +158,10 @@ impl Tool for GoldenSignals {
         let (start, end) = window(minutes, until, context)?;
         let (signals, window) = (signals(context)?, window_of(start, end));
         let asked = context.measures.iter().map(|measure| async move {
-            let answer = signals.range_warned(&measure.promql, window).await;
+            let answer = match context.scope.promql(&measure.promql) {
+                Ok(promql) => signals.range_warned(&promql, window).await,
+                Err(refused) => Err(refused.into()),
+            };
             (measure, answer)
         });
         let (mut lines, mut kept, mut away, mut warned) = (vec![], vec![], 0, vec![]);
@@ -176,8 +183,9 @@ impl Tool for GoldenSignals {
         if lines.is_empty() && away > 0 {
             return Err(TellModel("the metrics backend did not answer; use other evidence".to_owned()));
         }
+        let of = context.scope.of_metrics().map(|of| format!(" where {of}")).unwrap_or_default();
         let summary = format!(
-            "{}{} signals of {service}, {} to {}{}",
+            "{}{} signals of {service}{of}, {} to {}{}",
             in_part(&warned),
             lines.len(),
             start.hour_minute(),
@@ -185,11 +193,11 @@ impl Tool for GoldenSignals {
             if away > 0 { format!("; {away} could not be read") } else { String::new() }
         );
         if lines.is_empty() {
-            lines.push(format!("nothing is measured of {service}"));
+            lines.push(format!("nothing is measured of {service}{of}"));
         }
         // That nothing is measured is said in a line of its own.
         let found = !kept.is_empty();
-        Ok(Draft { found, ..draft(format!("golden signals of {service}"), summary, lines, kept) })
+        Ok(Draft { found, ..draft(format!("golden signals of {service}{of}"), summary, lines, kept) })
     }
 }
 

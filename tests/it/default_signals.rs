@@ -1,6 +1,7 @@
 //! What the signals that are asked by default make of the labels that real exporters write.
 
 use midwatch::config::Signals;
+use midwatch::domain::signal_scope::SignalScope;
 use midwatch::world::promql::{Answer, SeriesStore, instant};
 
 const NOW: i64 = 20 * 60_000;
@@ -134,4 +135,70 @@ fn a_share_is_read_though_its_two_sides_carry_other_labels() {
         ("mysql_global_variables_max_connections", &[("service", "mysql"), ("instance", "y")], 150.0),
     ]);
     check(&store, "db_connections", &[("mysql", 0.5), ("orders-db", 0.9)]);
+}
+
+/// Whatever the built-in queries join, divide and rename.
+#[test]
+fn of_two_clusters_in_one_prometheus_each_is_measured_as_if_it_were_alone() {
+    let server = ("span_kind", "SPAN_KIND_SERVER");
+    let call = [("client", "web"), ("server", "pay")];
+    let pod = [("namespace", "shop"), ("pod", "pay-7c9f5d8b6d-x2x4q"), ("container", "pay")];
+    let on = [("instance", "10.0.0.1:9100"), ("job", "node-exporter")];
+    let of = |labels: &[(&'static str, &'static str)], more: &[(&'static str, &'static str)]| [labels, more].concat();
+    // Name, labels, what it grows by a minute in eu and in us.
+    let series = [
+        ("http_requests_total", vec![("service", "pay"), ("code", "200")], 90.0, 10.0),
+        ("http_requests_total", vec![("service", "pay"), ("code", "503")], 10.0, 90.0),
+        ("http_request_duration_seconds_bucket", vec![("service", "pay"), ("le", "0.1")], 50.0, 1.0),
+        ("http_request_duration_seconds_bucket", vec![("service", "pay"), ("le", "1")], 100.0, 60.0),
+        ("http_request_duration_seconds_bucket", vec![("service", "pay"), ("le", "+Inf")], 100.0, 100.0),
+        (
+            "traces_spanmetrics_calls_total",
+            vec![server, ("service", "card"), ("status_code", "STATUS_CODE_ERROR")],
+            1.0,
+            9.0,
+        ),
+        ("traces_service_graph_request_total", call.to_vec(), 100.0, 50.0),
+        ("traces_service_graph_request_failed_total", call.to_vec(), 1.0, 40.0),
+        ("container_memory_working_set_bytes", pod.to_vec(), 1e7, 9e7),
+        ("container_cpu_usage_seconds_total", pod.to_vec(), 6.0, 54.0),
+        ("kube_pod_container_resource_limits", of(&pod, &[("resource", "memory")]), 1e8, 1e8),
+        ("kube_pod_container_resource_limits", of(&pod, &[("resource", "cpu")]), 1.0, 1.0),
+        ("kube_pod_container_status_restarts_total", pod.to_vec(), 0.0, 1.0),
+        ("kube_deployment_spec_replicas", vec![("namespace", "shop"), ("deployment", "pay")], 3.0, 3.0),
+        ("kube_deployment_status_replicas_available", vec![("namespace", "shop"), ("deployment", "pay")], 3.0, 1.0),
+        ("node_uname_info", of(&on, &[("nodename", "worker-1")]), 0.05, 0.05),
+        ("node_cpu_seconds_total", of(&on, &[("cpu", "0"), ("mode", "idle")]), 50.0, 5.0),
+        ("node_cpu_seconds_total", of(&on, &[("cpu", "0"), ("mode", "user")]), 10.0, 55.0),
+        ("node_filesystem_avail_bytes", of(&on, &[("mountpoint", "/")]), 4e9, 1e8),
+        ("node_filesystem_size_bytes", of(&on, &[("mountpoint", "/")]), 5e9, 5e9),
+    ];
+    let (mut both, mut alone) = (SeriesStore::new(), SeriesStore::new());
+    for (name, labels, in_eu, in_us) in &series {
+        for minute in 0..=20_i64 {
+            let (at, grown) = (minute * 60_000, minute as f64);
+            alone.append(name, labels, at, grown * in_eu);
+            both.append(name, &of(labels, &[("cluster", "eu")]), at, grown * in_eu);
+            both.append(name, &of(labels, &[("cluster", "us")]), at, grown * in_us);
+        }
+    }
+    let signals = Signals::of("http://prometheus", None);
+    let eu = SignalScope::of(Some("cluster"), None, &["eu"].into());
+    let answer = |store: &SeriesStore, query: &str| {
+        let Answer::Vector(rows) = instant(store, query, NOW, NOW).unwrap() else { panic!("{query}: no vector") };
+        let mut rows: Vec<String> = rows.iter().map(|(labels, (_, value))| format!("{labels:?} {value:.6}")).collect();
+        rows.sort_unstable();
+        rows
+    };
+    let queries = signals.query.iter().map(|query| (&query.name, &query.promql));
+    let edges = signals.edges.iter().map(|edge| (&edge.name, &edge.promql));
+    let mut differ = 0;
+    for (name, query) in queries.chain(edges) {
+        let scoped = answer(&both, &eu.promql(query).unwrap());
+        assert_eq!(scoped, answer(&alone, query), "{name}");
+        differ += usize::from(
+            !scoped.is_empty() && instant(&both, query, NOW, NOW).is_ok() && scoped != answer(&both, query),
+        );
+    }
+    assert!(differ >= 6, "asked of both at once, {differ} signals say something else");
 }

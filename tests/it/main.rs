@@ -7,6 +7,7 @@ mod anchors;
 mod approvals;
 mod cards;
 mod catalogue;
+mod clusters;
 mod config_maps;
 mod crash;
 mod daemon_sets;

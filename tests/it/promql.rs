@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use midwatch::domain::signal_scope::SignalScope;
 use midwatch::world::{Estate, NightOptions};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
@@ -435,19 +436,7 @@ async fn the_default_signals_are_of_services_also_where_labels_name_who_has_meas
         return;
     }
     let now = 1_795_140_000;
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let (_running, real, _folder) = with(&as_an_operator_labels(now), &http).await;
-    let mut found = vec![];
-    for query in midwatch::config::Signals::of(&real, None).query {
-        let answer = ask(&http, &real, "/api/v1/query", &[("query", query.promql), ("time", now.to_string())]).await;
-        assert_eq!(answer["status"], "success", "{}: {answer}", query.name);
-        for row in answer["data"]["result"].as_array().unwrap() {
-            let of = row["metric"][&query.label].as_str().unwrap_or("nobody");
-            let value: f64 = row["value"][1].as_str().unwrap().parse().unwrap();
-            found.push(format!("{} {of} {value:.2}", query.name));
-        }
-    }
-    found.sort_unstable();
+    let found = measured(&as_an_operator_labels(now), &SignalScope::default(), now).await;
     expect_test::expect![[r#"
         autoscaler checkout 0.80
         clock worker-1 0.25
@@ -467,4 +456,50 @@ async fn the_default_signals_are_of_services_also_where_labels_name_who_has_meas
         restarts orders-db 0.50
         volume orders-db 0.75"#]]
     .assert_eq(&found.join("\n"));
+}
+
+#[tokio::test]
+async fn a_real_prometheus_of_two_clusters_measures_the_one_that_is_asked_about() {
+    if !is_installed() {
+        return;
+    }
+    let now = 1_795_140_000;
+    let alone = as_an_operator_labels(now);
+    let mut both = Samples::new();
+    for (name, series) in &alone {
+        for (cluster, factor) in [("e\"u", 1.0), ("us", 0.5)] {
+            let of = series.iter().map(|(labels, points)| {
+                let mut labels = labels.clone();
+                labels.insert("cluster".to_owned(), cluster.to_owned());
+                let lower = |value: &String| (value.parse::<f64>().unwrap() * factor).to_string();
+                (labels, points.iter().map(|(at, value)| (*at, lower(value))).collect::<Vec<_>>())
+            });
+            both.entry(name.clone()).or_default().extend(of);
+        }
+    }
+    let eu = SignalScope::of(Some("cluster"), None, &["e\"u"].into());
+    assert_eq!(measured(&both, &eu, now).await, measured(&alone, &SignalScope::default(), now).await);
+    // Of several, by a pattern.
+    let most = SignalScope::of(Some("cluster"), None, &["e\"u", "asia"].into());
+    assert_eq!(measured(&both, &most, now).await, measured(&both, &eu, now).await);
+}
+
+/// What a real Prometheus of these samples answers to the built-in queries.
+async fn measured(samples: &Samples, scope: &SignalScope, now: i64) -> Vec<String> {
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let (_running, real, _folder) = with(samples, &http).await;
+    let signals = midwatch::config::Signals::of(&real, None);
+    let mut found = vec![];
+    for query in &signals.query {
+        let asked = scope.promql(&query.promql).unwrap();
+        let answer = ask(&http, &real, "/api/v1/query", &[("query", asked), ("time", now.to_string())]).await;
+        assert_eq!(answer["status"], "success", "{}: {answer}", query.name);
+        for row in answer["data"]["result"].as_array().unwrap() {
+            let of = row["metric"][&query.label].as_str().unwrap_or("nobody");
+            let value: f64 = row["value"][1].as_str().unwrap().parse().unwrap();
+            found.push(format!("{} {of} {value:.2}", query.name));
+        }
+    }
+    found.sort_unstable();
+    found
 }

@@ -7,14 +7,14 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 
 use super::sign::sign_of;
-use super::{Dossier, Exhibit, RECENT};
-use crate::config::Signals as SignalsConfig;
+use super::{Dossier, Exhibit, RECENT, Scoped};
 use crate::domain::evidence::{EvidenceKind, Taint};
 use crate::domain::incident::Incident;
 use crate::domain::log_digest::digest;
-use crate::domain::log_stream::{none_of, selector};
+use crate::domain::log_stream::none_of;
 use crate::domain::log_template::novelty::{Excerpt, Line, Novelty};
 use crate::domain::root_cause::{Picture, Sign};
+use crate::domain::signal_scope::SignalScope;
 use crate::domain::time::Timestamp;
 use crate::domain::topology::NodeKind;
 use crate::flow::desk::Desk;
@@ -28,7 +28,7 @@ const LOG_LINES: usize = 400;
 /// Asks the logs of everything affected for errors that were not there, or rarer, an hour ago.
 pub(super) async fn log_signs(
     signals: &dyn Signals,
-    config: &SignalsConfig,
+    Scoped { config, scope }: Scoped<'_>,
     incident: &Incident,
     event_now: Timestamp,
     dossier: &mut Dossier,
@@ -53,14 +53,17 @@ pub(super) async fn log_signs(
         .into_iter()
         .map(|node| {
             async move {
-                let (mut query, mut now, mut past) = read(signals, label, &node, spans).await;
+                let (mut query, mut now, mut past) = read(signals, scope.streams(label, &node), spans).await;
                 let mut missing = None;
                 // Nothing was written, or nobody is called so.
                 if [&now, &past].iter().all(|lines| lines.as_ref().is_ok_and(Vec::is_empty)) {
-                    match label_of(signals, label, &node, (before, event_now)).await {
-                        Ok(None) => missing = Some(none_of(label, &node)),
+                    match label_of(signals, scope, label, &node, (before, event_now)).await {
+                        Ok(None) => {
+                            let of = scope.of_logs().map(|of| format!(" where {of}")).unwrap_or_default();
+                            missing = Some(format!("{}{of}", none_of(label, &node)));
+                        }
                         Ok(Some(other)) if other != label => {
-                            (query, now, past) = read(signals, other, &node, spans).await
+                            (query, now, past) = read(signals, scope.streams(other, &node), spans).await
                         }
                         // Of a backend that cannot tell, an empty answer is all that there is.
                         Ok(Some(_)) | Err(_) => {}
@@ -125,8 +128,8 @@ pub(super) async fn log_signs(
 type Lines = Result<Vec<LogLine>, SignalError>;
 
 /// The query, the lines between the second and the third time, and those between the first and the second.
-async fn read(signals: &dyn Signals, label: &str, node: &str, spans: [Timestamp; 3]) -> (String, Lines, Lines) {
-    let query = format!("{} |~ \"{TROUBLE}\"", selector(label, node));
+async fn read(signals: &dyn Signals, streams: String, spans: [Timestamp; 3]) -> (String, Lines, Lines) {
+    let query = format!("{streams} |~ \"{TROUBLE}\"");
     let [before, start, end] = spans;
     let (now, past) =
         futures::join!(signals.logs(&query, start, end, LOG_LINES), signals.logs(&query, before, start, LOG_LINES));
@@ -138,12 +141,14 @@ async fn read(signals: &dyn Signals, label: &str, node: &str, spans: [Timestamp;
 pub(super) fn heard_before(
     desk: &Desk,
     incident: &Incident,
+    scope: &SignalScope,
     event_now: Timestamp,
     dossier: &mut Dossier,
     picture: &mut Picture,
 ) {
     let affected: BTreeSet<&str> = incident.subjects().into_iter().chain(picture.anomalous()).collect();
-    let news = desk.ear.news(|service| affected.contains(service), incident.since - RECENT);
+    let is_of = |news: &LogNews| affected.contains(news.service.as_str()) && scope.hears(news.cluster.as_deref());
+    let news = desk.ear.news(is_of, incident.since - RECENT);
     if news.is_empty() {
         return;
     }

@@ -227,6 +227,7 @@ pub(super) async fn context(desk: &Desk, incident: &Incident, picture: &Picture)
             .signals
             .as_ref()
             .map_or_else(|| "app".into(), |signals| signals.log_service_label.clone()),
+        scope: reach::scope(desk, incident),
         recall,
         event_now: desk.clock.event_now(),
         incident: incident.id.clone(),

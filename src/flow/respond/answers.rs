@@ -263,7 +263,12 @@ async fn show(desk: &Desk, incident: Option<&Incident>, signal: &str, service: O
     let query = config.query.iter().find(|query| query.name == signal)?;
     let event_now = desk.clock.event_now();
     let window = Window { start: event_now - SHOWN_FOR, end: event_now, step: STEP };
-    let series = match signals.range(&query.promql, window).await {
+    let scope = incident.map(|incident| reach::scope(desk, incident)).unwrap_or_default();
+    let asked = match scope.promql(&query.promql) {
+        Ok(promql) => signals.range(&promql, window).await,
+        Err(refused) => Err(refused.into()),
+    };
+    let series = match asked {
         Ok(series) => series,
         Err(failure) => return Some(note(&format!("{signal} cannot be read now: {failure}"), Tone::Alarm)),
     };
