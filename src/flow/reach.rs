@@ -18,7 +18,12 @@ pub fn beyond(desk: &Desk, incident: &Incident) -> Option<String> {
 /// any of its alerts came from there.
 pub fn out_of_sight(desk: &Desk, incident: &Incident) -> Option<String> {
     let here = here(desk)?;
-    (!incident.clusters().into_iter().any(|cluster| is_of(here, cluster))).then(|| refusal(here, incident))
+    (!is_in_sight(here, &incident.clusters())).then(|| refusal(here, incident))
+}
+
+/// A look around that belongs to no alerts is one at the cluster that is watched.
+fn is_in_sight(here: &str, clusters: &[&str]) -> bool {
+    clusters.iter().any(|cluster| cluster.is_empty() || is_of(here, cluster))
 }
 
 /// One name for the cluster that is watched, whichever of its names an alert or a record uses.
@@ -91,6 +96,13 @@ mod tests {
         assert_eq!(said(None, &["eu-1", DEFAULT_CLUSTER, "us-1"]), ["eu-1", "us-1"].into());
         let nowhere = [said(None, &[DEFAULT_CLUSTER, "us-1"]), said(Some("eu-1"), &[""])];
         assert_eq!(nowhere, [BTreeSet::new(), BTreeSet::new()]);
+    }
+
+    #[test]
+    fn what_belongs_to_no_alerts_looks_at_what_is_watched() {
+        let blank = Incident::blank(IncidentId::numbered(0));
+        assert!(is_in_sight("eu-1", &blank.clusters()));
+        assert!(is_in_sight("eu-1", &["us-1", "eu-1"]) && !is_in_sight("eu-1", &["us-1"]));
     }
 
     #[test]

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, RwLock};
 use axum::extract::Form;
 use axum::routing::post;
 use axum::{Json, Router};
+use midwatch::world::kubernetes::{PodHealth, TemplateChange, router};
 use midwatch::world::prometheus;
 use midwatch::world::promql::SeriesStore;
 use serde_json::{Value, json};
 
+use crate::crash::run::cluster;
 use crate::harness::{alert, serve};
 use crate::talking::Talking;
 
@@ -78,4 +80,19 @@ async fn an_incident_is_measured_in_its_own_cluster() {
     let (metrics, logs) = asked_about("eu", "").await;
     assert_eq!(metrics, ["max by (service) (error_ratio)"]);
     assert!(!logs.is_empty() && logs.iter().all(|query| query.starts_with(r#"{app="pay"} |~"#)), "{logs:?}");
+}
+
+#[tokio::test]
+async fn a_look_around_that_belongs_to_no_alerts_sees_the_cluster_that_is_watched() {
+    let now = || chrono::Utc::now().timestamp_millis();
+    let mut state = cluster();
+    let change = TemplateChange { image: Some("registry/web:2".into()), cause: "faster".into(), ..Default::default() };
+    state.roll_out("shop", "web", &change, now() - 5 * MINUTE).unwrap();
+    state.step(now(), &mut |_| PodHealth::Ready);
+    let url = serve(router(Arc::new(Mutex::new(state)), Arc::new(now))).await;
+    for name in ["", "cluster = \"eu-1\"\n"] {
+        let talking = Talking::start(&format!("[kubernetes]\nurl = \"{url}\"\ntoken = \"r\"\n{name}")).await;
+        let said = talking.asks("diagnose web").await;
+        assert!(said.contains("revision 2") && said.contains("faster"), "{said}");
+    }
 }

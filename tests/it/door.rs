@@ -278,7 +278,10 @@ async fn poison_on_kafka_is_set_aside_and_the_rest_goes_on() {
             }
         }
     }
-    let producer: FutureProducer = ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
+    // A broker that answers late is sent it once more, and what is read back below is counted.
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", &brokers).set("enable.idempotence", "true");
+    let producer: FutureProducer = client.create().unwrap();
     let send = async |payload: &str| {
         let record = FutureRecord::to(&topic).key("k").payload(payload);
         producer.send(record, Duration::from_secs(20)).await.unwrap();

@@ -100,7 +100,7 @@ fn walk(chromium: &str, more: &[&str]) {
         .args(more)
         .env("CHROMIUM", chromium)
         .stdin(Stdio::null());
-    let ended = run_within(walk, Duration::from_secs(400)).expect(0);
+    let ended = run_within(walk, Duration::from_secs(600)).expect(0);
     print!("{}", ended.stdout);
 }
 
