@@ -2,6 +2,7 @@
 
 mod alerts;
 mod event;
+mod handed;
 mod looked;
 mod record;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use alerts::group_key;
 pub use event::{
     Decision, IncidentEvent, JoinedAlert, Left, MACHINE, Outset, PastIncident, ReasoningStep, ResolvedAlert, UNDONE,
 };
+pub use handed::Handed;
 pub use looked::Looked;
 pub use record::{Outcome, PlanRecord};
 pub use walked::Walked;
@@ -129,6 +131,9 @@ pub struct Incident {
     pub diagnosis: Option<Diagnosis>,
     pub plans: Vec<PlanRecord>,
     pub owner: Option<String>,
+    /// By whom and when it was handed to its owner, who has not accepted it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handed: Option<Handed>,
     pub helpful: BTreeMap<String, bool>,
     pub post_mortem: Option<String>,
     pub resolved_at: Option<Timestamp>,
@@ -188,6 +193,7 @@ impl Incident {
             diagnosis: None,
             plans: vec![],
             owner: None,
+            handed: None,
             helpful: BTreeMap::new(),
             post_mortem: None,
             resolved_at: None,
@@ -271,9 +277,15 @@ impl Incident {
             E::NotAnIncident { by, because } => self.noise = Some((by.clone(), because.clone())),
             E::Acknowledged { by } => {
                 self.owner = Some(by.clone());
+                self.handed = None;
                 self.noise = None;
             }
-            E::HandedTo { to, .. } => self.owner = Some(to.clone()),
+            E::HandedTo { to, by, to_accept, .. } => {
+                self.owner = Some(to.clone());
+                self.handed = to_accept.then(|| Handed { by: by.clone(), at: wall_at });
+            }
+            E::Accepted { .. } => self.handed = None,
+            E::NotAccepted { .. } => (self.owner, self.handed) = (None, None),
             // Who was not there is not waited for: the next step is as due as this one was.
             E::Called { step, who, path, .. } => {
                 self.called = step + 1;
@@ -399,6 +411,8 @@ impl Incident {
             | E::Feedback { .. }
             | E::PlanRefused { .. }
             | E::Noted { .. } => true,
+            E::Accepted { by } => self.handed.is_some() && self.owner.as_ref() == Some(by),
+            E::NotAccepted { .. } => self.handed.is_some() && !self.state.is_over(),
             E::Merged { .. } => self.state.is_regroupable(),
             E::Absorbed { .. } | E::CameFrom { .. } => !self.state.is_over(),
             E::SplitOff { subjects, .. } => {

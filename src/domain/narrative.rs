@@ -22,7 +22,7 @@ pub fn root(incident: &Incident) -> Card {
         field("Environment", clusters(incident)),
         field("Since", vec![Span::Date { at: incident.since }]),
         field("Alerts", vec![Span::plain(alerts(incident))]),
-        field("Owner", vec![owner(incident)]),
+        field("Owner", owner(incident)),
         field("State", vec![Span::plain(state)]),
     ];
     let mut blocks = vec![
@@ -63,7 +63,7 @@ pub fn root(incident: &Incident) -> Card {
     }
     if !incident.state.is_over() {
         let mut buttons = vec![];
-        if incident.owner.is_none() {
+        if !incident.is_taken() {
             buttons.push(button(ButtonAction::Acknowledge, "Acknowledge", incident.id.as_str(), ButtonStyle::Primary));
         }
         buttons.push(button(ButtonAction::Silence, "Silence…", incident.id.as_str(), ButtonStyle::Default));
@@ -366,8 +366,14 @@ fn alerts(incident: &Incident) -> String {
     format!("{} about {} subjects, {} firing", incident.alert_count(), incident.subjects().len(), incident.firing())
 }
 
-fn owner(incident: &Incident) -> Span {
-    incident.owner.as_ref().map_or_else(|| Span::plain("nobody yet"), |id| Span::Person { id: id.clone() })
+/// Who has it; and that they have not accepted it, where that is so.
+pub fn owner(incident: &Incident) -> Vec<Span> {
+    let Some(id) = &incident.owner else { return vec![Span::plain("nobody yet")] };
+    let person = Span::Person { id: id.clone() };
+    match incident.handed {
+        None => vec![person],
+        Some(_) => vec![Span::plain("handed to "), person, Span::plain(", who has not accepted it yet")],
+    }
 }
 
 fn reasoner(incident: &Incident) -> String {
@@ -429,6 +435,19 @@ mod tests {
     use super::super::diagnosis::Diagnosis;
     use super::*;
     use crate::domain::id::IncidentId;
+    use crate::domain::incident::Handed;
+
+    #[test]
+    fn who_has_not_accepted_it_yet_is_said_and_may_still_take_it() {
+        let mut incident = Incident::blank(IncidentId::numbered(1));
+        incident.owner = Some("t/bob".into());
+        let taken = root(&incident).plain_text();
+        assert!(taken.contains("Owner: @bob\n") && !taken.contains("[Acknowledge]"), "{taken}");
+        incident.handed = Some(Handed { by: "t/ada".into(), at: Timestamp::default() });
+        let handed = root(&incident).plain_text();
+        assert!(handed.contains("Owner: handed to @bob, who has not accepted it yet\n"), "{handed}");
+        assert!(handed.contains("[Acknowledge]"), "{handed}");
+    }
 
     #[test]
     fn where_model_and_rules_differ_people_read_both() {
