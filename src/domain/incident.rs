@@ -59,12 +59,27 @@ pub enum State {
     Open,
     Investigating,
     Diagnosed,
-    Awaiting { plan: PlanId },
-    Executing { plan: PlanId },
-    Verifying { plan: PlanId },
-    HandedOver { because: String },
-    Resolved { because: String },
-    Merged { into: IncidentId },
+    Awaiting {
+        plan: PlanId,
+    },
+    Executing {
+        plan: PlanId,
+    },
+    Verifying {
+        plan: PlanId,
+    },
+    HandedOver {
+        because: String,
+    },
+    Resolved {
+        because: String,
+        /// Who has closed it, where it was a person.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
+    Merged {
+        into: IncidentId,
+    },
 }
 
 impl State {
@@ -375,8 +390,8 @@ impl Incident {
                 self.set_outcome(plan, Outcome::Recurred, std::slice::from_ref(because), wall_at);
             }
             E::HandedOver { because } => self.state = State::HandedOver { because: because.clone() },
-            E::Resolved { because, event_at } => {
-                self.state = State::Resolved { because: because.clone() };
+            E::Resolved { because, event_at, by } => {
+                self.state = State::Resolved { because: because.clone(), by: by.clone() };
                 self.resolved_at = Some(*event_at);
             }
             E::PostMortemWritten { document, .. } => self.post_mortem = Some(document.clone()),
@@ -454,7 +469,9 @@ impl Incident {
                 };
                 !self.state.is_over() && is_next
             }
-            E::HandedOver { .. } | E::Resolved { .. } => !self.state.is_over(),
+            // The end of its plan closes it; people wait for that.
+            E::Resolved { by: Some(_), .. } => !self.state.is_over() && self.state.plan_under_way().is_none(),
+            E::HandedOver { .. } | E::Resolved { by: None, .. } => !self.state.is_over(),
         };
         if legal && (self.version > 0 || matches!(event, E::Opened { .. })) {
             Ok(())

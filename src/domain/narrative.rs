@@ -344,7 +344,13 @@ fn ending(state: &State) -> Option<Vec<Span>> {
     let told = |word: &str, because: &str| Some(vec![Span::bold(word), Span::plain(" "), Span::quoted(because)]);
     match state {
         State::HandedOver { because } => told("Handed to people:", because),
-        State::Resolved { because } => told("Resolved:", because),
+        State::Resolved { because, by: Some(by) } => Some(vec![
+            Span::bold("Closed by "),
+            Span::Person { id: by.clone() },
+            Span::plain(": "),
+            Span::quoted(because.clone()),
+        ]),
+        State::Resolved { because, by: None } => told("Resolved:", because),
         State::Merged { into } => Some(vec![
             Span::bold("Went into"),
             Span::plain(" "),
@@ -447,6 +453,16 @@ mod tests {
         let handed = root(&incident).plain_text();
         assert!(handed.contains("Owner: handed to @bob, who has not accepted it yet\n"), "{handed}");
         assert!(handed.contains("[Acknowledge]"), "{handed}");
+    }
+
+    #[test]
+    fn who_has_closed_it_is_said_with_the_reason() {
+        let mut incident = Incident::blank(IncidentId::numbered(1));
+        incident.state = State::Resolved { because: "mended by hand".into(), by: Some("t/ada".into()) };
+        let closed = root(&incident).plain_text();
+        assert!(closed.contains("\nClosed by @ada: mended by hand\n"), "{closed}");
+        let before: State = serde_json::from_str(r#"{"state":"resolved","because":"it is over"}"#).expect("of before");
+        assert_eq!(before, State::Resolved { because: "it is over".into(), by: None });
     }
 
     #[test]

@@ -121,7 +121,10 @@ pub fn phase_of(event: &IncidentEvent) -> Option<(Phase, String, Option<String>)
         E::VerificationFailed { facts, .. } => (Phase::Planned, format!("not verified: {}", facts.join("; ")), None),
         E::Overruled { because, .. } => (Phase::Planned, format!("overruled: {because}"), None),
         E::Recurred { because, .. } => (Phase::Planned, format!("it came back: {because}"), None),
-        E::Resolved { because, .. } => (Phase::Resolved, because.clone(), None),
+        E::Resolved { because, by: Some(by), .. } => {
+            (Phase::Resolved, format!("closed by {by}: {because}"), Some(by.clone()))
+        }
+        E::Resolved { because, by: None, .. } => (Phase::Resolved, because.clone(), None),
         E::Merged { into, because } => (Phase::Resolved, format!("went into {into}: {because}"), None),
         E::PostMortemWritten { .. } => (Phase::Reviewed, "the post-mortem is written".to_owned(), None),
         E::AlertsJoined { .. }

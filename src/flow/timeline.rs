@@ -70,7 +70,8 @@ pub fn tell_event(event: &IncidentEvent) -> Option<String> {
         E::Compensated { result, .. } => format!("undo: {result}"),
         E::HandedOver { because } => format!("handed to people: {because}"),
         E::Recurred { because, .. } => format!("it came back: {because}"),
-        E::Resolved { because, .. } => format!("resolved: {because}"),
+        E::Resolved { because, by: Some(by), .. } => format!("closed by {by}: {because}"),
+        E::Resolved { because, by: None, .. } => format!("resolved: {because}"),
         E::PostMortemWritten { .. } => "post-mortem written and kept in memory".into(),
         E::Feedback { by, helpful, reason } => {
             let thumb = if *helpful { "helpful" } else { "not helpful" };

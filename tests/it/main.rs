@@ -7,6 +7,7 @@ mod anchors;
 mod approvals;
 mod cards;
 mod catalogue;
+mod closing;
 mod config_maps;
 mod crash;
 mod default_signals;

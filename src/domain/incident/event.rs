@@ -210,6 +210,9 @@ pub enum IncidentEvent {
     Resolved {
         because: String,
         event_at: Timestamp,
+        /// Who has closed it, where it was a person.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
     },
     PostMortemWritten {
         document: String,

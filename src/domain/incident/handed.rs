@@ -45,6 +45,7 @@ fn said_by(event: &IncidentEvent) -> Option<&str> {
         | E::PlanRejected { by, .. }
         | E::Feedback { by, .. }
         | E::Noted { by, .. } => Some(by),
+        E::Resolved { by, .. } => by.as_deref(),
         // They have asked for it.
         E::PlanProposed { plan, .. } => plan.requester.as_deref(),
         E::Acknowledged { .. } | E::HandedTo { .. } | E::Accepted { .. } | E::NotAccepted { .. } => None,
@@ -76,7 +77,6 @@ fn said_by(event: &IncidentEvent) -> Option<&str> {
         | E::Compensated { .. }
         | E::Recurred { .. }
         | E::HandedOver { .. }
-        | E::Resolved { .. }
         | E::PostMortemWritten { .. } => None,
     }
 }
@@ -155,6 +155,7 @@ mod tests {
                 vote(Decision::Approve),
                 vote(Decision::Reject),
                 IncidentEvent::NotAnIncident { by: by.clone(), because: because.clone() },
+                IncidentEvent::Resolved { because: because.clone(), event_at: at(200), by: Some(by.clone()) },
                 IncidentEvent::Feedback { by: by.clone(), helpful: true, reason: None },
                 IncidentEvent::Noted { by, text: because },
             ]
