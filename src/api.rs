@@ -234,12 +234,13 @@ fn incident_row(listed: &ListedIncident) -> serde_json::Value {
             "severity_because": incident.severity_because,
             "state": incident.state.word(), "since": incident.since, "alerts": incident.alert_count(),
             "service": incident.diagnosis.as_ref().and_then(|diagnosis| diagnosis.service.clone()),
-            "owner": incident.owner,
+            "owner": incident.owner, "accepted": incident.owner.as_ref().map(|_| incident.is_taken()),
         }),
         // It does not hide the others.
         Err(why) => json!({
             "id": listed.id, "title": format!("cannot be read: {why}"), "severity": null, "severity_because": "",
             "state": listed.state, "since": listed.opened_at(), "alerts": 0, "service": null, "owner": null,
+            "accepted": null,
         }),
     }
 }

@@ -193,7 +193,10 @@ impl Pages for DeskPages {
         let root = self.desk.store.posted(&format!("{id}/root@console")).await?;
         Ok(Some(IncidentPage {
             row: row(&incident, root),
-            owner: incident.owner.clone(),
+            owner: incident.owner.as_ref().map(|owner| match incident.handed {
+                None => owner.clone(),
+                Some(_) => format!("{owner}, who has not accepted it yet"),
+            }),
             confidence: diagnosis
                 .map(|diagnosis| Confidence { word: diagnosis.verdict.word().into(), number: diagnosis.confidence }),
             root_cause: diagnosis.and_then(|diagnosis| {

@@ -19,7 +19,7 @@ use super::intent::silence::Consent;
 
 pub use hint::{Hint, Known, hints};
 pub use parse::{Wrong, nearest, parse};
-pub use typed::{plain, takes_this};
+pub use typed::{closes_this, plain, takes_this};
 
 /// A silence by command ends within a day; what is planned for longer is a window of the configuration.
 pub const LONGEST_SILENCE: Duration = Duration::from_secs(24 * 3600);
@@ -95,6 +95,11 @@ pub enum Command {
         because: String,
     },
     Noise {
+        incident: IncidentId,
+        because: String,
+    },
+    /// Ends it in the person's name.
+    Close {
         incident: IncidentId,
         because: String,
     },
@@ -179,6 +184,7 @@ pub enum Verb {
     Merge,
     Split,
     Noise,
+    Close,
     Take,
     HandOver,
     Channel,
@@ -223,7 +229,7 @@ pub struct Spec {
 }
 
 impl Verb {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Diagnose,
         Self::Explain,
         Self::Silence,
@@ -242,6 +248,7 @@ impl Verb {
         Self::Merge,
         Self::Split,
         Self::Noise,
+        Self::Close,
         Self::Take,
         Self::HandOver,
         Self::Channel,
@@ -275,6 +282,7 @@ impl Verb {
             | Self::Merge
             | Self::Split
             | Self::Noise
+            | Self::Close
             | Self::Take
             | Self::HandOver
             | Self::Channel
@@ -444,6 +452,14 @@ impl Verb {
                 &[],
                 &["noise INC-7 because a load test"],
             ),
+            Self::Close => spec(
+                &["close", "resolve"],
+                "<INC-7> because <reason>",
+                "ends it in your name; a plan that waits is void, and what fires on is told",
+                &[Incident, Word(&["because"]), Text],
+                &[],
+                &["close INC-7 because mended by hand"],
+            ),
             Self::Take => spec(
                 &["take", "ack", "acknowledge", "claim"],
                 "<INC-1>",
@@ -455,7 +471,7 @@ impl Verb {
             Self::HandOver => spec(
                 &["handover", "hand-over", "assign"],
                 "<INC-1> to <person> [because <reason>]",
-                "somebody else owns the incident from now on",
+                "somebody else owns the incident once they accept it (ack, or any word on it); until then calls go on",
                 &[Incident, Word(&["to"]), Person, Word(&["because"]), Text],
                 &[],
                 &["handover INC-1 to @ada because my shift ends", "handover INC-1 to T024BE7LD/U012AB3CD"],
@@ -550,6 +566,7 @@ impl Command {
             Self::Merge { .. } => Verb::Merge,
             Self::Split { .. } => Verb::Split,
             Self::Noise { .. } => Verb::Noise,
+            Self::Close { .. } => Verb::Close,
             Self::Take { .. } => Verb::Take,
             Self::HandOver { .. } => Verb::HandOver,
             Self::Channel { .. } => Verb::Channel,

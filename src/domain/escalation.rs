@@ -101,11 +101,14 @@ impl Path {
 
     /// When the next step may be taken. Counted from the last call: an incident that became grave late
     /// does not call everybody at once. The first step of a path that fits only now waits for no other path.
+    /// Whoever it was handed to has as long as a step to accept it.
     pub fn due_at(&self, incident: &Incident) -> Timestamp {
-        match incident.called_at {
-            Some(last) if incident.steps_on(&self.name()) > 0 => last + Duration::from_secs(self.every_seconds),
+        let every = Duration::from_secs(self.every_seconds);
+        let due_at = match incident.called_at {
+            Some(last) if incident.steps_on(&self.name()) > 0 => last + every,
             Some(_) | None => incident.opened_at,
-        }
+        };
+        incident.handed.as_ref().map_or(due_at, |handed| due_at.max(handed.at + every))
     }
 
     /// The step of that number, or the next one that calls somebody whom no other path has called.
@@ -121,15 +124,32 @@ impl Path {
     /// The step that is due now, when nobody has taken the incident: the first at once, each next one
     /// when the one before has had its time.
     pub fn due(&self, incident: &Incident, wall_now: Timestamp) -> Option<(usize, &Step)> {
-        if incident.owner.is_some() || incident.state.is_over() || incident.severity < self.from {
+        if !self.is_time(incident, wall_now) {
             return None;
         }
-        let (number, step) = self.step_from(incident, incident.steps_on(&self.name()))?;
+        self.next_step(incident)
+    }
+
+    /// Whether whoever it was handed to has not accepted it in time, and nobody is left to call instead.
+    pub fn is_forsaken(&self, incident: &Incident, wall_now: Timestamp) -> bool {
+        incident.handed.is_some() && self.is_time(incident, wall_now) && self.next_step(incident).is_none()
+    }
+
+    /// The one that is taken next, if any is left.
+    pub fn next_step(&self, incident: &Incident) -> Option<(usize, &Step)> {
+        self.step_from(incident, incident.steps_on(&self.name()))
+    }
+
+    /// Whether nobody has it that it is for, and the last call has had its time.
+    fn is_time(&self, incident: &Incident, wall_now: Timestamp) -> bool {
+        if incident.is_taken() || incident.state.is_over() || incident.severity < self.from {
+            return false;
+        }
         let due_at = self.due_at(incident);
         // A call that lies further ahead than a step takes is of a clock that has been set back since: rather
         // too early than an hour late.
         let set_back = due_at.since(wall_now) > Duration::from_secs(2 * self.every_seconds);
-        (wall_now >= due_at || set_back).then_some((number, step))
+        wall_now >= due_at || set_back
     }
 }
 
@@ -137,6 +157,7 @@ impl Path {
 mod tests {
     use super::*;
     use crate::domain::id::IncidentId;
+    use crate::domain::incident::Handed;
 
     #[test]
     fn steps_as_they_are_written() {
@@ -172,6 +193,34 @@ mod tests {
         incident.owner = None;
         incident.severity = Sev::Three;
         assert_eq!(path.due(&incident, at(9_999)), None);
+    }
+
+    #[test]
+    fn a_hand_over_that_nobody_accepts_stops_no_call_for_longer_than_a_step() {
+        let path = toml_like("every_seconds = 60\nsteps = [\"t/ada\", \"t/bob\"]");
+        let at = |seconds: i64| Timestamp::from_secs(1_000 + seconds);
+        let mut incident = Incident::blank(IncidentId::numbered(1));
+        (incident.opened_at, incident.severity) = (at(0), Sev::One);
+        incident.owner = Some("t/cleo".into());
+        assert_eq!(path.due(&incident, at(9_999)), None, "what older versions have handed over is accepted");
+        let handed = |seconds: i64| Some(Handed { by: "t/ada".into(), at: at(seconds) });
+        let number = |incident: &Incident, seconds: i64| path.due(incident, at(seconds)).map(|(number, _)| number);
+        incident.handed = handed(10);
+        assert_eq!((number(&incident, 69), number(&incident, 70)), (None, Some(0)), "nobody was called before");
+        (incident.called, incident.called_at, incident.handed) = (1, Some(at(0)), handed(50));
+        assert_eq!((number(&incident, 109), number(&incident, 110)), (None, Some(1)));
+        assert!(!path.is_forsaken(&incident, at(110)), "somebody is left");
+        // The next one has been called since, and has the time of a step, too.
+        (incident.called, incident.called_at) = (2, Some(at(110)));
+        assert_eq!(number(&incident, 9_999), None);
+        assert!(!path.is_forsaken(&incident, at(169)) && path.is_forsaken(&incident, at(170)));
+        let mut light = incident.clone();
+        light.severity = Sev::Four;
+        assert!(!path.is_forsaken(&light, at(9_999)), "it calls nobody");
+        incident.handed = None;
+        assert!(!path.is_forsaken(&incident, at(9_999)), "it is accepted");
+        (incident.called, incident.owner) = (1, None);
+        assert_eq!(number(&incident, 9_999), Some(1), "it is nobody's again");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod event;
+mod handed;
 mod looked;
 mod record;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use alerts::group_key;
 pub use event::{
     Decision, IncidentEvent, JoinedAlert, Left, MACHINE, Outset, PastIncident, ReasoningStep, ResolvedAlert, UNDONE,
 };
+pub use handed::Handed;
 pub use looked::Looked;
 pub use record::{Outcome, PlanRecord};
 pub use walked::Walked;
@@ -56,12 +58,27 @@ pub enum State {
     Open,
     Investigating,
     Diagnosed,
-    Awaiting { plan: PlanId },
-    Executing { plan: PlanId },
-    Verifying { plan: PlanId },
-    HandedOver { because: String },
-    Resolved { because: String },
-    Merged { into: IncidentId },
+    Awaiting {
+        plan: PlanId,
+    },
+    Executing {
+        plan: PlanId,
+    },
+    Verifying {
+        plan: PlanId,
+    },
+    HandedOver {
+        because: String,
+    },
+    Resolved {
+        because: String,
+        /// Who has closed it, where it was a person.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
+    Merged {
+        into: IncidentId,
+    },
 }
 
 impl State {
@@ -128,6 +145,9 @@ pub struct Incident {
     pub diagnosis: Option<Diagnosis>,
     pub plans: Vec<PlanRecord>,
     pub owner: Option<String>,
+    /// By whom and when it was handed to its owner, who has not accepted it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handed: Option<Handed>,
     pub helpful: BTreeMap<String, bool>,
     pub post_mortem: Option<String>,
     pub resolved_at: Option<Timestamp>,
@@ -187,6 +207,7 @@ impl Incident {
             diagnosis: None,
             plans: vec![],
             owner: None,
+            handed: None,
             helpful: BTreeMap::new(),
             post_mortem: None,
             resolved_at: None,
@@ -270,9 +291,15 @@ impl Incident {
             E::NotAnIncident { by, because } => self.noise = Some((by.clone(), because.clone())),
             E::Acknowledged { by } => {
                 self.owner = Some(by.clone());
+                self.handed = None;
                 self.noise = None;
             }
-            E::HandedTo { to, .. } => self.owner = Some(to.clone()),
+            E::HandedTo { to, by, to_accept, .. } => {
+                self.owner = Some(to.clone());
+                self.handed = to_accept.then(|| Handed { by: by.clone(), at: wall_at });
+            }
+            E::Accepted { .. } => self.handed = None,
+            E::NotAccepted { .. } => (self.owner, self.handed) = (None, None),
             // Who was not there is not waited for: the next step is as due as this one was.
             E::Called { step, who, path, .. } => {
                 self.called = step + 1;
@@ -362,8 +389,8 @@ impl Incident {
                 self.set_outcome(plan, Outcome::Recurred, std::slice::from_ref(because), wall_at);
             }
             E::HandedOver { because } => self.state = State::HandedOver { because: because.clone() },
-            E::Resolved { because, event_at } => {
-                self.state = State::Resolved { because: because.clone() };
+            E::Resolved { because, event_at, by } => {
+                self.state = State::Resolved { because: because.clone(), by: by.clone() };
                 self.resolved_at = Some(*event_at);
             }
             E::PostMortemWritten { document, .. } => self.post_mortem = Some(document.clone()),
@@ -398,6 +425,8 @@ impl Incident {
             | E::Feedback { .. }
             | E::PlanRefused { .. }
             | E::Noted { .. } => true,
+            E::Accepted { by } => self.handed.is_some() && self.owner.as_ref() == Some(by),
+            E::NotAccepted { .. } => self.handed.is_some() && !self.state.is_over(),
             E::Merged { .. } => self.state.is_regroupable(),
             E::Absorbed { .. } | E::CameFrom { .. } => !self.state.is_over(),
             E::SplitOff { subjects, .. } => {
@@ -439,7 +468,9 @@ impl Incident {
                 };
                 !self.state.is_over() && is_next
             }
-            E::HandedOver { .. } | E::Resolved { .. } => !self.state.is_over(),
+            // The end of its plan closes it; people wait for that.
+            E::Resolved { by: Some(_), .. } => !self.state.is_over() && self.state.plan_under_way().is_none(),
+            E::HandedOver { .. } | E::Resolved { by: None, .. } => !self.state.is_over(),
         };
         if legal && (self.version > 0 || matches!(event, E::Opened { .. })) {
             Ok(())

@@ -22,7 +22,7 @@ pub fn root(incident: &Incident) -> Card {
         field("Environment", clusters(incident)),
         field("Since", vec![Span::Date { at: incident.since }]),
         field("Alerts", vec![Span::plain(alerts(incident))]),
-        field("Owner", vec![owner(incident)]),
+        field("Owner", owner(incident)),
         field("State", vec![Span::plain(state)]),
     ];
     let mut blocks = vec![
@@ -63,7 +63,7 @@ pub fn root(incident: &Incident) -> Card {
     }
     if !incident.state.is_over() {
         let mut buttons = vec![];
-        if incident.owner.is_none() {
+        if !incident.is_taken() {
             buttons.push(button(ButtonAction::Acknowledge, "Acknowledge", incident.id.as_str(), ButtonStyle::Primary));
         }
         buttons.push(button(ButtonAction::Silence, "Silence…", incident.id.as_str(), ButtonStyle::Default));
@@ -344,7 +344,13 @@ fn ending(state: &State) -> Option<Vec<Span>> {
     let told = |word: &str, because: &str| Some(vec![Span::bold(word), Span::plain(" "), Span::quoted(because)]);
     match state {
         State::HandedOver { because } => told("Handed to people:", because),
-        State::Resolved { because } => told("Resolved:", because),
+        State::Resolved { because, by: Some(by) } => Some(vec![
+            Span::bold("Closed by "),
+            Span::Person { id: by.clone() },
+            Span::plain(": "),
+            Span::quoted(because.clone()),
+        ]),
+        State::Resolved { because, by: None } => told("Resolved:", because),
         State::Merged { into } => Some(vec![
             Span::bold("Went into"),
             Span::plain(" "),
@@ -366,8 +372,14 @@ fn alerts(incident: &Incident) -> String {
     format!("{} about {} subjects, {} firing", incident.alert_count(), incident.subjects().len(), incident.firing())
 }
 
-fn owner(incident: &Incident) -> Span {
-    incident.owner.as_ref().map_or_else(|| Span::plain("nobody yet"), |id| Span::Person { id: id.clone() })
+/// Who has it; and that they have not accepted it, where that is so.
+pub fn owner(incident: &Incident) -> Vec<Span> {
+    let Some(id) = &incident.owner else { return vec![Span::plain("nobody yet")] };
+    let person = Span::Person { id: id.clone() };
+    match incident.handed {
+        None => vec![person],
+        Some(_) => vec![Span::plain("handed to "), person, Span::plain(", who has not accepted it yet")],
+    }
 }
 
 fn reasoner(incident: &Incident) -> String {
@@ -429,6 +441,29 @@ mod tests {
     use super::super::diagnosis::Diagnosis;
     use super::*;
     use crate::domain::id::IncidentId;
+    use crate::domain::incident::Handed;
+
+    #[test]
+    fn who_has_not_accepted_it_yet_is_said_and_may_still_take_it() {
+        let mut incident = Incident::blank(IncidentId::numbered(1));
+        incident.owner = Some("t/bob".into());
+        let taken = root(&incident).plain_text();
+        assert!(taken.contains("Owner: @bob\n") && !taken.contains("[Acknowledge]"), "{taken}");
+        incident.handed = Some(Handed { by: "t/ada".into(), at: Timestamp::default() });
+        let handed = root(&incident).plain_text();
+        assert!(handed.contains("Owner: handed to @bob, who has not accepted it yet\n"), "{handed}");
+        assert!(handed.contains("[Acknowledge]"), "{handed}");
+    }
+
+    #[test]
+    fn who_has_closed_it_is_said_with_the_reason() {
+        let mut incident = Incident::blank(IncidentId::numbered(1));
+        incident.state = State::Resolved { because: "mended by hand".into(), by: Some("t/ada".into()) };
+        let closed = root(&incident).plain_text();
+        assert!(closed.contains("\nClosed by @ada: mended by hand\n"), "{closed}");
+        let before: State = serde_json::from_str(r#"{"state":"resolved","because":"it is over"}"#).expect("of before");
+        assert_eq!(before, State::Resolved { because: "it is over".into(), by: None });
+    }
 
     #[test]
     fn where_model_and_rules_differ_people_read_both() {

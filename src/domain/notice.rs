@@ -49,7 +49,7 @@ pub struct Notice {
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     Opened,
-    /// Its severity has changed.
+    /// Its severity has changed, or it is nobody's again.
     Changed,
     Acknowledged,
     Diagnosed,
@@ -84,11 +84,16 @@ pub fn phase_of(event: &IncidentEvent) -> Option<(Phase, String, Option<String>)
         E::Opened { because, .. } => (Phase::Opened, because.clone(), None),
         E::SeverityChanged { to, because } => (Phase::Changed, format!("now {}: {because}", to.as_str()), None),
         E::Acknowledged { by } => (Phase::Acknowledged, format!("acknowledged by {by}"), Some(by.clone())),
-        E::HandedTo { to, by, because } => {
+        E::HandedTo { to, by, because, to_accept } => {
             let because = because.as_ref().map_or_else(String::new, |because| format!(": {because}"));
+            let yet = if *to_accept { ", who has not accepted it yet," } else { "" };
             // Where a merge has given it to them, nobody has said that they are at it.
-            let taken = (by != MACHINE).then(|| to.clone());
-            (Phase::Acknowledged, format!("handed to {to} by {by}{because}"), taken)
+            let taken = (by != MACHINE && !to_accept).then(|| to.clone());
+            (Phase::Acknowledged, format!("handed to {to}{yet} by {by}{because}"), taken)
+        }
+        E::Accepted { by } => (Phase::Acknowledged, format!("accepted by {by}"), Some(by.clone())),
+        E::NotAccepted { to, by } => {
+            (Phase::Changed, format!("nobody has it: {to} has not accepted it from {by}"), None)
         }
         E::Diagnosed { diagnosis } => {
             (Phase::Diagnosed, format!("{}: {}", diagnosis.verdict.word(), diagnosis.mechanism), None)
@@ -116,7 +121,10 @@ pub fn phase_of(event: &IncidentEvent) -> Option<(Phase, String, Option<String>)
         E::VerificationFailed { facts, .. } => (Phase::Planned, format!("not verified: {}", facts.join("; ")), None),
         E::Overruled { because, .. } => (Phase::Planned, format!("overruled: {because}"), None),
         E::Recurred { because, .. } => (Phase::Planned, format!("it came back: {because}"), None),
-        E::Resolved { because, .. } => (Phase::Resolved, because.clone(), None),
+        E::Resolved { because, by: Some(by), .. } => {
+            (Phase::Resolved, format!("closed by {by}: {because}"), Some(by.clone()))
+        }
+        E::Resolved { because, by: None, .. } => (Phase::Resolved, because.clone(), None),
         E::Merged { into, because } => (Phase::Resolved, format!("went into {into}: {because}"), None),
         E::PostMortemWritten { .. } => (Phase::Reviewed, "the post-mortem is written".to_owned(), None),
         E::AlertsJoined { .. }
@@ -198,12 +206,15 @@ mod tests {
 
     #[test]
     fn what_a_merge_gives_to_somebody_is_no_word_of_theirs() {
-        let by = |by: &str| {
-            let event = IncidentEvent::HandedTo { to: "t/ada".into(), by: by.into(), because: None };
+        let by = |by: &str, to_accept: bool| {
+            let event = IncidentEvent::HandedTo { to: "t/ada".into(), by: by.into(), because: None, to_accept };
             phase_of(&event).and_then(|(_, _, by)| by)
         };
-        assert_eq!(by(MACHINE), None);
-        assert_eq!(by("t/bob").as_deref(), Some("t/ada"));
+        assert_eq!(by(MACHINE, false), None);
+        assert_eq!(by("t/bob", false).as_deref(), Some("t/ada"));
+        assert_eq!(by("t/bob", true), None, "a pager goes on until it is accepted");
+        let accepted = phase_of(&IncidentEvent::Accepted { by: "t/ada".into() });
+        assert_eq!(accepted, Some((Phase::Acknowledged, "accepted by t/ada".into(), Some("t/ada".into()))));
     }
 
     #[test]

@@ -91,7 +91,7 @@ pub(super) fn close_when_quiet(
             None => "all its alerts have ended".to_owned(),
             Some(because) => format!("all its alerts have ended, the last one without a word: {because}"),
         };
-        draft.record(IncidentEvent::Resolved { because, event_at: event_now }, wall_now)?;
+        draft.record(IncidentEvent::Resolved { because, event_at: event_now, by: None }, wall_now)?;
     }
     Ok(())
 }
@@ -101,7 +101,7 @@ pub(super) fn close_when_quiet(
 pub(super) fn close_when_over(change: &mut Decision<'_>, event_now: Timestamp) -> Result<(), FlowError> {
     if change.incident().firing() == 0 && !is_kept_open(change.incident()) {
         let because = "all its alerts had ended before anybody had to act".to_owned();
-        change.record(IncidentEvent::Resolved { because, event_at: event_now })?;
+        change.record(IncidentEvent::Resolved { because, event_at: event_now, by: None })?;
     }
     Ok(())
 }

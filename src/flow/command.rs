@@ -4,6 +4,7 @@
 //! Invariants: who only looks needs no authority; who instructs does, except that anybody may pause;
 //! every refusal of an instruction is in the audit trail.
 
+mod close;
 mod diagnose;
 mod hints;
 mod look;
@@ -134,6 +135,7 @@ async fn carry_out(desk: &Arc<Desk>, by: &Person, command: Command) -> Result<Ca
             regroup::order(desk, by, regroup::Wanted::Split { from, subjects }, because).await
         }
         Command::Noise { incident, because } => label::noise(desk, by, &incident, &because).await,
+        Command::Close { incident, because } => close::close(desk, by, &incident, &because).await,
         Command::Take { incident } => {
             owner::take(desk, by, &incident).await?;
             Ok(note(&format!("{incident} is yours now."), Tone::Good))
@@ -189,6 +191,7 @@ fn needs(command: &Command) -> Needs {
         | Verb::Forget
         | Verb::Resume
         | Verb::Noise
+        | Verb::Close
         | Verb::Take
         | Verb::HandOver
         | Verb::Channel

@@ -172,7 +172,13 @@ pub struct Decision<'a> {
 
 impl Decision<'_> {
     pub fn record(&mut self, event: crate::domain::incident::IncidentEvent) -> Result<(), FlowError> {
-        Ok(self.draft.record(event, self.wall_now)?)
+        let waited = self.incident().handed.is_some();
+        self.draft.record(event, self.wall_now)?;
+        // The card has said that it is not accepted yet.
+        if waited && self.incident().handed.is_none() {
+            self.tell("root", &Effect::Root);
+        }
+        Ok(())
     }
 
     pub fn incident(&self) -> &Incident {

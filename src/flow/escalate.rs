@@ -1,7 +1,8 @@
 //! Calls people about grave incidents that nobody has taken, step by step along the path of the service.
 //!
 //! Invariants: each step is taken once and is in the log; a schedule that cannot be read is asked again
-//! until the next step is due, and then passed over, said so; whoever cannot be mentioned was not called.
+//! until the next step is due, and then passed over, said so; whoever cannot be mentioned was not called. To whom
+//! it was handed has it only when they accept it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,13 +15,14 @@ use tracing::{error, warn};
 use super::deliver::Effect;
 use super::desk::{Decision, Desk, FlowError};
 use super::route;
-use crate::domain::card::{Block, Card, Span};
+use crate::domain::card::{Block, Card, Span, plain};
 use crate::domain::escalation::{self, Path, Step};
 use crate::domain::id::{IncidentId, PersonId};
 use crate::domain::incident::{Incident, IncidentEvent};
 use crate::domain::narrative;
 use crate::domain::plan::Plan;
 use crate::domain::route::Facts;
+use crate::domain::time::{Timestamp, spoken};
 use crate::ports::OnCall;
 use crate::store::Scope;
 
@@ -76,11 +78,15 @@ pub async fn run(desk: Arc<Desk>) -> Result<(), FlowError> {
 async fn step(desk: &Arc<Desk>, schedules: &mut Schedules, incident: &Incident) -> Result<(), FlowError> {
     let wall_now = desk.clock.wall_now();
     // Most are taken, light or not due: what they are about need not be read.
-    if !desk.config.escalation.iter().any(|path| path.due(incident, wall_now).is_some()) {
+    let is_due = |path: &Path| path.due(incident, wall_now).is_some() || path.is_forsaken(incident, wall_now);
+    if !desk.config.escalation.iter().any(is_due) {
         return Ok(());
     }
     let facts = route::facts(desk, incident).await?;
     let Some(path) = escalation::path(&desk.config.escalation, &facts) else { return Ok(()) };
+    if path.is_forsaken(incident, wall_now) {
+        return call_back(desk, incident).await;
+    }
     let Some((number, step)) = path.due(incident, wall_now) else { return Ok(()) };
     let ask = |step: Step| {
         let desk = desk.clone();
@@ -102,7 +108,7 @@ async fn step(desk: &Arc<Desk>, schedules: &mut Schedules, incident: &Incident) 
         Ok(mut who) => {
             who.retain(|one| !incident.called_elsewhere(&path.name(), &one.id_or_name()));
             match who.iter().any(Called::is_reached) {
-                true => (who, format!("nobody has taken it; step {} of {}", number + 1, path.steps.len())),
+                true => (who, format!("{}; step {} of {}", untaken(incident), number + 1, path.steps.len())),
                 false => (vec![], format!("whoever {step} names was called already")),
             }
         }
@@ -116,10 +122,10 @@ async fn step(desk: &Arc<Desk>, schedules: &mut Schedules, incident: &Incident) 
         }
     };
     let failed = who.is_empty().then_some(because.as_str());
-    let card = page(incident, &who, failed, &what_next(desk, path, incident, number, &who));
+    let card = page(incident, &who, failed, &what_next(desk, path, incident, number, &who), wall_now);
     desk.change(&incident.id, |change| {
         // Taken while the schedule was read: nobody is called any more.
-        if change.incident().owner.is_some() {
+        if change.incident().is_taken() {
             return Ok(());
         }
         change.record(IncidentEvent::Called {
@@ -132,6 +138,37 @@ async fn step(desk: &Arc<Desk>, schedules: &mut Schedules, incident: &Incident) 
         change.tell("root", &Effect::Root);
         // A message of its own, whatever path it is on: an edit wakes nobody.
         let key = format!("note/called/{}", change.incident().version);
+        change.tell(&key, &Effect::Note { card: card.clone() });
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+fn untaken(incident: &Incident) -> String {
+    match &incident.owner {
+        None => "nobody has taken it".to_owned(),
+        Some(owner) => format!("{owner} has not accepted it"),
+    }
+}
+
+/// Nobody is left to call: whoever handed it over is told that nobody has it.
+async fn call_back(desk: &Desk, incident: &Incident) -> Result<(), FlowError> {
+    let (Some(to), Some(handed)) = (&incident.owner, &incident.handed) else { return Ok(()) };
+    let id = &incident.id;
+    let text = format!(
+        "{} has not accepted {id}, which you handed over, and nobody is left to call: nobody has it. Press Acknowledge, \
+         write /ops take {id}, or hand it to somebody who is there.",
+        name_of(desk, to)
+    );
+    let card = note_to(&[Called::Known(PersonId::new(handed.by.clone()))], &text);
+    desk.change(id, |change| {
+        // Accepted, handed on, or over, meanwhile.
+        if change.incident().handed.as_ref() != Some(handed) || change.incident().state.is_over() {
+            return Ok(());
+        }
+        change.record(IncidentEvent::NotAccepted { to: to.clone(), by: handed.by.clone() })?;
+        let key = format!("note/not-accepted/{}", change.incident().version);
         change.tell(&key, &Effect::Note { card: card.clone() });
         Ok(())
     })
@@ -221,18 +258,35 @@ impl Schedules {
 
 /// What somebody who was asleep reads on a phone: what is broken and since when, what to press, who is next.
 /// `failed`: why this step called nobody.
-fn page(incident: &Incident, who: &[Called], failed: Option<&str>, next: &str) -> Card {
+fn page(incident: &Incident, who: &[Called], failed: Option<&str>, next: &str, wall_now: Timestamp) -> Card {
     let id = &incident.id;
     let (before, what) = (format!("{} {id} ", incident.severity.as_str()), narrative::headline(incident));
     let failed = failed.map_or_else(String::new, |why| format!("{why}. "));
-    let after = format!("Nobody has it; press Acknowledge or write /ops take {id}. {next}");
-    let fallback = format!("{before}{what}. {failed}{after}");
+    let whose = whose(incident, wall_now);
+    let after = format!("; press Acknowledge or write /ops take {id}. {next}");
+    let fallback = format!("{before}{what}. {failed}{}{after}", plain(&whose));
     let mut spans = mentions(who);
     // Names and errors are of other systems.
     let quoted = if failed.is_empty() { what } else { format!("{what}. {failed}") };
-    let after = if failed.is_empty() { format!(". {after}") } else { after };
-    spans.extend([Span::plain(before), Span::quoted(quoted), Span::plain(after)]);
+    spans.extend([Span::plain(before), Span::quoted(quoted)]);
+    if failed.is_empty() {
+        spans.push(Span::plain(". "));
+    }
+    spans.extend(whose);
+    spans.push(Span::plain(after));
     Card { fallback, blocks: vec![Block::Text { spans }] }
+}
+
+/// To whom it was handed may wake up by being named here.
+fn whose(incident: &Incident, wall_now: Timestamp) -> Vec<Span> {
+    match (&incident.owner, &incident.handed) {
+        (Some(owner), Some(handed)) => vec![
+            Span::plain("It was handed to "),
+            Span::Person { id: owner.clone() },
+            Span::plain(format!(" {} ago, who has not accepted it", spoken(wall_now.since(handed.at)))),
+        ],
+        (Some(_) | None, _) => vec![Span::plain("Nobody has it")],
+    }
 }
 
 fn what_next(desk: &Desk, path: &Path, incident: &Incident, number: usize, who: &[Called]) -> String {
@@ -242,7 +296,7 @@ fn what_next(desk: &Desk, path: &Path, incident: &Incident, number: usize, who: 
         // Where nobody was reached the next is as due as this one was.
         Some(next) if who.is_empty() => format!("Next, at once: {} {place}.", in_words(desk, next)),
         Some(next) => {
-            let wait = crate::domain::time::spoken(Duration::from_secs(path.every_seconds));
+            let wait = spoken(Duration::from_secs(path.every_seconds));
             format!("In {wait} {} is called {place}.", in_words(desk, next))
         }
     }
@@ -251,34 +305,55 @@ fn what_next(desk: &Desk, path: &Path, incident: &Incident, number: usize, who: 
 /// By name only: who is called later is not woken by being named now.
 fn in_words(desk: &Desk, step: &Step) -> String {
     match step {
-        Step::Person(id) => {
-            let known = desk.config.people.iter().find(|person| &person.id == id);
-            let short = || id.rsplit('/').next().unwrap_or(id);
-            format!("@{}", known.map_or_else(short, |person| person.name.as_str()))
-        }
+        Step::Person(id) => name_of(desk, id),
         Step::PagerDuty(_) | Step::Opsgenie(_) => format!("whoever {step} names"),
     }
 }
 
+fn name_of(desk: &Desk, id: &str) -> String {
+    let known = desk.config.people.iter().find(|person| person.id == id);
+    let short = || id.rsplit('/').next().unwrap_or(id);
+    format!("@{}", known.map_or_else(short, |person| person.name.as_str()))
+}
+
+/// What happens when whoever it was just handed to does not accept it; `None`: nobody is called for it.
+pub async fn unless_accepted(desk: &Desk, incident: &Incident) -> Option<String> {
+    let path = path_of(desk, incident).await.filter(|path| incident.severity >= path.from)?;
+    let wait = spoken(Duration::from_secs(path.every_seconds));
+    Some(match path.next_step(incident) {
+        Some(_) => format!("if they have not in {wait}, calls go on"),
+        None => format!("if they have not in {wait}, you are told, since nobody is left to call"),
+    })
+}
+
 /// Who is to decide now: the owner, else whoever the path named last, or would name first.
 pub async fn who_has_it(desk: &Desk, incident: &Incident) -> Vec<Called> {
-    if let Some(owner) = &incident.owner {
-        return vec![Called::Known(PersonId::new(owner.clone()))];
-    }
-    match path_of(desk, incident).await {
-        Some(path) => last_called(desk, incident, path).await,
-        None => vec![],
-    }
+    asked(desk, incident, |_| true).await
 }
 
 /// As `who_has_it`; of what is too light to call anybody only the owner.
 pub async fn who_is_asked(desk: &Desk, incident: &Incident) -> Vec<Called> {
-    if let Some(owner) = &incident.owner {
-        return vec![Called::Known(PersonId::new(owner.clone()))];
+    asked(desk, incident, |path| incident.severity >= path.from).await
+}
+
+async fn asked(desk: &Desk, incident: &Incident, counts: impl Fn(&Path) -> bool + Send) -> Vec<Called> {
+    let mut who: Vec<Called> = incident.owner.iter().map(|owner| Called::Known(PersonId::new(owner.clone()))).collect();
+    if asks_the_path(incident)
+        && let Some(path) = path_of(desk, incident).await.filter(|path| counts(path))
+    {
+        let called = last_called(desk, incident, path).await;
+        who.extend(called.into_iter().filter(|one| Some(&one.id_or_name()) != incident.owner.as_ref()));
     }
-    match path_of(desk, incident).await {
-        Some(path) if incident.severity >= path.from => last_called(desk, incident, path).await,
-        Some(_) | None => vec![],
+    who
+}
+
+/// Whether whoever was called last is to decide, too.
+fn asks_the_path(incident: &Incident) -> bool {
+    match (&incident.owner, &incident.handed) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        // It was not accepted, and calls have gone on since.
+        (Some(_), Some(handed)) => incident.called_at.is_some_and(|at| at > handed.at),
     }
 }
 
@@ -409,21 +484,44 @@ async fn known(desk: &Desk, one: OnCall) -> Called {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::incident::Sev;
+    use crate::domain::incident::{Handed, Sev};
 
     #[test]
     fn a_page_says_what_is_broken_and_what_to_press() {
         let mut incident = Incident::blank(IncidentId::numbered(2));
         (incident.severity, incident.title) = (Sev::Three, "inventory-db: PostgresDown".into());
         let who = [Called::Named("ada".into())];
-        let card = page(&incident, &who, None, "In 2 min @bob is called (step 1 of 2).");
+        let wall_now = Timestamp::from_secs(1_000);
+        let card = page(&incident, &who, None, "In 2 min @bob is called (step 1 of 2).", wall_now);
         let expected = "SEV3 INC-2 inventory-db: PostgresDown. Nobody has it; press Acknowledge or write \
                         /ops take INC-2. In 2 min @bob is called (step 1 of 2).";
         assert_eq!(card.fallback, expected);
         assert_eq!(card.plain_text(), format!("ada {expected}"));
-        let card = page(&incident, &[], Some("pagerduty:P1 names nobody now"), "Next, at once: @bob (step 1 of 2).");
+        let next = "Next, at once: @bob (step 1 of 2).";
+        let card = page(&incident, &[], Some("pagerduty:P1 names nobody now"), next, wall_now);
         assert!(card.fallback.contains("PostgresDown. pagerduty:P1 names nobody now. Nobody has it"), "{card:?}");
+        incident.owner = Some("t/bob".into());
+        incident.handed = Some(Handed { by: "t/ada".into(), at: Timestamp::from_secs(700) });
+        let card = page(&incident, &who, None, "Nobody else is called after this (step 2 of 2).", wall_now);
+        let expected = "PostgresDown. It was handed to @bob 5 min ago, who has not accepted it; press Acknowledge or \
+                        write /ops take INC-2. Nobody else";
+        assert!(card.fallback.contains(expected) && card.plain_text().contains(expected), "{card:?}");
     }
+
+    #[test]
+    fn whoever_was_called_since_a_hand_over_that_is_not_accepted_decides_too() {
+        let at = Timestamp::from_secs;
+        let mut incident = Incident::blank(IncidentId::numbered(2));
+        assert!(asks_the_path(&incident));
+        incident.called_at = Some(at(100));
+        incident.owner = Some("t/bob".into());
+        assert!(!asks_the_path(&incident));
+        incident.handed = Some(Handed { by: "t/ada".into(), at: at(200) });
+        assert!(!asks_the_path(&incident), "they were asleep, and it was handed on for that");
+        incident.called_at = Some(at(300));
+        assert!(asks_the_path(&incident));
+    }
+
     #[tokio::test]
     async fn a_schedule_that_hangs_delays_nobody_and_is_asked_once() {
         let mut schedules = Schedules::default();

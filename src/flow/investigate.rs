@@ -174,6 +174,10 @@ pub async fn investigate(desk: &Desk, id: &IncidentId) -> Result<(), FlowError> 
     );
     let (incident, ()) = desk
         .change(id, |change| {
+            // A person has closed it while it was looked at.
+            if change.incident().state.is_over() {
+                return Ok(());
+            }
             change.record(IncidentEvent::Diagnosed { diagnosis: diagnosis.clone() })?;
             change.batch.settings.push(reason::spent(id));
             let key = change.incident().diagnosis_key();
@@ -185,7 +189,7 @@ pub async fn investigate(desk: &Desk, id: &IncidentId) -> Result<(), FlowError> 
             Ok(())
         })
         .await?;
-    if super::regroup::join_same_cause(desk, &incident, &diagnosis).await? {
+    if incident.state.is_over() || super::regroup::join_same_cause(desk, &incident, &diagnosis).await? {
         return Ok(());
     }
     propose(desk, id, &picture, &diagnosis).await
@@ -271,6 +275,9 @@ async fn propose(desk: &Desk, id: &IncidentId, picture: &Picture, diagnosis: &Di
     let event_now = desk.clock.event_now();
     let who = asked(desk, id).await;
     desk.change(id, |change| {
+        if change.incident().state.is_over() {
+            return Ok(());
+        }
         change.record(IncidentEvent::PlanRefused { because: refused.clone() })?;
         change.record(IncidentEvent::HandedOver { because: refused.clone() })?;
         if change.incident().firing() == 0 {
@@ -278,7 +285,7 @@ async fn propose(desk: &Desk, id: &IncidentId, picture: &Picture, diagnosis: &Di
                 true => "it was asked for, and is answered; nothing has alerted".to_owned(),
                 false => "all its alerts had ended before anybody had to act".to_owned(),
             };
-            change.record(IncidentEvent::Resolved { because, event_at: event_now })?;
+            change.record(IncidentEvent::Resolved { because, event_at: event_now, by: None })?;
         }
         change.tell("root", &Effect::Root);
         tell_handed_over(change, &who, &format!("No action is proposed: {refused}. This needs a person."));
@@ -489,6 +496,9 @@ async fn ask(desk: &Desk, id: &IncidentId, plan: Plan, ruling: Ruling) -> Result
     }
     let who = if unattended { vec![] } else { asked(desk, id).await };
     desk.change(id, |change| {
+        if change.incident().state.is_over() {
+            return Ok(());
+        }
         change.record(IncidentEvent::PlanProposed { plan: Box::new(plan.clone()), ruling: words.clone() })?;
         if unattended {
             change.record(IncidentEvent::PlanApproved {

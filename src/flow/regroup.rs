@@ -323,10 +323,9 @@ fn merged(
     let groups = from.carried();
     gone.record(IncidentEvent::Merged { into: into.id.clone(), because: because.clone() }, wall_now)?;
     stays.record(IncidentEvent::Absorbed { from: from.id.clone(), because, groups }, wall_now)?;
-    if let Some(to) = heir(from, into) {
-        let because = Some(format!("had taken {}", from.id));
-        stays.record(IncidentEvent::HandedTo { to: to.to_owned(), by: order.by.clone(), because }, wall_now)?;
-        batch.effects.extend(tell_heir(&stays.incident, &from.id, to));
+    if let Some(handing) = heir(from, into, &order.by) {
+        stays.record(handing, wall_now)?;
+        batch.effects.extend(tell_heir(&stays.incident, &from.id));
     }
     reassess(&mut stays, topology, past, wall_now)?;
     batch.effects.extend(graver(&stays.incident, into.severity));
@@ -426,20 +425,37 @@ fn with_root(incident: &IncidentId, key: &str, card: Card) -> [NewEffect; 2] {
 }
 
 /// Whoever has taken the one has taken what it is part of now; but not what is graver than what they took:
-/// for that people are called.
-pub(super) fn heir<'a>(gone: &'a Incident, stays: &Incident) -> Option<&'a str> {
+/// for that people are called. What they have not accepted yet they have to accept here, from the same person.
+pub(super) fn heir(gone: &Incident, stays: &Incident, by: &str) -> Option<IncidentEvent> {
     let asks_no_more = gone.severity >= stays.severity;
-    gone.owner.as_deref().filter(|_| stays.owner.is_none() && asks_no_more)
+    let to = gone.owner.clone().filter(|_| stays.owner.is_none() && asks_no_more)?;
+    Some(match &gone.handed {
+        Some(handed) if to != by => {
+            let because = Some(format!("had handed over {}", gone.id));
+            IncidentEvent::HandedTo { to, by: handed.by.clone(), because, to_accept: true }
+        }
+        Some(_) | None => {
+            let because = Some(format!("had taken {}", gone.id));
+            IncidentEvent::HandedTo { to, by: by.to_owned(), because, to_accept: false }
+        }
+    })
 }
 
 /// They did not ask for it: it is said to them.
-pub(super) fn tell_heir(stays: &Incident, gone: &IncidentId, to: &str) -> [NewEffect; 2] {
-    let text = format!(
-        "{gone}, which you had taken, is part of this {} now, so that it is yours; /ops handover {} passes it on.",
-        stays.severity.as_str(),
-        stays.id
-    );
-    let spans = vec![Span::Person { id: to.to_owned() }, Span::plain(" "), Span::plain(text.clone())];
+pub(super) fn tell_heir(stays: &Incident, gone: &IncidentId) -> [NewEffect; 2] {
+    let (severity, id) = (stays.severity.as_str(), &stays.id);
+    let text = match stays.is_taken() {
+        true => format!(
+            "{gone}, which you had taken, is part of this {severity} now, so that it is yours; /ops handover {id} \
+             passes it on."
+        ),
+        false => format!(
+            "{gone}, which was handed to you, is part of this {severity} now: press Acknowledge or write /ops take \
+             {id} to accept it, or /ops handover {id} to pass it on."
+        ),
+    };
+    let person = stays.owner.iter().flat_map(|owner| [Span::Person { id: owner.clone() }, Span::plain(" ")]);
+    let spans = person.chain([Span::plain(text.clone())]).collect();
     let card = Card { fallback: text, blocks: vec![Block::Text { spans }] };
     with_root(&stays.id, &format!("note/handed/{gone}"), card)
 }
@@ -487,6 +503,7 @@ pub(super) fn lesson_of(row: &LessonRow) -> Option<Lesson> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::incident::Handed;
 
     #[test]
     fn nobody_inherits_what_is_graver_than_what_they_took() {
@@ -496,11 +513,33 @@ mod tests {
             incident
         };
         let (light, grave) = (of(Sev::Four, Some("t/ada")), of(Sev::One, None));
-        assert_eq!(heir(&light, &grave), None, "people are called for it");
-        assert_eq!(heir(&of(Sev::One, Some("t/bob")), &of(Sev::Three, None)), Some("t/bob"));
-        assert_eq!(heir(&of(Sev::Two, Some("t/bob")), &of(Sev::Two, None)), Some("t/bob"));
-        assert_eq!(heir(&of(Sev::One, Some("t/bob")), &of(Sev::Three, Some("t/cleo"))), None, "it has an owner");
-        let told = tell_heir(&of(Sev::Two, None), &IncidentId::numbered(9), "t/bob");
+        let to = |gone: &Incident, stays: &Incident| match heir(gone, stays, MACHINE) {
+            Some(IncidentEvent::HandedTo { to, to_accept: false, .. }) => Some(to),
+            Some(other) => panic!("{other:?}"),
+            None => None,
+        };
+        assert_eq!(to(&light, &grave), None, "people are called for it");
+        assert_eq!(to(&of(Sev::One, Some("t/bob")), &of(Sev::Three, None)).as_deref(), Some("t/bob"));
+        assert_eq!(to(&of(Sev::Two, Some("t/bob")), &of(Sev::Two, None)).as_deref(), Some("t/bob"));
+        assert_eq!(to(&of(Sev::One, Some("t/bob")), &of(Sev::Three, Some("t/cleo"))), None, "it has an owner");
+        let told = tell_heir(&of(Sev::Two, Some("t/bob")), &IncidentId::numbered(9));
         assert!(told[1].body.contains(r#""id":"t/bob""#) && told[0].key == "INC-1/root", "{told:?}");
+        assert!(told[1].body.contains("which you had taken"), "{told:?}");
+    }
+
+    #[test]
+    fn what_was_not_accepted_is_not_accepted_by_a_merge() {
+        let handed = Handed { by: "t/ada".into(), at: Timestamp::from_secs(1_000) };
+        let of = |number: i64| Incident { severity: Sev::One, ..Incident::blank(IncidentId::numbered(number)) };
+        let (mut gone, mut stays) = (of(2), of(1));
+        (gone.owner, gone.handed) = (Some("t/bob".into()), Some(handed.clone()));
+        let (to, because) = ("t/bob".to_owned(), Some("had handed over INC-2".to_owned()));
+        let expected = IncidentEvent::HandedTo { to, by: "t/ada".into(), because, to_accept: true };
+        assert_eq!(heir(&gone, &stays, MACHINE), Some(expected));
+        let own = heir(&gone, &stays, "t/bob");
+        assert!(matches!(own, Some(IncidentEvent::HandedTo { to_accept: false, .. })), "their own word: {own:?}");
+        (stays.owner, stays.handed) = (Some("t/bob".into()), Some(handed));
+        let told = tell_heir(&stays, &gone.id);
+        assert!(told[1].body.contains("INC-2, which was handed to you, is part of this SEV1 now: press"), "{told:?}");
     }
 }

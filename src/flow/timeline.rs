@@ -22,10 +22,13 @@ pub fn tell_event(event: &IncidentEvent) -> Option<String> {
         E::CameFrom { from, because, .. } => format!("came from {from}: {because}"),
         E::NotAnIncident { by, because } => format!("not an incident, says {by}: {because}"),
         E::Acknowledged { by } => format!("acknowledged by {by}"),
-        E::HandedTo { to, by, because } => {
+        E::HandedTo { to, by, because, to_accept } => {
             let because = because.as_ref().map_or_else(String::new, |because| format!(": {because}"));
-            format!("handed to {to} by {by}{because}")
+            let yet = if *to_accept { ", who has not accepted it yet," } else { "" };
+            format!("handed to {to}{yet} by {by}{because}")
         }
+        E::Accepted { by } => format!("accepted by {by}"),
+        E::NotAccepted { to, by } => format!("nobody has it: {to} has not accepted it from {by}"),
         E::Called { step, who, because, .. } if who.is_empty() => {
             format!("called nobody (step {}): {because}", step + 1)
         }
@@ -67,7 +70,8 @@ pub fn tell_event(event: &IncidentEvent) -> Option<String> {
         E::Compensated { result, .. } => format!("undo: {result}"),
         E::HandedOver { because } => format!("handed to people: {because}"),
         E::Recurred { because, .. } => format!("it came back: {because}"),
-        E::Resolved { because, .. } => format!("resolved: {because}"),
+        E::Resolved { because, by: Some(by), .. } => format!("closed by {by}: {because}"),
+        E::Resolved { because, by: None, .. } => format!("resolved: {because}"),
         E::PostMortemWritten { .. } => "post-mortem written and kept in memory".into(),
         E::Feedback { by, helpful, reason } => {
             let thumb = if *helpful { "helpful" } else { "not helpful" };

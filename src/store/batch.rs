@@ -88,7 +88,15 @@ impl Draft {
         Self { base_version: incident.version, incident, events: vec![] }
     }
 
+    /// A word of whoever it was handed to accepts it: that is written before what they have said.
     pub fn record(&mut self, event: IncidentEvent, wall_at: Timestamp) -> Result<(), IllegalTransition> {
+        if let Some(by) = self.incident.accepted_by(&event) {
+            self.write(IncidentEvent::Accepted { by }, wall_at)?;
+        }
+        self.write(event, wall_at)
+    }
+
+    fn write(&mut self, event: IncidentEvent, wall_at: Timestamp) -> Result<(), IllegalTransition> {
         self.incident.apply(&event, wall_at)?;
         self.events.push((event, wall_at));
         Ok(())

@@ -135,13 +135,14 @@ async fn people_are_reminded_and_called_before_it_is_too_late() {
 
 #[tokio::test]
 async fn whoever_takes_it_is_called_no_more() {
-    let more = format!("{}[[escalation]]\nevery_seconds = 2\nsteps = [\"local/ada\", \"local/bob\"]\n", four());
+    let more = format!("{}[[escalation]]\nevery_seconds = 4\nsteps = [\"local/ada\", \"local/bob\"]\n", four());
     let mut talking = Talking::with_approvers(APPROVERS, &more).await;
     with_plan(&mut talking, Seeded { severity: Sev::One, ..Seeded::default() }).await;
     talking.in_thread("INC-1", "step 1 of 2").await;
     let said = talking.refused("guest", "handover INC-1 to @bob").await;
     assert!(said.contains("may not handover here"), "{said}");
     talking.ordered("ada", "handover INC-1 to @rita because my shift ends").await;
+    talking.ordered("rita", "take INC-1").await;
     let note = talking.in_thread("INC-1", "my shift ends").await;
     assert!(note.contains("local/rita"), "{note}");
     for nobody in ["foo/bar", "@nobody", "<@U012AB3CD>"] {
@@ -150,9 +151,62 @@ async fn whoever_takes_it_is_called_no_more() {
     }
     assert!(talking.ordered("rita", "incidents mine").await.contains("INC-1"));
     assert!(talking.ordered("bob", "incidents mine").await.contains("0 incidents of yours"));
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
     let called = talking.rows("SELECT kind FROM incident_event WHERE kind='called'").await;
     assert_eq!(called.len(), 1, "nobody else is called once somebody has it");
+}
+
+/// INC-1 that was called for once, and that Ada has handed to Rita since.
+async fn handed_to_rita(every_seconds: u64) -> Talking {
+    let steps = "steps = [\"local/ada\", \"local/bob\"]";
+    let more = format!("{}[[escalation]]\nevery_seconds = {every_seconds}\n{steps}\n", four());
+    let mut talking = Talking::with_approvers(APPROVERS, &more).await;
+    with_plan(&mut talking, Seeded { severity: Sev::One, ..Seeded::default() }).await;
+    talking.in_thread("INC-1", "step 1 of 2").await;
+    let said = talking.ordered("ada", "handover INC-1 to @rita because my shift ends").await;
+    let otherwise =
+        format!("once they accept it (Acknowledge, or /ops take INC-1); if they have not in {every_seconds} s");
+    assert!(said.contains(&otherwise) && said.contains("calls go on"), "{said}");
+    talking
+}
+
+#[tokio::test]
+async fn a_hand_over_that_nobody_accepts_ends_no_calls() {
+    let mut talking = handed_to_rita(10).await;
+    let open = talking.incident("INC-1", |incident| incident["owner"] == "local/rita").await;
+    assert_eq!(open["accepted"], false, "{open}");
+    let said = talking.ordered("bob", "status").await;
+    assert!(said.contains("INC-1: handed to @rita, who has not accepted it yet"), "{said}");
+    let note = talking.in_thread("INC-1", "my shift ends").await;
+    assert!(note.contains("local/rita") && note.contains("press Acknowledge or write /ops take INC-1"), "{note}");
+    let root = async || talking.told("ops").await.into_iter().find(|card| card.contains("who has not accepted it yet"));
+    let card = talking.until("the card that says so", root).await;
+    assert!(card.contains("\"acknowledge\""), "{card}");
+    let called = talking.in_thread("INC-1", "step 2 of 2").await;
+    assert!(called.contains("local/bob") && called.contains("It was handed to "), "{called}");
+    assert!(called.contains("who has not accepted it; press") && !called.contains("Nobody has it"), "{called}");
+    // Nobody is left.
+    let back = talking.in_thread("INC-1", "nobody is left to call: nobody has it").await;
+    assert!(back.contains("local/ada") && back.contains("@rita has not accepted INC-1"), "{back}");
+    talking.incident("INC-1", |incident| incident["owner"].is_null()).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let kinds = talking.rows("SELECT kind FROM incident_event WHERE kind IN ('called', 'not_accepted')").await;
+    assert_eq!(kinds, ["called", "called", "not_accepted"]);
+}
+
+#[tokio::test]
+async fn a_word_of_whoever_it_was_handed_to_accepts_it() {
+    let mut talking = handed_to_rita(8).await;
+    talking.ordered("rita", "followup INC-1 give the pool a limit").await;
+    let taken = talking.incident("INC-1", |incident| incident["accepted"] == true).await;
+    assert_eq!(taken["owner"], "local/rita", "{taken}");
+    let said = talking.ordered("ada", "audit INC-1").await;
+    assert!(said.contains("handed to local/rita, who has not accepted it yet, by local/ada"), "{said}");
+    assert!(said.contains("accepted by local/rita"), "{said}");
+    assert!(!talking.ordered("ada", "status").await.contains("who has not accepted it yet"));
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    let kinds = talking.rows("SELECT kind FROM incident_event WHERE kind IN ('called', 'accepted')").await;
+    assert_eq!(kinds, ["called", "accepted"], "nobody else is called");
 }
 
 #[tokio::test]

@@ -193,6 +193,23 @@ async fn what_may_be_half_done_is_not_over_with_its_alerts_and_can_be_put_back()
 }
 
 #[tokio::test]
+async fn nobody_closes_what_is_carried_out_and_what_it_may_have_left_is_named() {
+    let caches = Caches::start().await;
+    let talking = &caches.talking;
+    decided(talking, 1, "purge").await;
+    outcome(talking, 1, "started").await;
+    let said = talking.refused("ann", "close INC-1 because I purge it by hand").await;
+    assert_eq!(said, "INC-1.P1 is being carried out; close INC-1 when it has ended, or pause first");
+    caches.may_answer.store(1, Ordering::SeqCst);
+    outcome(talking, 1, "failed").await;
+    let said = talking.ordered("ann", "close INC-1 because I have looked, and it is purged").await;
+    assert!(said.contains("1 of its alerts still fires: Down about catalog"), "{said}");
+    assert!(said.contains("INC-1.P1 was perhaps carried out, and what it has left stays as it is"), "{said}");
+    talking.incident("INC-1", |incident| incident["state"] == "resolved").await;
+    assert_eq!(plan(talking, 1).await.unwrap()["outcome"]["outcome"], "failed", "it says nothing of the plan");
+}
+
+#[tokio::test]
 async fn what_ended_by_itself_is_not_mended_any_more() {
     let caches = Caches::start().await;
     let talking = &caches.talking;

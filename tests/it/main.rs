@@ -8,6 +8,7 @@ mod approvals;
 mod cards;
 mod catalogue;
 mod clusters;
+mod closing;
 mod config_maps;
 mod crash;
 mod daemon_sets;

@@ -61,20 +61,22 @@ pub fn nearest<'a>(word: &str, words: impl Iterator<Item = &'a str>) -> Option<&
 }
 
 /// What must not be offered to whoever meant something else: a tired person takes the offer.
-const GRAVE: [Verb; 7] = [Verb::Resume, Verb::Act, Verb::Approve, Verb::Forget, Verb::Noise, Verb::Silence, Verb::Take];
+const GRAVE: [Verb; 8] =
+    [Verb::Resume, Verb::Act, Verb::Approve, Verb::Forget, Verb::Noise, Verb::Close, Verb::Silence, Verb::Take];
 
-/// Words of other tools for what ends by itself here.
-const ENDS: [&str; 5] = ["resolve", "resolved", "close", "done", "end"];
+/// Words of other tools for what a person closes with a reason here.
+const ENDS: [&str; 5] = ["resolved", "closed", "done", "end", "finish"];
 /// For giving back what was taken.
 const GIVES_BACK: [&str; 6] = ["unack", "unacknowledge", "release", "untake", "unclaim", "unassign"];
 
 fn unknown(word: &str, rest: &str) -> Wrong {
     if ENDS.iter().any(|end| word.eq_ignore_ascii_case(end)) {
         return Wrong {
-            why: "an incident closes when its alerts end; one that nobody had to wake up for is called noise"
+            why: "an incident closes when its alerts end, or when somebody closes it and says why; one that nobody \
+                  had to wake up for is called noise"
                 .to_owned(),
             did_you_mean: None,
-            example: Verb::Noise.spec().examples[0].to_owned(),
+            example: Verb::Close.spec().examples[0].to_owned(),
         };
     }
     if GIVES_BACK.iter().any(|back| word.eq_ignore_ascii_case(back)) {
@@ -233,6 +235,14 @@ fn read(verb: Verb, rest: &str) -> Result<Command, String> {
         Verb::Noise => {
             let (head, because) = with_reason(rest, "noise")?;
             Ok(Command::Noise { incident: incident(head)?, because })
+        }
+        Verb::Close => {
+            let (word, because) = first_word(rest);
+            let incident = incident(word)?;
+            Ok(Command::Close {
+                incident,
+                because: some(after_because(because), "to close an incident needs a reason")?,
+            })
         }
         Verb::Take => Ok(Command::Take { incident: incident(without_courtesy(rest))? }),
         Verb::HandOver => hand_over(rest),
@@ -514,7 +524,7 @@ fn after_because(text: &str) -> &str {
 }
 
 /// Before and behind the first occurrence of a word.
-fn at_word<'a>(text: &'a str, word: &str) -> Option<(&'a str, &'a str)> {
+pub(super) fn at_word<'a>(text: &'a str, word: &str) -> Option<(&'a str, &'a str)> {
     let mut from = 0;
     for part in text.split(char::is_whitespace) {
         if part.eq_ignore_ascii_case(word) {

@@ -36,6 +36,8 @@ fn commands_as_people_write_them() {
     check("remember cart is slow at night service=cart", expect!["remember cart is slow at night service=cart"]);
     check("reject INC-1.P1.abc because no", expect!["reject INC-1.P1.abc because no"]);
     check("oncall", expect!["oncall"]);
+    check("close 7 because mended by hand", expect!["close INC-7 because mended by hand"]);
+    check("resolve INC-7 it was the cable", expect!["close INC-7 because it was the cable"]);
 }
 
 #[test]
@@ -80,6 +82,10 @@ fn what_is_wrong_is_answered_with_what_is_right() {
         "merge INC-2 into INC-1",
         expect!["a merge needs a reason: because .. | - | merge INC-2 into INC-1 because one database"],
     );
+    for text in ["resolve INC-7", "close INC-7 because"] {
+        check(text, expect!["to close an incident needs a reason | - | close INC-7 because mended by hand"]);
+    }
+    check("close because x", expect![[r#""because" names no incident | - | close INC-7 because mended by hand"#]]);
     check("resume some of it", expect![[r#"resume takes all, ns=.. or service=.., not "some of it" | - | resume"#]]);
 }
 
@@ -87,9 +93,10 @@ fn what_is_wrong_is_answered_with_what_is_right() {
 fn what_other_tools_call_it_leads_to_nothing_grave() {
     check("ack INC-2", expect!["take INC-2"]);
     check("claim inc-2", expect!["take INC-2"]);
-    for word in ["resolve", "close", "done", "resolved"] {
+    for word in ["done", "resolved"] {
         let Err(wrong) = parse(&format!("{word} INC-2")) else { panic!("{word}") };
         assert!(wrong.did_you_mean.is_none() && wrong.why.contains("closes when its alerts end"), "{word}: {wrong:?}");
+        assert_eq!(wrong.example, "close INC-7 because mended by hand");
     }
     // One slip is a slip.
     check("resum", expect!["I don't know the command \"resum\" | resume | resume"]);

@@ -2,6 +2,8 @@
 //!
 //! Invariant: what has come through the door is not changed when it comes through again.
 
+use super::parse::at_word;
+
 /// Without the chat's wrappers around links, people and channels, without the marks that only format, and
 /// with straight quotes.
 pub fn plain(text: &str) -> String {
@@ -88,6 +90,22 @@ pub(super) fn without_courtesy(text: &str) -> &str {
     }
 }
 
+/// What stands for the incident in whose thread it is said.
+const THIS: [&str; 7] = ["", "it", "this", "this one", "that", "this incident", "the incident"];
+
+/// `close because it works again`, `resolve this`: in the thread of an incident, the reason to close that one,
+/// which may be missing.
+pub fn closes_this(text: &str) -> Option<String> {
+    let text = plain(text);
+    let text = text.trim();
+    let text = text.strip_prefix("/ops").unwrap_or(text).trim();
+    let (verb, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    let (what, because) = at_word(rest, "because").unwrap_or((without_courtesy(rest), ""));
+    let what = what.split_whitespace().map(bare).collect::<Vec<_>>().join(" ").to_lowercase();
+    let is_this = THIS.contains(&what.as_str());
+    (super::Verb::named(bare(verb)) == Some(super::Verb::Close) && is_this).then(|| because.to_owned())
+}
+
 /// `ack`, `mine`, `I have it`: in the thread of an incident they can only mean that one.
 pub fn takes_this(text: &str) -> bool {
     // Not `got it`: that may mean that an answer was understood, and this ends all calls.
@@ -100,7 +118,7 @@ pub fn takes_this(text: &str) -> bool {
     let text = text.strip_prefix("please ").unwrap_or(text);
     let words = text.split_whitespace().map(bare).collect::<Vec<_>>().join(" ");
     let (verb, rest) = words.split_once(' ').unwrap_or((words.as_str(), ""));
-    let is_this = ["", "it", "this", "this one", "that", "this incident", "the incident"].contains(&rest);
+    let is_this = THIS.contains(&rest);
     SAID.split('|').any(|said| said == words) || (super::Verb::named(verb) == Some(super::Verb::Take) && is_this)
 }
 
@@ -199,6 +217,18 @@ mod tests {
         {
             assert!(!takes_this(text), "{text}");
         }
+        for (text, reason) in [
+            ("close because it works again", Some("it works again")),
+            ("Resolve this, because of the cable", Some("of the cable")),
+            ("/ops close it", Some("")),
+            ("close", Some("")),
+            ("close please", Some("")),
+            ("close INC-2 because x", None),
+            ("close the valve because x", None),
+            ("is it resolved?", None),
+        ] {
+            assert_eq!(closes_this(text).as_deref(), reason, "{text}");
+        }
         assert_eq!(without_courtesy("INC-1 please, now!"), "INC-1");
         assert_eq!(without_courtesy("please"), "");
     }
@@ -210,7 +240,7 @@ mod tests {
             prop_assert_eq!(plain(&once), once.clone());
             let quoted = double_quoted(&once);
             prop_assert_eq!(double_quoted(&quoted), quoted.clone());
-            let _ = (takes_this(&text), without_courtesy(&text), bare(&text));
+            let _ = (takes_this(&text), closes_this(&text), without_courtesy(&text), bare(&text));
         }
     }
 }

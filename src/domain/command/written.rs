@@ -48,7 +48,9 @@ impl fmt::Display for Command {
                 [one] if one.contains(char::is_whitespace) => write!(f, " {from} {one}, because {because}"),
                 more => write!(f, " {from} {} because {because}", more.join(", ")),
             },
-            Self::Noise { incident, because } => write!(f, " {incident} because {because}"),
+            Self::Noise { incident, because } | Self::Close { incident, because } => {
+                write!(f, " {incident} because {because}")
+            }
             Self::Take { incident } => write!(f, " {incident}"),
             Self::HandOver { incident, to, because } => {
                 write!(f, " {incident} to {to}")?;

@@ -82,6 +82,19 @@ pub enum IncidentEvent {
         to: String,
         by: String,
         because: Option<String>,
+        /// Until they have accepted it, others are called; absent in what older versions have written.
+        #[serde(default, skip_serializing_if = "is_false")]
+        to_accept: bool,
+    },
+    /// Whoever it was handed to has had a word about it.
+    Accepted {
+        by: String,
+    },
+    /// Whoever it was handed to has not accepted it in time, and nobody is left to call: nobody has it. `by`
+    /// had handed it over.
+    NotAccepted {
+        to: String,
+        by: String,
     },
     /// A step of the escalation path: whom the watch has called.
     Called {
@@ -197,6 +210,9 @@ pub enum IncidentEvent {
     Resolved {
         because: String,
         event_at: Timestamp,
+        /// Who has closed it, where it was a person.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
     },
     PostMortemWritten {
         document: String,

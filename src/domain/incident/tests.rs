@@ -96,7 +96,8 @@ fn what_was_handed_over_may_merge_and_what_is_over_may_not() {
     into.apply(&absorbed, at(80)).expect("it is taken in");
     assert_eq!((into.alert_count(), into.score().map(|one| one.score)), (2, Some(-0.7)));
     assert!(from.apply(&merged, at(90)).is_err());
-    into.apply(&IncidentEvent::Resolved { because: "b".into(), event_at: at(90) }, at(90)).expect("it is over");
+    into.apply(&IncidentEvent::Resolved { because: "b".into(), event_at: at(90), by: None }, at(90))
+        .expect("it is over");
     assert!(into.apply(&absorbed, at(95)).is_err());
 }
 
@@ -108,6 +109,35 @@ fn who_takes_it_takes_back_that_it_is_noise() {
     assert_eq!(incident.noise, Some(("t/ada".into(), "a test".into())));
     incident.apply(&IncidentEvent::Acknowledged { by: "t/bob".into() }, at(80)).expect("bob takes it");
     assert_eq!(incident.noise, None);
+}
+
+#[test]
+fn a_person_closes_what_no_plan_is_carried_out_for() {
+    let plan = IncidentId::numbered(1).plan(1);
+    let closed = |by: Option<&str>| IncidentEvent::Resolved {
+        because: "mended by hand".into(),
+        event_at: at(90),
+        by: by.map(str::to_owned),
+    };
+    let of = |state: State| Incident { state, ..incident(1, &[("pay", -0.4)]) };
+    for state in [
+        State::Open,
+        State::Investigating,
+        State::Diagnosed,
+        State::Awaiting { plan: plan.clone() },
+        State::HandedOver { because: "b".into() },
+    ] {
+        let mut incident = of(state.clone());
+        incident.apply(&closed(Some("t/ada")), at(91)).unwrap_or_else(|refused| panic!("{state:?}: {refused}"));
+        let ended = State::Resolved { because: "mended by hand".into(), by: Some("t/ada".into()) };
+        assert_eq!((incident.state, incident.resolved_at), (ended, Some(at(90))));
+    }
+    for state in [State::Executing { plan: plan.clone() }, State::Verifying { plan }] {
+        assert!(of(state.clone()).apply(&closed(Some("t/ada")), at(91)).is_err(), "{state:?}");
+        assert!(of(state.clone()).apply(&closed(None), at(91)).is_ok(), "its plan ends it: {state:?}");
+    }
+    let over = State::Resolved { because: "b".into(), by: None };
+    assert!(of(over).apply(&closed(Some("t/ada")), at(91)).is_err());
 }
 
 #[test]

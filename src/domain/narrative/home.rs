@@ -61,13 +61,14 @@ pub fn home(home: &Home<'_>) -> Card {
     blocks.push(list(
         home.open.len(),
         home.open.iter().map(|incident| {
-            vec![
+            let mut line = vec![
                 link(incident),
                 Span::plain(format!(" {} ", incident.severity.as_str())),
                 Span::quoted(incident.title.clone()),
                 Span::plain(format!(": {}; owner: ", state_words(&incident.state))),
-                owner(incident),
-            ]
+            ];
+            line.extend(owner(incident));
+            line
         }),
     ));
     blocks.push(Block::Divider);

@@ -30,11 +30,11 @@ pub struct Past {
 impl Ending {
     /// `None`: it has not ended, or became part of another one.
     pub fn of(incident: &Incident) -> Option<Self> {
-        let State::Resolved { .. } = incident.state else { return None };
+        let State::Resolved { by, .. } = &incident.state else { return None };
         let first = opening(incident)?;
         let lasted = incident.resolved_at?.since(incident.since);
         let acted = incident.plans.iter().any(|record| was_begun(&record.outcome));
-        let by_itself = !acted && incident.owner.is_none() && lasted <= SOON;
+        let by_itself = !acted && by.is_none() && incident.owner.is_none() && lasted <= SOON;
         let (name, subject) = (first.name.clone(), first.subject.clone());
         Some(Self { cluster: incident.cluster.clone(), name, subject, by_itself })
     }
@@ -103,7 +103,7 @@ mod tests {
         incident.alerts.insert("a".into(), group("Later", since + Duration::from_secs(5)));
         incident.alerts.insert("b".into(), group("First", since));
         incident.resolved_at = Some(since + after);
-        incident.state = State::Resolved { because: "all its alerts have ended".into() };
+        incident.state = State::Resolved { because: "all its alerts have ended".into(), by: None };
         incident
     }
 
@@ -115,6 +115,9 @@ mod tests {
         let mut taken = ended(Duration::from_secs(300));
         taken.owner = Some("U1".into());
         assert!(!Ending::of(&taken).unwrap().by_itself);
+        let mut closed = ended(Duration::from_secs(300));
+        closed.state = State::Resolved { because: "mended by hand".into(), by: Some("U1".into()) };
+        assert!(!Ending::of(&closed).unwrap().by_itself, "somebody has closed it");
         let mut open = ended(Duration::from_secs(300));
         open.state = State::Open;
         assert_eq!(Ending::of(&open), None);

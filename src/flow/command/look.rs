@@ -8,7 +8,7 @@ use crate::domain::card::{Block, Card, Span, Tone};
 use crate::domain::command::Which;
 use crate::domain::id::{IncidentId, PlanId};
 use crate::domain::incident::{Incident, IncidentEvent, PlanRecord, State};
-use crate::domain::narrative::{answer, note, state_words};
+use crate::domain::narrative::{answer, note, owner, state_words};
 use crate::domain::time::Timestamp;
 use crate::flow::desk::{Desk, FlowError};
 use crate::flow::{label, report, timeline};
@@ -33,6 +33,12 @@ pub(super) async fn status(desk: &Desk) -> Result<Card, FlowError> {
         lines.extend(newest.into_iter().map(|(key, why)| vec![Span::quoted(format!("{key}: {why}"))]));
     }
     lines.push(vec![Span::plain(format!("{} open incidents", open.len()))]);
+    let handed = open.iter().filter(|incident| incident.handed.is_some()).take(MOST_LINES);
+    lines.extend(handed.map(|incident| {
+        let mut line = vec![Span::code(incident.id.to_string()), Span::plain(": ")];
+        line.extend(owner(incident));
+        line
+    }));
     let words = report.funnel.in_words();
     lines.extend(words.into_iter().map(|line| vec![Span::plain(format!("last 24 h: {line}"))]));
     lines.push(vec![Span::plain(format!("prefilter {}", report.prefilter.mode))]);
@@ -459,6 +465,8 @@ fn concerns(event: &IncidentEvent, id: &PlanId) -> bool {
         | E::NotAnIncident { .. }
         | E::Acknowledged { .. }
         | E::HandedTo { .. }
+        | E::Accepted { .. }
+        | E::NotAccepted { .. }
         | E::Called { .. }
         | E::InvestigationStarted { .. }
         | E::EvidenceStored { .. }
@@ -495,6 +503,8 @@ fn is_decision(event: &IncidentEvent) -> bool {
         | E::NotAnIncident { .. }
         | E::Acknowledged { .. }
         | E::HandedTo { .. }
+        | E::Accepted { .. }
+        | E::NotAccepted { .. }
         | E::Called { .. }
         | E::InvestigationStarted { .. }
         | E::Diagnosed { .. }

@@ -7,7 +7,7 @@ use crate::domain::card::{Card, Span, Tone};
 use crate::domain::command::ChannelAct;
 use crate::domain::escalation::Step;
 use crate::domain::id::{IncidentId, PersonId};
-use crate::domain::incident::IncidentEvent;
+use crate::domain::incident::{Incident, IncidentEvent};
 use crate::domain::narrative::{answer, note, state_words};
 use crate::flow::deliver::{ChannelWork, Effect};
 use crate::flow::desk::{Desk, FlowError};
@@ -126,30 +126,59 @@ pub(super) async fn hand_over(
     because: Option<String>,
 ) -> Result<Card, FlowError> {
     let to = whom(desk, by, to).await?;
-    desk.change(id, |change| {
-        if change.incident().state.is_over() {
-            return Err(FlowError::Refused(format!("{id} is over; there is nothing to hand over")));
+    let (incident, ()) = desk
+        .change(id, |change| {
+            if change.incident().state.is_over() {
+                return Err(FlowError::Refused(format!("{id} is over; there is nothing to hand over")));
+            }
+            let to_accept = change.incident().must_accept(to.as_str(), by.id.as_str());
+            change.record(IncidentEvent::HandedTo {
+                to: to.to_string(),
+                by: by.id.to_string(),
+                because: because.clone(),
+                to_accept,
+            })?;
+            change.tell("root", &Effect::Root);
+            let card = handed(change.incident(), &to, &by.id, because.as_deref());
+            change.tell(&format!("note/handed/{}", change.incident().version), &Effect::Note { card });
+            Ok(())
+        })
+        .await?;
+    let text = match (incident.is_taken(), escalate::unless_accepted(desk, &incident).await) {
+        (true, _) => format!("{id} is {to}'s now; nobody else is called."),
+        (false, Some(otherwise)) => {
+            format!("{id} is {to}'s once they accept it (Acknowledge, or /ops take {id}); {otherwise}.")
         }
-        change.record(IncidentEvent::HandedTo {
-            to: to.to_string(),
-            by: by.id.to_string(),
-            because: because.clone(),
-        })?;
-        change.tell("root", &Effect::Root);
-        let mut spans = vec![Span::Person { id: to.to_string() }, Span::plain(" has it from now on, says ")];
-        spans.push(Span::Person { id: by.id.to_string() });
-        if let Some(because) = &because {
-            spans.push(Span::plain(": "));
-            spans.push(Span::quoted(because.clone()));
+        (false, None) => {
+            format!("{id} is {to}'s, who has not accepted it yet; nobody else is called, so make sure that they know.")
         }
-        let version = change.incident().version;
-        let card = Card { fallback: format!("{to} has {id} from now on"), ..answer_line(spans) };
-        change.tell(&format!("note/handed/{version}"), &Effect::Note { card });
-        Ok(())
-    })
-    .await?;
-    let text = format!("{id} is {to}'s now; nobody else is called, so make sure that they know.");
+    };
     Ok(note(&text, Tone::Good))
+}
+
+/// For the thread, and above all for whoever has it from now on.
+fn handed(incident: &Incident, to: &PersonId, by: &PersonId, because: Option<&str>) -> Card {
+    let id = &incident.id;
+    let person = |id: &PersonId| Span::Person { id: id.to_string() };
+    let (mut spans, fallback) = match incident.is_taken() {
+        true => (
+            vec![person(to), Span::plain(" has it from now on, says "), person(by)],
+            format!("{to} has {id} from now on"),
+        ),
+        false => (
+            vec![person(to), Span::plain(" "), person(by), Span::plain(" hands it to you")],
+            format!("{by} hands {id} to {to}, who has not accepted it yet"),
+        ),
+    };
+    if let Some(because) = because {
+        spans.extend([Span::plain(": "), Span::quoted(because)]);
+    }
+    if !incident.is_taken() {
+        spans.push(Span::plain(format!(
+            ". To accept it, press Acknowledge or write /ops take {id}; it is not accepted yet."
+        )));
+    }
+    Card { fallback, ..answer_line(spans) }
 }
 
 fn answer_line(spans: Vec<Span>) -> Card {

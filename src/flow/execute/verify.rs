@@ -184,7 +184,7 @@ async fn verified(desk: &Desk, id: &IncidentId, plan: &Plan, facts: Vec<String>)
                 format!("{} is done, and nothing was seen to be wrong when it began; verified from {by}", plan.action)
             }
         };
-        change.record(IncidentEvent::Resolved { because: because.clone(), event_at: event_now })?;
+        change.record(IncidentEvent::Resolved { because: because.clone(), event_at: event_now, by: None })?;
         tell_plan(change, plan);
         change.tell(
             &format!("note/{}/verified", plan.id),

@@ -61,14 +61,13 @@ pub(super) fn absorb(
         return Err(StoreError::Stale(from.to_string()).into());
     }
     let groups = gone.incident.carried();
-    let to = heir(&gone.incident, &stays.incident).map(str::to_owned);
+    let handing = heir(&gone.incident, &stays.incident, MACHINE);
     gone.record(IncidentEvent::Merged { into: into.clone(), because: because.clone() }, wall_now)?;
     stays.record(IncidentEvent::Absorbed { from: from.clone(), because: because.clone(), groups }, wall_now)?;
     let mut told = vec![];
-    if let Some(to) = to {
-        told.extend(tell_heir(&stays.incident, from, &to));
-        let because = Some(format!("had taken {from}"));
-        stays.record(IncidentEvent::HandedTo { to, by: MACHINE.into(), because }, wall_now)?;
+    if let Some(handing) = handing {
+        stays.record(handing, wall_now)?;
+        told.extend(tell_heir(&stays.incident, from));
     }
     info!(incident = %into, from = %from, because, "incidents merged");
     drafts.insert(from.clone(), gone);

@@ -7,7 +7,7 @@ use crate::domain::conversation::{Names, Question, read};
 use crate::domain::diagnosis::{Claim, Diagnosis, Verdict};
 use crate::domain::evidence::{EvidenceKind, Series};
 use crate::domain::incident::{Incident, IncidentEvent, State};
-use crate::domain::narrative::{answer, by_gravity, note, state_words};
+use crate::domain::narrative::{answer, by_gravity, note, owner, state_words};
 use crate::domain::root_cause::{Candidate, amount};
 use crate::domain::time::spoken;
 use crate::domain::topology::NodeKind;
@@ -243,6 +243,7 @@ async fn decided(desk: &Desk, incident: &Incident) -> Result<Card, FlowError> {
             }
             IncidentEvent::Acknowledged { by } => (by, " acknowledged it".to_owned()),
             IncidentEvent::HandedTo { to, by, .. } => (by, format!(" handed it to {to}")),
+            IncidentEvent::Accepted { by } => (by, " accepted it".to_owned()),
             _ => continue,
         };
         lines.push(vec![
@@ -350,12 +351,15 @@ fn alerts(incident: &Incident) -> Card {
 }
 
 fn status(incident: &Incident) -> Card {
-    let lines = vec![vec![Span::plain(format!(
+    let mut lines = vec![vec![Span::plain(format!(
         "{}; {} of {} alerts firing",
         state_words(&incident.state),
         incident.firing(),
         incident.alert_count()
     ))]];
+    if incident.handed.is_some() {
+        lines.push(owner(incident));
+    }
     answer(&incident.title, lines)
 }
 
@@ -371,7 +375,8 @@ async fn on_call(desk: &Desk, incident: Option<&Incident>) -> Card {
     let lines = who.iter().map(|one| vec![one.span()]).collect::<Vec<_>>();
     match (lines.is_empty(), &incident.owner) {
         (true, _) => note("Nobody has it, and no escalation path fits.", Tone::Neutral),
-        (false, Some(_)) => answer("It is owned by", lines),
+        (false, Some(_)) if incident.is_taken() => answer("It is owned by", lines),
+        (false, Some(_)) => answer("It was handed over and is not accepted yet; asked is", lines),
         (false, None) => answer("Nobody has taken it; on call is", lines),
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::answers::{fixed_set, names, reply, unmeasured};
 use crate::domain::card::{Card, Tone};
-use crate::domain::command::{Command, Verb, parse, plain, takes_this};
+use crate::domain::command::{Command, Verb, closes_this, parse, plain, takes_this};
 use crate::domain::conversation::{Question, read};
 use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, State};
@@ -40,8 +40,8 @@ pub(super) async fn mention(
     let read_only = chat == "slack" && place.channel.starts_with('D');
     let text = plain(text);
     let incident = incident_of(desk, place).await?;
-    let here = incident.as_ref().filter(|_| takes_this(&text));
-    let text = here.map_or(text, |incident| format!("take {}", incident.id));
+    let here = incident.as_ref().and_then(|incident| order_here(&incident.id, &text));
+    let text = here.unwrap_or(text);
     let text = text.as_str();
     let known = names(desk, incident.as_ref()).await;
     let question = read(text, &known);
@@ -57,7 +57,8 @@ pub(super) async fn mention(
         return Ok(Answer::Now(command::run(desk, by, text).await?.1));
     }
     // It may be about an incident as a whole, or wrong: then it is told what is right.
-    if (is_marked || is_silence(text)) && parsed.is_err() && matches!(question, None | Some(Question::Act)) {
+    let is_meant = is_marked || is_silence(text);
+    if parsed.is_err() && (is_close(text) || (is_meant && matches!(question, None | Some(Question::Act)))) {
         if read_only {
             return Err(only_ask());
         }
@@ -118,6 +119,21 @@ fn is_looked_up(command: &Command) -> bool {
             Verb::Help | Verb::Audit | Verb::Incidents | Verb::Silences | Verb::OnCall | Verb::Risk
         ),
     }
+}
+
+/// In the thread of an incident it needs no number.
+fn order_here(id: &IncidentId, text: &str) -> Option<String> {
+    if takes_this(text) {
+        return Some(format!("take {id}"));
+    }
+    closes_this(text).map(|because| format!("close {id} because {because}"))
+}
+
+/// Names what is to be closed, and may lack the reason.
+fn is_close(text: &str) -> bool {
+    let mut words = text.trim_start().trim_start_matches("/ops").split_whitespace();
+    let is_close = words.next().and_then(Verb::named) == Some(Verb::Close);
+    is_close && words.next().and_then(IncidentId::parse).is_some()
 }
 
 fn is_silence(text: &str) -> bool {
@@ -192,7 +208,9 @@ mod tests {
 
     #[test]
     fn in_a_thread_orders_are_carried_out_and_plans_are_not_decided() {
-        for text in ["pause everything", "stop", "take INC-1 please", "handover INC-1 to @bob", "resume"] {
+        for text in
+            ["pause everything", "stop", "take INC-1 please", "handover INC-1 to @bob", "close 1 because x", "resume"]
+        {
             check(text, true, false);
         }
         let card = "INC-1.P1.0a1b2c3d4e5f";
@@ -206,5 +224,10 @@ mod tests {
         check("explain the plan", false, false);
         check("status", false, false);
         assert!(is_silence("/ops silence INC-1 1h drill") && !is_silence("why silence?"));
+        assert!(is_close("close INC-1 because ") && is_close("/ops resolve INC-1") && !is_close("close to the limit?"));
+        let here = |text: &str| order_here(&IncidentId::numbered(7), text);
+        assert_eq!(here("close because it works").as_deref(), Some("close INC-7 because it works"));
+        assert_eq!(here("mine").as_deref(), Some("take INC-7"));
+        assert_eq!(here("why is it slow?"), None);
     }
 }

@@ -271,7 +271,7 @@ fn roots() -> Vec<(&'static str, Card)> {
         ),
         (
             "root-resolved",
-            verified.and(E::Resolved { because: "the rollback helped".into(), event_at: at(700) }).root(),
+            verified.and(E::Resolved { because: "the rollback helped".into(), event_at: at(700), by: None }).root(),
         ),
         ("root-merged", {
             let into = IncidentId::numbered(213);
