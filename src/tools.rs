@@ -365,9 +365,10 @@ fn shorten(text: &str, characters: usize) -> String {
     format!("{kept}\n[cut: {characters} of {total} characters; narrow the question to see the rest]")
 }
 
-/// Said first in a summary of what was asked: the model need not have written it.
+/// Said first in a summary of what was asked: the model need not have written it. Not that nothing else was
+/// asked: a selector may name another cluster.
 fn confined(of: Option<String>, query: &str) -> String {
-    of.filter(|of| query.contains(of.as_str())).map_or_else(String::new, |of| format!("of {of} alone: "))
+    of.filter(|of| query.contains(of.as_str())).map_or_else(String::new, |of| format!("with {of}: "))
 }
 
 /// Reads the arguments; the error names the field.

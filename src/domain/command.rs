@@ -471,7 +471,7 @@ impl Verb {
             Self::HandOver => spec(
                 &["handover", "hand-over", "assign"],
                 "<INC-1> to <person> [because <reason>]",
-                "somebody else owns the incident once they accept it (ack, or any word on it); until then calls go on",
+                "somebody else owns the incident once they accept it (Acknowledge, take, a vote, a follow-up, ...); until then calls go on",
                 &[Incident, Word(&["to"]), Person, Word(&["because"]), Text],
                 &[],
                 &["handover INC-1 to @ada because my shift ends", "handover INC-1 to T024BE7LD/U012AB3CD"],

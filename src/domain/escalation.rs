@@ -103,12 +103,16 @@ impl Path {
     /// does not call everybody at once. The first step of a path that fits only now waits for no other path.
     /// Whoever it was handed to has as long as a step to accept it.
     pub fn due_at(&self, incident: &Incident) -> Timestamp {
-        let every = Duration::from_secs(self.every_seconds);
-        let due_at = match incident.called_at {
-            Some(last) if incident.steps_on(&self.name()) > 0 => last + every,
+        let accepted_by = incident.handed.as_ref().map(|handed| handed.at + Duration::from_secs(self.every_seconds));
+        self.called_until(incident).max(accepted_by.unwrap_or_default())
+    }
+
+    /// When the last call has had its time.
+    fn called_until(&self, incident: &Incident) -> Timestamp {
+        match incident.called_at {
+            Some(last) if incident.steps_on(&self.name()) > 0 => last + Duration::from_secs(self.every_seconds),
             Some(_) | None => incident.opened_at,
-        };
-        incident.handed.as_ref().map_or(due_at, |handed| due_at.max(handed.at + every))
+        }
     }
 
     /// The step of that number, or the next one that calls somebody whom no other path has called.
@@ -145,7 +149,9 @@ impl Path {
         if incident.is_taken() || incident.state.is_over() || incident.severity < self.from {
             return false;
         }
-        let due_at = self.due_at(incident);
+        // The clock was set back since the hand-over: that says nothing, and each call would be due at once.
+        let is_ahead = incident.handed.as_ref().is_some_and(|handed| handed.at > wall_now);
+        let due_at = if is_ahead { self.called_until(incident) } else { self.due_at(incident) };
         // A call that lies further ahead than a step takes is of a clock that has been set back since: rather
         // too early than an hour late.
         let set_back = due_at.since(wall_now) > Duration::from_secs(2 * self.every_seconds);
@@ -214,6 +220,10 @@ mod tests {
         (incident.called, incident.called_at) = (2, Some(at(110)));
         assert_eq!(number(&incident, 9_999), None);
         assert!(!path.is_forsaken(&incident, at(169)) && path.is_forsaken(&incident, at(170)));
+        // The clock is set back by an hour, and the last call is of the new time.
+        let mut set_back = incident.clone();
+        (set_back.handed, set_back.called, set_back.called_at) = (handed(3_600), 1, Some(at(110)));
+        assert_eq!((number(&set_back, 111), number(&set_back, 170)), (None, Some(1)));
         let mut light = incident.clone();
         light.severity = Sev::Four;
         assert!(!path.is_forsaken(&light, at(9_999)), "it calls nobody");

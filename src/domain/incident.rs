@@ -281,7 +281,10 @@ impl Incident {
                 self.severity_because.clone_from(because);
             }
             E::Retitled { title } => self.title.clone_from(title),
-            E::Merged { into, .. } => self.state = State::Merged { into: into.clone() },
+            E::Merged { into, .. } => {
+                self.state = State::Merged { into: into.clone() };
+                self.handed = None;
+            }
             E::Absorbed { groups, .. } => self.take_in(groups),
             E::SplitOff { subjects, .. } => self.alerts.retain(|_, group| !subjects.contains(&group.subject)),
             E::CameFrom { from, groups, .. } => {
@@ -299,7 +302,11 @@ impl Incident {
                 self.handed = to_accept.then(|| Handed { by: by.clone(), at: wall_at });
             }
             E::Accepted { .. } => self.handed = None,
-            E::NotAccepted { .. } => (self.owner, self.handed) = (None, None),
+            // Everybody has been called, and may have gone to bed since: the path begins again.
+            E::NotAccepted { .. } => {
+                (self.owner, self.handed, self.called) = (None, None, 0);
+                self.walked.clear();
+            }
             // Who was not there is not waited for: the next step is as due as this one was.
             E::Called { step, who, path, .. } => {
                 self.called = step + 1;
@@ -392,6 +399,7 @@ impl Incident {
             E::Resolved { because, event_at, by } => {
                 self.state = State::Resolved { because: because.clone(), by: by.clone() };
                 self.resolved_at = Some(*event_at);
+                self.handed = None;
             }
             E::PostMortemWritten { document, .. } => self.post_mortem = Some(document.clone()),
             E::Feedback { by, helpful, .. } => {
@@ -425,7 +433,7 @@ impl Incident {
             | E::Feedback { .. }
             | E::PlanRefused { .. }
             | E::Noted { .. } => true,
-            E::Accepted { by } => self.handed.is_some() && self.owner.as_ref() == Some(by),
+            E::Accepted { by } => self.handed.is_some() && self.owner.as_ref() == Some(by) && !self.state.is_over(),
             E::NotAccepted { .. } => self.handed.is_some() && !self.state.is_over(),
             E::Merged { .. } => self.state.is_regroupable(),
             E::Absorbed { .. } | E::CameFrom { .. } => !self.state.is_over(),

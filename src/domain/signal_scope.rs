@@ -5,6 +5,7 @@
 //! that has a matcher for that label already is left alone; what cannot be scoped surely is refused and never
 //! asked of all.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use promql_parser::label::{MatchOp, Matcher, Matchers};
@@ -43,7 +44,8 @@ impl SignalScope {
     pub fn promql(&self, query: &str) -> Result<String, NotScoped> {
         let Some(only) = &self.metrics else { return Ok(query.to_owned()) };
         let refuse = |why: String| NotScoped { of: only.to_string(), why };
-        let mut expression = parser::parse(query).map_err(|why| refuse(format!("this is not valid PromQL: {why}")))?;
+        let read = parser::parse(&without_raw(query));
+        let mut expression = read.map_err(|why| refuse(format!("this is not valid PromQL: {why}")))?;
         if !scope(&mut expression, only) {
             return Ok(query.to_owned());
         }
@@ -106,6 +108,43 @@ fn one_of(label: &str, clusters: &BTreeSet<&str>) -> Option<Matcher> {
     let any = Matcher::new_matcher(token::T_EQL_REGEX, label.to_owned(), all.join("|"));
     // Only a pattern of megabytes is none; then one of them is better than all that there are.
     Some(any.unwrap_or_else(|_| equal()))
+}
+
+/// Raw strings as plain ones: the parser reads escapes in them, and Prometheus does not.
+fn without_raw(query: &str) -> Cow<'_, str> {
+    if !query.contains('`') {
+        return Cow::Borrowed(query);
+    }
+    let (mut written, mut rest) = (String::with_capacity(query.len() + 8), query);
+    while let Some(at) = rest.find(['`', '"', '\'', '#']) {
+        let (before, from) = rest.split_at(at);
+        written.push_str(before);
+        rest = from;
+        let inside = &from[1..];
+        let length = match from.as_bytes()[0] {
+            b'`' => {
+                let Some(end) = inside.find('`') else { break };
+                let escaped = inside[..end].replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+                written.push_str(&format!("\"{escaped}\""));
+                rest = &inside[end + 1..];
+                continue;
+            }
+            b'#' => from.find('\n').unwrap_or(from.len()),
+            quote => {
+                let mut escaped = false;
+                let end = inside.bytes().position(|byte| {
+                    let ends = byte == quote && !escaped;
+                    escaped = byte == b'\\' && !escaped;
+                    ends
+                });
+                end.map_or(from.len(), |end| end + 2)
+            }
+        };
+        written.push_str(&from[..length]);
+        rest = &from[length..];
+    }
+    written.push_str(rest);
+    Cow::Owned(written)
 }
 
 /// Whether it was added to any selector. What is written out as nothing, because it means nothing, is left out, so
@@ -212,6 +251,13 @@ mod tests {
         );
         check("absent(a{b=~\"c|d\", e!~`\\d+`,})", expect![[r#"absent(a{b=~"c|d",cluster="eu",e!~"\\d+"})"#]]);
         check("a{b=\"1\" or b=\"2\", cluster=\"us\"}", expect![[r#"a{b="1", cluster="eu" or b="2", cluster="us"}"#]]);
+    }
+
+    #[test]
+    fn raw_strings_are_read_as_prometheus_reads_them() {
+        let query = "a{b=~`\\d\"+`, c=\"`\\\"\"} # `x`\n / b{d='`'} + `";
+        assert_eq!(without_raw(query), "a{b=~\"\\\\d\\\"+\", c=\"`\\\"\"} # `x`\n / b{d='`'} + `");
+        assert_eq!(without_raw("a{b=\"1\"}"), "a{b=\"1\"}");
     }
 
     #[test]

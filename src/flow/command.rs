@@ -29,7 +29,7 @@ use crate::ports::Person;
 pub(super) use diagnose::look_again;
 pub use hints::hints;
 pub(super) use look::{runbook_for, story};
-pub(super) use owner::{opened_key, take};
+pub(super) use owner::{opened_key, take, was_handed};
 
 /// Whether the words were a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +137,9 @@ async fn carry_out(desk: &Arc<Desk>, by: &Person, command: Command) -> Result<Ca
         Command::Noise { incident, because } => label::noise(desk, by, &incident, &because).await,
         Command::Close { incident, because } => close::close(desk, by, &incident, &because).await,
         Command::Take { incident } => {
+            if !was_handed(desk, by, &incident).await? {
+                desk.must_have_authority(by, "take here").await?;
+            }
             owner::take(desk, by, &incident).await?;
             Ok(note(&format!("{incident} is yours now."), Tone::Good))
         }
@@ -185,14 +188,14 @@ fn needs(command: &Command) -> Needs {
         | Verb::Ask
         | Verb::Act
         | Verb::Autonomy => Needs::ItsOwnCheck,
-        // It looks for everybody, and investigates for those who may ask for it.
-        Verb::Diagnose => Needs::ItsOwnCheck,
+        // It looks for everybody, and investigates for those who may ask for it. Whoever was handed an incident
+        // takes it by leave of who did that.
+        Verb::Diagnose | Verb::Take => Needs::ItsOwnCheck,
         Verb::Remember
         | Verb::Forget
         | Verb::Resume
         | Verb::Noise
         | Verb::Close
-        | Verb::Take
         | Verb::HandOver
         | Verb::Channel
         | Verb::FollowUp => Needs::Authority,

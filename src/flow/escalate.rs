@@ -157,8 +157,8 @@ async fn call_back(desk: &Desk, incident: &Incident) -> Result<(), FlowError> {
     let (Some(to), Some(handed)) = (&incident.owner, &incident.handed) else { return Ok(()) };
     let id = &incident.id;
     let text = format!(
-        "{} has not accepted {id}, which you handed over, and nobody is left to call: nobody has it. Press Acknowledge, \
-         write /ops take {id}, or hand it to somebody who is there.",
+        "{} has not accepted {id}, which you handed over, and everybody was called before: nobody has it, and \
+         the calls begin again. Press Acknowledge, write /ops take {id}, or hand it to somebody who is there.",
         name_of(desk, to)
     );
     let card = note_to(&[Called::Known(PersonId::new(handed.by.clone()))], &text);
@@ -322,7 +322,7 @@ pub async fn unless_accepted(desk: &Desk, incident: &Incident) -> Option<String>
     let wait = spoken(Duration::from_secs(path.every_seconds));
     Some(match path.next_step(incident) {
         Some(_) => format!("if they have not in {wait}, calls go on"),
-        None => format!("if they have not in {wait}, you are told, since nobody is left to call"),
+        None => format!("if they have not in {wait}, you are told, and the calls begin again"),
     })
 }
 

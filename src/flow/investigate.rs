@@ -275,7 +275,8 @@ async fn propose(desk: &Desk, id: &IncidentId, picture: &Picture, diagnosis: &Di
     let event_now = desk.clock.event_now();
     let who = asked(desk, id).await;
     desk.change(id, |change| {
-        if change.incident().state.is_over() {
+        // It is over, or somebody has asked for a plan meanwhile, which goes its own way.
+        if !matches!(change.incident().state, State::Diagnosed) {
             return Ok(());
         }
         change.record(IncidentEvent::PlanRefused { because: refused.clone() })?;
@@ -349,7 +350,11 @@ async fn workload_of(cluster: &dyn Cluster, incident: &Incident, service: &str) 
 fn the_one(workloads: Vec<Workload>, service: &str, named: &BTreeSet<&str>) -> Result<Workload, String> {
     let of_name = workloads.into_iter().filter(|workload| workload.service == service || workload.name == service);
     let is_here = |workload: &Workload| named.is_empty() || named.contains(workload.namespace.as_str());
-    let (here, elsewhere): (Vec<_>, Vec<_>) = of_name.partition(is_here);
+    let (mut here, elsewhere): (Vec<_>, Vec<_>) = of_name.partition(is_here);
+    // An agent or a job of a product bears the product's name in its labels only.
+    if here.iter().filter(|workload| workload.name == service).count() == 1 {
+        here.retain(|workload| workload.name == service);
+    }
     let mut here = here.into_iter();
     match (here.next(), here.next()) {
         (Some(workload), None) => Ok(workload),

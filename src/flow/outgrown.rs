@@ -12,6 +12,7 @@ use super::command::look_again;
 use super::desk::{Desk, FlowError};
 use crate::domain::id::IncidentId;
 use crate::domain::time::Timestamp;
+use crate::store::StoreError;
 
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -47,7 +48,11 @@ async fn look(desk: &Desk, seen: &mut HashMap<IncidentId, Seen>) -> Result<(), F
         let Some((because, since)) = seen.get(&id).and_then(|seen| seen.grown.as_ref()) else { continue };
         if event_now.since(*since) >= settle {
             info!(incident = %id, because, "it is looked at once more");
-            look_again(desk, &id, because).await?;
+            match look_again(desk, &id, because).await {
+                // It is over, or looked at again, since.
+                Ok(_) | Err(FlowError::Store(StoreError::Illegal(_))) => {}
+                Err(failure) => return Err(failure),
+            }
             desk.bells.incidents.notify_one();
             seen.remove(&id);
         }

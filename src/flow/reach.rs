@@ -48,11 +48,10 @@ pub fn scope(desk: &Desk, incident: &Incident) -> SignalScope {
     desk.config.signals.as_ref().map(|signals| signals.scope(&clusters)).unwrap_or_default()
 }
 
-/// None, where it is not known of its own. A look around that belongs to no alerts has none.
+/// None, where it is not known of its own. A look around that belongs to no alerts is at the cluster that is watched.
 fn said<'a>(here: Option<&'a str>, clusters: &[&'a str]) -> BTreeSet<&'a str> {
     let name = |cluster: &&'a str| match *cluster {
-        "" => None,
-        DEFAULT_CLUSTER => here,
+        "" | DEFAULT_CLUSTER => here,
         cluster => Some(cluster),
     };
     match clusters.first().and_then(name) {
@@ -94,7 +93,8 @@ mod tests {
         assert_eq!(said(None, &["eu-1"]), ["eu-1"].into());
         assert_eq!(said(Some("eu-1"), &[DEFAULT_CLUSTER, "us-1"]), ["eu-1", "us-1"].into());
         assert_eq!(said(None, &["eu-1", DEFAULT_CLUSTER, "us-1"]), ["eu-1", "us-1"].into());
-        let nowhere = [said(None, &[DEFAULT_CLUSTER, "us-1"]), said(Some("eu-1"), &[""])];
+        assert_eq!(said(Some("eu-1"), &[""]), ["eu-1"].into());
+        let nowhere = [said(None, &[DEFAULT_CLUSTER, "us-1"]), said(None, &[""])];
         assert_eq!(nowhere, [BTreeSet::new(), BTreeSet::new()]);
     }
 

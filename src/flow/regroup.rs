@@ -428,7 +428,9 @@ fn with_root(incident: &IncidentId, key: &str, card: Card) -> [NewEffect; 2] {
 /// for that people are called. What they have not accepted yet they have to accept here, from the same person.
 pub(super) fn heir(gone: &Incident, stays: &Incident, by: &str) -> Option<IncidentEvent> {
     let asks_no_more = gone.severity >= stays.severity;
-    let to = gone.owner.clone().filter(|_| stays.owner.is_none() && asks_no_more)?;
+    // Whoever is at it goes before whoever was only asked.
+    let is_free = stays.owner.is_none() || gone.is_taken() && !stays.is_taken();
+    let to = gone.owner.clone().filter(|_| is_free && asks_no_more)?;
     Some(match &gone.handed {
         Some(handed) if to != by => {
             let because = Some(format!("had handed over {}", gone.id));

@@ -264,8 +264,11 @@ async fn click(
         }
         ButtonAction::Acknowledge => {
             // It ends the calls and teaches the prefilter: not for everybody who can see the channel.
-            desk.must_have_authority(by, "acknowledge incidents").await?;
-            command::take(desk, by, &incident_id(value)?).await?;
+            let id = incident_id(value)?;
+            if !command::was_handed(desk, by, &id).await? {
+                desk.must_have_authority(by, "acknowledge incidents").await?;
+            }
+            command::take(desk, by, &id).await?;
             Ok(None)
         }
         ButtonAction::Runbook => Ok(Some(runbook(desk, &incident_id(value)?).await?)),

@@ -185,6 +185,10 @@ impl Store {
             };
             if seen.swap(value, Ordering::AcqRel) != value {
                 ours.fetch_add(1, Ordering::Release);
+                // Whoever correlates lets go of what somebody has closed at another door.
+                if name == "endings" {
+                    self.core.over.fetch_add(1, Ordering::Release);
+                }
             }
         }
         Ok(())

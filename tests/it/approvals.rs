@@ -186,12 +186,13 @@ async fn a_hand_over_that_nobody_accepts_ends_no_calls() {
     assert!(called.contains("local/bob") && called.contains("It was handed to "), "{called}");
     assert!(called.contains("who has not accepted it; press") && !called.contains("Nobody has it"), "{called}");
     // Nobody is left.
-    let back = talking.in_thread("INC-1", "nobody is left to call: nobody has it").await;
+    let back = talking.in_thread("INC-1", "nobody has it, and the calls begin again").await;
     assert!(back.contains("local/ada") && back.contains("@rita has not accepted INC-1"), "{back}");
     talking.incident("INC-1", |incident| incident["owner"].is_null()).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // Then the first of the path is called again.
+    tokio::time::sleep(Duration::from_secs(4)).await;
     let kinds = talking.rows("SELECT kind FROM incident_event WHERE kind IN ('called', 'not_accepted')").await;
-    assert_eq!(kinds, ["called", "called", "not_accepted"]);
+    assert_eq!(kinds, ["called", "called", "not_accepted", "called"]);
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ async fn what_fires_on_is_told_to_whoever_closes_it_and_is_an_incident_again_lat
     assert!(status == 422 && said.to_string().contains("to close an incident needs a reason"), "{status}: {said}");
     let said = talking.ordered("ada", "resolve INC-1 because mended by hand").await;
     assert!(said.contains("INC-1 is closed in your name: mended by hand"), "{said}");
-    let then = "1 of its alerts still fires: Down about pay; it opens a new incident if it fires on for 3 s";
+    let then = "1 of its alerts still fires: Down about pay; it is told as an incident again if it fires on for 3 s, unless it is muted";
     assert!(said.contains(then), "{said}");
     let note = talking.in_thread("INC-1", "Closed by ").await;
     assert!(note.contains("local/ada") && note.contains("mended by hand") && note.contains("still fires"), "{note}");

@@ -199,7 +199,7 @@ async fn nobody_closes_what_is_carried_out_and_what_it_may_have_left_is_named() 
     decided(talking, 1, "purge").await;
     outcome(talking, 1, "started").await;
     let said = talking.refused("ann", "close INC-1 because I purge it by hand").await;
-    assert_eq!(said, "INC-1.P1 is being carried out; close INC-1 when it has ended, or pause first");
+    assert_eq!(said, "INC-1.P1 is being carried out; close INC-1 when it has ended");
     caches.may_answer.store(1, Ordering::SeqCst);
     outcome(talking, 1, "failed").await;
     let said = talking.ordered("ann", "close INC-1 because I have looked, and it is purged").await;

@@ -7,7 +7,7 @@ use kube::api::DynamicObject;
 use kube::{Api, Client};
 use serde_json::Value;
 
-use super::history::{bearer, kept_of, running};
+use super::history::{bearer, kept_of, of_one, running};
 use super::kinds::{api, api_of, counts};
 use super::precheck::{controller, has_condition};
 use super::read::{list, nodes};
@@ -245,25 +245,54 @@ pub(super) async fn settled(client: &Client, action: &Action, mark: &str) -> Res
     }
 }
 
-/// Whether a rollout has come to every node that is ready. What is on the others is not replaced while they are
-/// away, and putting the earlier template back would not help it.
+/// Whether a rollout has come to every node but those that were away before it came to them: there the pod is an
+/// earlier one, and putting the earlier template back would not help it. A node that went away with its new pod is
+/// no excuse: the rollout may have taken it down.
 async fn reached_ready_nodes(client: &Client, set: &Target) -> Result<bool, ClusterError> {
     let now = current(&api_of(client, set)?, set).await?;
     let count = |field: &str| now.data.pointer(&format!("/status/{field}")).and_then(Value::as_i64).unwrap_or(0);
     if count("observedGeneration") < now.metadata.generation.unwrap_or(0) {
         return Ok(false);
     }
-    let reached = count("updatedNumberScheduled").min(count("numberReady")).min(count("numberAvailable"));
-    let nodes = nodes(client).await?;
-    let away: BTreeSet<&str> = nodes.iter().filter(|node| !node.ready).map(|node| node.name.as_str()).collect();
-    if away.is_empty() {
-        return Ok(false);
+    let away = nodes_away(client).await?;
+    let revisions = of_one(client, "DaemonSet", &set.namespace, &set.name).await?;
+    let newest = revisions.last().and_then(|newest| newest.kept_as.strip_prefix(&set.name)?.strip_prefix('-'));
+    let (false, Some(newest)) = (away.is_empty(), newest) else { return Ok(false) };
+    let (mut reached, mut excused) = (BTreeSet::new(), BTreeSet::new());
+    for pod in pods_of(client, &set.namespace, &set.uid).await? {
+        let Some(node) = node_of(&pod) else { continue };
+        let is_new = pod.metadata.labels.as_ref().and_then(|all| all.get(REVISION_HASH)).is_some_and(|it| it == newest);
+        match (away.contains(node), is_new) {
+            (false, true) if is_ready(&pod) => reached.insert(node.to_owned()),
+            (true, false) => excused.insert(node.to_owned()),
+            (false, _) | (true, true) => continue,
+        };
     }
-    let pods = list::<Pod>("pods", Api::namespaced(client.clone(), &set.namespace)).await?;
-    let is_own = |pod: &&Pod| pod.metadata.owner_references.iter().flatten().any(|owner| owner.uid == set.uid);
-    let places = pods.iter().filter(is_own).filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref());
-    let lost: BTreeSet<&str> = places.filter(|node| away.contains(node)).collect();
-    Ok(i64::try_from(lost.len()).is_ok_and(|lost| reached + lost >= count("desiredNumberScheduled")))
+    let seen = i64::try_from(reached.len() + excused.len()).unwrap_or_default();
+    Ok(!reached.is_empty() && seen >= count("desiredNumberScheduled"))
+}
+
+/// On pods of a DaemonSet: the end of the name of the ControllerRevision that they were made from.
+const REVISION_HASH: &str = "controller-revision-hash";
+
+async fn nodes_away(client: &Client) -> Result<BTreeSet<String>, ClusterError> {
+    Ok(nodes(client).await?.into_iter().filter(|node| !node.ready).map(|node| node.name).collect())
+}
+
+async fn pods_of(client: &Client, namespace: &str, owner: &str) -> Result<Vec<Pod>, ClusterError> {
+    let mut pods = list::<Pod>("pods", Api::namespaced(client.clone(), namespace)).await?;
+    pods.retain(|pod| pod.metadata.owner_references.iter().flatten().any(|one| one.uid == owner));
+    Ok(pods)
+}
+
+fn node_of(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref()
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let mut ready = conditions.into_iter().flatten().filter(|one| one.type_ == "Ready");
+    pod.metadata.deletion_timestamp.is_none() && ready.any(|one| one.status == "True")
 }
 
 /// Gone, replaced by another under its name, or on its way out.
@@ -294,7 +323,15 @@ async fn is_replaced(client: &Client, namespace: &str, kind: &str, name: &str) -
     match reading(name, api(client, kind, namespace)?.get(name)).await {
         Ok(owner) => {
             let (wanted, ready) = counts(kind, &owner);
-            Ok((ready >= wanted, format!("{word}/{name} has {ready} of {wanted} replicas ready")))
+            let mut away = 0;
+            // What stands on a node that is away is not ready either, and says nothing of the pod that was evicted.
+            if kind == "DaemonSet" && ready < wanted {
+                let nodes = nodes_away(client).await?;
+                let pods = pods_of(client, namespace, owner.metadata.uid.as_deref().unwrap_or_default()).await?;
+                let stands = pods.iter().filter(|pod| node_of(pod).is_some_and(|node| nodes.contains(node)));
+                away = i64::try_from(stands.count()).unwrap_or_default();
+            }
+            Ok((ready + away >= wanted, format!("{word}/{name} has {ready} of {wanted} replicas ready")))
         }
         // A role from before DaemonSets were read.
         Err(ClusterError::Forbidden(_)) if kind == "DaemonSet" => by_controller(),

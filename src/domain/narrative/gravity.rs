@@ -29,10 +29,10 @@ pub fn title(incident: &Incident) -> String {
 /// Said to whoever has it, when it has become what people get up for.
 pub fn graver(incident: &Incident) -> Card {
     let text = format!("{} is {} now: {}", incident.id, incident.severity.as_str(), incident.severity_because);
-    let mut spans: Vec<Span> = incident.owner.iter().map(|owner| Span::Person { id: owner.to_string() }).collect();
-    if !spans.is_empty() {
-        spans.push(Span::plain(" "));
-    }
+    // Whoever has not accepted it may be asleep.
+    let had_it = incident.handed.as_ref().map(|handed| &handed.by);
+    let who = incident.owner.iter().chain(had_it);
+    let mut spans: Vec<Span> = who.flat_map(|id| [Span::Person { id: id.clone() }, Span::plain(" ")]).collect();
     spans.push(Span::plain(text.clone()));
     Card { fallback: text, blocks: vec![Block::Text { spans }] }
 }

@@ -58,9 +58,7 @@ pub(super) async fn close(desk: &Desk, by: &Person, id: &IncidentId, because: &s
 fn is_under_way(incident: &Incident) -> Option<String> {
     let id = &incident.id;
     match &incident.state {
-        State::Executing { plan } => {
-            Some(format!("{plan} is being carried out; close {id} when it has ended, or pause first"))
-        }
+        State::Executing { plan } => Some(format!("{plan} is being carried out; close {id} when it has ended")),
         State::Verifying { plan } => {
             Some(format!("{plan} was carried out, and its effect is looked at; close {id} when that has ended"))
         }
@@ -146,9 +144,8 @@ fn fires_on(incident: &Incident, outlast: Duration) -> Option<Vec<Span>> {
             "no new incident is opened while they fire on (remediation.outlast_seconds)".to_owned()
         }
         (0, _) => "nothing of it is critical, so that no new incident is opened while it fires on".to_owned(),
-        (_, 1) => format!("it opens a new incident if it fires on for {after}"),
-        (critical, _) if critical == firing.len() => format!("each opens a new incident if it fires on for {after}"),
-        (_, _) => format!("each that is critical opens a new incident if it fires on for {after}"),
+        (_, 1) => format!("it is told as an incident again if it fires on for {after}, unless it is muted"),
+        (_, _) => format!("what is critical and not muted is told as an incident again if it fires on for {after}"),
     };
     let mut names: Vec<String> =
         firing.iter().take(NAMED).map(|group| format!("{} about {}", group.name, group.subject)).collect();
@@ -209,20 +206,22 @@ mod tests {
         check(
             &incident(&[("Down", Critical, 2, 1)]),
             1800,
-            expect!["1 of its alerts still fires: Down about pay; it opens a new incident if it fires on for 30 min"],
+            expect![
+                "1 of its alerts still fires: Down about pay; it is told as an incident again if it fires on for 30 min, unless it is muted"
+            ],
         );
         check(
             &incident(&[("Down", Critical, 2, 0)]),
             90,
             expect![
-                "2 of its alerts still fire: Down about pay; each opens a new incident if it fires on for 1 min 30 s"
+                "2 of its alerts still fire: Down about pay; what is critical and not muted is told as an incident again if it fires on for 1 min 30 s"
             ],
         );
         check(
             &incident(&[("Down", Critical, 1, 0), ("Slow", Warning, 3, 1)]),
             1800,
             expect![
-                "3 of its alerts still fire: Down about pay, Slow about pay; each that is critical opens a new incident if it fires on for 30 min"
+                "3 of its alerts still fire: Down about pay, Slow about pay; what is critical and not muted is told as an incident again if it fires on for 30 min"
             ],
         );
         check(
@@ -266,7 +265,7 @@ mod tests {
         let plan = incident.id.plan(1);
         assert_eq!(is_under_way(&incident), None);
         incident.state = State::Executing { plan: plan.clone() };
-        let why = "INC-1.P1 is being carried out; close INC-1 when it has ended, or pause first";
+        let why = "INC-1.P1 is being carried out; close INC-1 when it has ended";
         assert_eq!(is_under_way(&incident).as_deref(), Some(why));
         incident.state = State::Verifying { plan: plan.clone() };
         assert!(is_under_way(&incident).is_some_and(|why| why.contains("its effect is looked at")));

@@ -118,6 +118,12 @@ pub(in crate::flow) async fn take(desk: &Desk, by: &Person, id: &IncidentId) -> 
     Ok(())
 }
 
+/// Whether somebody who may has handed it to them, and they have not accepted it yet.
+pub async fn was_handed(desk: &Desk, by: &Person, id: &IncidentId) -> Result<bool, FlowError> {
+    let incident = desk.store.incident(id).await?;
+    Ok(incident.is_some_and(|one| one.handed.is_some() && one.owner.as_deref() == Some(by.id.as_str())))
+}
+
 pub(super) async fn hand_over(
     desk: &Desk,
     by: &Person,

@@ -97,7 +97,9 @@ pub(super) async fn risk(desk: &Desk, service: &str, image: Option<&str>) -> Res
 
 async fn workload_of(cluster: &dyn Cluster, service: &str) -> Option<Workload> {
     let workloads = cluster.workloads().await.ok()?;
-    workloads.into_iter().find(|workload| workload.service == service || workload.name == service)
+    let of_name = workloads.iter().position(|workload| workload.name == service);
+    let found = of_name.or_else(|| workloads.iter().position(|workload| workload.service == service))?;
+    workloads.into_iter().nth(found)
 }
 
 async fn image_of(cluster: &dyn Cluster, workload: &Workload, image: &str) -> Option<Image> {

@@ -172,29 +172,42 @@ async fn what_was_gone_back_to_is_found_under_its_new_number() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_away_holds_nothing_up() {
-    let pod = |owner: &str, node: &str| {
+async fn a_node_that_was_away_holds_nothing_up_and_one_that_the_rollout_took_down_does() {
+    let pod = |owner: &str, node: &str, hash: &str, ready: &str| {
         json!({"metadata": {"name": format!("agent-{node}"), "namespace": "prod",
+                "labels": {"controller-revision-hash": hash},
                 "ownerReferences": [{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "agent", "uid": owner}]},
-            "spec": {"nodeName": node, "containers": []}})
+            "spec": {"nodeName": node, "containers": []},
+            "status": {"conditions": [{"type": "Ready", "status": ready}]}})
     };
     let node = |name: &str, ready: &str| json!({"metadata": {"name": name}, "status": {"conditions": [{"type": "Ready", "status": ready}]}});
-    // 11 of 12 are ready.
-    let settled = async |set: Value, second: &str, owner: &str| {
-        let (nodes, pods) = (vec![node("one", "True"), node("two", second)], vec![pod("d1", "one"), pod(owner, "two")]);
+    // Eleven of twelve have a pod of the newest revision, `a`, that is ready.
+    let settled = async |set: Value, ready: &str, last: Value| {
+        let names: Vec<String> = (1..12).map(|number| format!("n{number}")).collect();
+        let mut nodes: Vec<Value> = names.iter().map(|name| node(name, "True")).collect();
+        let mut pods: Vec<Value> = names.iter().map(|name| pod("d1", name, "a", "True")).collect();
+        nodes.push(node("last", ready));
+        pods.push(last);
         let more = Router::new()
             .route("/api/v1/nodes", get(|| async move { list(nodes) }))
             .route("/api/v1/namespaces/prod/pods", get(|| async move { list(pods) }));
         with(set, renumbered(), more).await.0.settled(&back(2, 1), "P").await.unwrap()
     };
-    let away = settled(noted("agent:1"), "Unknown", "d1").await;
+    let old = pod("d1", "last", "b", "False");
+    let away = settled(noted("agent:1"), "Unknown", old.clone()).await;
     assert_eq!(away.progress, Progress::Done);
     assert_eq!(away.fact, "rollout of agent complete on every node that is ready: 11 of 12 replicas ready");
-    assert_eq!(settled(noted("agent:1"), "True", "d1").await.progress, Progress::UnderWay);
-    assert_eq!(settled(noted("agent:1"), "Unknown", "another").await.progress, Progress::UnderWay);
+    for (ready, last) in [
+        ("True", old.clone()),
+        // The rollout may have taken it down.
+        ("Unknown", pod("d1", "last", "a", "False")),
+        ("Unknown", pod("another", "last", "b", "False")),
+    ] {
+        assert_eq!(settled(noted("agent:1"), ready, last).await.progress, Progress::UnderWay);
+    }
     let mut unseen = noted("agent:1");
     unseen["status"]["observedGeneration"] = json!(2);
-    assert_eq!(settled(unseen, "Unknown", "d1").await.progress, Progress::UnderWay);
+    assert_eq!(settled(unseen, "Unknown", old).await.progress, Progress::UnderWay);
 }
 
 #[tokio::test]
