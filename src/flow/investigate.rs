@@ -549,5 +549,9 @@ mod tests {
         let of_two_kinds = ["Deployment", "DaemonSet"].map(|kind| Workload::running(kind, "prod", "web"));
         let refused = the_one(of_two_kinds.into(), "web", &BTreeSet::new()).unwrap_err();
         assert_eq!(refused, "web is not unique: prod/web is a Deployment and a DaemonSet");
+        // The agent of a product has its name in a label.
+        let agent = Workload { service: "web".into(), ..Workload::running("DaemonSet", "prod", "node-agent") };
+        let found = the_one(vec![agent, Workload::running("Deployment", "prod", "web")], "web", &BTreeSet::new());
+        assert_eq!(found.unwrap().name, "web");
     }
 }

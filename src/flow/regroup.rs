@@ -524,6 +524,10 @@ mod tests {
         assert_eq!(to(&of(Sev::One, Some("t/bob")), &of(Sev::Three, None)).as_deref(), Some("t/bob"));
         assert_eq!(to(&of(Sev::Two, Some("t/bob")), &of(Sev::Two, None)).as_deref(), Some("t/bob"));
         assert_eq!(to(&of(Sev::One, Some("t/bob")), &of(Sev::Three, Some("t/cleo"))), None, "it has an owner");
+        let handed = Some(Handed { by: "t/ada".into(), at: Timestamp::default() });
+        let asked = Incident { handed, ..of(Sev::Three, Some("t/cleo")) };
+        assert_eq!(to(&of(Sev::One, Some("t/bob")), &asked).as_deref(), Some("t/bob"), "Cleo was only asked");
+        assert_eq!(to(&Incident { severity: Sev::One, ..asked.clone() }, &asked), None, "so was who comes");
         let told = tell_heir(&of(Sev::Two, Some("t/bob")), &IncidentId::numbered(9));
         assert!(told[1].body.contains(r#""id":"t/bob""#) && told[0].key == "INC-1/root", "{told:?}");
         assert!(told[1].body.contains("which you had taken"), "{told:?}");

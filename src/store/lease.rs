@@ -247,6 +247,7 @@ fn sign_of(store: &Path, holder: &str) -> PathBuf {
 mod tests {
     use super::*;
     use crate::domain::time::Timestamp;
+    use crate::store::trial::{run, store};
     use crate::store::{AuditEntry, Batch};
 
     const NOW: Timestamp = Timestamp::from_secs(1_763_776_800);
@@ -298,6 +299,21 @@ mod tests {
         assert!(store.has_died("one") && !store.has_died("one"), "said once, then it is gone");
         store.show_life("two").unwrap().take_down();
         assert!(!store.has_died("two"), "gone in order: its lease was given back, so nobody asks");
+    }
+
+    #[tokio::test]
+    async fn what_another_process_has_ended_is_let_go_here_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder).await;
+        let revisions = async || {
+            store.refresh_revisions().await.unwrap();
+            [store.endings_revision(), store.over_revision(), store.labels_revision()]
+        };
+        let [endings, over, labels] = revisions().await;
+        run(&store, "INSERT INTO revision(name,value) VALUES('endings',7) ON CONFLICT(name) DO UPDATE SET value=7")
+            .await;
+        assert_eq!(revisions().await, [endings + 1, over + 1, labels]);
+        assert_eq!(revisions().await, [endings + 1, over + 1, labels]);
     }
 
     #[tokio::test]

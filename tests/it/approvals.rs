@@ -156,6 +156,20 @@ async fn whoever_takes_it_is_called_no_more() {
     assert_eq!(called.len(), 1, "nobody else is called once somebody has it");
 }
 
+#[tokio::test]
+async fn whoever_was_asked_to_have_it_accepts_it_without_any_other_authority() {
+    let more = format!("{}[[escalation]]\nevery_seconds = 300\nsteps = [\"local/ada\"]\n", four());
+    let mut talking = Talking::with_approvers(APPROVERS, &more).await;
+    with_plan(&mut talking, Seeded { severity: Sev::One, ..Seeded::default() }).await;
+    assert!(talking.refused("guest", "take INC-1").await.contains("may not take here"));
+    talking.ordered("ada", "handover INC-1 to @guest because they run it").await;
+    assert!(talking.ordered("guest", "take INC-1").await.contains("INC-1 is yours now"));
+    talking.incident("INC-1", |incident| incident["owner"] == "local/guest" && incident["accepted"] == true).await;
+    assert!(talking.refused("guest", "close INC-1 because done").await.contains("may not close here"));
+    talking.ordered("ada", "take INC-1").await;
+    assert!(talking.refused("guest", "take INC-1").await.contains("may not take here"), "once");
+}
+
 /// INC-1 that was called for once, and that Ada has handed to Rita since.
 async fn handed_to_rita(every_seconds: u64) -> Talking {
     let steps = "steps = [\"local/ada\", \"local/bob\"]";

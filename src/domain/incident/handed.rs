@@ -134,10 +134,17 @@ mod tests {
         let mut on = incident.clone();
         on.apply(&handing("t/cleo", BOB, true), at(120)).expect("bob hands it on");
         assert_eq!((on.is_taken(), on.handed), (false, Some(Handed { by: BOB.into(), at: at(120) })));
+        let mut over = incident.clone();
+        let closed = IncidentEvent::Resolved { because: "b".into(), event_at: at(120), by: Some(ADA.into()) };
+        over.apply(&closed, at(120)).expect("ada closes it");
+        assert_eq!(over.handed, None, "nobody is asked any more");
+        assert!(over.apply(&IncidentEvent::Accepted { by: BOB.into() }, at(130)).is_err());
         let mut forsaken = incident;
+        (forsaken.called, forsaken.called_at) = (2, Some(at(90)));
         let given_back = IncidentEvent::NotAccepted { to: BOB.into(), by: ADA.into() };
         forsaken.apply(&given_back, at(400)).expect("nobody is left");
         assert_eq!((&forsaken.owner, &forsaken.handed), (&None, &None));
+        assert_eq!((forsaken.called, forsaken.called_at), (0, Some(at(90))), "the path begins again");
         assert!(forsaken.apply(&given_back, at(401)).is_err(), "once");
         assert!(forsaken.apply(&IncidentEvent::Accepted { by: BOB.into() }, at(402)).is_err(), "it is not theirs");
     }

@@ -142,6 +142,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_graver_now_is_said_to_whoever_handed_it_over_until_it_is_accepted() {
+        let mut incident = incident(&[]);
+        incident.owner = Some("t/bob".into());
+        let told = |incident: &Incident| serde_json::to_string(&graver(incident)).expect("a card");
+        assert!(told(&incident).contains("t/bob") && !told(&incident).contains("t/ada"));
+        incident.handed = Some(crate::domain::incident::Handed { by: "t/ada".into(), at: Timestamp::default() });
+        assert!(told(&incident).contains("t/bob") && told(&incident).contains("t/ada"));
+    }
+
+    #[test]
     fn the_gravest_and_earliest_stands_first_however_loud_the_others_are() {
         use Severity::{Critical, Warning};
         let mut storm = incident(&[

@@ -171,43 +171,69 @@ async fn what_was_gone_back_to_is_found_under_its_new_number() {
     }
 }
 
+/// Of an owner by uid, on a node, from a revision.
+fn pod(owner: &str, node: &str, hash: &str, ready: &str) -> Value {
+    json!({"metadata": {"name": format!("agent-{node}"), "namespace": "prod",
+            "labels": {"controller-revision-hash": hash},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "agent", "uid": owner}]},
+        "spec": {"nodeName": node, "containers": []},
+        "status": {"conditions": [{"type": "Ready", "status": ready}]}})
+}
+
+/// Twelve nodes: eleven have a pod of the newest revision, `a`, that is ready.
+fn twelve(last_node: &str, last: Value) -> Router<Seen> {
+    let node = |name: &str, ready: &str| json!({"metadata": {"name": name}, "status": {"conditions": [{"type": "Ready", "status": ready}]}});
+    let names: Vec<String> = (1..12).map(|number| format!("n{number}")).collect();
+    let mut nodes: Vec<Value> = names.iter().map(|name| node(name, "True")).collect();
+    let mut pods: Vec<Value> = names.iter().map(|name| pod("d1", name, "a", "True")).collect();
+    nodes.push(node("last", last_node));
+    pods.push(last);
+    let gone = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": "gone",
+        "reason": "NotFound", "code": 404});
+    Router::new()
+        .route("/api/v1/nodes", get(|| async move { list(nodes) }))
+        .route("/api/v1/namespaces/prod/pods", get(|| async move { list(pods) }))
+        .route(
+            "/api/v1/namespaces/prod/pods/agent-n1",
+            get(|| async move { (axum::http::StatusCode::NOT_FOUND, Json(gone)) }),
+        )
+}
+
 #[tokio::test]
 async fn a_node_that_was_away_holds_nothing_up_and_one_that_the_rollout_took_down_does() {
-    let pod = |owner: &str, node: &str, hash: &str, ready: &str| {
-        json!({"metadata": {"name": format!("agent-{node}"), "namespace": "prod",
-                "labels": {"controller-revision-hash": hash},
-                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "agent", "uid": owner}]},
-            "spec": {"nodeName": node, "containers": []},
-            "status": {"conditions": [{"type": "Ready", "status": ready}]}})
-    };
-    let node = |name: &str, ready: &str| json!({"metadata": {"name": name}, "status": {"conditions": [{"type": "Ready", "status": ready}]}});
-    // Eleven of twelve have a pod of the newest revision, `a`, that is ready.
-    let settled = async |set: Value, ready: &str, last: Value| {
-        let names: Vec<String> = (1..12).map(|number| format!("n{number}")).collect();
-        let mut nodes: Vec<Value> = names.iter().map(|name| node(name, "True")).collect();
-        let mut pods: Vec<Value> = names.iter().map(|name| pod("d1", name, "a", "True")).collect();
-        nodes.push(node("last", ready));
-        pods.push(last);
-        let more = Router::new()
-            .route("/api/v1/nodes", get(|| async move { list(nodes) }))
-            .route("/api/v1/namespaces/prod/pods", get(|| async move { list(pods) }));
-        with(set, renumbered(), more).await.0.settled(&back(2, 1), "P").await.unwrap()
+    let settled = async |set: Value, node: &str, last: Value| {
+        with(set, renumbered(), twelve(node, last)).await.0.settled(&back(2, 1), "P").await.unwrap()
     };
     let old = pod("d1", "last", "b", "False");
     let away = settled(noted("agent:1"), "Unknown", old.clone()).await;
     assert_eq!(away.progress, Progress::Done);
     assert_eq!(away.fact, "rollout of agent complete on every node that is ready: 11 of 12 replicas ready");
-    for (ready, last) in [
+    for (node, last) in [
         ("True", old.clone()),
         // The rollout may have taken it down.
         ("Unknown", pod("d1", "last", "a", "False")),
         ("Unknown", pod("another", "last", "b", "False")),
     ] {
-        assert_eq!(settled(noted("agent:1"), ready, last).await.progress, Progress::UnderWay);
+        assert_eq!(settled(noted("agent:1"), node, last).await.progress, Progress::UnderWay);
     }
     let mut unseen = noted("agent:1");
     unseen["status"]["observedGeneration"] = json!(2);
     assert_eq!(settled(unseen, "Unknown", old).await.progress, Progress::UnderWay);
+}
+
+#[tokio::test]
+async fn an_eviction_is_replaced_although_another_node_is_away() {
+    let evicted = Action::EvictPod {
+        target: Target { kind: "Pod".into(), name: "agent-n1".into(), ..target("p1") },
+        owner: "DaemonSet".into(),
+        owner_name: "agent".into(),
+    };
+    for (node, expected) in [("Unknown", Progress::Done), ("True", Progress::UnderWay)] {
+        let more = twelve(node, pod("d1", "last", "b", "False"));
+        let settled = with(daemon_set("agent:2"), history(), more).await.0.settled(&evicted, "P").await.unwrap();
+        assert_eq!(settled.progress, expected, "{}", settled.fact);
+        assert!(settled.fact.ends_with("is gone; daemonset/agent has 11 of 12 replicas ready"), "{}", settled.fact);
+    }
 }
 
 #[tokio::test]
