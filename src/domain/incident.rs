@@ -1,5 +1,6 @@
 //! An incident is the fold of its events. What people see is derived from it.
 
+mod about;
 mod alerts;
 mod event;
 mod handed;
@@ -9,7 +10,7 @@ mod record;
 mod tests;
 mod walked;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -242,17 +243,8 @@ impl Incident {
                     self.since = self.since.min(alert.starts_at);
                     let group =
                         self.alerts.entry(group_key(&alert.name, &alert.subject)).or_insert_with(|| AlertGroup {
-                            name: alert.name.clone(),
-                            subject: alert.subject.clone(),
-                            severity: alert.severity,
-                            count: 0,
-                            resolved: 0,
                             said: alert.said,
-                            first_at: alert.starts_at,
-                            last_at: alert.starts_at,
-                            score: None,
-                            elsewhere: BTreeSet::new(),
-                            namespaces: BTreeSet::new(),
+                            ..AlertGroup::new(&alert.name, &alert.subject, alert.severity, alert.starts_at)
                         });
                     group.elsewhere.extend(alert.elsewhere.iter().filter(|name| **name != self.cluster).cloned());
                     group.namespaces.extend(alert.namespaces.iter().cloned());

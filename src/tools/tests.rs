@@ -1,5 +1,7 @@
 //! The tool box over an estate of one service, faked behind the ports.
 
+mod scoped;
+
 use std::collections::BTreeMap;
 
 use serde_json::json;
@@ -584,32 +586,4 @@ async fn nothing_that_writes_and_no_second_tool_of_a_name_is_offered() {
     assert!(ToolBox::new(vec![Arc::new(Eraser)]).names().is_empty());
     let twice = ToolBox::default().with(vec![Arc::new(Talker), Arc::new(Talker)]).unwrap_err();
     assert_eq!(twice, SameName("talker".into()));
-}
-
-#[tokio::test]
-async fn what_is_asked_is_asked_of_the_cluster_of_the_incident() {
-    let (mut context, _folder) = context().await;
-    context.scope = SignalScope::of(Some("cluster"), Some("cluster"), &["eu"].into());
-    for (name, arguments, expected) in [
-        ("metrics_now", json!({"query": "up"}), r#"up{cluster="eu"}"#),
-        ("metrics_range", json!({"query": "sum(rate(a[5m]))"}), r#"sum(rate(a{cluster="eu"}[5m]))"#),
-        ("golden_signals", json!({"service": "cart"}), r#"golden signals of cart where cluster="eu""#),
-        ("logs", json!({"service": "cart"}), r#"{app="cart", cluster="eu"}"#),
-        ("logs", json!({"query": "{app=\"cart\"} |= \"x\""}), r#"{cluster="eu", app="cart"} |= "x""#),
-    ] {
-        let output = run_in(&context, name, arguments).await;
-        assert_eq!(output.evidence.unwrap().query, expected);
-        assert!(output.text.contains("cluster=\"eu\""), "the model reads of what it is: {}", output.text);
-    }
-    // Another cluster is asked about only by its name.
-    for (name, query) in [("metrics_now", "up{cluster=\"us\"}"), ("logs", "{app=\"cart\", cluster=~\"us|eu\"}")] {
-        let output = run_in(&context, name, json!({"query": query})).await;
-        assert_eq!(output.evidence.unwrap().query, query);
-        assert!(!output.text.contains("with cluster="), "{}", output.text);
-    }
-    let why = run_in(&context, "logs", json!({"service": "nosuchthing"})).await.text;
-    assert!(
-        why.contains("there is no stream of logs app=\"nosuchthing\"") && why.contains("where cluster=\"eu\""),
-        "{why}"
-    );
 }

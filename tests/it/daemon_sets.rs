@@ -6,10 +6,9 @@ use midwatch::world::kubernetes::{KubeState, PodHealth, router};
 use serde_json::{Value, json};
 
 use crate::catalogue::node_agent;
-use crate::crash::stored;
-use crate::harness::{alert, serve};
-use crate::seeded::{now, people};
-use crate::talking::Talking;
+use crate::hands::{decided, ended, fired, outcome, watch};
+use crate::harness::serve;
+use crate::seeded::now;
 
 const HOUR: i64 = 3_600_000;
 
@@ -35,42 +34,21 @@ fn cluster() -> KubeState {
     state
 }
 
-async fn plan(talking: &Talking) -> Option<Value> {
-    stored(&talking.data()).await.first()?["plans"].as_array()?.last().cloned()
-}
-
-async fn outcome(talking: &Talking, wanted: &str) {
-    let has = async || plan(talking).await.filter(|plan| plan["outcome"]["outcome"] == wanted);
-    talking.until(&format!("a plan that is {wanted}"), has).await;
-}
-
 /// Ann asks for it, and Bob approves; gives the DaemonSet as it is when that is proved.
 async fn carried_out(asked: &str) -> Value {
     let state = Arc::new(Mutex::new(cluster()));
     let url = serve(router(state.clone(), Arc::new(|| now().millis()))).await;
-    let more = format!(
-        "{}[kubernetes]\ncluster = \"default\"\nurl = \"{url}\"\ntoken = \"r\"\nwrite_token = \"w\"\n\
-         [investigation]\nsettle_seconds = 0\nverify_seconds = 120\n[remediation]\nlook_seconds = 0.2\n",
-        people(&["T1/ann", "T1/bob"])
-    );
-    let talking = Talking::with_approvers("[\"T1/ann\", \"T1/bob\"]", &more).await;
-    let mut fired = alert("Down", "node-agent");
-    talking.send(std::slice::from_ref(&fired)).await;
-    talking.incident("INC-1", |incident| incident["state"] == "handed_over").await;
+    let talking = watch(&url, "verify_seconds = 120\n[remediation]\nlook_seconds = 0.2\n").await;
+    let fired = fired(&talking, "node-agent").await;
     for refused in ["restart shop/slow-agent", "restart shop/daemonset/slow-agent"] {
         let why = talking.refused("ann", &format!("act INC-1 {refused}")).await;
         assert!(why.contains("shop/daemonset/slow-agent has the update strategy OnDelete"), "{why}");
     }
-    talking.ordered("ann", &format!("act INC-1 {asked}")).await;
-    let proposed = talking.until("a plan", async || plan(&talking).await).await;
-    assert_eq!(proposed["plan"]["tier"], "medium", "{proposed}");
-    let value = format!("INC-1.P1.{}", &proposed["plan"]["digest"].as_str().unwrap()[..12]);
-    talking.ordered("bob", &format!("approve {value}")).await;
-    outcome(&talking, "written").await;
-    fired["status"] = json!("resolved");
-    fired["endsAt"] = json!(chrono::Utc::now().to_rfc3339());
-    talking.send(&[fired]).await;
-    outcome(&talking, "verified").await;
+    decided(&talking, 1, asked).await;
+    let written = outcome(&talking, 1, "written").await;
+    assert_eq!(written["plan"]["tier"], "medium", "{written}");
+    talking.send(&[ended(fired)]).await;
+    outcome(&talking, 1, "verified").await;
     let state = state.lock().unwrap();
     let writes = state.writes();
     assert_eq!(writes.iter().filter(|write| write.field_manager == "midwatch").count(), 1, "{writes:?}");

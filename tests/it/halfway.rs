@@ -9,10 +9,11 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::IntoResponse as _;
 use midwatch::world::kubernetes::{DeploymentSpec, KubeState, PodHealth, TemplateChange, router};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::crash::run::{Scenario, tick, wall};
 use crate::crash::stored;
+use crate::hands::{approved, decided, ended, fired, outcome, plan, watch};
 use crate::harness::{alert, serve};
 use crate::seeded::people;
 use crate::talking::Talking;
@@ -62,48 +63,13 @@ async fn losing(state: &Arc<Mutex<KubeState>>, lost: Arc<AtomicUsize>) -> String
     serve(app).await
 }
 
-async fn plan(talking: &Talking, number: usize) -> Option<Value> {
-    stored(&talking.data()).await.first()?["plans"].as_array()?.get(number - 1).cloned()
-}
-
-async fn outcome(talking: &Talking, number: usize, wanted: &str) -> Value {
-    let has = async || plan(talking, number).await.filter(|plan| plan["outcome"]["outcome"] == wanted);
-    talking.until(&format!("plan {number} that is {wanted}"), has).await
-}
-
-/// Ann asks for it, and Bob approves.
-async fn decided(talking: &Talking, number: usize, asked: &str) {
-    let told = talking.ordered("ann", &format!("act INC-1 {asked}")).await;
-    assert!(told.contains(&format!("INC-1.P{number}")), "{told}");
-    approved(talking, number).await;
-}
-
-async fn approved(talking: &Talking, number: usize) {
-    let plan = plan(talking, number).await.unwrap();
-    let value = format!("INC-1.P{number}.{}", &plan["plan"]["digest"].as_str().unwrap()[..12]);
-    talking.ordered("bob", &format!("approve {value}")).await;
-}
-
-fn ended(mut fired: Value) -> Value {
-    fired["status"] = json!("resolved");
-    fired["endsAt"] = json!(chrono::Utc::now().to_rfc3339());
-    fired
-}
-
 #[tokio::test]
 async fn a_rollback_whose_answer_was_lost_is_found_and_not_turned_round() {
     let (state, lost) = (Arc::new(Mutex::new(cluster())), Arc::new(AtomicUsize::new(0)));
     let url = losing(&state, lost.clone()).await;
     let ticking = tick(state.clone(), Scenario::Helps);
-    let more = format!(
-        "{}[kubernetes]\ncluster = \"default\"\nurl = \"{url}\"\ntoken = \"r\"\nwrite_token = \"w\"\n\
-         [investigation]\nsettle_seconds = 0\nverify_seconds = 60\n[remediation]\nlook_seconds = 0.2\n",
-        people(&["T1/ann", "T1/bob"])
-    );
-    let talking = Talking::with_approvers("[\"T1/ann\", \"T1/bob\"]", &more).await;
-    let fired = alert("Down", "web");
-    talking.send(std::slice::from_ref(&fired)).await;
-    talking.incident("INC-1", |incident| incident["state"] == "handed_over").await;
+    let talking = watch(&url, "verify_seconds = 60\n[remediation]\nlook_seconds = 0.2\n").await;
+    let fired = fired(&talking, "web").await;
     lost.store(1, Ordering::SeqCst);
     decided(&talking, 1, "roll_back shop/web").await;
     outcome(&talking, 1, "written").await;

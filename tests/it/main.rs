@@ -20,6 +20,7 @@ mod endings;
 mod fake_qdrant;
 mod funnel;
 mod halfway;
+mod hands;
 mod harness;
 mod heard;
 mod hooks;

@@ -4,7 +4,9 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Event, Node, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{
+    ContainerStateTerminated, ContainerStatus, Event, Node, ObjectReference, Pod, PodTemplateSpec,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{ListParams, LogParams};
 use kube::{Api, Client};
@@ -112,22 +114,10 @@ fn of_deployment(deployment: Deployment) -> Workload {
         && updated == replicas
         && status.replicas.unwrap_or(0) == updated
         && status.available_replicas.unwrap_or(0) >= updated;
-    let template_labels = spec.template.metadata.as_ref().and_then(|meta| meta.labels.as_ref());
-    Workload {
-        kind: "Deployment".to_owned(),
-        service: service_of(&[deployment.metadata.labels.as_ref(), template_labels], name_of(&deployment.metadata)),
-        replicas,
-        ready: status.ready_replicas.unwrap_or(0),
-        updated,
-        rolled_out,
-        revision: number(&deployment.metadata, REVISION),
-        controller_revision: None,
-        namespace: deployment.metadata.namespace.clone().unwrap_or_default(),
-        name: name_of(&deployment.metadata).to_owned(),
-        uid: deployment.metadata.uid.clone().unwrap_or_default(),
-        config_maps: super::config_maps::named_in(spec.template.spec.as_ref()),
-        labels: deployment.metadata.labels.unwrap_or_default(),
-    }
+    let ready = status.ready_replicas.unwrap_or(0);
+    let revision = number(&deployment.metadata, REVISION);
+    let progress = Rollout { replicas, ready, updated, rolled_out, revision, controller_revision: None };
+    workload("Deployment", deployment.metadata, &spec.template, progress)
 }
 
 fn of_stateful_set(set: StatefulSet) -> Workload {
@@ -139,22 +129,9 @@ fn of_stateful_set(set: StatefulSet) -> Workload {
     let rolled_out = status.observed_generation.unwrap_or(0) >= set.metadata.generation.unwrap_or(0)
         && updated >= replicas
         && ready >= replicas;
-    let template_labels = spec.template.metadata.as_ref().and_then(|meta| meta.labels.as_ref());
-    Workload {
-        kind: "StatefulSet".to_owned(),
-        service: service_of(&[set.metadata.labels.as_ref(), template_labels], name_of(&set.metadata)),
-        replicas,
-        ready,
-        updated,
-        rolled_out,
-        revision: None,
-        controller_revision: status.update_revision,
-        namespace: set.metadata.namespace.clone().unwrap_or_default(),
-        name: name_of(&set.metadata).to_owned(),
-        uid: set.metadata.uid.clone().unwrap_or_default(),
-        config_maps: super::config_maps::named_in(spec.template.spec.as_ref()),
-        labels: set.metadata.labels.unwrap_or_default(),
-    }
+    let controller_revision = status.update_revision;
+    let progress = Rollout { replicas, ready, updated, rolled_out, revision: None, controller_revision };
+    workload("StatefulSet", set.metadata, &spec.template, progress)
 }
 
 fn of_daemon_set(set: DaemonSet) -> Workload {
@@ -166,21 +143,38 @@ fn of_daemon_set(set: DaemonSet) -> Workload {
     let rolled_out = status.observed_generation.unwrap_or(0) >= set.metadata.generation.unwrap_or(0)
         && updated >= wanted
         && status.number_available.unwrap_or(0) >= wanted;
-    let template_labels = spec.template.metadata.as_ref().and_then(|meta| meta.labels.as_ref());
+    let ready = status.number_ready;
+    let progress = Rollout { replicas: wanted, ready, updated, rolled_out, revision: None, controller_revision: None };
+    workload("DaemonSet", set.metadata, &spec.template, progress)
+}
+
+/// How far one is, which each kind says in fields of its own.
+struct Rollout {
+    replicas: i32,
+    ready: i32,
+    updated: i32,
+    rolled_out: bool,
+    revision: Option<i64>,
+    controller_revision: Option<String>,
+}
+
+fn workload(kind: &str, metadata: ObjectMeta, template: &PodTemplateSpec, rollout: Rollout) -> Workload {
+    let Rollout { replicas, ready, updated, rolled_out, revision, controller_revision } = rollout;
+    let template_labels = template.metadata.as_ref().and_then(|meta| meta.labels.as_ref());
     Workload {
-        kind: "DaemonSet".to_owned(),
-        service: service_of(&[set.metadata.labels.as_ref(), template_labels], name_of(&set.metadata)),
-        replicas: wanted,
-        ready: status.number_ready,
+        kind: kind.to_owned(),
+        service: service_of(&[metadata.labels.as_ref(), template_labels], name_of(&metadata)),
+        replicas,
+        ready,
         updated,
         rolled_out,
-        revision: None,
-        controller_revision: None,
-        namespace: set.metadata.namespace.clone().unwrap_or_default(),
-        name: name_of(&set.metadata).to_owned(),
-        uid: set.metadata.uid.clone().unwrap_or_default(),
-        config_maps: super::config_maps::named_in(spec.template.spec.as_ref()),
-        labels: set.metadata.labels.unwrap_or_default(),
+        revision,
+        controller_revision,
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        name: name_of(&metadata).to_owned(),
+        uid: metadata.uid.clone().unwrap_or_default(),
+        config_maps: super::config_maps::named_in(template.spec.as_ref()),
+        labels: metadata.labels.unwrap_or_default(),
     }
 }
 

@@ -33,6 +33,25 @@ pub struct AlertGroup {
     pub namespaces: BTreeSet<String>,
 }
 
+impl AlertGroup {
+    /// Of that name and subject, before its first alert is counted.
+    pub fn new(name: &str, subject: &str, severity: Severity, at: Timestamp) -> Self {
+        Self {
+            name: name.to_owned(),
+            subject: subject.to_owned(),
+            severity,
+            count: 0,
+            resolved: 0,
+            said: Said::default(),
+            first_at: at,
+            last_at: at,
+            score: None,
+            elsewhere: BTreeSet::new(),
+            namespaces: BTreeSet::new(),
+        }
+    }
+}
+
 pub(super) fn group_key(name: &str, subject: &str) -> String {
     format!("{name} {subject}")
 }

@@ -30,54 +30,8 @@ impl Incident {
 
     /// Who accepts it by this word of theirs, besides by saying just that.
     pub fn accepted_by(&self, event: &IncidentEvent) -> Option<String> {
-        let by = said_by(event)?;
+        let by = event.said_by()?;
         (self.handed.is_some() && self.owner.as_deref() == Some(by)).then(|| by.to_owned())
-    }
-}
-
-/// Whose word about the incident it is; `None` also of what says itself who has it.
-fn said_by(event: &IncidentEvent) -> Option<&str> {
-    use IncidentEvent as E;
-    match event {
-        E::SplitOff { by, .. }
-        | E::NotAnIncident { by, .. }
-        | E::Voted { by, .. }
-        | E::PlanRejected { by, .. }
-        | E::Feedback { by, .. }
-        | E::Noted { by, .. } => Some(by),
-        E::Resolved { by, .. } => by.as_deref(),
-        // They have asked for it.
-        E::PlanProposed { plan, .. } => plan.requester.as_deref(),
-        E::Acknowledged { .. } | E::HandedTo { .. } | E::Accepted { .. } | E::NotAccepted { .. } => None,
-        // Of another incident, which they had before.
-        E::CameFrom { .. } | E::Merged { .. } | E::Absorbed { .. } => None,
-        E::Opened { .. }
-        | E::AlertsJoined { .. }
-        | E::AlertsResolved { .. }
-        | E::SeverityChanged { .. }
-        | E::Retitled { .. }
-        | E::Called { .. }
-        | E::InvestigationStarted { .. }
-        | E::EvidenceStored { .. }
-        | E::Recalled { .. }
-        | E::Ranked { .. }
-        | E::Reasoned { .. }
-        | E::Diagnosed { .. }
-        | E::PlanRefused { .. }
-        | E::PlanApproved { .. }
-        | E::PlanExpired { .. }
-        | E::PlanReminded { .. }
-        | E::PlanVoided { .. }
-        | E::ExecutionStarted { .. }
-        | E::ExecutionWrote { .. }
-        | E::ExecutionFailed { .. }
-        | E::VerificationPassed { .. }
-        | E::VerificationFailed { .. }
-        | E::Overruled { .. }
-        | E::Compensated { .. }
-        | E::Recurred { .. }
-        | E::HandedOver { .. }
-        | E::PostMortemWritten { .. } => None,
     }
 }
 

@@ -123,19 +123,7 @@ mod tests {
         let mut incident = Incident::blank(IncidentId::numbered(2));
         for (name, subject, severity, second, count) in alerts {
             let at = Timestamp::from_secs(80_000 + second);
-            let group = AlertGroup {
-                name: (*name).into(),
-                subject: (*subject).into(),
-                severity: *severity,
-                count: *count,
-                resolved: 0,
-                said: Default::default(),
-                first_at: at,
-                last_at: at,
-                score: None,
-                elsewhere: BTreeSet::new(),
-                namespaces: BTreeSet::new(),
-            };
+            let group = AlertGroup { count: *count, ..AlertGroup::new(name, subject, *severity, at) };
             incident.alerts.insert(format!("{name} {subject}"), group);
         }
         incident

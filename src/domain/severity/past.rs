@@ -86,17 +86,9 @@ mod tests {
     fn ended(after: Duration) -> Incident {
         let mut incident = Incident::blank(IncidentId::numbered(1));
         let group = |name: &str, at: Timestamp| AlertGroup {
-            name: name.into(),
-            subject: "pay".into(),
-            severity: Severity::Critical,
             count: 1,
             resolved: 1,
-            said: Default::default(),
-            first_at: at,
-            last_at: at,
-            score: None,
-            elsewhere: Default::default(),
-            namespaces: Default::default(),
+            ..AlertGroup::new(name, "pay", Severity::Critical, at)
         };
         let since = Timestamp::from_secs(1_795_000_000);
         incident.since = since;

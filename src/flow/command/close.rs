@@ -176,17 +176,9 @@ mod tests {
         let mut incident = Incident::blank(IncidentId::numbered(1));
         for (name, severity, count, resolved) in alerts {
             let group = AlertGroup {
-                name: (*name).into(),
-                subject: "pay".into(),
-                severity: *severity,
                 count: *count,
                 resolved: *resolved,
-                said: Default::default(),
-                first_at: Timestamp::default(),
-                last_at: Timestamp::default(),
-                score: None,
-                elsewhere: Default::default(),
-                namespaces: Default::default(),
+                ..AlertGroup::new(name, "pay", *severity, Timestamp::default())
             };
             incident.alerts.insert((*name).into(), group);
         }

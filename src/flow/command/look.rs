@@ -6,7 +6,7 @@ use super::pause;
 use crate::domain::alert::Fingerprint;
 use crate::domain::card::{Block, Card, Span, Tone};
 use crate::domain::command::Which;
-use crate::domain::id::{IncidentId, PlanId};
+use crate::domain::id::IncidentId;
 use crate::domain::incident::{Incident, IncidentEvent, PlanRecord, State};
 use crate::domain::narrative::{answer, note, owner, state_words};
 use crate::domain::time::Timestamp;
@@ -246,7 +246,7 @@ async fn explain_plan(desk: &Desk, incident: &Incident, record: &PlanRecord) -> 
         );
     }
     for (at, event) in story(desk, &incident.id).await? {
-        if concerns(&event, &plan.id)
+        if event.plan() == Some(&plan.id)
             && let Some(text) = timeline::tell_event(&event)
         {
             lines.push(vec![Span::plain(format!("{} ", at.hour_minute())), Span::quoted(text)]);
@@ -407,7 +407,7 @@ pub(super) async fn audit_of(desk: &Desk, id: &IncidentId) -> Result<Card, FlowE
     let count = events.len();
     let told: Vec<Vec<Span>> = events
         .into_iter()
-        .filter(|(_, event)| is_decision(event))
+        .filter(|(_, event)| event.is_decision())
         .filter_map(|(at, event)| {
             let text = timeline::tell_event(&event)?;
             Some(vec![Span::plain(format!("{} ", at.clock_time())), Span::quoted(text)])
@@ -433,103 +433,6 @@ pub(in crate::flow) async fn story(desk: &Desk, id: &IncidentId) -> Result<Vec<(
         Some((Timestamp::from_millis(row.at), serde_json::from_str::<IncidentEvent>(&row.body).ok()?))
     };
     Ok(rows.into_iter().filter_map(read).collect())
-}
-
-fn concerns(event: &IncidentEvent, id: &PlanId) -> bool {
-    use IncidentEvent as E;
-    match event {
-        E::PlanProposed { plan, .. } => &plan.id == id,
-        E::Voted { plan, .. }
-        | E::PlanApproved { plan, .. }
-        | E::PlanRejected { plan, .. }
-        | E::PlanExpired { plan }
-        | E::PlanReminded { plan, .. }
-        | E::PlanVoided { plan, .. }
-        | E::ExecutionStarted { plan, .. }
-        | E::ExecutionWrote { plan, .. }
-        | E::ExecutionFailed { plan, .. }
-        | E::VerificationPassed { plan, .. }
-        | E::VerificationFailed { plan, .. }
-        | E::Overruled { plan, .. }
-        | E::Compensated { plan, .. }
-        | E::Recurred { plan, .. } => plan == id,
-        E::Opened { .. }
-        | E::AlertsJoined { .. }
-        | E::AlertsResolved { .. }
-        | E::SeverityChanged { .. }
-        | E::Retitled { .. }
-        | E::Merged { .. }
-        | E::Absorbed { .. }
-        | E::SplitOff { .. }
-        | E::CameFrom { .. }
-        | E::NotAnIncident { .. }
-        | E::Acknowledged { .. }
-        | E::HandedTo { .. }
-        | E::Accepted { .. }
-        | E::NotAccepted { .. }
-        | E::Called { .. }
-        | E::InvestigationStarted { .. }
-        | E::EvidenceStored { .. }
-        | E::Recalled { .. }
-        | E::Ranked { .. }
-        | E::Reasoned { .. }
-        | E::Diagnosed { .. }
-        | E::PlanRefused { .. }
-        | E::HandedOver { .. }
-        | E::Resolved { .. }
-        | E::PostMortemWritten { .. }
-        | E::Feedback { .. }
-        | E::Noted { .. } => false,
-    }
-}
-
-/// What somebody, or the watch, decided; the rest is what was seen and thought.
-fn is_decision(event: &IncidentEvent) -> bool {
-    use IncidentEvent as E;
-    match event {
-        E::AlertsJoined { .. }
-        | E::AlertsResolved { .. }
-        | E::Retitled { .. }
-        | E::EvidenceStored { .. }
-        | E::Recalled { .. }
-        | E::Ranked { .. }
-        | E::Reasoned { .. } => false,
-        E::Opened { .. }
-        | E::SeverityChanged { .. }
-        | E::Merged { .. }
-        | E::Absorbed { .. }
-        | E::SplitOff { .. }
-        | E::CameFrom { .. }
-        | E::NotAnIncident { .. }
-        | E::Acknowledged { .. }
-        | E::HandedTo { .. }
-        | E::Accepted { .. }
-        | E::NotAccepted { .. }
-        | E::Called { .. }
-        | E::InvestigationStarted { .. }
-        | E::Diagnosed { .. }
-        | E::PlanProposed { .. }
-        | E::PlanRefused { .. }
-        | E::Voted { .. }
-        | E::PlanApproved { .. }
-        | E::PlanRejected { .. }
-        | E::PlanExpired { .. }
-        | E::PlanReminded { .. }
-        | E::PlanVoided { .. }
-        | E::ExecutionStarted { .. }
-        | E::ExecutionWrote { .. }
-        | E::ExecutionFailed { .. }
-        | E::VerificationPassed { .. }
-        | E::VerificationFailed { .. }
-        | E::Overruled { .. }
-        | E::Compensated { .. }
-        | E::Recurred { .. }
-        | E::HandedOver { .. }
-        | E::Resolved { .. }
-        | E::PostMortemWritten { .. }
-        | E::Feedback { .. }
-        | E::Noted { .. } => true,
-    }
 }
 
 #[cfg(test)]

@@ -97,19 +97,8 @@ mod tests {
 
     #[track_caller]
     fn check(name: &str, resolved: usize, passes: &[Option<bool>], expected: Outset) {
-        let group = AlertGroup {
-            name: name.into(),
-            subject: "web".into(),
-            severity: Severity::Critical,
-            count: 2,
-            resolved,
-            said: Default::default(),
-            first_at: Timestamp::default(),
-            last_at: Timestamp::default(),
-            score: None,
-            elsewhere: Default::default(),
-            namespaces: Default::default(),
-        };
+        let group =
+            AlertGroup { count: 2, resolved, ..AlertGroup::new(name, "web", Severity::Critical, Timestamp::default()) };
         let mut incident = Incident::blank(IncidentId::numbered(1));
         incident.alerts.insert("it".into(), group);
         assert_eq!(outset(&incident, passes), expected);
